@@ -1,0 +1,197 @@
+//! What the server asks of a client: the local plan.
+
+use core::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::RoundId;
+
+/// How long a client trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LocalWork {
+    /// Passes over the client's examples, reshuffled for each.
+    Epochs(NonZeroU32),
+    /// Mini-batch steps, starting a new pass whenever one ends.
+    Steps(NonZeroU32),
+}
+
+/// How much of the plan's [work](LocalWork) a client manages to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkLimit {
+    /// All of it.
+    Full,
+    /// At most so many epochs (for [`LocalWork::Epochs`]) or steps (for [`LocalWork::Steps`]).
+    AtMost(NonZeroU32),
+}
+
+/// Examples in a mini-batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BatchSize {
+    /// So many; the last batch of a pass may be smaller.
+    Examples(NonZeroU32),
+    /// All of the client's examples at once (McMahan et al. 2017: `B = ∞`).
+    Full,
+}
+
+/// The local optimizer. Its state starts afresh on every client in every round.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Optimizer {
+    /// Stochastic gradient descent, `v = momentum * v + g`, `w -= rate * v`
+    /// (with `nesterov`: `w -= rate * (g + momentum * v)`), as in PyTorch.
+    Sgd {
+        /// In `[0, 1)`; zero keeps no state.
+        momentum: f32,
+        /// Nesterov's variant; needs `momentum > 0`.
+        nesterov: bool,
+        /// L2 coefficient added to the gradient, at least 0.
+        weight_decay: f32,
+    },
+    /// Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1). `weight_decay` is L2 (added to the
+    /// gradient) or, when `decoupled`, AdamW's (Loshchilov & Hutter 2019, arXiv:1711.05101).
+    Adam {
+        /// Decay of the first moment, in `[0, 1)`.
+        beta1: f32,
+        /// Decay of the second moment, in `[0, 1)`.
+        beta2: f32,
+        /// Added to the denominator, above 0.
+        epsilon: f32,
+        /// Weight decay, at least 0.
+        weight_decay: f32,
+        /// AdamW's decoupled decay.
+        decoupled: bool,
+    },
+}
+
+impl Optimizer {
+    /// Plain SGD.
+    pub const SGD: Self = Self::Sgd {
+        momentum: 0.0,
+        nesterov: false,
+        weight_decay: 0.0,
+    };
+}
+
+/// What a schedule counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleUnit {
+    /// Rounds: the rate is constant within a client's training.
+    Round,
+    /// Local steps, from zero on every client in every round.
+    Step,
+}
+
+/// How the learning rate changes with time `t` (in [`ScheduleUnit`]s).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Schedule {
+    /// `rate`
+    Constant,
+    /// `rate * decay^t`
+    Exponential {
+        /// In `(0, 1]`.
+        decay: f32,
+    },
+    /// `rate * decay^floor(t / every)`
+    Step {
+        /// In `(0, 1]`.
+        decay: f32,
+        /// At least 1.
+        every: NonZeroU32,
+    },
+    /// `minimum + (rate - minimum) * (1 + cos(pi * min(t, length) / length)) / 2`
+    /// (Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5).
+    Cosine {
+        /// The last rate, at least 0.
+        minimum: f32,
+        /// Time to reach it.
+        length: NonZeroU32,
+    },
+    /// `rate * min(1, (t + 1) / length)`
+    Warmup {
+        /// Time to reach the full rate.
+        length: NonZeroU32,
+    },
+    /// `rate / sqrt(t + 1)`
+    InverseSqrt,
+}
+
+/// The learning rate and its schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LearningRate {
+    /// The rate at the start, above 0.
+    pub base: f32,
+    /// How it changes.
+    pub schedule: Schedule,
+    /// With what it changes.
+    pub unit: ScheduleUnit,
+}
+
+impl LearningRate {
+    /// A rate that never changes.
+    #[must_use]
+    pub const fn constant(base: f32) -> Self {
+        Self {
+            base,
+            schedule: Schedule::Constant,
+            unit: ScheduleUnit::Round,
+        }
+    }
+
+    /// The rate in `round` at local step `step`.
+    #[must_use]
+    pub fn rate(&self, round: RoundId, step: u64) -> f32 {
+        let time = match self.unit {
+            ScheduleUnit::Round => round.0,
+            ScheduleUnit::Step => step,
+        };
+        let base = f64::from(self.base);
+        let t = time as f64;
+        let rate = match self.schedule {
+            Schedule::Constant => return self.base,
+            Schedule::Exponential { decay } => base * libm::pow(f64::from(decay), t),
+            Schedule::Step { decay, every } => {
+                base * libm::pow(f64::from(decay), (time / u64::from(every.get())) as f64)
+            }
+            Schedule::Cosine { minimum, length } => {
+                let share = (t / f64::from(length.get())).min(1.0);
+                let minimum = f64::from(minimum);
+                minimum + (base - minimum) * 0.5 * (1.0 + libm::cos(core::f64::consts::PI * share))
+            }
+            Schedule::Warmup { length } => base * ((t + 1.0) / f64::from(length.get())).min(1.0),
+            Schedule::InverseSqrt => base / libm::sqrt(t + 1.0),
+        };
+        rate as f32
+    }
+}
+
+/// Arithmetic of local training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Precision {
+    /// 32-bit floating point.
+    #[default]
+    F32,
+}
+
+/// What a client is asked to do in a round. The same for every client of a cohort.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LocalPlan {
+    /// How long to train.
+    pub work: LocalWork,
+    /// Examples per step.
+    pub batch: BatchSize,
+    /// How gradients move the parameters.
+    pub optimizer: Optimizer,
+    /// Step size.
+    pub learning_rate: LearningRate,
+    /// Largest L2 norm of a step's whole gradient; larger ones are scaled down to it.
+    pub max_gradient_norm: Option<f32>,
+    /// FedProx's `mu`: adds `mu * (w - w_global)` to the gradient (Li et al. 2020,
+    /// arXiv:1812.06127, equation 2). Zero for none. Applied after gradient clipping.
+    pub proximal_mu: f32,
+    /// Arithmetic.
+    pub precision: Precision,
+}

@@ -1,0 +1,57 @@
+//! Counts and identifiers as types, where a mix-up would hurt.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! whole_number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl From<u64> for $name {
+            fn from(value: u64) -> Self {
+                Self(value)
+            }
+        }
+    };
+}
+
+whole_number! {
+    /// One client of the population, `0 .. population`.
+    ClientId
+}
+whole_number! {
+    /// One round, counted from zero. Round `r` turns model version `r` into version `r + 1`.
+    RoundId
+}
+whole_number! {
+    /// The seed of an experiment; part of every random stream's address.
+    Seed
+}
+whole_number! {
+    /// A number of training examples.
+    ExampleCount
+}
+whole_number! {
+    /// An integer aggregation weight, so that sums of weights are exact.
+    Weight
+}
+whole_number! {
+    /// A size in bytes.
+    Bytes
+}
+whole_number! {
+    /// A span of virtual time in microseconds. Never the wall clock.
+    VirtualDuration
+}

@@ -1,0 +1,2 @@
+//! What CI does.
+fn main() {}
