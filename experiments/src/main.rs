@@ -1,2 +1,3 @@
 //! The command-line program `fledgling`.
+#![forbid(unsafe_code)]
 fn main() {}

@@ -1,0 +1,1 @@
+//! From a resolved [`Variant`](crate::config::Variant) to a running simulation.
