@@ -1,2 +1,39 @@
-//! What CI does.
-fn main() {}
+//! The project's chores: `cargo xtask ci` is what continuous integration runs after the tests.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a command-line tool talks to its user")]
+
+mod ci;
+mod end_to_end;
+mod graph;
+mod process;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Chores of the Fledgling workspace.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Format, lints, docs, licences, dependency graph and a reduced run of every experiment.
+    Ci,
+    /// Check the direction of the dependencies between the crates, and what the light ones pull in.
+    Graph,
+    /// Check licences, sources and wildcards with cargo-deny, installing it if it is missing.
+    Licences,
+    /// Run every file in `experiments/` at reduced size, then verify one result bit for bit.
+    EndToEnd,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().chore {
+        Chore::Ci => ci::all(),
+        Chore::Graph => graph::check(),
+        Chore::Licences => ci::licences(),
+        Chore::EndToEnd => end_to_end::run(),
+    }
+}
