@@ -1,0 +1,5 @@
+//! How rows fall apart into clients.
+
+mod error;
+
+pub use error::PartitionError;
