@@ -1,0 +1,286 @@
+//! Kernels that treat every element alone, column sums and sums of squares.
+
+use super::math;
+use super::simd::{Simd, map, vectorized};
+use super::types::{Activation, AdamStep, Gradient, Momentum, SgdStep};
+
+/// `g2` of [`SgdStep`].
+#[inline(always)]
+fn full_gradient<V: Simd>(v: V, step: SgdStep, g: V::F, w: V::F, anchor: V::F) -> V::F {
+    let mut g = g;
+    if step.weight_decay > 0.0 {
+        g = v.fma(v.splat(step.weight_decay), w, g);
+    }
+    if step.proximal_mu > 0.0 {
+        g = v.fma(v.splat(step.proximal_mu), v.sub(w, anchor), g);
+    }
+    g
+}
+
+/// The weight after a plain SGD step: the recipe of [`SgdStep`].
+#[inline(always)]
+pub(crate) fn apply_gradient<V: Simd>(
+    v: V,
+    step: SgdStep,
+    g: V::F,
+    w: V::F,
+    anchor: V::F,
+) -> V::F {
+    v.fma(
+        v.splat(-step.rate),
+        full_gradient(v, step, g, w, anchor),
+        w,
+    )
+}
+
+/// `f(x)`
+#[inline(always)]
+pub(crate) fn apply_activation<V: Simd>(v: V, f: Activation, x: V::F) -> V::F {
+    let zero = v.splat(0.0);
+    match f {
+        Activation::Relu => v.max(x, zero),
+        Activation::Leaky { slope } => {
+            v.select(v.greater(x, zero), x, v.mul(v.splat(slope), x))
+        }
+        Activation::Gelu => {
+            let half = v.mul(v.splat(0.5), x);
+            let erf = math::erf(v, v.mul(x, v.splat(core::f32::consts::FRAC_1_SQRT_2)));
+            v.fma(half, erf, half)
+        }
+        Activation::Tanh => math::tanh(v, x),
+        Activation::Sigmoid => math::sigmoid(v, x),
+    }
+}
+
+/// `dy * f'`, from the kept input or output.
+#[inline(always)]
+pub(crate) fn apply_activation_grad<V: Simd>(v: V, f: Activation, kept: V::F, dy: V::F) -> V::F {
+    let zero = v.splat(0.0);
+    let one = v.splat(1.0);
+    match f {
+        Activation::Relu => v.select(v.greater(kept, zero), dy, zero),
+        Activation::Leaky { slope } => {
+            v.select(v.greater(kept, zero), dy, v.mul(v.splat(slope), dy))
+        }
+        Activation::Gelu => {
+            let erf = math::erf(v, v.mul(kept, v.splat(core::f32::consts::FRAC_1_SQRT_2)));
+            let cdf = v.fma(v.splat(0.5), erf, v.splat(0.5));
+            let e = math::exp(v, v.mul(v.mul(kept, v.splat(-0.5)), kept));
+            let density = v.mul(e, v.splat(FRAC_1_SQRT_2PI));
+            v.mul(dy, v.fma(kept, density, cdf))
+        }
+        Activation::Tanh => v.mul(dy, v.sub(one, v.mul(kept, kept))),
+        Activation::Sigmoid => v.mul(dy, v.mul(kept, v.sub(one, kept))),
+    }
+}
+
+/// `1 / sqrt(2 pi)`
+const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
+
+/// Numbers in one f32 block of [`sum_of_squares`].
+const SQUARES_BLOCK: usize = 1024;
+
+vectorized! {
+    fn activate(v, f: Activation, x: &[f32], y: &mut [f32]) {
+        macro_rules! with {
+            ($f:expr) => { map!(v, x.len(); a = x; {} y => apply_activation(v, $f, a)) };
+        }
+        // One loop for each function, so that the choice is outside.
+        match f {
+            Activation::Relu => with!(Activation::Relu),
+            Activation::Leaky { slope } => with!(Activation::Leaky { slope }),
+            Activation::Gelu => with!(Activation::Gelu),
+            Activation::Tanh => with!(Activation::Tanh),
+            Activation::Sigmoid => with!(Activation::Sigmoid),
+        }
+    }
+
+    fn activate_in_place(v, f: Activation, y: &mut [f32]) {
+        macro_rules! with {
+            ($f:expr) => { map!(v, y.len(); a = y; {} y => apply_activation(v, $f, a)) };
+        }
+        match f {
+            Activation::Relu => with!(Activation::Relu),
+            Activation::Leaky { slope } => with!(Activation::Leaky { slope }),
+            Activation::Gelu => with!(Activation::Gelu),
+            Activation::Tanh => with!(Activation::Tanh),
+            Activation::Sigmoid => with!(Activation::Sigmoid),
+        }
+    }
+
+    fn activate_grad(v, f: Activation, kept: &[f32], dy: &mut [f32]) {
+        macro_rules! with {
+            ($f:expr) => {
+                map!(v, dy.len(); k = kept, d = dy; {}
+                    dy => apply_activation_grad(v, $f, k, d))
+            };
+        }
+        match f {
+            Activation::Relu => with!(Activation::Relu),
+            Activation::Leaky { slope } => with!(Activation::Leaky { slope }),
+            Activation::Gelu => with!(Activation::Gelu),
+            Activation::Tanh => with!(Activation::Tanh),
+            Activation::Sigmoid => with!(Activation::Sigmoid),
+        }
+    }
+
+    fn axpy(v, a: f32, x: &[f32], y: &mut [f32]) {
+        let a = v.splat(a);
+        map!(v, x.len(); p = x, q = y; {} y => v.fma(a, p, q));
+    }
+
+    fn scale(v, a: f32, y: &mut [f32]) {
+        let a = v.splat(a);
+        map!(v, y.len(); q = y; {} y => v.mul(a, q));
+    }
+
+    fn add(v, x: &[f32], y: &mut [f32]) {
+        map!(v, x.len(); p = x, q = y; {} y => v.add(q, p));
+    }
+
+    fn difference(v, x: &[f32], y: &[f32], z: &mut [f32]) {
+        map!(v, x.len(); p = x, q = y; {} z => v.sub(p, q));
+    }
+
+    fn sgd(v, step: SgdStep, gradient: &[f32], anchor: &[f32], weights: &mut [f32]) {
+        if step.proximal_mu > 0.0 {
+            map!(v, gradient.len(); g = gradient, a = anchor, w = weights; {}
+                weights => apply_gradient(v, step, g, w, a));
+        } else {
+            map!(v, gradient.len(); g = gradient, w = weights; {}
+                weights => apply_gradient(v, step, g, w, w));
+        }
+    }
+
+    fn sgd_momentum(
+        v,
+        step: SgdStep,
+        momentum: Momentum,
+        gradient: &[f32],
+        anchor: &[f32],
+        velocity: &mut [f32],
+        weights: &mut [f32],
+    ) {
+        // Without a proximal term the anchor is not read; the gradient stands in for it.
+        let anchor = if step.proximal_mu > 0.0 { anchor } else { gradient };
+        let (m, rate) = (v.splat(momentum.momentum), v.splat(-step.rate));
+        if momentum.nesterov {
+            map!(v, gradient.len(); g = gradient, a = anchor, u = velocity, w = weights; {
+                let g2 = full_gradient(v, step, g, w, a);
+                let u = v.fma(m, u, g2);
+                let d = v.fma(m, u, g2);
+            } velocity => u, weights => v.fma(rate, d, w));
+        } else {
+            map!(v, gradient.len(); g = gradient, a = anchor, u = velocity, w = weights; {
+                let g2 = full_gradient(v, step, g, w, a);
+                let u = v.fma(m, u, g2);
+            } velocity => u, weights => v.fma(rate, u, w));
+        }
+    }
+
+    fn adam(
+        v,
+        step: &AdamStep,
+        gradient: &[f32],
+        anchor: &[f32],
+        first: &mut [f32],
+        second: &mut [f32],
+        weights: &mut [f32],
+    ) {
+        let anchor = if step.step.proximal_mu > 0.0 { anchor } else { gradient };
+        let shrink = if step.decoupled { -step.step.rate * step.step.weight_decay } else { 0.0 };
+        let plain = SgdStep {
+            weight_decay: if step.decoupled { 0.0 } else { step.step.weight_decay },
+            ..step.step
+        };
+        let (beta1, beta2) = (v.splat(step.beta1), v.splat(step.beta2));
+        let (rest1, rest2) = (v.splat(1.0 - step.beta1), v.splat(1.0 - step.beta2));
+        let correction = v.splat(step.inverse_root_correction2);
+        let epsilon = v.splat(step.epsilon);
+        let rate = v.splat(-step.corrected_rate);
+        map!(v, gradient.len(); g = gradient, a = anchor, m = first, s = second, w = weights; {
+            let g2 = full_gradient(v, plain, g, w, a);
+            let w1 = if shrink == 0.0 { w } else { v.fma(v.splat(shrink), w, w) };
+            let m = v.fma(beta1, m, v.mul(rest1, g2));
+            let s = v.fma(beta2, s, v.mul(v.mul(rest2, g2), g2));
+            let d = v.fma(v.sqrt(s), correction, epsilon);
+        } first => m, second => s, weights => v.fma(rate, v.div(m, d), w1));
+    }
+
+    fn dropout(v, keep: &[u8], scale: f32, y: &mut [f32]) {
+        let mut factors = [0.0f32; 64];
+        let zero = v.splat(0.0);
+        for (keep, y) in keep.chunks(64).zip(y.chunks_mut(64)) {
+            for (factor, &keep) in factors.iter_mut().zip(keep) {
+                *factor = f32::from(keep);
+            }
+            let scale = v.splat(scale);
+            map!(v, y.len(); k = factors, a = y; {}
+                y => v.select(v.greater(k, zero), v.mul(a, scale), zero));
+        }
+    }
+
+    fn column_sums(v, rows: usize, columns: usize, dy: &[f32], gradient: Gradient<'_>) {
+        assert!(dy.len() >= rows * columns);
+        let mut gradient = gradient;
+        let mut sums = [0.0f32; 64];
+        let mut first = 0;
+        while first < columns {
+            let width = (columns - first).min(sums.len());
+            let sums = &mut sums[..width];
+            match &gradient {
+                Gradient::Accumulate(to) => sums.copy_from_slice(&to[first..first + width]),
+                Gradient::Store(_) | Gradient::Step { .. } => sums.fill(0.0),
+            }
+            let mut at = 0;
+            while at < width {
+                let n = (width - at).min(V::N);
+                // SAFETY: rows of `columns` numbers, of which `first + at + n` are in each.
+                unsafe {
+                    let mut sum = v.load_first(sums.as_ptr().add(at), n);
+                    let mut from = dy.as_ptr().add(first + at);
+                    for row in 0..rows {
+                        sum = v.add(sum, v.load_first(from, n));
+                        if row + 1 < rows {
+                            from = from.add(columns);
+                        }
+                    }
+                    v.store_first(sums.as_mut_ptr().add(at), n, sum);
+                }
+                at += n;
+            }
+            match &mut gradient {
+                Gradient::Store(to) | Gradient::Accumulate(to) => {
+                    to[first..first + width].copy_from_slice(sums);
+                }
+                Gradient::Step { weights, anchor, step } => {
+                    let step = *step;
+                    let weights = &mut weights[first..first + width];
+                    if step.proximal_mu > 0.0 {
+                        let anchor = &anchor[first..first + width];
+                        map!(v, width; g = sums, a = anchor, w = weights; {}
+                            weights => apply_gradient(v, step, g, w, a));
+                    } else {
+                        map!(v, width; g = sums, w = weights; {}
+                            weights => apply_gradient(v, step, g, w, w));
+                    }
+                }
+            }
+            first += width;
+        }
+    }
+
+    fn sum_of_squares(v, x: &[f32]) -> f64 {
+        let mut total = 0.0f64;
+        for block in x.chunks(SQUARES_BLOCK) {
+            let mut partial = [0.0f32; 16];
+            for sixteen in block.chunks(16) {
+                map!(v, sixteen.len(); a = sixteen, p = partial; {} partial => v.fma(a, a, p));
+            }
+            for partial in partial {
+                total += f64::from(partial);
+            }
+        }
+        total
+    }
+}

@@ -1,0 +1,532 @@
+//! Shapes of the operators, checked once when a plan is made.
+
+/// Why a geometry was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GeometryError {
+    /// A size is zero.
+    #[error("{what} is zero; every size of an operator must be at least 1")]
+    Zero {
+        /// Which size.
+        what: &'static str,
+    },
+    /// The window does not fit into the padded input.
+    #[error(
+        "a window of {kernel} does not fit into {padded} padded inputs; use a smaller kernel or more padding"
+    )]
+    WindowTooLarge {
+        /// Window size along the axis.
+        kernel: usize,
+        /// Inputs with padding along the axis.
+        padded: usize,
+    },
+    /// Padding is as large as the window.
+    #[error("padding {padding} is not below the kernel size {kernel}; use less padding")]
+    PaddingTooLarge {
+        /// Padding on one side.
+        padding: usize,
+        /// Window size along the axis.
+        kernel: usize,
+    },
+    /// Channels do not fall into the groups.
+    #[error("{channels} channels do not fall into {groups} equal groups; use a divisor")]
+    Groups {
+        /// Channels.
+        channels: usize,
+        /// Groups.
+        groups: usize,
+    },
+    /// A pooling window has too many positions.
+    #[error("a pooling window of {positions} positions is too large; at most 255 are possible")]
+    PoolTooLarge {
+        /// Positions of the window.
+        positions: usize,
+    },
+    /// A size overflows.
+    #[error("the operator's size overflows; use smaller shapes")]
+    Overflow,
+}
+
+/// Zeros around an image: top, bottom, left, right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Padding {
+    /// Rows above.
+    pub top: usize,
+    /// Rows below.
+    pub bottom: usize,
+    /// Columns on the left.
+    pub left: usize,
+    /// Columns on the right.
+    pub right: usize,
+}
+
+impl Padding {
+    /// No padding.
+    pub const NONE: Self = Self {
+        top: 0,
+        bottom: 0,
+        left: 0,
+        right: 0,
+    };
+
+    /// The same on every side.
+    #[must_use]
+    pub const fn all(padding: usize) -> Self {
+        Self {
+            top: padding,
+            bottom: padding,
+            left: padding,
+            right: padding,
+        }
+    }
+
+    /// TensorFlow's SAME: `ceil(input / stride)` outputs, the odd zero below and on the right.
+    #[must_use]
+    pub fn same(input: [usize; 2], kernel: [usize; 2], stride: [usize; 2]) -> Self {
+        let total = |axis: usize| {
+            let outputs = input[axis].div_ceil(stride[axis].max(1));
+            (outputs.saturating_sub(1) * stride[axis] + kernel[axis]).saturating_sub(input[axis])
+        };
+        let (high, wide) = (total(0), total(1));
+        Self {
+            top: high / 2,
+            bottom: high - high / 2,
+            left: wide / 2,
+            right: wide - wide / 2,
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::NONE
+    }
+}
+
+/// A dense layer: `y[rows, outputs] = x[rows, inputs] * weight[inputs, outputs] + bias[outputs]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dense {
+    /// Width of an input row, at least 1.
+    pub inputs: usize,
+    /// Width of an output row, at least 1.
+    pub outputs: usize,
+}
+
+impl Dense {
+    /// Numbers of scratch that the gradient of the inputs needs.
+    #[must_use]
+    pub fn dx_scratch_len(&self) -> usize {
+        super::product::DX_PANEL_LEN
+    }
+}
+
+/// What a convolution is, as a user says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvShape {
+    /// Input rows.
+    pub height: usize,
+    /// Input columns.
+    pub width: usize,
+    /// Input channels.
+    pub channels: usize,
+    /// Output channels.
+    pub filters: usize,
+    /// Window, `[rows, columns]`.
+    pub kernel: [usize; 2],
+    /// Steps between windows, `[rows, columns]`.
+    pub stride: [usize; 2],
+    /// Zeros around the input.
+    pub padding: Padding,
+    /// Groups of channels, a divisor of `channels` and `filters`.
+    pub groups: usize,
+}
+
+/// A checked convolution over NHWC inputs with HWIO weights
+/// `[kernel rows, kernel columns, channels / groups, filters]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conv {
+    pub(super) shape: ConvShape,
+    pub(super) out_height: usize,
+    pub(super) out_width: usize,
+    /// Offsets into a padded image of the contiguous runs that a window is made of.
+    pub(super) runs: Vec<usize>,
+    /// Numbers in a run.
+    pub(super) run_len: usize,
+    /// The same for the transposed convolution (stride 1), over the padded output gradient.
+    pub(super) transposed_runs: Vec<usize>,
+    pub(super) transposed_run_len: usize,
+}
+
+impl Conv {
+    /// Checks the shape.
+    ///
+    /// # Errors
+    /// [`GeometryError`]
+    pub fn new(shape: ConvShape) -> Result<Self, GeometryError> {
+        for (what, size) in [
+            ("the input's height", shape.height),
+            ("the input's width", shape.width),
+            ("the number of channels", shape.channels),
+            ("the number of filters", shape.filters),
+            ("the kernel's height", shape.kernel[0]),
+            ("the kernel's width", shape.kernel[1]),
+            ("the stride", shape.stride[0]),
+            ("the stride", shape.stride[1]),
+            ("the number of groups", shape.groups),
+        ] {
+            if size == 0 {
+                return Err(GeometryError::Zero { what });
+            }
+        }
+        for channels in [shape.channels, shape.filters] {
+            if !channels.is_multiple_of(shape.groups) {
+                return Err(GeometryError::Groups {
+                    channels,
+                    groups: shape.groups,
+                });
+            }
+        }
+        let pad = shape.padding;
+        let out_height = windows(
+            shape.height,
+            [pad.top, pad.bottom],
+            shape.kernel[0],
+            shape.stride[0],
+        )?;
+        let out_width = windows(
+            shape.width,
+            [pad.left, pad.right],
+            shape.kernel[1],
+            shape.stride[1],
+        )?;
+        let checked = [
+            shape.height + shape.kernel[0],
+            shape.width + shape.kernel[1],
+            shape.kernel[0] * shape.kernel[1],
+            shape.channels.max(shape.filters),
+        ]
+        .iter()
+        .try_fold(1usize, |product, &size| product.checked_mul(size));
+        if checked.is_none() {
+            return Err(GeometryError::Overflow);
+        }
+        let padded_width = shape.width + pad.left + pad.right;
+        let (runs, run_len) = runs(shape.kernel, padded_width, shape.channels, shape.groups);
+        let (transposed_runs, transposed_run_len) = runs_of_transposed(&shape);
+        Ok(Self {
+            shape,
+            out_height,
+            out_width,
+            runs,
+            run_len,
+            transposed_runs,
+            transposed_run_len,
+        })
+    }
+
+    /// The shape as given.
+    #[must_use]
+    pub fn shape(&self) -> &ConvShape {
+        &self.shape
+    }
+
+    /// Output rows.
+    #[must_use]
+    pub fn out_height(&self) -> usize {
+        self.out_height
+    }
+
+    /// Output columns.
+    #[must_use]
+    pub fn out_width(&self) -> usize {
+        self.out_width
+    }
+
+    /// Numbers in one example's input, unpadded.
+    #[must_use]
+    pub fn input_len(&self) -> usize {
+        self.shape.height * self.shape.width * self.shape.channels
+    }
+
+    /// Numbers in one example's output.
+    #[must_use]
+    pub fn output_len(&self) -> usize {
+        self.out_height * self.out_width * self.shape.filters
+    }
+
+    /// Numbers in the weights.
+    #[must_use]
+    pub fn weight_len(&self) -> usize {
+        let [kh, kw] = self.shape.kernel;
+        kh * kw * (self.shape.channels / self.shape.groups) * self.shape.filters
+    }
+
+    /// Whether the input must be copied into a padded buffer by [`super::Kernels::pad`]. When
+    /// not, the kernels take the input itself.
+    #[must_use]
+    pub fn is_padded(&self) -> bool {
+        !self.shape.padding.is_none()
+    }
+
+    /// Numbers in one example's padded input; equals `input_len` without padding.
+    #[must_use]
+    pub fn padded_len(&self) -> usize {
+        self.padded_height() * self.padded_width() * self.shape.channels
+    }
+
+    /// Numbers of scratch for the gradient of the inputs at a batch of `rows`.
+    #[must_use]
+    pub fn dx_scratch_len(&self, rows: usize) -> usize {
+        if self.is_depthwise() {
+            return 0;
+        }
+        if self.has_unit_stride() {
+            rows * self.transposed_padded_len() + self.weight_len()
+        } else {
+            let [kh, kw] = self.shape.kernel;
+            let columns = kh * kw * (self.shape.channels / self.shape.groups);
+            self.out_height * self.out_width * columns + self.weight_len()
+        }
+    }
+
+    /// Numbers of scratch for the gradient of the weights.
+    #[must_use]
+    pub fn dw_scratch_len(&self) -> usize {
+        self.weight_len()
+    }
+
+    pub(super) fn padded_height(&self) -> usize {
+        self.shape.height + self.shape.padding.top + self.shape.padding.bottom
+    }
+
+    pub(super) fn padded_width(&self) -> usize {
+        self.shape.width + self.shape.padding.left + self.shape.padding.right
+    }
+
+    pub(super) fn has_unit_stride(&self) -> bool {
+        self.shape.stride == [1, 1]
+    }
+
+    /// One filter per channel, nothing mixed.
+    pub(super) fn is_depthwise(&self) -> bool {
+        self.shape.groups == self.shape.channels && self.shape.filters == self.shape.channels
+    }
+
+    /// Columns of the padded output gradient of the transposed convolution.
+    pub(super) fn transposed_width(&self) -> usize {
+        self.shape.width + self.shape.kernel[1] - 1
+    }
+
+    pub(super) fn transposed_height(&self) -> usize {
+        self.shape.height + self.shape.kernel[0] - 1
+    }
+
+    pub(super) fn transposed_padded_len(&self) -> usize {
+        self.transposed_height() * self.transposed_width() * self.shape.filters
+    }
+}
+
+/// The contiguous runs of a window over an image of `width * channels` numbers a row.
+fn runs(
+    kernel: [usize; 2],
+    width: usize,
+    channels: usize,
+    groups: usize,
+) -> (Vec<usize>, usize) {
+    let [kh, kw] = kernel;
+    if groups == 1 {
+        let runs = (0..kh).map(|row| row * width * channels).collect();
+        (runs, kw * channels)
+    } else {
+        let runs = (0..kh)
+            .flat_map(|row| (0..kw).map(move |column| (row * width + column) * channels))
+            .collect();
+        (runs, channels / groups)
+    }
+}
+
+fn runs_of_transposed(shape: &ConvShape) -> (Vec<usize>, usize) {
+    runs(
+        shape.kernel,
+        shape.width + shape.kernel[1] - 1,
+        shape.filters,
+        shape.groups,
+    )
+}
+
+fn windows(
+    input: usize,
+    padding: [usize; 2],
+    kernel: usize,
+    stride: usize,
+) -> Result<usize, GeometryError> {
+    for padding in padding {
+        if padding >= kernel {
+            return Err(GeometryError::PaddingTooLarge { padding, kernel });
+        }
+    }
+    let padded = input + padding[0] + padding[1];
+    if padded < kernel {
+        return Err(GeometryError::WindowTooLarge { kernel, padded });
+    }
+    Ok((padded - kernel) / stride + 1)
+}
+
+/// Pooling over NHWC images. Padding never takes part: a maximum ignores it and an average is
+/// over the inputs in the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) channels: usize,
+    pub(super) kernel: [usize; 2],
+    pub(super) stride: [usize; 2],
+    pub(super) padding: Padding,
+    pub(super) out_height: usize,
+    pub(super) out_width: usize,
+}
+
+impl Pool {
+    /// Checks the shape; `input` is `[height, width, channels]`.
+    ///
+    /// # Errors
+    /// [`GeometryError`]
+    pub fn new(
+        input: [usize; 3],
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: Padding,
+    ) -> Result<Self, GeometryError> {
+        let [height, width, channels] = input;
+        for (what, size) in [
+            ("the input's height", height),
+            ("the input's width", width),
+            ("the number of channels", channels),
+            ("the window's height", kernel[0]),
+            ("the window's width", kernel[1]),
+            ("the stride", stride[0]),
+            ("the stride", stride[1]),
+        ] {
+            if size == 0 {
+                return Err(GeometryError::Zero { what });
+            }
+        }
+        let positions = kernel[0].saturating_mul(kernel[1]);
+        if positions > 255 {
+            return Err(GeometryError::PoolTooLarge { positions });
+        }
+        let out_height = windows(height, [padding.top, padding.bottom], kernel[0], stride[0])?;
+        let out_width = windows(width, [padding.left, padding.right], kernel[1], stride[1])?;
+        Ok(Self {
+            height,
+            width,
+            channels,
+            kernel,
+            stride,
+            padding,
+            out_height,
+            out_width,
+        })
+    }
+
+    /// Output rows.
+    #[must_use]
+    pub fn out_height(&self) -> usize {
+        self.out_height
+    }
+
+    /// Output columns.
+    #[must_use]
+    pub fn out_width(&self) -> usize {
+        self.out_width
+    }
+
+    /// Numbers in one example's input.
+    #[must_use]
+    pub fn input_len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// Numbers in one example's output.
+    #[must_use]
+    pub fn output_len(&self) -> usize {
+        self.out_height * self.out_width * self.channels
+    }
+
+    /// Input rows or columns that the window at `out` covers, and the window's first position
+    /// inside the input.
+    pub(super) fn span(&self, axis: usize, out: usize) -> (core::ops::Range<usize>, usize) {
+        let (size, pad) = match axis {
+            0 => (self.height, self.padding.top),
+            _ => (self.width, self.padding.left),
+        };
+        let start = out * self.stride[axis];
+        let first = pad.saturating_sub(start);
+        let end = (start + self.kernel[axis]).saturating_sub(pad).min(size);
+        let begin = (start + first - pad).min(end);
+        (begin..end, first)
+    }
+}
+
+/// Group normalisation over NHWC images; with one group and one position, layer normalisation.
+///
+/// # Source
+/// Wu & He 2018, arXiv:1803.08494, equations 1 to 4 and 6; Ba, Kiros & Hinton 2016,
+/// arXiv:1607.06450, equation 3.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Norm {
+    pub(super) positions: usize,
+    pub(super) channels: usize,
+    pub(super) groups: usize,
+    pub(super) epsilon: f32,
+}
+
+impl Norm {
+    /// Checks the shape: `positions` (height times width, or 1) of `channels` in `groups`.
+    ///
+    /// # Errors
+    /// [`GeometryError`]
+    pub fn new(
+        positions: usize,
+        channels: usize,
+        groups: usize,
+        epsilon: f32,
+    ) -> Result<Self, GeometryError> {
+        for (what, size) in [
+            ("the number of positions", positions),
+            ("the number of channels", channels),
+            ("the number of groups", groups),
+        ] {
+            if size == 0 {
+                return Err(GeometryError::Zero { what });
+            }
+        }
+        if !channels.is_multiple_of(groups) {
+            return Err(GeometryError::Groups { channels, groups });
+        }
+        Ok(Self {
+            positions,
+            channels,
+            groups,
+            epsilon,
+        })
+    }
+
+    /// Numbers in one example.
+    #[must_use]
+    pub fn example_len(&self) -> usize {
+        self.positions * self.channels
+    }
+
+    /// Statistics kept for one example: mean and reciprocal deviation of each group.
+    #[must_use]
+    pub fn stats_len(&self) -> usize {
+        2 * self.groups
+    }
+
+    /// Numbers of scratch that every normalisation kernel needs.
+    #[must_use]
+    pub fn scratch_len(&self) -> usize {
+        2 * self.channels
+    }
+}

@@ -1,0 +1,565 @@
+//! The numbers: matrix products, convolutions and everything that stands between them.
+//!
+//! # The numeric law
+//! Every output element of every kernel is defined by a fixed scalar recipe ([`reference`] holds
+//! the products' as plain loops): one accumulator, terms in ascending order, products fused
+//! (`fma`) with one rounding. The recipe depends on no tile size, vector width or machine, so
+//! AVX-512, AVX2 and portable code give the same bits. Elementary functions are our own
+//! ([`math`]), written once over an abstract vector.
+//!
+//! # Layout
+//! Activations are NHWC, dense weights `[inputs, outputs]`, convolution weights HWIO, all
+//! row-major. A slice may be longer than needed; the rest is not touched.
+//!
+//! # Panics
+//! Every kernel checks the lengths of its slices against the geometry once and panics when one
+//! is too short: the plan that owns the buffers makes them long enough.
+//!
+//! This is the only module with `unsafe` code: vector loads and stores, and calls into code
+//! compiled for instructions whose presence a token proves.
+
+mod elementwise;
+mod geometry;
+mod loss;
+mod math;
+mod norm;
+mod pool;
+mod product;
+pub mod reference;
+mod simd;
+mod types;
+
+pub use geometry::{Conv, ConvShape, Dense, GeometryError, Norm, Padding, Pool};
+pub use types::{Activation, AdamStep, Fused, Gradient, Momentum, SgdStep, Write};
+
+use simd::Isa;
+
+/// The kernels for one instruction set.
+///
+/// [`Kernels::best`] chooses once per process. All choices give the same bits.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernels {
+    isa: Isa,
+}
+
+/// The name of the kernels that this process uses: `avx512`, `avx2` or `portable`. (On other
+/// architectures than x86-64 the portable kernels are compiled to its own vectors.)
+#[must_use]
+pub fn name() -> &'static str {
+    Kernels::best().name()
+}
+
+fn need(what: &str, slice: &[f32], len: usize) {
+    assert!(
+        slice.len() >= len,
+        "{what} holds {} numbers of {len}",
+        slice.len()
+    );
+}
+
+fn need_gradient(gradient: &Gradient<'_>, len: usize) {
+    match gradient {
+        Gradient::Store(to) | Gradient::Accumulate(to) => need("the gradient", to, len),
+        Gradient::Step {
+            weights,
+            anchor,
+            step,
+        } => {
+            need("the weights", weights, len);
+            if step.proximal_mu > 0.0 {
+                need("the anchor", anchor, len);
+            }
+        }
+    }
+}
+
+impl Kernels {
+    /// The fastest kernels of this machine.
+    #[must_use]
+    pub fn best() -> &'static Self {
+        &Self::all_available()[0]
+    }
+
+    /// Every set of kernels that this machine can run, fastest first.
+    #[must_use]
+    pub fn all_available() -> &'static [Self] {
+        static ALL: std::sync::OnceLock<Vec<Kernels>> = std::sync::OnceLock::new();
+        ALL.get_or_init(|| Isa::available().into_iter().map(|isa| Self { isa }).collect())
+    }
+
+    /// `avx512`, `avx2` or `portable`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.isa.name()
+    }
+
+    /// `y[rows, outputs] = fused(bias + x[rows, inputs] * weight[inputs, outputs])`
+    pub fn dense(
+        &self,
+        d: &Dense,
+        rows: usize,
+        x: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        fused: Fused,
+        y: &mut [f32],
+    ) {
+        need("x", x, rows * d.inputs);
+        need("the weight", weight, d.inputs * d.outputs);
+        bias.inspect(|b| need("the bias", b, d.outputs));
+        need("y", y, rows * d.outputs);
+        product::dense(self.isa, d, rows, x, weight, bias, fused, y);
+    }
+
+    /// Gradient of the inputs: `dx[rows, inputs] = dy[rows, outputs] * weight^T`.
+    ///
+    /// `scratch` holds at least [`Dense::dx_scratch_len`].
+    pub fn dense_dx(
+        &self,
+        d: &Dense,
+        rows: usize,
+        dy: &[f32],
+        weight: &[f32],
+        dx: &mut [f32],
+        write: Write,
+        scratch: &mut [f32],
+    ) {
+        need("dy", dy, rows * d.outputs);
+        need("the weight", weight, d.inputs * d.outputs);
+        need("dx", dx, rows * d.inputs);
+        need("the scratch", scratch, d.dx_scratch_len());
+        product::dense_dx(self.isa, d, rows, dy, weight, dx, write, scratch);
+    }
+
+    /// Gradient of the weights: `x^T * dy`, rows ascending.
+    pub fn dense_dw(
+        &self,
+        d: &Dense,
+        rows: usize,
+        x: &[f32],
+        dy: &[f32],
+        gradient: Gradient<'_>,
+    ) {
+        need("x", x, rows * d.inputs);
+        need("dy", dy, rows * d.outputs);
+        need_gradient(&gradient, d.inputs * d.outputs);
+        product::dense_dw(self.isa, d, rows, x, dy, gradient);
+    }
+
+    /// Gradient of a bias: the sums of the columns of `dy[rows, columns]`, rows ascending. For a
+    /// convolution the rows are all positions of all examples and the columns its filters.
+    pub fn column_sums(&self, rows: usize, columns: usize, dy: &[f32], gradient: Gradient<'_>) {
+        need("dy", dy, rows * columns);
+        need_gradient(&gradient, columns);
+        elementwise::column_sums(self.isa, rows, columns, dy, gradient);
+    }
+
+    /// Copies `x` (`[rows, height, width, channels]`) into `padded`, with the convolution's
+    /// zeros around every image.
+    pub fn pad(&self, c: &Conv, rows: usize, x: &[f32], padded: &mut [f32]) {
+        need("x", x, rows * c.input_len());
+        need("the padded input", padded, rows * c.padded_len());
+        let s = c.shape;
+        let border = [s.padding.top, s.padding.left];
+        let to = [c.padded_height(), c.padded_width()];
+        product::pad_images(rows, [s.height, s.width, s.channels], x, border, to, padded);
+    }
+
+    /// Convolution: `y` is `[rows, out_height, out_width, filters]`.
+    ///
+    /// `x` is padded by [`Kernels::pad`] where [`Conv::is_padded`], else the input itself.
+    pub fn conv(
+        &self,
+        c: &Conv,
+        rows: usize,
+        x: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        fused: Fused,
+        y: &mut [f32],
+    ) {
+        need("x", x, rows * c.padded_len());
+        need("the weight", weight, c.weight_len());
+        bias.inspect(|b| need("the bias", b, c.shape.filters));
+        need("y", y, rows * c.output_len());
+        product::conv(self.isa, c, rows, x, weight, bias, fused, y);
+    }
+
+    /// Gradient of a convolution's inputs; `dx` is unpadded.
+    ///
+    /// `scratch` holds at least [`Conv::dx_scratch_len`].
+    pub fn conv_dx(
+        &self,
+        c: &Conv,
+        rows: usize,
+        dy: &[f32],
+        weight: &[f32],
+        dx: &mut [f32],
+        write: Write,
+        scratch: &mut [f32],
+    ) {
+        need("dy", dy, rows * c.output_len());
+        need("the weight", weight, c.weight_len());
+        need("dx", dx, rows * c.input_len());
+        need("the scratch", scratch, c.dx_scratch_len(rows));
+        product::conv_dx(self.isa, c, rows, dy, weight, dx, write, scratch);
+    }
+
+    /// Gradient of a convolution's weights; `x` is padded as for [`Kernels::conv`].
+    ///
+    /// `scratch` holds at least [`Conv::dw_scratch_len`].
+    pub fn conv_dw(
+        &self,
+        c: &Conv,
+        rows: usize,
+        x: &[f32],
+        dy: &[f32],
+        gradient: Gradient<'_>,
+        scratch: &mut [f32],
+    ) {
+        need("x", x, rows * c.padded_len());
+        need("dy", dy, rows * c.output_len());
+        need_gradient(&gradient, c.weight_len());
+        need("the scratch", scratch, c.dw_scratch_len());
+        product::conv_dw(self.isa, c, rows, x, dy, gradient, scratch);
+    }
+
+    /// `y = f(x)`
+    pub fn activate(&self, f: Activation, x: &[f32], y: &mut [f32]) {
+        need("y", y, x.len());
+        elementwise::activate(self.isa, f, x, y);
+    }
+
+    /// `y = f(y)`
+    pub fn activate_in_place(&self, f: Activation, y: &mut [f32]) {
+        elementwise::activate_in_place(self.isa, f, y);
+    }
+
+    /// `dy = dy * f'`, from what [`Activation::keeps_input`] says: the activation's input or its
+    /// output.
+    pub fn activate_grad(&self, f: Activation, kept: &[f32], dy: &mut [f32]) {
+        need("what the activation kept", kept, dy.len());
+        elementwise::activate_grad(self.isa, f, kept, dy);
+    }
+
+    /// Dropout, forward and backward: `y = y * scale` where `keep` is not zero, else zero.
+    /// `scale` is `1 / (1 - rate)`.
+    pub fn dropout(&self, keep: &[u8], scale: f32, y: &mut [f32]) {
+        assert!(keep.len() >= y.len(), "the mask is shorter than the values");
+        elementwise::dropout(self.isa, keep, scale, y);
+    }
+
+    /// Maximum pooling. `argmax` receives, for each output, the position in its window (row by
+    /// row) of the first largest input; NaN counts only when it comes first.
+    pub fn max_pool(&self, p: &Pool, rows: usize, x: &[f32], y: &mut [f32], argmax: &mut [u8]) {
+        need("x", x, rows * p.input_len());
+        need("y", y, rows * p.output_len());
+        assert!(argmax.len() >= rows * p.output_len(), "argmax is too short");
+        pool::max_pool(self.isa, p, rows, x, y, argmax);
+    }
+
+    /// Gradient of maximum pooling; `dx` is overwritten. Where windows overlap, an input's terms
+    /// are added in the order of the outputs.
+    pub fn max_pool_dx(&self, p: &Pool, rows: usize, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
+        need("dy", dy, rows * p.output_len());
+        need("dx", dx, rows * p.input_len());
+        assert!(argmax.len() >= rows * p.output_len(), "argmax is too short");
+        pool::max_pool_dx(self.isa, p, rows, dy, argmax, dx);
+    }
+
+    /// Average pooling over the inputs in each window, row by row.
+    pub fn avg_pool(&self, p: &Pool, rows: usize, x: &[f32], y: &mut [f32]) {
+        need("x", x, rows * p.input_len());
+        need("y", y, rows * p.output_len());
+        pool::avg_pool(self.isa, p, rows, x, y);
+    }
+
+    /// Gradient of average pooling; `dx` is overwritten.
+    pub fn avg_pool_dx(&self, p: &Pool, rows: usize, dy: &[f32], dx: &mut [f32]) {
+        need("dy", dy, rows * p.output_len());
+        need("dx", dx, rows * p.input_len());
+        pool::avg_pool_dx(self.isa, p, rows, dy, dx);
+    }
+
+    /// Global average pooling: `x[rows, positions, channels]` to `y[rows, channels]`.
+    pub fn global_avg_pool(
+        &self,
+        rows: usize,
+        positions: usize,
+        channels: usize,
+        x: &[f32],
+        y: &mut [f32],
+    ) {
+        need("x", x, rows * positions * channels);
+        need("y", y, rows * channels);
+        pool::global_avg_pool(self.isa, rows, positions, channels, x, y);
+    }
+
+    /// Gradient of global average pooling; `dx` is overwritten.
+    pub fn global_avg_pool_dx(
+        &self,
+        rows: usize,
+        positions: usize,
+        channels: usize,
+        dy: &[f32],
+        dx: &mut [f32],
+    ) {
+        need("dy", dy, rows * channels);
+        need("dx", dx, rows * positions * channels);
+        pool::global_avg_pool_dx(self.isa, rows, positions, channels, dy, dx);
+    }
+
+    /// Normalisation: `y = (x - mean) * r * gamma + beta` with `r = 1 / sqrt(variance + epsilon)`
+    /// of each example and group; `stats` receives mean and `r` (`[rows, groups, 2]`).
+    ///
+    /// `gamma` and `beta` hold one number per channel, `scratch` [`Norm::scratch_len`].
+    #[expect(clippy::too_many_arguments, reason = "one slice per operand of the formula")]
+    pub fn norm(
+        &self,
+        n: &Norm,
+        rows: usize,
+        x: &[f32],
+        gamma: &[f32],
+        beta: &[f32],
+        y: &mut [f32],
+        stats: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        need("x", x, rows * n.example_len());
+        need("gamma", gamma, n.channels);
+        need("beta", beta, n.channels);
+        need("y", y, rows * n.example_len());
+        need("stats", stats, rows * n.stats_len());
+        need("the scratch", scratch, n.scratch_len());
+        norm::norm(self.isa, n, rows, x, gamma, beta, y, stats, scratch);
+    }
+
+    /// Gradient of normalisation's inputs; `dx` is overwritten.
+    #[expect(clippy::too_many_arguments, reason = "one slice per operand of the formula")]
+    pub fn norm_dx(
+        &self,
+        n: &Norm,
+        rows: usize,
+        x: &[f32],
+        gamma: &[f32],
+        stats: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        need("x", x, rows * n.example_len());
+        need("gamma", gamma, n.channels);
+        need("stats", stats, rows * n.stats_len());
+        need("dy", dy, rows * n.example_len());
+        need("dx", dx, rows * n.example_len());
+        need("the scratch", scratch, n.scratch_len());
+        norm::norm_dx(self.isa, n, rows, x, gamma, stats, dy, dx, scratch);
+    }
+
+    /// Gradients of `gamma` and `beta`, one number per channel, rows and positions ascending.
+    /// [`Write::Add`] goes on from the old values.
+    #[expect(clippy::too_many_arguments, reason = "one slice per operand of the formula")]
+    pub fn norm_dparameters(
+        &self,
+        n: &Norm,
+        rows: usize,
+        x: &[f32],
+        stats: &[f32],
+        dy: &[f32],
+        dgamma: &mut [f32],
+        dbeta: &mut [f32],
+        write: Write,
+    ) {
+        need("x", x, rows * n.example_len());
+        need("stats", stats, rows * n.stats_len());
+        need("dy", dy, rows * n.example_len());
+        need("the gradient of gamma", dgamma, n.channels);
+        need("the gradient of beta", dbeta, n.channels);
+        norm::norm_dparameters(self.isa, n, rows, x, stats, dy, dgamma, dbeta, write);
+    }
+
+    /// Softmax cross-entropy. `losses[row] = ln(sum exp(z - max)) - (z[label] - max)`; where
+    /// `gradient` is given, `gradient = (softmax(z) - onehot(label)) * scale`.
+    ///
+    /// Labels must be below `classes`; a larger one panics.
+    #[expect(clippy::too_many_arguments, reason = "one slice per operand of the formula")]
+    pub fn softmax_cross_entropy(
+        &self,
+        rows: usize,
+        classes: usize,
+        logits: &[f32],
+        labels: &[u32],
+        scale: f32,
+        losses: &mut [f32],
+        gradient: Option<&mut [f32]>,
+    ) {
+        need("the logits", logits, rows * classes);
+        need("the losses", losses, rows);
+        if let Some(gradient) = &gradient {
+            need("the gradient", gradient, rows * classes);
+        }
+        assert!(
+            labels[..rows].iter().all(|&label| (label as usize) < classes),
+            "a label is not below {classes}"
+        );
+        loss::softmax_cross_entropy(
+            self.isa, rows, classes, logits, labels, scale, losses, gradient,
+        );
+    }
+
+    /// Mean squared error: `losses[row] = sum (z - t)^2 / width`,
+    /// `gradient = (z - t) * (2 * scale / width)`.
+    #[expect(clippy::too_many_arguments, reason = "one slice per operand of the formula")]
+    pub fn mean_squared_error(
+        &self,
+        rows: usize,
+        width: usize,
+        outputs: &[f32],
+        targets: &[f32],
+        scale: f32,
+        losses: &mut [f32],
+        gradient: Option<&mut [f32]>,
+    ) {
+        need("the outputs", outputs, rows * width);
+        need("the targets", targets, rows * width);
+        need("the losses", losses, rows);
+        if let Some(gradient) = &gradient {
+            need("the gradient", gradient, rows * width);
+        }
+        loss::mean_squared_error(
+            self.isa, rows, width, outputs, targets, scale, losses, gradient,
+        );
+    }
+
+    /// Binary cross-entropy of logits against targets in `[0, 1]`:
+    /// `losses[row] = sum (max(z, 0) - z * t + ln(1 + exp(-|z|))) / width`,
+    /// `gradient = (sigmoid(z) - t) * (scale / width)`.
+    #[expect(clippy::too_many_arguments, reason = "one slice per operand of the formula")]
+    pub fn binary_cross_entropy(
+        &self,
+        rows: usize,
+        width: usize,
+        logits: &[f32],
+        targets: &[f32],
+        scale: f32,
+        losses: &mut [f32],
+        gradient: Option<&mut [f32]>,
+    ) {
+        need("the logits", logits, rows * width);
+        need("the targets", targets, rows * width);
+        need("the losses", losses, rows);
+        if let Some(gradient) = &gradient {
+            need("the gradient", gradient, rows * width);
+        }
+        loss::binary_cross_entropy(
+            self.isa, rows, width, logits, targets, scale, losses, gradient,
+        );
+    }
+
+    /// The first largest column of each row of `x[rows, columns]`.
+    pub fn argmax(&self, rows: usize, columns: usize, x: &[f32], best: &mut [u32]) {
+        need("x", x, rows * columns);
+        loss::argmax(rows, columns, x, best);
+    }
+
+    /// Rows of `table[vocabulary, width]`: `y[i] = table[tokens[i]]`. A token outside the table
+    /// panics.
+    pub fn embedding(&self, tokens: &[u32], width: usize, table: &[f32], y: &mut [f32]) {
+        need("y", y, tokens.len() * width);
+        for (to, &token) in y.chunks_exact_mut(width).zip(tokens) {
+            to.copy_from_slice(&table[token as usize * width..][..width]);
+        }
+    }
+
+    /// Adds `dy[i]` to `dtable[tokens[i]]`, tokens ascending in `i`.
+    pub fn embedding_dw(&self, tokens: &[u32], width: usize, dy: &[f32], dtable: &mut [f32]) {
+        need("dy", dy, tokens.len() * width);
+        for (from, &token) in dy.chunks_exact(width).zip(tokens) {
+            self.add(from, &mut dtable[token as usize * width..][..width]);
+        }
+    }
+
+    /// `y = fma(a, x, y)`
+    pub fn axpy(&self, a: f32, x: &[f32], y: &mut [f32]) {
+        need("y", y, x.len());
+        elementwise::axpy(self.isa, a, x, y);
+    }
+
+    /// `y = a * y`
+    pub fn scale(&self, a: f32, y: &mut [f32]) {
+        elementwise::scale(self.isa, a, y);
+    }
+
+    /// `y = y + x`
+    pub fn add(&self, x: &[f32], y: &mut [f32]) {
+        need("y", y, x.len());
+        elementwise::add(self.isa, x, y);
+    }
+
+    /// `z = x - y`
+    pub fn difference(&self, x: &[f32], y: &[f32], z: &mut [f32]) {
+        need("y", y, x.len());
+        need("z", z, x.len());
+        elementwise::difference(self.isa, x, y, z);
+    }
+
+    /// Sum of squares, for norms: squares in f32 fused into 16 interleaved sums over every 1024
+    /// numbers, these added in order in f64.
+    #[must_use]
+    pub fn sum_of_squares(&self, x: &[f32]) -> f64 {
+        elementwise::sum_of_squares(self.isa, x)
+    }
+
+    /// A plain SGD step from a stored gradient; the same bits as [`Gradient::Step`].
+    pub fn sgd(&self, step: SgdStep, gradient: &[f32], anchor: &[f32], weights: &mut [f32]) {
+        need("the weights", weights, gradient.len());
+        if step.proximal_mu > 0.0 {
+            need("the anchor", anchor, gradient.len());
+        }
+        elementwise::sgd(self.isa, step, gradient, anchor, weights);
+    }
+
+    /// An SGD step with momentum; `velocity` starts as zeros.
+    pub fn sgd_momentum(
+        &self,
+        step: SgdStep,
+        momentum: Momentum,
+        gradient: &[f32],
+        anchor: &[f32],
+        velocity: &mut [f32],
+        weights: &mut [f32],
+    ) {
+        need("the weights", weights, gradient.len());
+        need("the velocity", velocity, gradient.len());
+        if step.proximal_mu > 0.0 {
+            need("the anchor", anchor, gradient.len());
+        }
+        elementwise::sgd_momentum(self.isa, step, momentum, gradient, anchor, velocity, weights);
+    }
+
+    /// A step of Adam or AdamW; both moments start as zeros.
+    pub fn adam(
+        &self,
+        step: &AdamStep,
+        gradient: &[f32],
+        anchor: &[f32],
+        first: &mut [f32],
+        second: &mut [f32],
+        weights: &mut [f32],
+    ) {
+        need("the weights", weights, gradient.len());
+        need("the first moment", first, gradient.len());
+        need("the second moment", second, gradient.len());
+        if step.step.proximal_mu > 0.0 {
+            need("the anchor", anchor, gradient.len());
+        }
+        elementwise::adam(self.isa, step, gradient, anchor, first, second, weights);
+    }
+
+    /// `y[columns, rows] = x[rows, columns]^T`
+    pub fn transpose(&self, rows: usize, columns: usize, x: &[f32], y: &mut [f32]) {
+        need("x", x, rows * columns);
+        need("y", y, rows * columns);
+        product::transpose(rows, columns, x, y);
+    }
+}

@@ -1,0 +1,168 @@
+//! Group and layer normalisation.
+//!
+//! Sums over a group are taken channel by channel over ascending positions, then over ascending
+//! channels: a fixed tree that does not depend on the vector width. The variance is the mean
+//! squared distance from the mean (two passes).
+
+use super::geometry::Norm;
+use super::simd::{Simd, map, vectorized};
+
+/// Adds `channels` per-channel sums of one group in order.
+#[inline(always)]
+fn group_sum(sums: &[f32]) -> f32 {
+    let mut total = 0.0f32;
+    for &sum in sums {
+        total += sum;
+    }
+    total
+}
+
+/// Replaces each channel's number by its group's, spread over the channels.
+#[inline(always)]
+fn spread(n: &Norm, per_channel: &mut [f32], mut value: impl FnMut(usize, &[f32]) -> f32) {
+    let width = n.channels / n.groups;
+    for (group, sums) in per_channel[..n.channels].chunks_exact_mut(width).enumerate() {
+        let shared = value(group, sums);
+        sums.fill(shared);
+    }
+}
+
+vectorized! {
+    fn norm(
+        v,
+        n: &Norm,
+        rows: usize,
+        x: &[f32],
+        gamma: &[f32],
+        beta: &[f32],
+        y: &mut [f32],
+        stats: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let channels = n.channels;
+        let inverse = 1.0 / (n.positions * channels / n.groups) as f32;
+        let (means, factors) = scratch[..2 * channels].split_at_mut(channels);
+        for row in 0..rows {
+            let x = &x[row * n.example_len()..][..n.example_len()];
+            let y = &mut y[row * n.example_len()..][..n.example_len()];
+            let stats = &mut stats[row * n.stats_len()..][..n.stats_len()];
+            means.fill(0.0);
+            for x in x.chunks_exact(channels) {
+                map!(v, channels; a = x, s = means; {} means => v.add(s, a));
+            }
+            spread(n, means, |group, sums| {
+                stats[2 * group] = group_sum(sums) * inverse;
+                stats[2 * group]
+            });
+            factors.fill(0.0);
+            for x in x.chunks_exact(channels) {
+                map!(v, channels; a = x, m = means, s = factors; {
+                    let d = v.sub(a, m);
+                } factors => v.fma(d, d, s));
+            }
+            spread(n, factors, |group, sums| {
+                let variance = group_sum(sums) * inverse;
+                stats[2 * group + 1] = 1.0 / libm::sqrtf(variance + n.epsilon);
+                stats[2 * group + 1]
+            });
+            for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
+                map!(v, channels; a = x, m = means, r = factors, g = gamma, b = beta; {}
+                    y => v.fma(v.mul(v.sub(a, m), r), g, b));
+            }
+        }
+    }
+
+    fn norm_dx(
+        v,
+        n: &Norm,
+        rows: usize,
+        x: &[f32],
+        gamma: &[f32],
+        stats: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        // With h = (x - mean) r and u = dy gamma:
+        // dx = r (u - mean(u) - h mean(u h)), means over the group.
+        let channels = n.channels;
+        let inverse = 1.0 / (n.positions * channels / n.groups) as f32;
+        let (plain, along) = scratch[..2 * channels].split_at_mut(channels);
+        let width = channels / n.groups;
+        for row in 0..rows {
+            let x = &x[row * n.example_len()..][..n.example_len()];
+            let dy = &dy[row * n.example_len()..][..n.example_len()];
+            let dx = &mut dx[row * n.example_len()..][..n.example_len()];
+            let stats = &stats[row * n.stats_len()..][..n.stats_len()];
+            plain.fill(0.0);
+            along.fill(0.0);
+            for (x, dy) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)) {
+                for group in 0..n.groups {
+                    let (mean, r) = (v.splat(stats[2 * group]), v.splat(stats[2 * group + 1]));
+                    let at = group * width..(group + 1) * width;
+                    let (x, dy, gamma) = (&x[at.clone()], &dy[at.clone()], &gamma[at.clone()]);
+                    let (plain, along) = (&mut plain[at.clone()], &mut along[at]);
+                    map!(v, width; a = x, d = dy, g = gamma, p = plain, q = along; {
+                        let u = v.mul(d, g);
+                        let h = v.mul(v.sub(a, mean), r);
+                    } plain => v.add(p, u), along => v.fma(u, h, q));
+                }
+            }
+            spread(n, plain, |_, sums| group_sum(sums) * inverse);
+            spread(n, along, |_, sums| group_sum(sums) * inverse);
+            for ((x, dy), dx) in x
+                .chunks_exact(channels)
+                .zip(dy.chunks_exact(channels))
+                .zip(dx.chunks_exact_mut(channels))
+            {
+                for group in 0..n.groups {
+                    let (mean, r) = (v.splat(stats[2 * group]), v.splat(stats[2 * group + 1]));
+                    let at = group * width..(group + 1) * width;
+                    let (x, dy, gamma) = (&x[at.clone()], &dy[at.clone()], &gamma[at.clone()]);
+                    let (plain, along) = (&plain[at.clone()], &along[at.clone()]);
+                    let dx = &mut dx[at];
+                    map!(v, width; a = x, d = dy, g = gamma, p = plain, q = along; {
+                        let u = v.mul(d, g);
+                        let h = v.mul(v.sub(a, mean), r);
+                        let t = v.sub(v.sub(u, p), v.mul(h, q));
+                    } dx => v.mul(r, t));
+                }
+            }
+        }
+    }
+
+    fn norm_dparameters(
+        v,
+        n: &Norm,
+        rows: usize,
+        x: &[f32],
+        stats: &[f32],
+        dy: &[f32],
+        dgamma: &mut [f32],
+        dbeta: &mut [f32],
+        write: super::Write,
+    ) {
+        let channels = n.channels;
+        let width = channels / n.groups;
+        if write == super::Write::Store {
+            dgamma[..channels].fill(0.0);
+            dbeta[..channels].fill(0.0);
+        }
+        for row in 0..rows {
+            let x = &x[row * n.example_len()..][..n.example_len()];
+            let dy = &dy[row * n.example_len()..][..n.example_len()];
+            let stats = &stats[row * n.stats_len()..][..n.stats_len()];
+            for (x, dy) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)) {
+                for group in 0..n.groups {
+                    let (mean, r) = (v.splat(stats[2 * group]), v.splat(stats[2 * group + 1]));
+                    let at = group * width..(group + 1) * width;
+                    let (x, dy) = (&x[at.clone()], &dy[at.clone()]);
+                    let (dgamma, dbeta) = (&mut dgamma[at.clone()], &mut dbeta[at]);
+                    map!(v, width; a = x, d = dy, p = dgamma, q = dbeta; {
+                        let h = v.mul(v.sub(a, mean), r);
+                    } dgamma => v.fma(d, h, p), dbeta => v.add(q, d));
+                }
+            }
+        }
+    }
+}

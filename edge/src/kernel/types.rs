@@ -1,0 +1,148 @@
+//! Small values that kernels take beside their slices.
+
+/// What happens to a product's elements before they are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fused {
+    /// Nothing.
+    None,
+    /// `max(x, 0)`, and zero for NaN.
+    Relu,
+}
+
+/// Whether a kernel replaces its output or adds to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// The old values are lost.
+    Store,
+    /// The result is added to the old values (after it is complete).
+    Add,
+}
+
+/// Where a gradient of parameters goes.
+#[derive(Debug)]
+pub enum Gradient<'a> {
+    /// Into a buffer, whose old values are lost.
+    Store(&'a mut [f32]),
+    /// Into a buffer: the sum goes on from the old values.
+    Accumulate(&'a mut [f32]),
+    /// Straight into the parameters, by a plain SGD step; the gradient is never stored.
+    Step {
+        /// The parameters.
+        weights: &'a mut [f32],
+        /// The global parameters, for the proximal term; empty when its `mu` is zero.
+        anchor: &'a [f32],
+        /// The step.
+        step: SgdStep,
+    },
+}
+
+/// One plain SGD step.
+///
+/// The recipe, for a gradient `g`, a weight `w` and its anchor `a` (terms whose coefficient is
+/// zero are left out):
+/// ```text
+/// g1 = fma(weight_decay, w, g)
+/// g2 = fma(proximal_mu, w - a, g1)
+/// w' = fma(-rate, g2, w)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SgdStep {
+    /// Learning rate.
+    pub rate: f32,
+    /// L2 coefficient, at least 0.
+    pub weight_decay: f32,
+    /// FedProx's `mu`, at least 0.
+    pub proximal_mu: f32,
+}
+
+/// Momentum of an SGD step: `v = fma(momentum, v, g2)`, then `w' = fma(-rate, v, w)` or, for
+/// Nesterov, `w' = fma(-rate, fma(momentum, v, g2), w)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Momentum {
+    /// In `[0, 1)`.
+    pub momentum: f32,
+    /// Nesterov's variant.
+    pub nesterov: bool,
+}
+
+/// One step of Adam or AdamW.
+///
+/// The recipe (`g1`, `g2` as in [`SgdStep`]; AdamW leaves `g1 = g` and shrinks `w` first,
+/// `w1 = fma(-rate * weight_decay, w, w)`):
+/// ```text
+/// m = fma(beta1, m, (1 - beta1) * g2)
+/// s = fma(beta2, s, ((1 - beta2) * g2) * g2)
+/// d = sqrt(s) * inverse_root_correction2 + epsilon
+/// w' = fma(-rate / correction1, m / d, w1)
+/// ```
+///
+/// # Source
+/// Kingma & Ba 2015, arXiv:1412.6980, algorithm 1; Loshchilov & Hutter 2019, arXiv:1711.05101,
+/// algorithm 2.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamStep {
+    /// Learning rate, weight decay and proximal term.
+    pub step: SgdStep,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the denominator.
+    pub epsilon: f32,
+    /// AdamW's decoupled decay.
+    pub decoupled: bool,
+    /// `rate / (1 - beta1^t)`
+    pub(super) corrected_rate: f32,
+    /// `1 / sqrt(1 - beta2^t)`
+    pub(super) inverse_root_correction2: f32,
+}
+
+impl AdamStep {
+    /// The step number `t`, counted from 1.
+    #[must_use]
+    pub fn new(
+        step: SgdStep,
+        beta1: f32,
+        beta2: f32,
+        epsilon: f32,
+        decoupled: bool,
+        t: u64,
+    ) -> Self {
+        let correction = |beta: f32| 1.0 - libm::pow(f64::from(beta), t as f64);
+        Self {
+            step,
+            beta1,
+            beta2,
+            epsilon,
+            decoupled,
+            corrected_rate: (f64::from(step.rate) / correction(beta1)) as f32,
+            inverse_root_correction2: (1.0 / libm::sqrt(correction(beta2))) as f32,
+        }
+    }
+}
+
+/// An activation function.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// `max(x, 0)`; zero for NaN. Gradient zero at zero.
+    Relu,
+    /// `x` where `x > 0`, else `slope * x`.
+    Leaky {
+        /// Slope for negative inputs, in `[0, 1)`.
+        slope: f32,
+    },
+    /// `x * Phi(x)` with the exact error function (Hendrycks & Gimpel 2016, arXiv:1606.08415).
+    Gelu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `1 / (1 + e^-x)`
+    Sigmoid,
+}
+
+impl Activation {
+    /// Whether the backward pass needs the activation's input; else it needs the output.
+    #[must_use]
+    pub fn keeps_input(&self) -> bool {
+        matches!(self, Self::Gelu)
+    }
+}
