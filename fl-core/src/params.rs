@@ -159,10 +159,39 @@ impl core::fmt::Debug for ModelDigest {
 }
 
 /// A model's parameters: one flat `f32` vector and the layout that names its parts.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Serialised exactly, see [`crate::bits`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
 pub struct Parameters {
+    #[serde(serialize_with = "stored_layout")]
     layout: Arc<Layout>,
+    #[serde(serialize_with = "crate::bits::serialize")]
     values: Vec<f32>,
+}
+
+/// What [`Parameters`] are read from, before they pass the constructor.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    layout: Layout,
+    #[serde(with = "crate::bits")]
+    values: Vec<f32>,
+}
+
+impl TryFrom<Stored> for Parameters {
+    type Error = ParametersError;
+
+    fn try_from(stored: Stored) -> Result<Self, ParametersError> {
+        Self::new(Arc::new(stored.layout), stored.values)
+    }
+}
+
+fn stored_layout<S: serde::Serializer>(
+    layout: &Arc<Layout>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    layout.as_ref().serialize(serializer)
 }
 
 impl Parameters {

@@ -81,6 +81,9 @@ pub enum TrainError {
         /// What the data are.
         found: String,
     },
+    /// A client without examples cannot train.
+    #[error("client {0} has no examples; give every client at least one, or leave it out")]
+    NoExamples(ClientId),
     /// The parameters are not the model's.
     #[error("{found} parameters were given to a model of {expected}")]
     ParameterMismatch {

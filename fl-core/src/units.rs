@@ -55,3 +55,26 @@ whole_number! {
     /// A span of virtual time in microseconds. Never the wall clock.
     VirtualDuration
 }
+
+whole_number! {
+    /// A moment of virtual time in microseconds since the run began. Never the wall clock.
+    VirtualTime
+}
+
+impl core::ops::Add<VirtualDuration> for VirtualTime {
+    type Output = Self;
+
+    /// Saturates at the end of time (584,000 years).
+    fn add(self, span: VirtualDuration) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+}
+
+impl core::ops::Sub for VirtualTime {
+    type Output = VirtualDuration;
+
+    /// The span from `earlier` to `self`; zero when `earlier` is later.
+    fn sub(self, earlier: Self) -> VirtualDuration {
+        VirtualDuration(self.0.saturating_sub(earlier.0))
+    }
+}

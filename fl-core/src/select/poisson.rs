@@ -1,0 +1,84 @@
+//! Each client takes part with probability `rate`, independently of all others. The gaps between
+//! selected clients are geometric and are drawn directly (Devroye 1986, "Non-Uniform Random Variate
+//! Generation", chapter X.2), so time grows with the number of clients selected.
+//!
+//! The cohort's size varies from round to round and may be zero; all reports are waited for.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Candidates, SelectError, Selection, Selector};
+use crate::registry::{ConfigError, KeyInfo, Registered};
+use crate::stream::Stream;
+
+/// Keys of `kind = "poisson"`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoissonConfig {
+    /// Probability of each client in each round, in `(0, 1]`.
+    pub rate: f64,
+}
+
+/// Independent selection, see the [module](self).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Poisson {
+    rate: f64,
+}
+
+impl Registered for Poisson {
+    type Config = PoissonConfig;
+    const SUMMARY: &'static str = "Each client with the same probability, independently.";
+    const KEYS: &'static [KeyInfo] = &[KeyInfo {
+        key: "rate",
+        expects: "number above 0, at most 1",
+        default: None,
+        summary: "Probability of each client in each round.",
+    }];
+
+    fn from_config(config: PoissonConfig) -> Result<Self, ConfigError> {
+        let PoissonConfig { rate } = config;
+        ConfigError::unless(
+            rate > 0.0 && rate <= 1.0,
+            "rate",
+            rate,
+            "a number above 0 and at most 1",
+        )?;
+        Ok(Self { rate })
+    }
+
+    fn examples() -> Vec<PoissonConfig> {
+        [0.01, 0.3, 1.0].map(|rate| PoissonConfig { rate }).to_vec()
+    }
+}
+
+impl Selector for Poisson {
+    fn select(
+        &self,
+        candidates: &Candidates<'_>,
+        stream: &mut Stream,
+    ) -> Result<Selection, SelectError> {
+        let available = candidates.len();
+        let mut indices = Vec::new();
+        // log(1 - rate); minus infinity when the rate is 1, and then every gap is zero.
+        let log_miss = libm::log1p(-self.rate);
+        let mut next = 0u64;
+        while next < available {
+            let gap = libm::floor(libm::log(1.0 - stream.uniform()) / log_miss);
+            // A gap beyond all clients saturates.
+            next = next.saturating_add(gap as u64);
+            if next < available {
+                indices.push(next);
+            }
+            next = next.saturating_add(1);
+        }
+        let goal = indices.len() as u64;
+        Ok(Selection {
+            clients: candidates.at(indices),
+            goal,
+        })
+    }
+
+    /// All of them: however unlikely, it can happen.
+    fn largest_goal(&self, population: u64) -> u64 {
+        population
+    }
+}

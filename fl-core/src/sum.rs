@@ -1,0 +1,431 @@
+//! Exact sums of weighted updates: the same bits for any order and any grouping.
+//!
+//! A worker keeps one [`ExactSum`] (one `i64` per parameter), absorbs the updates of its clients as
+//! they come and is merged with the others at the end; see [`crate::ring`] for the encoding.
+
+use core::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ring::RingPlan;
+use crate::units::Weight;
+use crate::update::RingVector;
+
+/// Why the update of a client was not summed. It depends on the update, its weight and the plan
+/// alone, never on what else is in the sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// A value is infinite or not a number.
+    #[error("value {index} of the update is not finite; lower the local learning rate")]
+    NonFinite {
+        /// The first such value.
+        index: usize,
+    },
+    /// Not one value per parameter.
+    #[error("the update has {given} values for a sum of {expected}")]
+    WrongLength {
+        /// Values of the sum.
+        expected: usize,
+        /// Values of the update.
+        given: usize,
+    },
+    /// The weight is zero.
+    #[error("the update has weight 0 and would count for nothing")]
+    Weightless,
+    /// The weight is more than was planned for.
+    #[error("the update has weight {weight} where the ring was planned for at most {limit}")]
+    Overweight {
+        /// The update's weight.
+        weight: Weight,
+        /// The plan's limit.
+        limit: Weight,
+    },
+    /// An encoded update was made for another plan or another weight.
+    #[error("the update was encoded for another ring or another weight than the server's")]
+    WrongEncoding,
+    /// An encoded value is larger than any value in range can be.
+    #[error("integer {index} of the encoded update is outside of the planned range")]
+    OutOfRange {
+        /// The first such integer.
+        index: usize,
+    },
+}
+
+/// How many clients were rejected, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Rejections {
+    /// [`Rejection::NonFinite`].
+    pub non_finite: u64,
+    /// [`Rejection::WrongLength`].
+    pub wrong_length: u64,
+    /// [`Rejection::Weightless`].
+    pub weightless: u64,
+    /// [`Rejection::Overweight`].
+    pub overweight: u64,
+    /// [`Rejection::WrongEncoding`].
+    pub wrong_encoding: u64,
+    /// [`Rejection::OutOfRange`].
+    pub out_of_range: u64,
+}
+
+impl Rejections {
+    /// All reasons together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let Self {
+            non_finite,
+            wrong_length,
+            weightless,
+            overweight,
+            wrong_encoding,
+            out_of_range,
+        } = *self;
+        non_finite + wrong_length + weightless + overweight + wrong_encoding + out_of_range
+    }
+
+    /// Counts one.
+    pub fn count(&mut self, rejection: &Rejection) {
+        let counter = match rejection {
+            Rejection::NonFinite { .. } => &mut self.non_finite,
+            Rejection::WrongLength { .. } => &mut self.wrong_length,
+            Rejection::Weightless => &mut self.weightless,
+            Rejection::Overweight { .. } => &mut self.overweight,
+            Rejection::WrongEncoding => &mut self.wrong_encoding,
+            Rejection::OutOfRange { .. } => &mut self.out_of_range,
+        };
+        *counter += 1;
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.non_finite += other.non_finite;
+        self.wrong_length += other.wrong_length;
+        self.weightless += other.weightless;
+        self.overweight += other.overweight;
+        self.wrong_encoding += other.wrong_encoding;
+        self.out_of_range += other.out_of_range;
+    }
+}
+
+/// What is in a sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Clients whose update is in the sum.
+    pub clients: u64,
+    /// Their weights, added up.
+    pub weight: Weight,
+    /// Values that were clamped to the ring's range, over all clients.
+    pub saturated: u64,
+    /// Clients with at least one such value.
+    pub saturated_clients: u64,
+    /// Clients whose update was refused.
+    pub rejected: Rejections,
+}
+
+impl Tally {
+    /// Clients whose update was absorbed, summed or rejected.
+    #[must_use]
+    pub fn seen(&self) -> u64 {
+        self.clients + self.rejected.total()
+    }
+}
+
+/// What became of one update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absorbed {
+    /// It is in the sum.
+    Summed {
+        /// Values of it that were clamped to the ring's range.
+        saturated: u64,
+    },
+    /// It is not, and is counted with its reason.
+    Rejected(Rejection),
+}
+
+/// Why a sum cannot go on. Unlike a [`Rejection`] this is no client's fault: the plan is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SumError {
+    /// More weight than the ring holds.
+    #[error(
+        "the weights of the clients add up to {total} where the ring was planned for {limit}; \
+         plan it for the largest cohort"
+    )]
+    TotalWeight {
+        /// The sum of the weights.
+        total: u64,
+        /// The plan's limit.
+        limit: Weight,
+    },
+    /// Sums of different rings or lengths cannot be merged.
+    #[error("a sum of {other} values cannot be merged into one of {own}, or their rings differ")]
+    Mismatch {
+        /// Length of the one.
+        own: usize,
+        /// Length of the other.
+        other: usize,
+    },
+    /// No client is in the sum, so it has no mean.
+    #[error("no client is in the sum, so it has no mean; require at least one report")]
+    Empty,
+}
+
+/// Something that adds updates.
+///
+/// LAW: the bits of [`finish`](Self::finish) are a function of the multiset of absorbed
+/// `(update, weight)` pairs. Order, grouping into partial aggregators and the order of merging
+/// change nothing. Suite: `testing::aggregator` (feature `testing`).
+pub trait Aggregator: Debug + Send + Sized {
+    /// Adds `weight * update`, or rejects the update as a whole.
+    ///
+    /// # Errors
+    /// [`SumError::TotalWeight`] when the plan's total weight is exceeded.
+    fn absorb(&mut self, update: &[f32], weight: Weight) -> Result<Absorbed, SumError>;
+
+    /// Adds an update that its client encoded; `weight` is what the server gives it. The same as
+    /// [`absorb`](Self::absorb) of what was encoded.
+    ///
+    /// # Errors
+    /// [`SumError::TotalWeight`] when the plan's total weight is exceeded.
+    fn absorb_encoded(&mut self, update: &RingVector, weight: Weight)
+    -> Result<Absorbed, SumError>;
+
+    /// Moves all of `other` into `self` and leaves `other` empty, ready to be used again.
+    ///
+    /// # Errors
+    /// [`SumError::TotalWeight`] or [`SumError::Mismatch`]; then neither has changed.
+    fn merge(&mut self, other: &mut Self) -> Result<(), SumError>;
+
+    /// What has been absorbed so far.
+    fn tally(&self) -> &Tally;
+
+    /// The weighted mean.
+    ///
+    /// # Errors
+    /// [`SumError::Empty`] when no client is in the sum.
+    fn finish(self) -> Result<Aggregate, SumError>;
+}
+
+/// A sum of integers of a ring, see the [module](self).
+///
+/// ```
+/// use fl_core::ring::{RingPlan, WeightBounds};
+/// use fl_core::sum::{Aggregator, ExactSum};
+/// use fl_core::units::Weight;
+///
+/// let plan = RingPlan::for_weights(WeightBounds::new(Weight(30), 2))?;
+/// let mut sum = ExactSum::new(plan, 3);
+/// sum.absorb(&[1.0, 0.0, -2.0], Weight(10))?;
+/// sum.absorb(&[0.0, 4.0, -2.0], Weight(30))?;
+/// let aggregate = sum.finish()?;
+/// assert_eq!(aggregate.mean(), [0.25, 3.0, -2.0]);
+/// assert_eq!(aggregate.tally().clients, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExactSum {
+    plan: RingPlan,
+    values: Vec<i64>,
+    tally: Tally,
+}
+
+impl ExactSum {
+    /// An empty sum of updates of `len` values.
+    #[must_use]
+    pub fn new(plan: RingPlan, len: usize) -> Self {
+        Self {
+            plan,
+            values: vec![0; len],
+            tally: Tally::default(),
+        }
+    }
+
+    /// The ring.
+    #[must_use]
+    pub fn plan(&self) -> &RingPlan {
+        &self.plan
+    }
+
+    /// The integers, added up.
+    #[must_use]
+    pub fn values(&self) -> &[i64] {
+        &self.values
+    }
+
+    /// Empties the sum and keeps its memory.
+    pub fn reset(&mut self) {
+        self.values.fill(0);
+        self.tally = Tally::default();
+    }
+
+    fn reject(&mut self, rejection: Rejection) -> Absorbed {
+        self.tally.rejected.count(&rejection);
+        Absorbed::Rejected(rejection)
+    }
+
+    /// The checks that need no look at the values.
+    fn check(&self, len: usize, weight: Weight) -> Result<(), Rejection> {
+        let limit = self.plan.weights().client;
+        if len != self.values.len() {
+            Err(Rejection::WrongLength {
+                expected: self.values.len(),
+                given: len,
+            })
+        } else if weight.0 == 0 {
+            Err(Rejection::Weightless)
+        } else if weight > limit {
+            Err(Rejection::Overweight { weight, limit })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn total_with(&self, weight: Weight) -> Result<Weight, SumError> {
+        let total = self.tally.weight.0.saturating_add(weight.0);
+        let limit = self.plan.weights().total;
+        if total > limit.0 {
+            return Err(SumError::TotalWeight { total, limit });
+        }
+        Ok(Weight(total))
+    }
+
+    fn count(&mut self, total: Weight, saturated: u64) -> Absorbed {
+        self.tally.clients += 1;
+        self.tally.weight = total;
+        self.tally.saturated += saturated;
+        self.tally.saturated_clients += u64::from(saturated > 0);
+        Absorbed::Summed { saturated }
+    }
+}
+
+impl Aggregator for ExactSum {
+    fn absorb(&mut self, update: &[f32], weight: Weight) -> Result<Absorbed, SumError> {
+        if let Err(rejection) = self.check(update.len(), weight) {
+            return Ok(self.reject(rejection));
+        }
+        let plan = self.plan;
+        let scan = plan.accumulate::<false>(&mut self.values, update, weight);
+        let refused = if scan.non_finite {
+            let index = update.iter().position(|value| !value.is_finite());
+            let index = index.unwrap_or_default();
+            Ok(Rejection::NonFinite { index })
+        } else {
+            match self.total_with(weight) {
+                Ok(total) => return Ok(self.count(total, scan.saturated)),
+                Err(error) => Err(error),
+            }
+        };
+        // Integer addition has an exact inverse, so the good case needs one pass only.
+        plan.accumulate::<true>(&mut self.values, update, weight);
+        refused.map(|rejection| self.reject(rejection))
+    }
+
+    fn absorb_encoded(
+        &mut self,
+        update: &RingVector,
+        weight: Weight,
+    ) -> Result<Absorbed, SumError> {
+        if let Err(rejection) = self.check(update.values().len(), weight) {
+            return Ok(self.reject(rejection));
+        }
+        if *update.plan() != self.plan || update.weight() != weight {
+            return Ok(self.reject(Rejection::WrongEncoding));
+        }
+        let limit = self.plan.largest(weight);
+        if let Some(index) = update
+            .values()
+            .iter()
+            .position(|integer| integer.unsigned_abs() > limit)
+        {
+            return Ok(self.reject(Rejection::OutOfRange { index }));
+        }
+        let total = self.total_with(weight)?;
+        for (sum, &integer) in self.values.iter_mut().zip(update.values()) {
+            *sum = sum.wrapping_add(integer);
+        }
+        Ok(self.count(total, update.saturated()))
+    }
+
+    fn merge(&mut self, other: &mut Self) -> Result<(), SumError> {
+        if self.plan != other.plan || self.values.len() != other.values.len() {
+            return Err(SumError::Mismatch {
+                own: self.values.len(),
+                other: other.values.len(),
+            });
+        }
+        let weight = self.total_with(other.tally.weight)?;
+        for (sum, &integer) in self.values.iter_mut().zip(&other.values) {
+            *sum = sum.wrapping_add(integer);
+        }
+        self.tally.clients += other.tally.clients;
+        self.tally.weight = weight;
+        self.tally.saturated += other.tally.saturated;
+        self.tally.saturated_clients += other.tally.saturated_clients;
+        self.tally.rejected.add(&other.tally.rejected);
+        other.reset();
+        Ok(())
+    }
+
+    fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    fn finish(self) -> Result<Aggregate, SumError> {
+        if self.tally.clients == 0 {
+            return Err(SumError::Empty);
+        }
+        let weight = self.tally.weight;
+        let mean = self
+            .values
+            .iter()
+            .map(|&sum| self.plan.decode_mean(sum, weight))
+            .collect();
+        Ok(Aggregate {
+            plan: self.plan,
+            mean,
+            tally: self.tally,
+        })
+    }
+}
+
+/// The weighted mean of a round's updates and what went into it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Aggregate {
+    plan: RingPlan,
+    mean: Vec<f64>,
+    tally: Tally,
+}
+
+impl Aggregate {
+    /// The weighted mean, one value per parameter.
+    #[must_use]
+    pub fn mean(&self) -> &[f64] {
+        &self.mean
+    }
+
+    /// The weighted mean, for the server's side of a transform.
+    #[must_use]
+    pub fn mean_mut(&mut self) -> &mut [f64] {
+        &mut self.mean
+    }
+
+    /// The weighted sum of value `index`.
+    #[must_use]
+    pub fn sum(&self, index: usize) -> Option<f64> {
+        Some(self.mean.get(index)? * self.tally.weight.0 as f64)
+    }
+
+    /// Clients, weight, saturation and rejections.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// A bound for what the encoding did to each value of the mean, see
+    /// [`RingPlan::mean_error`].
+    #[must_use]
+    pub fn mean_error(&self) -> f64 {
+        self.plan.mean_error(self.tally.clients, self.tally.weight)
+    }
+}

@@ -1,0 +1,1 @@
+//! Conformance suites for strategies, selectors, aggregators and trainers.

@@ -1,0 +1,118 @@
+//! What happens to an update between training and the sum.
+//!
+//! A [`TransformChain`] is applied in order on the client; its last step is always the encoding
+//! into the ring. The server undoes the chain in reverse order on the mean, so a stage must be
+//! linear in the update wherever it has something to undo. The same chain, built from the same
+//! settings, runs in the simulator and on a device.
+
+use core::fmt::Debug;
+
+use crate::ring::RingPlan;
+use crate::stream::Stream;
+use crate::units::{ClientId, RoundId, Weight};
+use crate::update::RingVector;
+
+/// Who transforms, when, and with what randomness.
+#[derive(Debug)]
+pub struct TransformContext {
+    /// The client.
+    pub client: ClientId,
+    /// The round.
+    pub round: RoundId,
+    /// The client's stream for [`Purpose::UpdateCodec`](crate::Purpose::UpdateCodec).
+    pub stream: Stream,
+}
+
+/// One stage between training and the sum.
+pub trait UpdateTransform: Debug + Send + Sync {
+    /// The client's side. Non-finite values go through; the aggregator refuses them.
+    fn apply(&self, update: &mut [f32], context: &mut TransformContext);
+
+    /// The server's side: what [`apply`](Self::apply) did, undone on the mean of many updates.
+    /// Nothing, for a stage that only bounds or perturbs.
+    fn undo(&self, mean: &mut [f64], round: RoundId) {
+        let _ = (mean, round);
+    }
+}
+
+/// Scales an update whose L2 norm exceeds `max_norm` down to that norm. Bounds what one client
+/// can do to the model (Sun et al. 2019, arXiv:1911.07963, section 4.2). By itself it gives no
+/// privacy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClipNorm {
+    max_norm: f64,
+}
+
+/// Why there is no such clipping.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("`max_norm` is {0}; expected a finite number above 0")]
+pub struct BadNorm(pub f64);
+
+impl ClipNorm {
+    /// Clipping to `max_norm`.
+    ///
+    /// # Errors
+    /// [`BadNorm`] unless `max_norm` is finite and above 0.
+    pub fn new(max_norm: f64) -> Result<Self, BadNorm> {
+        if max_norm.is_finite() && max_norm > 0.0 {
+            Ok(Self { max_norm })
+        } else {
+            Err(BadNorm(max_norm))
+        }
+    }
+}
+
+impl UpdateTransform for ClipNorm {
+    /// The squares are added in index order, in `f64`.
+    fn apply(&self, update: &mut [f32], _: &mut TransformContext) {
+        let squares: f64 = update.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+        let norm = libm::sqrt(squares);
+        if norm.is_finite() && norm > self.max_norm {
+            let factor = self.max_norm / norm;
+            for value in update {
+                *value = (f64::from(*value) * factor) as f32;
+            }
+        }
+    }
+}
+
+/// Stages in the order of the client.
+#[derive(Debug, Default)]
+pub struct TransformChain {
+    stages: Vec<Box<dyn UpdateTransform>>,
+}
+
+impl TransformChain {
+    /// A chain of the given stages; without any, updates are only encoded.
+    #[must_use]
+    pub fn new(stages: Vec<Box<dyn UpdateTransform>>) -> Self {
+        Self { stages }
+    }
+
+    /// Runs the stages in order, in place.
+    pub fn apply(&self, update: &mut [f32], context: &mut TransformContext) {
+        for stage in &self.stages {
+            stage.apply(update, context);
+        }
+    }
+
+    /// Runs the stages and encodes: what a device sends. `None` as for [`RingVector::encode`].
+    #[must_use]
+    pub fn encode(
+        &self,
+        mut update: Vec<f32>,
+        weight: Weight,
+        plan: RingPlan,
+        context: &mut TransformContext,
+    ) -> Option<RingVector> {
+        self.apply(&mut update, context);
+        RingVector::encode(plan, &update, weight)
+    }
+
+    /// Undoes the stages in reverse order on the mean.
+    pub fn undo(&self, mean: &mut [f64], round: RoundId) {
+        for stage in self.stages.iter().rev() {
+            stage.undo(mean, round);
+        }
+    }
+}
