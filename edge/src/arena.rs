@@ -1,0 +1,53 @@
+//! Memory that a session owns.
+
+use core::ops::Range;
+
+/// Numbers whose first one lies at the start of a cache line, where the allocator's block allows.
+#[derive(Debug, Default)]
+pub(crate) struct Aligned {
+    block: Vec<f32>,
+    start: usize,
+    len: usize,
+}
+
+/// Numbers in a cache line.
+const LINE: usize = 16;
+
+impl Aligned {
+    /// Makes room for `len` numbers. Values are lost when the room grows.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        if self.len < len {
+            *self = Self::default();
+            self.block = vec![0.0; len + LINE];
+            self.start = self.block.as_ptr().align_offset(4 * LINE).min(LINE);
+            self.len = len;
+        }
+    }
+
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.block[self.start..self.start + self.len]
+    }
+
+    pub(crate) fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.block[self.start..self.start + self.len]
+    }
+}
+
+/// Makes room for `len` elements.
+pub(crate) fn reserve<T: Clone + Default>(block: &mut Vec<T>, len: usize) {
+    if block.len() < len {
+        block.resize(len, T::default());
+    }
+}
+
+/// Several buffers of an arena at once. A plan gives disjoint ones.
+#[inline]
+pub(crate) fn pick<const N: usize>(
+    arena: &mut [f32],
+    ranges: [Range<usize>; N],
+) -> [&mut [f32]; N] {
+    match arena.get_disjoint_mut(ranges) {
+        Ok(buffers) => buffers,
+        Err(_) => unreachable!("a plan's buffers overlap"),
+    }
+}

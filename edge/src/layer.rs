@@ -1,0 +1,479 @@
+//! The layers that a `[[layer]]` table may describe.
+
+use core::fmt;
+
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::tagged::{self, FromKind};
+
+/// Height and width; written as one number when both are equal: `3` or `[3, 5]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair(pub [usize; 2]);
+
+impl Serialize for Pair {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0[0] == self.0[1] {
+            self.0[0].serialize(serializer)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Pair {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct One;
+        impl<'de> Visitor<'de> for One {
+            type Value = Pair;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number or a pair [height, width]")
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Pair, E> {
+                let value = usize::try_from(value)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(value), &self))?;
+                Ok(Pair([value; 2]))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Pair, E> {
+                let value = usize::try_from(value)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))?;
+                Ok(Pair([value; 2]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Pair, A::Error> {
+                let first = seq
+                    .next_element()?
+                    .ok_or_else(|| de::Error::invalid_length(0, &self))?;
+                let second = seq
+                    .next_element()?
+                    .ok_or_else(|| de::Error::invalid_length(1, &self))?;
+                match seq.next_element::<usize>()? {
+                    None => Ok(Pair([first, second])),
+                    Some(_) => Err(de::Error::invalid_length(3, &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(One)
+    }
+}
+
+/// Zeros around an image: `"same"`, `"valid"`, or rows and columns on each side (`1`, `[1, 2]`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Padding {
+    /// None.
+    #[default]
+    Valid,
+    /// So much that `output = ceil(input / stride)`; the odd row or column goes below and to the
+    /// right, as in TensorFlow.
+    Same,
+    /// So many rows above and below, and columns left and right.
+    Explicit([usize; 2]),
+}
+
+impl Serialize for Padding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Valid => serializer.serialize_str("valid"),
+            Self::Same => serializer.serialize_str("same"),
+            Self::Explicit(pair) => Pair(*pair).serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Padding {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Padding;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"same\", \"valid\", a whole number or a pair [rows, columns]")
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Padding, E> {
+                match value {
+                    "same" => Ok(Padding::Same),
+                    "valid" => Ok(Padding::Valid),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(value), &self)),
+                }
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Padding, E> {
+                let value = usize::try_from(value)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(value), &self))?;
+                Ok(Padding::Explicit([value; 2]))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Padding, E> {
+                let value = usize::try_from(value)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))?;
+                Ok(Padding::Explicit([value; 2]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Padding, A::Error> {
+                let Pair(pair) = Pair::deserialize(de::value::SeqAccessDeserializer::new(seq))?;
+                Ok(Padding::Explicit(pair))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// An elementwise function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// `max(x, 0)`
+    Relu,
+    /// `x` where positive, `0.01 x` elsewhere.
+    LeakyRelu,
+    /// `x Φ(x)` with the exact normal distribution function (Hendrycks & Gimpel 2016,
+    /// arXiv:1606.08415).
+    Gelu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+}
+
+/// How a weight starts. `fan_in` and `fan_out` are the numbers of inputs and outputs of one
+/// neuron, times the window's area for convolutions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Init {
+    /// `U(-a, a)`, `a = sqrt(6 / (fan_in + fan_out))`, bias zero (Glorot & Bengio 2010, equation
+    /// 16): the default of TensorFlow.
+    #[default]
+    GlorotUniform,
+    /// `N(0, 2 / fan_in)`, bias zero (He et al. 2015, arXiv:1502.01852, equation 10).
+    HeNormal,
+    /// `U(-a, a)`, `a = sqrt(6 / fan_in)`, bias zero: the same variance.
+    HeUniform,
+    /// `U(-a, a)`, `a = 1 / sqrt(fan_in)`, for the bias too: the default of PyTorch.
+    Torch,
+    /// All zero.
+    Zeros,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> Pair {
+    Pair([1, 1])
+}
+
+fn one_group() -> usize {
+    1
+}
+
+fn slope() -> f32 {
+    0.01
+}
+
+fn epsilon() -> f32 {
+    1e-5
+}
+
+macro_rules! layers {
+    ($($(#[$doc:meta])* $kind:literal $variant:ident($def:ident) { $(
+        $(#[$field_doc:meta])* $field:ident: $type:ty,
+    )* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+            #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+            pub struct $def {
+                /// The layer's name, and the first part of its tensors' names; made from the kind
+                /// and its count (`conv2d1`, `conv2d2`, …) when left out.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                pub name: Option<String>,
+                /// The earlier layer that feeds this one (or `"input"`); the one before when left
+                /// out.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                pub input: Option<String>,
+                $($(#[$field_doc])* pub $field: $type,)*
+            }
+        )*
+
+        /// One layer; in TOML a `[[layer]]` table with `kind` and the keys of that kind.
+        #[derive(Clone, Debug, PartialEq, Serialize)]
+        #[serde(tag = "kind")]
+        pub enum LayerDef {
+            $($(#[$doc])* #[serde(rename = $kind)] $variant($def),)*
+        }
+
+        impl LayerDef {
+            /// Every `kind`.
+            pub const KINDS: &[&str] = &[$($kind),*];
+
+            /// The layer's `kind`.
+            #[must_use]
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $kind,)* }
+            }
+
+            /// The given name.
+            #[must_use]
+            pub fn name(&self) -> Option<&str> {
+                match self { $(Self::$variant(def) => def.name.as_deref(),)* }
+            }
+
+            /// The given input.
+            #[must_use]
+            pub fn input(&self) -> Option<&str> {
+                match self { $(Self::$variant(def) => def.input.as_deref(),)* }
+            }
+
+            /// The same layer with a name.
+            #[must_use]
+            pub(crate) fn named(mut self, name: impl Into<String>) -> Self {
+                match &mut self { $(Self::$variant(def) => def.name = Some(name.into()),)* }
+                self
+            }
+
+            /// The same layer fed by `input`.
+            #[must_use]
+            pub(crate) fn fed_by(mut self, input: impl Into<String>) -> Self {
+                match &mut self { $(Self::$variant(def) => def.input = Some(input.into()),)* }
+                self
+            }
+        }
+
+        impl<'de> FromKind<'de> for LayerDef {
+            const EXPECTING: &'static str = "a layer: a table with `kind`";
+
+            fn from_kind<D: Deserializer<'de>>(kind: &str, rest: D) -> Result<Self, D::Error> {
+                match kind {
+                    $($kind => $def::deserialize(rest).map(Self::$variant),)*
+                    _ => Err(de::Error::unknown_variant(kind, Self::KINDS)),
+                }
+            }
+        }
+    };
+}
+
+impl<'de> Deserialize<'de> for LayerDef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        tagged::deserialize(deserializer)
+    }
+}
+
+layers! {
+    /// `y = x W + b` on a flat input; weight `[inputs, units]`.
+    "dense" Dense(DenseDef) {
+        /// Outputs, at least 1; the classes or numbers of the target when left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        units: Option<usize>,
+        /// Whether to add a bias.
+        #[serde(default = "yes")]
+        bias: bool,
+        /// A function applied to the output.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        activation: Option<Activation>,
+        /// How the weight starts.
+        #[serde(default)]
+        init: Init,
+    }
+    /// Cross-correlation of an image `[height, width, channels]`; weight
+    /// `[kernel height, kernel width, channels / groups, filters]`.
+    "conv2d" Conv2d(Conv2dDef) {
+        /// Output channels, at least 1.
+        filters: usize,
+        /// Height and width of the window.
+        kernel: Pair,
+        /// Steps between windows.
+        #[serde(default = "one")]
+        stride: Pair,
+        /// Zeros around the input.
+        #[serde(default)]
+        padding: Padding,
+        /// Groups of channels that do not see one another; as many as channels makes a depthwise
+        /// convolution.
+        #[serde(default = "one_group")]
+        groups: usize,
+        /// Whether to add a bias.
+        #[serde(default = "yes")]
+        bias: bool,
+        /// A function applied to the output.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        activation: Option<Activation>,
+        /// How the weight starts.
+        #[serde(default)]
+        init: Init,
+    }
+    /// The largest value of every window.
+    "max-pool" MaxPool(MaxPoolDef) {
+        /// Height and width of the window.
+        size: Pair,
+        /// Steps between windows; the size when left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stride: Option<Pair>,
+        /// Padding, which is never the largest value.
+        #[serde(default)]
+        padding: Padding,
+    }
+    /// The mean of every window.
+    "avg-pool" AvgPool(AvgPoolDef) {
+        /// Height and width of the window.
+        size: Pair,
+        /// Steps between windows; the size when left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stride: Option<Pair>,
+        /// Padding, which is not counted in the mean.
+        #[serde(default)]
+        padding: Padding,
+    }
+    /// The mean of every channel of an image or of every feature of a sequence.
+    "global-avg-pool" GlobalAvgPool(GlobalAvgPoolDef) {}
+    /// The largest value of every channel of an image or of every feature of a sequence.
+    "global-max-pool" GlobalMaxPool(GlobalMaxPoolDef) {}
+    /// `max(x, 0)`
+    "relu" Relu(ReluDef) {}
+    /// `x` where positive, `slope x` elsewhere.
+    "leaky-relu" LeakyRelu(LeakyReluDef) {
+        /// In `[0, 1)`.
+        #[serde(default = "slope")]
+        slope: f32,
+    }
+    /// `x Φ(x)`
+    "gelu" Gelu(GeluDef) {}
+    /// Hyperbolic tangent.
+    "tanh" Tanh(TanhDef) {}
+    /// `1 / (1 + exp(-x))`
+    "sigmoid" Sigmoid(SigmoidDef) {}
+    /// In training, zeroes each value with probability `rate` and divides the others by
+    /// `1 - rate` (Srivastava et al. 2014); the identity in evaluation.
+    "dropout" Dropout(DropoutDef) {
+        /// In `[0, 1)`.
+        rate: f32,
+    }
+    /// Group normalisation (Wu & He 2018, arXiv:1803.08494, equations 1 to 6), with a scale and a
+    /// shift per channel.
+    "group-norm" GroupNorm(GroupNormDef) {
+        /// Groups of channels; must divide the channels.
+        groups: usize,
+        /// Added to the variance, above 0.
+        #[serde(default = "epsilon")]
+        epsilon: f32,
+    }
+    /// Layer normalisation over the last dimension (Ba et al. 2016, arXiv:1607.06450), with a
+    /// scale and a shift per feature.
+    "layer-norm" LayerNorm(LayerNormDef) {
+        /// Added to the variance, above 0.
+        #[serde(default = "epsilon")]
+        epsilon: f32,
+    }
+    /// A row of a table per token: tokens `[length]` become `[length, size]`.
+    "embedding" Embedding(EmbeddingDef) {
+        /// Numbers per token, at least 1.
+        size: usize,
+    }
+    /// The sum of the input and the output of the layer `from`: a residual connection.
+    "add" Add(AddDef) {
+        /// The other layer (or `"input"`).
+        from: String,
+    }
+    /// All numbers in one row.
+    "flatten" Flatten(FlattenDef) {}
+}
+
+impl DenseDef {
+    /// As many units as the target has classes or numbers, with a bias.
+    #[must_use]
+    pub fn output() -> Self {
+        Self {
+            name: None,
+            input: None,
+            units: None,
+            bias: true,
+            activation: None,
+            init: Init::default(),
+        }
+    }
+}
+
+impl Conv2dDef {
+    /// A square window, stride 1, no padding, one group, with a bias.
+    #[must_use]
+    pub fn new(filters: usize, kernel: usize) -> Self {
+        Self {
+            name: None,
+            input: None,
+            filters,
+            kernel: Pair([kernel, kernel]),
+            stride: one(),
+            padding: Padding::Valid,
+            groups: 1,
+            bias: true,
+            activation: None,
+            init: Init::default(),
+        }
+    }
+}
+
+impl MaxPoolDef {
+    /// Windows side by side.
+    #[must_use]
+    pub fn new(size: Pair) -> Self {
+        Self {
+            name: None,
+            input: None,
+            size,
+            stride: None,
+            padding: Padding::Valid,
+        }
+    }
+}
+
+impl DropoutDef {
+    /// With the given rate.
+    #[must_use]
+    pub fn new(rate: f32) -> Self {
+        Self {
+            name: None,
+            input: None,
+            rate,
+        }
+    }
+}
+
+impl GroupNormDef {
+    /// With the usual epsilon, 1e-5.
+    #[must_use]
+    pub fn new(groups: usize) -> Self {
+        Self {
+            name: None,
+            input: None,
+            groups,
+            epsilon: epsilon(),
+        }
+    }
+}
+
+impl AddDef {
+    /// Adds the output of `from`.
+    #[must_use]
+    pub fn new(from: String) -> Self {
+        Self {
+            name: None,
+            input: None,
+            from,
+        }
+    }
+}
+
+macro_rules! plain {
+    ($($def:ident)*) => {$(
+        impl Default for $def {
+            fn default() -> Self {
+                Self { name: None, input: None }
+            }
+        }
+    )*};
+}
+
+plain! { FlattenDef ReluDef GeluDef TanhDef SigmoidDef GlobalAvgPoolDef GlobalMaxPoolDef }

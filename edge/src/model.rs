@@ -1,0 +1,121 @@
+//! A model: what it computes and what parameters it has.
+
+use std::sync::Arc;
+
+use fl_core::{InputSpec, Layout, Parameters, Stream, TargetSpec};
+
+use crate::error::EdgeError;
+use crate::graph::{self, Graph, LayerSummary, Start};
+use crate::plan::{Memory, Mode};
+use crate::zoo::{Loss, ModelDef};
+
+/// A checked model definition with its shapes and its parameters' layout.
+#[derive(Debug)]
+pub struct Model {
+    pub(crate) graph: Graph,
+    layout: Arc<Layout>,
+    starts: Vec<Start>,
+    summary: Vec<LayerSummary>,
+}
+
+impl Model {
+    /// The model of `def` for such examples.
+    ///
+    /// # Errors
+    /// [`EdgeError`] names the layer that does not fit and what to do.
+    pub fn new(def: &ModelDef, input: &InputSpec, target: TargetSpec) -> Result<Self, EdgeError> {
+        let (graph, tensors, summary) = graph::build(def, input, target)?;
+        let starts = tensors.iter().map(|tensor| tensor.start).collect();
+        let layout = Layout::new(
+            tensors
+                .into_iter()
+                .map(|tensor| (tensor.name, tensor.shape)),
+        )?;
+        Ok(Self {
+            graph,
+            layout: Arc::new(layout),
+            starts,
+            summary,
+        })
+    }
+
+    /// Names and shapes of the parameters.
+    #[must_use]
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Initial parameters, drawn from `stream` tensor by tensor in the layout's order, each in
+    /// row-major order; constants draw nothing.
+    #[must_use]
+    pub fn init(&self, stream: &mut Stream) -> Parameters {
+        let mut parameters = Parameters::zeros(Arc::clone(&self.layout));
+        let values = parameters.values_mut();
+        for (tensor, start) in self.layout.tensors().iter().zip(&self.starts) {
+            let values = &mut values[tensor.range()];
+            match *start {
+                Start::Constant(value) => values.fill(value),
+                Start::Uniform(limit) => {
+                    for value in values {
+                        *value = ((2.0 * stream.uniform() - 1.0) * limit) as f32;
+                    }
+                }
+                Start::Normal(deviation) => {
+                    for value in values {
+                        *value = (stream.normal() * deviation) as f32;
+                    }
+                }
+            }
+        }
+        parameters
+    }
+
+    /// Number of parameters.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        self.layout.len()
+    }
+
+    /// Multiply-accumulate operations of all products for one example, forward only. A training
+    /// step does up to three times as many.
+    #[must_use]
+    pub fn macs_per_example(&self) -> u64 {
+        self.summary.iter().map(|layer| layer.macs).sum()
+    }
+
+    /// Bytes that a session holds at the given batch: parameters, their update in training, and
+    /// the planned activations, gradients and scratch.
+    #[must_use]
+    pub fn peak_bytes(&self, batch: usize, training: bool) -> usize {
+        let mode = match training {
+            true => Mode::Training,
+            false => Mode::Evaluation,
+        };
+        let memory = Memory::new(self, batch, mode);
+        4 * (self.parameters() + memory.len())
+    }
+
+    /// The layers, for a table.
+    #[must_use]
+    pub fn summary(&self) -> &[LayerSummary] {
+        &self.summary
+    }
+
+    /// What an example's input must be.
+    #[must_use]
+    pub fn input(&self) -> &InputSpec {
+        &self.graph.input
+    }
+
+    /// What an example's target must be.
+    #[must_use]
+    pub fn target(&self) -> TargetSpec {
+        self.graph.target
+    }
+
+    /// What the training minimises.
+    #[must_use]
+    pub fn loss(&self) -> Loss {
+        self.graph.loss
+    }
+}

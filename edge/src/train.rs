@@ -1,0 +1,217 @@
+//! Training a client: the order of its examples, the steps, and its update.
+
+use std::sync::Arc;
+
+use fl_core::{
+    BatchSize, ClientId, Evaluation, ExampleCount, Examples, FitTask, InputSpec, Layout,
+    LocalResult, LocalWork, Parameters, TrainError, Trainer, WorkLimit,
+};
+
+use crate::arena::reserve;
+use crate::kernel::Kernels;
+use crate::model::Model;
+use crate::session::{BadExample, Session, Step};
+
+/// Trains clients one after the other on one [`Session`].
+///
+/// Each epoch shuffles the client's examples with the client's stream; batches follow that
+/// order, and the last of an epoch may be smaller. Losses are added in order in `f64`.
+#[derive(Debug)]
+pub struct EdgeTrainer {
+    session: Session,
+    order: Vec<u32>,
+}
+
+impl EdgeTrainer {
+    /// A trainer of `model` with the fastest kernels of this machine.
+    #[must_use]
+    pub fn new(model: Arc<Model>) -> Self {
+        Self::with_kernels(model, Kernels::best())
+    }
+
+    /// A trainer with the given kernels. All kernels give the same bits.
+    #[must_use]
+    pub fn with_kernels(model: Arc<Model>, kernels: &'static Kernels) -> Self {
+        Self {
+            session: Session::new(model, kernels),
+            order: Vec::new(),
+        }
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Arc<Model> {
+        self.session.model()
+    }
+
+    fn check(&self, parameters: usize, data: &dyn Examples) -> Result<(), TrainError> {
+        let model = self.session.model();
+        if parameters != model.parameters() {
+            return Err(TrainError::ParameterMismatch {
+                expected: model.parameters(),
+                found: parameters,
+            });
+        }
+        if data.input() != model.input() {
+            return Err(TrainError::DataMismatch {
+                expected: format!("inputs {:?}", model.input()),
+                found: format!("inputs {:?}", data.input()),
+            });
+        }
+        if data.target() != model.target() {
+            return Err(TrainError::DataMismatch {
+                expected: format!("targets {:?}", model.target()),
+                found: format!("targets {:?}", data.target()),
+            });
+        }
+        if u32::try_from(data.len()).is_err() {
+            return Err(TrainError::Unsupported {
+                what: format!("a client of {} examples", data.len()),
+                instead: "give a client at most 4,294,967,295 examples".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn bad_example(&self, bad: BadExample, client: ClientId) -> TrainError {
+        let model = self.session.model();
+        match bad {
+            BadExample::Label { row, label } => TrainError::LabelOutOfRange {
+                client,
+                row: row as usize,
+                label,
+                classes: crate::graph::target_width(model.target()),
+            },
+            BadExample::Token { row, token } => {
+                let vocabulary = match model.input() {
+                    InputSpec::Tokens { vocabulary, .. } => *vocabulary,
+                    InputSpec::Real(_) => 0,
+                };
+                TrainError::DataMismatch {
+                    expected: format!("tokens below {vocabulary}"),
+                    found: format!("token {token} in example {row} of client {client}"),
+                }
+            }
+        }
+    }
+
+    /// Trains one client; its update goes into the task.
+    fn fit_one(
+        &mut self,
+        global: &Parameters,
+        task: &mut FitTask<'_>,
+    ) -> Result<LocalResult, TrainError> {
+        let parameters = global.values();
+        self.check(parameters.len(), task.data)?;
+        if task.update.len() != parameters.len() {
+            return Err(TrainError::ParameterMismatch {
+                expected: parameters.len(),
+                found: task.update.len(),
+            });
+        }
+        let examples = task.data.len();
+        if examples == 0 {
+            return Err(TrainError::DataMismatch {
+                expected: "at least one example".to_owned(),
+                found: format!("none for client {}", task.client),
+            });
+        }
+        let plan = task.plan;
+        let batch = match plan.batch {
+            BatchSize::Examples(batch) => (batch.get() as usize).min(examples),
+            BatchSize::Full => examples,
+        };
+        let (epochs, steps) = work(plan.work, task.limit);
+        self.session.start(parameters, &plan.optimizer, batch);
+        reserve(&mut self.order, examples);
+        let mut result = LocalResult {
+            examples: ExampleCount(examples as u64),
+            ..LocalResult::default()
+        };
+        let mut loss = 0.0;
+        let mut epoch = 0;
+        while epoch < epochs && result.steps < steps {
+            epoch += 1;
+            let order = &mut self.order[..examples];
+            for (slot, row) in order.iter_mut().zip(0..) {
+                *slot = row;
+            }
+            task.stream.shuffle(order);
+            for rows in self.order[..examples].chunks(batch) {
+                if result.steps == steps {
+                    break;
+                }
+                let step = Step {
+                    optimizer: plan.optimizer,
+                    rate: plan.learning_rate.rate(task.round, result.steps),
+                    number: result.steps,
+                    max_norm: plan.max_gradient_norm,
+                    proximal_mu: plan.proximal_mu,
+                    anchor: parameters,
+                };
+                loss += self
+                    .session
+                    .step(task.data, rows, &step, &mut task.stream)
+                    .map_err(|bad| self.bad_example(bad, task.client))?;
+                result.steps += 1;
+                result.examples_processed += rows.len() as u64;
+            }
+        }
+        result.mean_loss = loss / result.examples_processed as f64;
+        let local = self.session.weights();
+        for ((update, local), global) in task.update.iter_mut().zip(local).zip(parameters) {
+            *update = local - global;
+        }
+        Ok(result)
+    }
+}
+
+/// The most epochs and the most steps.
+fn work(work: LocalWork, limit: WorkLimit) -> (u64, u64) {
+    let limited = |amount: u32| match limit {
+        WorkLimit::Full => u64::from(amount),
+        WorkLimit::AtMost(most) => u64::from(amount.min(most.get())),
+    };
+    match work {
+        LocalWork::Epochs(epochs) => (limited(epochs.get()), u64::MAX),
+        LocalWork::Steps(steps) => (u64::MAX, limited(steps.get())),
+    }
+}
+
+impl Trainer for EdgeTrainer {
+    fn layout(&self) -> &Arc<Layout> {
+        self.session.model().layout()
+    }
+
+    fn fit(
+        &mut self,
+        global: &Parameters,
+        tasks: &mut [FitTask<'_>],
+        results: &mut [LocalResult],
+    ) -> Result<(), TrainError> {
+        for (task, result) in tasks.iter_mut().zip(results) {
+            *result = self.fit_one(global, task)?;
+        }
+        Ok(())
+    }
+
+    fn evaluate(
+        &mut self,
+        parameters: &[f32],
+        data: &dyn Examples,
+        rows: core::ops::Range<usize>,
+    ) -> Result<Evaluation, TrainError> {
+        self.check(parameters.len(), data)?;
+        let rows = rows.start.min(data.len()) as u32..rows.end.min(data.len()) as u32;
+        let examples = u64::from(rows.end.saturating_sub(rows.start));
+        let (loss_sum, correct) = self
+            .session
+            .evaluate(parameters, data, rows)
+            .map_err(|bad| self.bad_example(bad, ClientId(0)))?;
+        Ok(Evaluation {
+            examples,
+            loss_sum,
+            correct,
+        })
+    }
+}
