@@ -9,9 +9,13 @@
 
 pub mod error;
 pub mod generator;
+pub mod heterogeneity;
 pub mod index;
+mod normal;
 pub mod partition;
+pub mod synthetic;
 
 pub use error::DatasetError;
 pub use generator::{ClientScratch, GeneratedView, Generator};
+pub use heterogeneity::Heterogeneity;
 pub use index::{ClientIndex, ClientIndexError, Groups, Rows};
