@@ -27,6 +27,7 @@
 //! ([`Event::Summed`]). The machine compares the list with what it accepted, so no update is lost
 //! or counted twice. An update that the aggregator [rejects](crate::sum::Rejection) keeps its
 //! client's place in the round and is counted; that does not depend on the order of arrival.
+//! A place that an accepted client [loses](Event::Dropped) while others still train is free again.
 //!
 //! A round that fails changes nothing but the round's number, so the next one draws a new cohort.
 //!
@@ -271,7 +272,7 @@ pub enum Outcome {
 /// What happened in a round.
 ///
 /// `selected = ready + unready`, and of the ready clients each is counted once in
-/// `tally.seen()`, `lost`, `dropped`, `stragglers`, `timed_out` or `stopped`.
+/// `tally.seen()`, `lost`, `dropped`, `failed`, `stragglers`, `timed_out` or `stopped`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoundRecord {
     /// The round.
@@ -290,8 +291,10 @@ pub struct RoundRecord {
     pub ready: u64,
     /// Reports that would complete the round.
     pub goal: u64,
-    /// Clients gone while training, or unable to.
+    /// Clients gone while training.
     pub dropped: u64,
+    /// Clients that said they could not do their task.
+    pub failed: u64,
     /// Clients whose partial work was refused.
     pub stragglers: u64,
     /// Clients still training at the deadline.
@@ -308,7 +311,8 @@ pub struct RoundRecord {
     pub cost: Cost,
 }
 
-/// Why the run must stop: the driver or the plan is wrong, not a client. Nothing has changed.
+/// Why the run must stop: the driver or the plan is wrong, not a client. The strategy's state is
+/// as it was before the round.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RoundError {
@@ -386,8 +390,9 @@ struct Running<A> {
     /// Ascending.
     members: Vec<ClientId>,
     status: Vec<Status>,
-    /// Members in each of these states.
+    /// Members in this state.
     invited: u64,
+    /// Members in this state.
     training: u64,
     /// Accepted and not yet summed.
     outstanding: u64,
@@ -475,6 +480,7 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
                 ready: 0,
                 goal: selection.goal,
                 dropped: 0,
+                failed: 0,
                 stragglers: 0,
                 timed_out: 0,
                 stopped: 0,
@@ -495,7 +501,8 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
         self.handle_timeout(now)?;
         let answer = match event {
             Event::Ready(client) => self.ready(client),
-            Event::Dropped(client) | Event::Failed(client) => self.leave(client),
+            Event::Dropped(client) => self.leave(client, |record| &mut record.dropped),
+            Event::Failed(client) => self.leave(client, |record| &mut record.failed),
             Event::Reported(report) => self.report(&report),
             Event::Update(update) => self.update(update)?,
             Event::Summed { sum, clients } => self.summed(sum, clients)?,
@@ -643,7 +650,7 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
         }
     }
 
-    fn leave(&mut self, client: ClientId) -> Answer {
+    fn leave(&mut self, client: ClientId, counter: fn(&mut RoundRecord) -> &mut u64) -> Answer {
         let (running, place) = match self.find(client) {
             Ok(found) => found,
             Err(refusal) => return Answer::Refused(refusal),
@@ -659,7 +666,7 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
             }
             Status::Training => {
                 running.training -= 1;
-                running.record.dropped += 1;
+                *counter(&mut running.record) += 1;
             }
             Status::Accepted(_) => {
                 running.outstanding -= 1;
@@ -810,8 +817,11 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
         let Some(running) = &mut self.running else {
             return;
         };
-        running.record.unready += running.invited;
-        running.invited = 0;
+        if running.record.ready < self.setup.settings.minimum {
+            self.end(Outcome::TooFewReady);
+            return;
+        }
+        running.record.unready += core::mem::take(&mut running.invited);
         for (status, &client) in running.status.iter_mut().zip(&running.members) {
             let message = match status {
                 Status::Invited => {
@@ -820,19 +830,13 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
                 }
                 Status::Ready => {
                     *status = Status::Training;
-                    running.training += 1;
                     Message::Train
                 }
                 _ => continue,
             };
-            if running.record.ready >= self.setup.settings.minimum || message == Message::Stop {
-                self.outbox.push_back(Transmit { client, message });
-            }
+            self.outbox.push_back(Transmit { client, message });
         }
-        if running.record.ready < self.setup.settings.minimum {
-            self.end(Outcome::TooFewReady);
-            return;
-        }
+        running.training = running.record.ready;
         running.record.goal = running.record.goal.min(running.record.ready);
         running.phase = Phase::Training;
         running.timeout = self.setup.settings.deadline.map(|span| self.now + span);
@@ -847,10 +851,8 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
         for (status, &client) in running.status.iter_mut().zip(&running.members) {
             if *status == Status::Training {
                 *status = Status::Gone(reason);
-                self.outbox.push_back(Transmit {
-                    client,
-                    message: Message::Stop,
-                });
+                let message = Message::Stop;
+                self.outbox.push_back(Transmit { client, message });
             }
         }
         let gone = core::mem::take(&mut running.training);
@@ -885,23 +887,24 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
 
     /// Ends the round early: nothing moves.
     fn end(&mut self, outcome: Outcome) {
-        self.close(Reason::Stopped);
         let Some(mut running) = self.running.take() else {
             return;
         };
         let record = &mut running.record;
-        record.unready += running.invited;
-        record.lost += running.outstanding;
-        record.tally = *running.sum.tally();
         for (status, &client) in running.status.iter().zip(&running.members) {
-            if matches!(status, Status::Invited | Status::Ready) {
-                record.stopped += u64::from(*status == Status::Ready);
-                self.outbox.push_back(Transmit {
-                    client,
-                    message: Message::Stop,
-                });
+            match status {
+                Status::Invited => record.unready += 1,
+                Status::Ready | Status::Training => record.stopped += 1,
+                Status::Accepted(_) => {
+                    record.lost += 1;
+                    continue;
+                }
+                Status::Summed | Status::Gone(_) => continue,
             }
+            let message = Message::Stop;
+            self.outbox.push_back(Transmit { client, message });
         }
+        record.tally = *running.sum.tally();
         self.conclude(running.record, outcome);
     }
 

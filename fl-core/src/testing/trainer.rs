@@ -1,0 +1,371 @@
+//! The law of [`Trainer`] and what a round relies on beside it.
+
+use core::num::NonZeroU32;
+
+use super::{bits, stream};
+use crate::examples::{Examples, InputSpec, InputsMut, TargetSpec, TargetsMut};
+use crate::params::Parameters;
+use crate::plan::{BatchSize, LearningRate, LocalPlan, LocalWork, Optimizer, Precision, WorkLimit};
+use crate::trainer::{FitTask, LocalResult, TrainError, Trainer};
+use crate::units::{ClientId, RoundId};
+
+/// Checks a trainer on the data of some clients (at least two, of different sizes): how clients
+/// are grouped into calls changes no bit, nor does what was trained before; `update = local -
+/// global`; partial work is the beginning of the whole; counts are right; the proximal term
+/// vanishes at the global model; no examples are refused; an evaluation is the sum of its parts.
+///
+/// `global` is a model at which the data can be learned by SGD at rate `learning_rate`.
+///
+/// # Panics
+/// When a law is broken.
+pub fn trainer<T: Trainer>(
+    make: &dyn Fn() -> T,
+    global: &Parameters,
+    clients: &[&dyn Examples],
+    learning_rate: f32,
+) {
+    assert!(clients.len() >= 2, "grouping needs several clients");
+    let suite = Suite {
+        make,
+        global,
+        clients,
+    };
+    let plan = LocalPlan {
+        work: LocalWork::Epochs(number(2)),
+        batch: BatchSize::Examples(number(5)),
+        optimizer: Optimizer::SGD,
+        learning_rate: LearningRate::constant(learning_rate),
+        max_gradient_norm: None,
+        proximal_mu: 0.0,
+        precision: Precision::F32,
+    };
+    let plans = [
+        plan,
+        LocalPlan {
+            work: LocalWork::Steps(number(7)),
+            proximal_mu: 0.5,
+            ..plan
+        },
+        LocalPlan {
+            batch: BatchSize::Full,
+            ..plan
+        },
+    ];
+    for plan in &plans {
+        suite.grouping(plan);
+        suite.counts(plan);
+        suite.partial_work(plan);
+    }
+    suite.learns(&plan);
+    suite.proximal(&plan);
+    suite.refusals(&plan);
+    suite.evaluation();
+}
+
+fn number(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN)
+}
+
+type Outcome = (Vec<u32>, LocalResult);
+
+struct Suite<'a, T> {
+    make: &'a dyn Fn() -> T,
+    global: &'a Parameters,
+    clients: &'a [&'a dyn Examples],
+}
+
+impl<T: Trainer> Suite<'_, T> {
+    /// Trains the given clients in one call.
+    fn fit(
+        &self,
+        trainer: &mut T,
+        members: &[usize],
+        plan: &LocalPlan,
+        limit: &dyn Fn(usize) -> WorkLimit,
+    ) -> Vec<Outcome> {
+        // What was in the buffer before must not matter.
+        let mut updates = vec![vec![f32::NAN; self.global.values().len()]; members.len()];
+        let mut results = vec![LocalResult::default(); members.len()];
+        let mut tasks: Vec<_> = members
+            .iter()
+            .zip(&mut updates)
+            .map(|(&member, update)| FitTask {
+                client: ClientId(member as u64),
+                round: RoundId(3),
+                data: self.clients[member],
+                plan,
+                limit: limit(member),
+                stream: stream(9, member as u64),
+                update,
+            })
+            .collect();
+        let fitted = trainer.fit(self.global, &mut tasks, &mut results);
+        fitted.expect("the clients can be trained");
+        updates
+            .iter()
+            .map(|update| bits(update))
+            .zip(results)
+            .collect()
+    }
+
+    fn alone(&self, member: usize, plan: &LocalPlan, limit: WorkLimit) -> Outcome {
+        let mut trainer = (self.make)();
+        let outcome = self.fit(&mut trainer, &[member], plan, &|_| limit).pop();
+        outcome.expect("one client was trained")
+    }
+
+    fn everyone(&self) -> Vec<usize> {
+        (0..self.clients.len()).collect()
+    }
+
+    fn grouping(&self, plan: &LocalPlan) {
+        let limit = |member: usize| {
+            if member.is_multiple_of(3) {
+                WorkLimit::AtMost(number(1 + member as u32 % 4))
+            } else {
+                WorkLimit::Full
+            }
+        };
+        let mut order = self.everyone();
+        let alone: Vec<_> = order
+            .iter()
+            .map(|&member| self.alone(member, plan, limit(member)))
+            .collect();
+        let mut trainer = (self.make)();
+        let mut random = stream(10, 0);
+        for size in [order.len(), 1, 2, 3, 5, 16] {
+            for group in order.chunks(size) {
+                let outcomes = self.fit(&mut trainer, group, plan, &limit);
+                for (&member, outcome) in group.iter().zip(outcomes) {
+                    assert!(
+                        outcome == alone[member],
+                        "client {member} in group {group:?} is not the client trained alone"
+                    );
+                }
+            }
+            random.shuffle(&mut order);
+        }
+    }
+
+    fn counts(&self, plan: &LocalPlan) {
+        for member in self.everyone() {
+            let (_, result) = self.alone(member, plan, WorkLimit::Full);
+            let examples = self.clients[member].len() as u64;
+            let batch = match plan.batch {
+                BatchSize::Examples(size) => u64::from(size.get()),
+                BatchSize::Full => examples,
+            };
+            assert_eq!(result.examples.0, examples, "examples of client {member}");
+            match plan.work {
+                LocalWork::Epochs(epochs) => {
+                    let epochs = u64::from(epochs.get());
+                    assert_eq!(result.examples_processed, epochs * examples);
+                    assert_eq!(result.steps, epochs * examples.div_ceil(batch));
+                }
+                LocalWork::Steps(steps) => assert_eq!(result.steps, u64::from(steps.get())),
+            }
+            assert!(
+                result.mean_loss.is_finite(),
+                "the loss of client {member} is {}",
+                result.mean_loss
+            );
+        }
+    }
+
+    fn partial_work(&self, plan: &LocalPlan) {
+        let less = match plan.work {
+            LocalWork::Epochs(_) => LocalWork::Epochs(number(1)),
+            LocalWork::Steps(_) => LocalWork::Steps(number(1)),
+        };
+        let less = LocalPlan {
+            work: less,
+            ..*plan
+        };
+        for member in self.everyone() {
+            assert!(
+                self.alone(member, plan, WorkLimit::AtMost(number(1)))
+                    == self.alone(member, &less, WorkLimit::Full),
+                "partial work of client {member} is the beginning of its whole work"
+            );
+            assert!(
+                self.alone(member, plan, WorkLimit::AtMost(number(1000)))
+                    == self.alone(member, plan, WorkLimit::Full),
+                "a limit above the plan changes nothing for client {member}"
+            );
+        }
+    }
+
+    fn learns(&self, plan: &LocalPlan) {
+        for member in self.everyone() {
+            let (update, _) = self.alone(member, plan, WorkLimit::Full);
+            let local: Vec<f32> = self
+                .global
+                .values()
+                .iter()
+                .zip(update)
+                .map(|(&w, update)| w + f32::from_bits(update))
+                .collect();
+            let data = self.clients[member];
+            let mut trainer = (self.make)();
+            let mut loss = |model: &[f32]| {
+                let evaluation = trainer.evaluate(model, data, 0..data.len());
+                evaluation.expect("the data fit the model").loss()
+            };
+            let (before, after) = (loss(self.global.values()), loss(&local));
+            assert!(
+                after < before,
+                "global + update of client {member} has loss {after}, global {before}"
+            );
+        }
+    }
+
+    fn proximal(&self, plan: &LocalPlan) {
+        let values = |mu, steps| {
+            let plan = LocalPlan {
+                work: LocalWork::Steps(number(steps)),
+                proximal_mu: mu,
+                ..*plan
+            };
+            let (update, _) = self.alone(0, &plan, WorkLimit::Full);
+            update.into_iter().map(f32::from_bits).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            values(0.0, 1),
+            values(1.0, 1),
+            "the proximal term vanishes at the global model"
+        );
+        assert_ne!(
+            values(0.0, 5),
+            values(1.0, 5),
+            "the proximal term acts away from the global model"
+        );
+    }
+
+    fn refusals(&self, plan: &LocalPlan) {
+        let empty = Empty(self.clients[0]);
+        let mut update = vec![0.0; self.global.values().len()];
+        let mut task = [FitTask {
+            client: ClientId(77),
+            round: RoundId(0),
+            data: &empty,
+            plan,
+            limit: WorkLimit::Full,
+            stream: stream(9, 0),
+            update: &mut update,
+        }];
+        let mut trainer = (self.make)();
+        let fitted = trainer.fit(self.global, &mut task, &mut [LocalResult::default()]);
+        assert_eq!(
+            fitted,
+            Err(TrainError::NoExamples(ClientId(77))),
+            "a client without examples"
+        );
+        let short = &self.global.values()[1..];
+        let evaluated = trainer.evaluate(short, self.clients[0], 0..1);
+        assert!(
+            matches!(evaluated, Err(TrainError::ParameterMismatch { .. })),
+            "a model without its first parameter: {evaluated:?}"
+        );
+    }
+
+    fn evaluation(&self) {
+        let data = self.clients[0];
+        let mut trainer = (self.make)();
+        let mut evaluate = |rows: core::ops::Range<usize>| {
+            let evaluation = trainer.evaluate(self.global.values(), data, rows);
+            evaluation.expect("the data fit the model")
+        };
+        let whole = evaluate(0..data.len());
+        assert_eq!(whole.examples, data.len() as u64, "every row is seen");
+        assert_eq!(
+            whole,
+            evaluate(0..data.len()),
+            "an evaluation is a function"
+        );
+        assert_eq!(evaluate(0..0).examples, 0, "no rows, no examples");
+        let half = data.len() / 2;
+        let parts = [evaluate(0..half), evaluate(half..data.len())];
+        let correct: u64 = parts.iter().map(|part| part.correct).sum();
+        let loss: f64 = parts.iter().map(|part| part.loss_sum).sum();
+        assert_eq!(whole.correct, correct, "correct rows add up");
+        assert!(
+            (whole.loss_sum - loss).abs() <= 1e-9 * loss.abs().max(1.0),
+            "losses add up: {} and {loss}",
+            whole.loss_sum
+        );
+    }
+}
+
+/// The kind of another data set, without its examples.
+struct Empty<'a>(&'a dyn Examples);
+
+impl Examples for Empty<'_> {
+    fn len(&self) -> usize {
+        0
+    }
+
+    fn input(&self) -> &InputSpec {
+        self.0.input()
+    }
+
+    fn target(&self) -> TargetSpec {
+        self.0.target()
+    }
+
+    fn fill(&self, _: &[u32], _: InputsMut<'_>, _: TargetsMut<'_>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::reference::{Blobs, SoftmaxTrainer};
+    use super::*;
+
+    #[test]
+    fn the_reference_trainer_conforms() {
+        let make = || SoftmaxTrainer::new(6, 4);
+        let global = Parameters::zeros(Arc::clone(make().layout()));
+        let clients: Vec<_> = (0..7)
+            .map(|client| Blobs::new(client, 4 + 3 * client as usize, 6, 4))
+            .collect();
+        let clients: Vec<&dyn Examples> = clients.iter().map(|data| data as _).collect();
+        trainer(&make, &global, &clients, 0.1);
+    }
+
+    #[test]
+    #[should_panic(expected = "has loss")]
+    fn a_wrong_sign_is_found() {
+        struct Wrong(SoftmaxTrainer);
+        impl Trainer for Wrong {
+            fn layout(&self) -> &Arc<crate::params::Layout> {
+                self.0.layout()
+            }
+            fn fit(
+                &mut self,
+                global: &Parameters,
+                tasks: &mut [FitTask<'_>],
+                results: &mut [LocalResult],
+            ) -> Result<(), TrainError> {
+                self.0.fit(global, tasks, results)?;
+                for value in tasks.iter_mut().flat_map(|task| task.update.iter_mut()) {
+                    *value = -*value;
+                }
+                Ok(())
+            }
+            fn evaluate(
+                &mut self,
+                parameters: &[f32],
+                data: &dyn Examples,
+                rows: core::ops::Range<usize>,
+            ) -> Result<crate::trainer::Evaluation, TrainError> {
+                self.0.evaluate(parameters, data, rows)
+            }
+        }
+        let make = || Wrong(SoftmaxTrainer::new(6, 4));
+        let global = Parameters::zeros(Arc::clone(make().layout()));
+        let clients = [Blobs::new(0, 9, 6, 4), Blobs::new(1, 12, 6, 4)];
+        let clients: Vec<&dyn Examples> = clients.iter().map(|data| data as _).collect();
+        trainer(&make, &global, &clients, 0.1);
+    }
+}
