@@ -1,8 +1,49 @@
 //! One TOML file, read into one [`Experiment`] in which nothing can be invalid any more.
+//!
+//! Reading has two steps. The text becomes a tree that knows where each key and value was written;
+//! a variant's overrides and `--set` arguments are laid over it, each keeping its own place. Then
+//! every table is read by its own module into its own struct, and all faults of all tables are
+//! reported at once, each with file, line, column, key, what was found, what was expected, and
+//! what to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fl_core::Seed;
+use fl_core::strategy::StrategyConfig;
+use pending::DatasetConfig;
+use fl_edge::ModelDef;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::error::Error;
+
+pub use diagnostic::{ConfigErrors, Diagnostic};
+pub use evaluation::EvaluationTable;
+pub use fleet::FleetTable;
+pub use local::LocalTable;
+pub use selection::Selection;
+
+use check::Check;
+use de::{decode, unknown_key};
+use diagnostic::Diagnostics;
+use node::{Node, Place, Source, Table, Value};
+
+mod check;
+mod dataset;
+mod de;
+mod diagnostic;
+pub mod evaluation;
+pub mod fleet;
+pub mod local;
+mod merge;
+mod model;
+mod node;
+mod pending;
+mod resolved;
+pub mod schema;
+pub mod selection;
+mod strategy;
 
 /// An experiment: one or more variants of one run.
 #[derive(Clone, Debug)]
@@ -22,9 +63,394 @@ pub struct Variant {
     pub name: String,
     /// Seed of everything random.
     pub seed: Seed,
-    /// Number of rounds.
+    /// Number of rounds, at least 1.
     pub rounds: u64,
+    /// Ends the run at the first evaluation with at least this test accuracy.
+    pub stop_at_accuracy: Option<f64>,
+    /// The data and how they fall apart into clients.
+    pub dataset: DatasetConfig,
+    /// The model.
+    pub model: ModelDef,
+    /// What a client does in a round.
+    pub local: LocalTable,
+    /// The federated algorithm.
+    pub strategy: StrategyConfig,
+    /// Who takes part in a round.
+    pub selection: Selection,
+    /// How unreliable the clients are.
+    pub fleet: FleetTable,
+    /// How the model is measured.
+    pub evaluation: EvaluationTable,
     /// Everything that decides the result, as TOML with all defaults written out and without
     /// `[[variant]]` tables. Reading it again with [`Experiment::from_table`] gives this variant.
     pub config: toml::Table,
+    tree: Node,
+}
+
+/// The tables of an experiment.
+const TABLES: &[&str] = &[
+    "dataset",
+    "model",
+    "local",
+    "strategy",
+    "selection",
+    "fleet",
+    "evaluation",
+];
+
+/// The keys at the top of a file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Top {
+    name: String,
+    #[serde(default = "one")]
+    seed: u64,
+    rounds: u64,
+    stop_at_accuracy: Option<f64>,
+    #[serde(rename = "dataset")]
+    _dataset: Option<IgnoredAny>,
+    #[serde(rename = "model")]
+    _model: Option<IgnoredAny>,
+    #[serde(rename = "local")]
+    _local: Option<IgnoredAny>,
+    #[serde(rename = "strategy")]
+    _strategy: Option<IgnoredAny>,
+    #[serde(rename = "selection")]
+    _selection: Option<IgnoredAny>,
+    #[serde(rename = "fleet")]
+    _fleet: Option<IgnoredAny>,
+    #[serde(rename = "evaluation")]
+    _evaluation: Option<IgnoredAny>,
+    #[serde(rename = "variant")]
+    _variant: Option<IgnoredAny>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+impl Experiment {
+    /// Reads a file and lays the `--set` arguments (`key.path=value`) over every variant.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with all faults of the file, or [`Error::Io`].
+    pub fn from_file(path: &Path, sets: &[String]) -> Result<Self, Error> {
+        let bytes = std::fs::read(path).map_err(|source| Error::Io {
+            path: path.to_owned(),
+            source,
+            help: "give the path of an experiment, for example experiments/quickstart.toml",
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| Error::NotText {
+            path: path.to_owned(),
+            byte: error.utf8_error().valid_up_to(),
+        })?;
+        let mut experiment = Self::from_text(&path.display().to_string(), &text, sets)?;
+        experiment.path = Some(path.to_owned());
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for variant in &mut experiment.variants {
+            variant.move_paths(folder);
+        }
+        Ok(experiment)
+    }
+
+    /// Reads a text; `source` is its name in error messages.
+    ///
+    /// # Errors
+    /// All faults of the text.
+    pub fn from_text(source: &str, text: &str, sets: &[String]) -> Result<Self, ConfigErrors> {
+        let errors = Diagnostics::default();
+        let source = Arc::new(Source {
+            name: source.to_owned(),
+            text: text.into(),
+            is_file: true,
+        });
+        let tree = node::parse(&source, &errors);
+        let overrides: Vec<Node> = sets
+            .iter()
+            .filter_map(|argument| node::parse_set(argument, &errors))
+            .collect();
+        if let Some(errors) = errors.finish() {
+            return Err(errors);
+        }
+        let errors = Diagnostics::default();
+        let experiment = read(tree, &overrides, &errors);
+        match (experiment, errors.finish()) {
+            (Some(experiment), None) => Ok(experiment),
+            (_, Some(errors)) => Err(errors),
+            (None, None) => Err(ConfigErrors(vec![Diagnostic::new(
+                None,
+                "",
+                format!("{} could not be read", source.name),
+            )])),
+        }
+    }
+
+    /// Reads one resolved configuration, as a manifest keeps it.
+    ///
+    /// # Errors
+    /// All faults of the table; lines count in the table written as text.
+    pub fn from_table(source: &str, table: &toml::Table) -> Result<Variant, ConfigErrors> {
+        let mut experiment = Self::from_text(source, &table.to_string(), &[])?;
+        Ok(experiment.variants.remove(0))
+    }
+}
+
+impl Variant {
+    /// A fault that shows only with the data or the model at hand, at the key that causes it.
+    #[must_use]
+    pub fn fault(&self, key: &str, message: impl Into<String>) -> Error {
+        let mut node = &self.tree;
+        let mut known: Vec<&str> = Vec::new();
+        for name in key.split('.') {
+            let Some(inner) = node.at(name) else { break };
+            known.push(name);
+            node = inner;
+        }
+        Error::Config(ConfigErrors(vec![Diagnostic::new(
+            Some(node.place.clone()),
+            if known.is_empty() { key.to_owned() } else { known.join(".") },
+            message.into(),
+        )]))
+    }
+
+    /// Paths in an experiment are relative to its file; from here on to the working directory.
+    fn move_paths(&mut self, folder: &Path) {
+        if let Some(path) = &mut self.dataset.path
+            && path.is_relative()
+            && !folder.as_os_str().is_empty()
+        {
+            *path = folder.join(&*path);
+            let text = path.display().to_string();
+            if let Some(toml::Value::Table(dataset)) = self.config.get_mut("dataset") {
+                dataset.insert("path".to_owned(), toml::Value::String(text));
+            }
+        }
+    }
+}
+
+fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<Experiment> {
+    let mut base = tree;
+    let variants = base.table_mut().and_then(|table| table.remove("variant"));
+    for set in sets {
+        if let Some((key, _)) = set.table().and_then(|table| table.entry("variant")) {
+            errors.add(Diagnostic::new(
+                Some(key.place.clone()),
+                "variant",
+                "variants cannot be set one by one; use --variant NAME to run one of them, and --set with the key itself".to_owned(),
+            ));
+            return None;
+        }
+    }
+    let variants = match &variants {
+        Some((_, node)) => read_overrides(node, errors)?,
+        None => Vec::new(),
+    };
+    let runs: Vec<(Option<String>, Node)> = if variants.is_empty() {
+        vec![(None, base)]
+    } else {
+        variants
+            .into_iter()
+            .map(|(name, over)| {
+                let mut tree = base.clone();
+                merge::overlay(&mut tree, &over);
+                (Some(name), tree)
+            })
+            .collect()
+    };
+    let total = runs.len();
+    let read: Vec<Option<Variant>> = runs
+        .into_iter()
+        .map(|(name, mut tree)| {
+            for set in sets {
+                merge::overlay(&mut tree, set);
+            }
+            errors.within_variant(name.as_deref());
+            let mut variant = read_variant(tree, errors)?;
+            if let Some(name) = name {
+                variant.name = name;
+            }
+            Some(variant)
+        })
+        .collect();
+    errors.forget_variant_of_what_all_share(total);
+    let variants = read.into_iter().collect::<Option<Vec<_>>>()?;
+    let name = variants.first()?.config.get("name")?.as_str()?.to_owned();
+    Some(Experiment {
+        name,
+        path: None,
+        variants,
+    })
+}
+
+/// The names and overrides of the `[[variant]]` tables.
+fn read_overrides(node: &Node, errors: &Diagnostics) -> Option<Vec<(String, Node)>> {
+    let Value::Array(items) = &node.value else {
+        errors.add(Diagnostic::new(
+            Some(node.place.clone()),
+            "variant",
+            format!(
+                "found {}, expected [[variant]] tables with double brackets",
+                node.describe()
+            ),
+        ));
+        return None;
+    };
+    let mut variants: Vec<(String, Node)> = Vec::new();
+    let before = errors.len();
+    for item in items {
+        let Value::Table(table) = &item.value else {
+            errors.add(Diagnostic::new(
+                Some(item.place.clone()),
+                "variant",
+                format!("found {}, expected a table", item.describe()),
+            ));
+            continue;
+        };
+        let mut over = item.clone();
+        let name = over.table_mut().and_then(|table| table.remove("name"));
+        let Some((_, name)) = name else {
+            errors.add(Diagnostic::new(
+                Some(item.place.clone()),
+                "variant.name",
+                "missing; add a name that tells this variant from the others".to_owned(),
+            ));
+            continue;
+        };
+        let mut allowed = TABLES.to_vec();
+        allowed.extend(["seed", "rounds", "stop_at_accuracy"]);
+        for (key, _) in &table.entries {
+            if key.name != "name" && !allowed.contains(&key.name.as_str()) {
+                unknown_key(key, "variant", allowed.iter().copied(), errors);
+            }
+        }
+        match name.str() {
+            Some(text) if is_name(text) => {
+                if variants.iter().any(|(other, _)| other == text) {
+                    errors.add(Diagnostic::new(
+                        Some(name.place.clone()),
+                        "variant.name",
+                        format!("another variant is named {text:?}; give each its own name"),
+                    ));
+                }
+                variants.push((text.to_owned(), over));
+            }
+            _ => errors.add(Diagnostic::new(
+                Some(name.place.clone()),
+                "variant.name",
+                format!("found {}, expected {NAME}", name.describe()),
+            )),
+        }
+    }
+    (errors.len() == before).then_some(variants)
+}
+
+const NAME: &str =
+    "a name of 1 to 100 letters, digits, `-`, `_` or `.` that begins with a letter or digit";
+
+/// Whether `text` may name an experiment or a variant, and so a folder.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    text.len() <= 100
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+}
+
+fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
+    let top = decode::<Top>(&tree, "", errors);
+    if let Some(top) = &top {
+        let check = Check::new(&tree, "", errors);
+        check.demand("name", is_name(&top.name), &format!("{:?}", top.name), NAME);
+        check.demand(
+            "rounds",
+            top.rounds >= 1,
+            &top.rounds,
+            "a whole number of at least 1",
+        );
+        if let Some(accuracy) = top.stop_at_accuracy {
+            check.share("stop_at_accuracy", accuracy);
+        }
+    }
+    let empty = Node {
+        place: Place {
+            source: Arc::clone(&tree.place.source),
+            span: 0..0,
+        },
+        value: Value::Table(Table::default()),
+    };
+    let root = tree.table()?;
+    let table = |name: &str| root.get(name).unwrap_or(&empty);
+    let required = |name: &str, example: &str| match root.get(name) {
+        Some(node) => Some(node),
+        None => {
+            errors.add(Diagnostic::new(
+                Some(empty.place.clone()),
+                name,
+                format!("the table [{name}] is missing; add for example {example}"),
+            ));
+            None
+        }
+    };
+    let dataset = required("dataset", "[dataset] with name = \"digits\"")
+        .and_then(|node| dataset::read(node, errors));
+    let model = required("model", "[model] with kind = \"logreg\"")
+        .and_then(|node| model::read(node, errors));
+    let local = required(
+        "local",
+        "[local] with epochs = 1, batch = 10 and learning_rate = 0.1",
+    )
+    .and_then(|node| LocalTable::read(node, errors));
+    let strategy = match root.get("strategy") {
+        Some(node) => strategy::read(node, errors),
+        None => strategy::read(
+            &Node {
+                place: empty.place.clone(),
+                value: Value::String("fedavg".to_owned()),
+            },
+            errors,
+        ),
+    };
+    let selection = required("selection", "[selection] with cohort = 10")
+        .and_then(|node| Selection::read(node, errors));
+    let fleet = FleetTable::read(table("fleet"), errors);
+    let evaluation = EvaluationTable::read(table("evaluation"), errors);
+
+    let top = top?;
+    let mut variant = Variant {
+        name: top.name.clone(),
+        seed: Seed(top.seed),
+        rounds: top.rounds,
+        stop_at_accuracy: top.stop_at_accuracy,
+        dataset: dataset?,
+        model: model?,
+        local: local?,
+        strategy: strategy?,
+        selection: selection?,
+        fleet: fleet?,
+        evaluation: evaluation?,
+        config: toml::Table::new(),
+        tree: tree.clone(),
+    };
+    variant.config = resolve(&top.name, &variant)?;
+    Some(variant)
+}
+
+/// The variant as TOML, with all defaults.
+fn resolve(name: &str, variant: &Variant) -> Option<toml::Table> {
+    let mut table = toml::Table::new();
+    table.insert("name".to_owned(), name.into());
+    table.insert("seed".to_owned(), resolved::to_toml(&variant.seed)?);
+    table.insert("rounds".to_owned(), resolved::to_toml(&variant.rounds)?);
+    if let Some(accuracy) = variant.stop_at_accuracy {
+        table.insert("stop_at_accuracy".to_owned(), accuracy.into());
+    }
+    table.insert("dataset".to_owned(), resolved::to_toml(&variant.dataset)?);
+    table.insert("model".to_owned(), resolved::to_toml(&variant.model)?);
+    table.insert("local".to_owned(), resolved::to_toml(&variant.local)?);
+    table.insert("strategy".to_owned(), resolved::to_toml(&variant.strategy)?);
+    table.insert("selection".to_owned(), variant.selection.to_toml()?);
+    table.insert("fleet".to_owned(), resolved::to_toml(&variant.fleet)?);
+    table.insert("evaluation".to_owned(), resolved::to_toml(&variant.evaluation)?);
+    Some(table)
 }

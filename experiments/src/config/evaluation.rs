@@ -1,0 +1,93 @@
+//! `[evaluation]`: how often the global model is measured, and on what.
+
+use super::pending::{EvaluationConfig, PerClient};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::check::Check;
+use super::de::decode;
+use super::diagnostic::Diagnostics;
+use super::node::Node;
+
+/// How often the global model is measured, and on what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluationTable {
+    /// Rounds between two evaluations, at least 1. The last round is always evaluated.
+    #[schemars(range(min = 1))]
+    pub every: u64,
+    /// Whether the initial model is evaluated too.
+    pub initial: bool,
+    /// Whether the loss over the clients' training examples is measured.
+    pub train: bool,
+    /// When the model is measured on single clients: "never", "last" (when the run ends) or
+    /// "each" (at every evaluation).
+    pub per_client: PerClientName,
+    /// Of a larger population, a sample of so many clients stands for all of them in `train` and
+    /// `per_client`; at least 1.
+    #[schemars(range(min = 1))]
+    pub max_clients: u64,
+}
+
+/// When the model is measured on single clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PerClientName {
+    /// Never.
+    Never,
+    /// When the run ends.
+    Last,
+    /// At every evaluation.
+    Each,
+}
+
+impl Default for EvaluationTable {
+    fn default() -> Self {
+        let EvaluationConfig {
+            every,
+            initial,
+            train,
+            per_client,
+            max_clients,
+        } = EvaluationConfig::default();
+        Self {
+            every,
+            initial,
+            train,
+            per_client: match per_client {
+                PerClient::Never => PerClientName::Never,
+                PerClient::Last => PerClientName::Last,
+                PerClient::Each => PerClientName::Each,
+            },
+            max_clients,
+        }
+    }
+}
+
+impl EvaluationTable {
+    /// Reads and checks the table.
+    pub(crate) fn read(node: &Node, errors: &Diagnostics) -> Option<Self> {
+        let table = decode::<Self>(node, "evaluation", errors)?;
+        let check = Check::new(node, "evaluation", errors);
+        for (key, value) in [("every", table.every), ("max_clients", table.max_clients)] {
+            check.demand(key, value >= 1, &value, "a whole number of at least 1");
+        }
+        Some(table)
+    }
+
+    /// For the simulator.
+    #[must_use]
+    pub fn config(&self) -> EvaluationConfig {
+        EvaluationConfig {
+            every: self.every,
+            initial: self.initial,
+            train: self.train,
+            per_client: match self.per_client {
+                PerClientName::Never => PerClient::Never,
+                PerClientName::Last => PerClient::Last,
+                PerClientName::Each => PerClient::Each,
+            },
+            max_clients: self.max_clients,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `[selection]`: who takes part in a round, from the registry of `fl-core`.
+//!
+//! `kind` may be left out and is then `uniform`. A `cohort` with a decimal point is a share of the
+//! clients, which becomes a number once the data set is known.
+
+use fl_core::select::{AnySelector, SelectorConfig};
+
+use super::check::Check;
+use super::de::{decode_registered, split_kind};
+use super::diagnostic::Diagnostics;
+use super::node::{Key, Node, Value};
+use super::resolved::to_toml;
+
+/// How the cohort of a round is chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selection {
+    config: SelectorConfig,
+    share: Option<f64>,
+}
+
+impl Selection {
+    /// Reads and checks the table.
+    pub(crate) fn read(node: &Node, errors: &Diagnostics) -> Option<Self> {
+        let path = "selection";
+        let mut node = node.clone();
+        if let Some(table) = node.table_mut()
+            && table.get("kind").is_none()
+        {
+            let place = node.place.clone();
+            let key = Key {
+                name: "kind".to_owned(),
+                place: place.clone(),
+            };
+            let kind = Node {
+                place,
+                value: Value::String("uniform".to_owned()),
+            };
+            if let Some(table) = node.table_mut() {
+                table.set(key, kind);
+            }
+        }
+        let mut share = None;
+        if let Some(cohort) = node
+            .table_mut()
+            .and_then(|table| table.entries.iter_mut().find(|(key, _)| key.name == "cohort"))
+            && let Value::Float(value) = cohort.1.value
+        {
+            if !(value > 0.0 && value <= 1.0) {
+                Check::new(&node, path, errors).fault(
+                    "cohort",
+                    format!(
+                        "found {value:?}, expected a whole number of clients, or a share of them above 0.0 and at most 1.0"
+                    ),
+                );
+                return None;
+            }
+            share = Some(value);
+            cohort.1.value = Value::Integer(1);
+        }
+        let kinds: Vec<_> = SelectorConfig::KINDS.iter().map(|info| info.kind).collect();
+        let (kind, rest) = split_kind(&node, "kind", path, &kinds, errors)?;
+        let config = decode_registered(&rest, path, errors, |decoder| {
+            SelectorConfig::from_kind(kind, decoder)
+        })?;
+        match AnySelector::from_config(config.clone()) {
+            Ok(_) => Some(Self { config, share }),
+            Err(error) => {
+                Check::new(&node, path, errors).refused(&error);
+                None
+            }
+        }
+    }
+
+    /// The selector's keys for a population; a share becomes `round(share * clients)`, at least 1.
+    #[must_use]
+    pub fn config(&self, clients: u64) -> SelectorConfig {
+        let mut config = self.config.clone();
+        if let Some(share) = self.share {
+            let count = ((share * clients as f64).round() as u64).max(1);
+            if let Some(cohort) = cohort_mut(&mut config) {
+                *cohort = count;
+            }
+        }
+        config
+    }
+
+    /// Clients whose reports complete a round, where that is a fixed number.
+    #[must_use]
+    pub fn cohort(&self, clients: u64) -> Option<u64> {
+        cohort_mut(&mut self.config(clients)).copied()
+    }
+
+    /// The table with all defaults written out.
+    pub(crate) fn to_toml(&self) -> Option<toml::Value> {
+        let mut value = to_toml(&self.config)?;
+        if let (Some(share), Some(table)) = (self.share, value.as_table_mut()) {
+            table.insert("cohort".to_owned(), share.into());
+        }
+        Some(value)
+    }
+}
+
+fn cohort_mut(config: &mut SelectorConfig) -> Option<&mut u64> {
+    match config {
+        SelectorConfig::Uniform(keys) => Some(&mut keys.cohort),
+        SelectorConfig::Weighted(keys) => Some(&mut keys.cohort),
+        SelectorConfig::Poisson(_) => None,
+    }
+}
