@@ -1,1 +1,46 @@
-//! Being written.
+//! What a run leaves behind.
+//!
+//! ```text
+//! results/NAME/
+//!   manifest.toml        configuration as resolved, data digest, model digests, checksums
+//!   rounds.parquet       one row per round
+//!   evaluation.parquet   one row per evaluation of the global model
+//!   clients.parquet      the last evaluation on every client
+//!   partition.parquet    classes of a sample of the clients
+//!   VARIANT/model.safetensors
+//!   host.toml            command, threads, kernel
+//!   timing.parquet       wall-clock times
+//!   plots/               drawn from the tables above
+//!   checkpoint/          while the experiment is not finished
+//! ```
+//!
+//! Every table has a column `variant`. All files but `host.toml` and `timing.parquet` are a
+//! function of the experiment: any run of it, on any number of threads, interrupted or not, leaves
+//! the same bytes. Every file is written beside its place, synced and renamed.
+
+mod atomic;
+mod error;
+mod folder;
+mod journal;
+mod load;
+mod manifest;
+mod model;
+mod plots;
+mod row;
+mod table;
+mod writer;
+
+pub use error::ResultsError;
+pub use folder::{ResultsFolder, VariantFacts, VariantKey};
+pub use load::{Results, Summary, VariantResults, damage};
+pub use manifest::{DatasetFacts, FileDigest, HostFacts, Manifest, Status, VariantManifest};
+pub use model::read as read_model;
+pub use row::{
+    Cell, ClientRow, ColumnKind, EvaluationRow, PartitionRow, RoundRow, Row, TimingRow,
+};
+pub use writer::RunWriter;
+
+pub(crate) use plots::write as write_plots;
+
+/// The folder of the plots, within the results.
+pub(crate) const PLOTS: &str = "plots";

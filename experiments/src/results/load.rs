@@ -1,0 +1,285 @@
+//! Results read back from their folder, every file checked against the manifest.
+
+use std::path::{Path, PathBuf};
+
+use super::atomic;
+use super::error::ResultsError;
+use super::manifest::{self, Host, HOST, HostFacts, MANIFEST, Manifest, VariantManifest};
+use super::model;
+use super::row::{ClientRow, EvaluationRow, PartitionRow, RoundRow, Row, TimingRow};
+use super::table;
+
+/// The results of an experiment.
+#[derive(Clone, Debug)]
+pub struct Results {
+    /// Their folder.
+    pub path: PathBuf,
+    /// What was run and what came out.
+    pub manifest: Manifest,
+    /// Where and how, when it is known.
+    pub host: Option<HostFacts>,
+    /// The variants, in the experiment's order.
+    pub variants: Vec<VariantResults>,
+}
+
+/// The results of one variant.
+#[derive(Clone, Debug)]
+pub struct VariantResults {
+    /// What was run.
+    pub manifest: VariantManifest,
+    /// One row per round.
+    pub rounds: Vec<RoundRow>,
+    /// One row per evaluation.
+    pub evaluations: Vec<EvaluationRow>,
+    /// The last per-client evaluation.
+    pub clients: Vec<ClientRow>,
+    /// Classes of a sample of the clients.
+    pub partition: Vec<PartitionRow>,
+    /// Wall-clock times.
+    pub timing: Vec<TimingRow>,
+}
+
+/// The figures that sum up a variant.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Summary {
+    /// The variant.
+    pub name: String,
+    /// Rounds recorded.
+    pub rounds: u64,
+    /// Median wall-clock seconds of a round, after two warm-up rounds where there are more.
+    pub seconds_per_round: Option<f64>,
+    /// Examples processed per wall-clock second over the same rounds.
+    pub examples_per_second: Option<f64>,
+    /// Test loss at the last evaluation; the training loss where there is no test set.
+    pub final_loss: Option<f64>,
+    /// Test accuracy at the last evaluation; the training accuracy where there is no test set.
+    pub final_accuracy: Option<f64>,
+    /// Digest of the final model; when finished.
+    pub model_digest: Option<String>,
+}
+
+impl Results {
+    /// Reads the results in `path`. Every file that is read is checked against the manifest.
+    ///
+    /// `path` may also be the folder of one variant within the results; then only that variant
+    /// is kept.
+    ///
+    /// # Errors
+    /// [`ResultsError`] when there are none, or a file is missing or damaged.
+    pub fn load(path: &Path) -> Result<Self, ResultsError> {
+        if path.join(MANIFEST).exists() {
+            return Self::load_folder(path);
+        }
+        // RESULTS/VARIANT names one variant.
+        match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+            (Some(parent), Some(variant)) if parent.join(MANIFEST).exists() => {
+                let mut results = Self::load_folder(parent)?;
+                let known = results.names();
+                results.variants.retain(|found| found.manifest.name == variant);
+                if results.variants.is_empty() {
+                    return Err(ResultsError::NoVariant {
+                        path: parent.to_owned(),
+                        variant: variant.to_owned(),
+                        known,
+                    });
+                }
+                Ok(results)
+            }
+            _ => Err(ResultsError::NoResults {
+                path: path.to_owned(),
+            }),
+        }
+    }
+
+    fn load_folder(path: &Path) -> Result<Self, ResultsError> {
+        let Some(manifest) = manifest::read::<Manifest>(&path.join(MANIFEST))? else {
+            return Err(ResultsError::NoResults {
+                path: path.to_owned(),
+            });
+        };
+        let host: Option<Host> = manifest::read(&path.join(HOST))?;
+        let rounds = read_checked::<RoundRow>(path, &manifest)?;
+        let evaluations = read_checked::<EvaluationRow>(path, &manifest)?;
+        let clients = read_checked::<ClientRow>(path, &manifest)?;
+        let partition = read_checked::<PartitionRow>(path, &manifest)?;
+        let timing = match &host {
+            Some(_) => table::read::<TimingRow>(path)?,
+            None => Vec::new(),
+        };
+        let variants = manifest
+            .variants
+            .iter()
+            .map(|variant| VariantResults {
+                rounds: of(&rounds, &variant.name),
+                evaluations: of(&evaluations, &variant.name),
+                clients: of(&clients, &variant.name),
+                partition: of(&partition, &variant.name),
+                timing: of(&timing, &variant.name),
+                manifest: variant.clone(),
+            })
+            .collect();
+        Ok(Self {
+            path: path.to_owned(),
+            manifest,
+            host: host.map(|host| host.host),
+            variants,
+        })
+    }
+
+    /// Names of the variants, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.variants
+            .iter()
+            .map(|variant| variant.manifest.name.clone())
+            .collect()
+    }
+
+    /// The variant called `name`.
+    #[must_use]
+    pub fn variant(&self, name: &str) -> Option<&VariantResults> {
+        self.variants
+            .iter()
+            .find(|variant| variant.manifest.name == name)
+    }
+
+    /// Where a variant's model lies.
+    #[must_use]
+    pub fn model_path(&self, variant: &str) -> PathBuf {
+        self.path.join(variant).join(model::FILE)
+    }
+}
+
+impl VariantResults {
+    /// The figures that sum it up.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let last = self.evaluations.last();
+        let (seconds_per_round, examples_per_second) = self.speed().unzip();
+        Summary {
+            name: self.manifest.name.clone(),
+            rounds: self.manifest.rounds_done,
+            seconds_per_round,
+            examples_per_second,
+            final_loss: last.and_then(|row| row.test_loss.or(row.train_loss)),
+            final_accuracy: last.and_then(|row| row.test_accuracy.or(row.train_accuracy)),
+            model_digest: self.manifest.model_digest.clone(),
+        }
+    }
+
+    /// Median seconds per round and examples per second, without the first two rounds.
+    fn speed(&self) -> Option<(f64, f64)> {
+        let seconds: Vec<f64> = self
+            .timing
+            .iter()
+            .filter(|row| row.what == "round")
+            .map(|row| row.seconds)
+            .collect();
+        let warm_up = if seconds.len() > 2 { 2 } else { 0 };
+        let mut warm = seconds.get(warm_up..)?.to_vec();
+        let total: f64 = warm.iter().sum();
+        let examples: u64 = self
+            .rounds
+            .iter()
+            .skip(warm_up)
+            .map(|row| row.examples_processed)
+            .sum();
+        warm.sort_by(f64::total_cmp);
+        let middle = warm.len() / 2;
+        let upper = *warm.get(middle)?;
+        let median = if warm.len() % 2 == 0 {
+            (warm[middle - 1] + upper) / 2.0
+        } else {
+            upper
+        };
+        Some((median, examples as f64 / total))
+    }
+}
+
+fn of<R: Row + Clone>(rows: &[(String, R)], variant: &str) -> Vec<R> {
+    rows.iter()
+        .filter(|(name, _)| name == variant)
+        .map(|(_, row)| row.clone())
+        .collect()
+}
+
+fn read_checked<R: Row>(
+    path: &Path,
+    manifest: &Manifest,
+) -> Result<Vec<(String, R)>, ResultsError> {
+    let file = table::path_of::<R>(path);
+    let name = format!("{}.parquet", R::TABLE);
+    let Some(expected) = manifest.files.get(&name) else {
+        return Err(ResultsError::damaged(
+            &path.join(MANIFEST),
+            format!("it has no checksum of `{name}`"),
+        ));
+    };
+    let found = atomic::digest_of(&file)?;
+    if found != *expected {
+        return Err(mismatch(&file, expected.bytes, found.bytes));
+    }
+    table::read(path)
+}
+
+fn mismatch(path: &Path, expected: u64, found: u64) -> ResultsError {
+    ResultsError::damaged(
+        path,
+        if expected == found {
+            "its SHA-256 is not the one in the manifest".to_owned()
+        } else {
+            format!("it has {found} bytes where the manifest has {expected}")
+        },
+    )
+}
+
+/// Every file of the results that is missing or is not what was written: manifest, host facts,
+/// tables, models and plots.
+///
+/// # Errors
+/// [`ResultsError::NoResults`] when there is no manifest at all.
+pub fn damage(path: &Path) -> Result<Vec<ResultsError>, ResultsError> {
+    let manifest: Manifest = match manifest::read(&path.join(MANIFEST)) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => {
+            return Err(ResultsError::NoResults {
+                path: path.to_owned(),
+            });
+        }
+        Err(error) => return Ok(vec![error]),
+    };
+    let mut found = Vec::new();
+    let mut check = |file: PathBuf, bytes: u64, sha256: &str| match atomic::digest_of(&file) {
+        Ok(digest) if digest.bytes == bytes && digest.sha256 == sha256 => {}
+        Ok(digest) => found.push(mismatch(&file, bytes, digest.bytes)),
+        Err(error) => found.push(error),
+    };
+    for (name, digest) in &manifest.files {
+        check(path.join(name), digest.bytes, &digest.sha256);
+    }
+    let host = manifest::read::<Host>(&path.join(HOST));
+    if let Ok(Some(host)) = &host {
+        for (name, digest) in &host.files {
+            check(path.join(name), digest.bytes, &digest.sha256);
+        }
+    }
+    found.extend(host.err());
+    let plots = path.join(super::PLOTS);
+    if plots.is_dir() {
+        match manifest::read::<super::plots::Drawn>(&plots.join(super::plots::LIST)) {
+            Ok(drawn) => {
+                for (name, digest) in drawn.map(|drawn| drawn.files).unwrap_or_default() {
+                    match atomic::digest_of(&plots.join(&name)) {
+                        Ok(there) if there == digest => {}
+                        Ok(there) => {
+                            found.push(mismatch(&plots.join(&name), digest.bytes, there.bytes));
+                        }
+                        Err(error) => found.push(error),
+                    }
+                }
+            }
+            Err(error) => found.push(error),
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,281 @@
+//! The rows of the result tables: one struct per Parquet file.
+//!
+//! A row knows its columns, so the journal, the Parquet files and `verify` treat all tables alike.
+
+/// The type of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnKind {
+    /// `u64`.
+    Count,
+    /// `f64`, never missing.
+    Real,
+    /// `f64`, may be missing.
+    OptionalReal,
+    /// UTF-8 text.
+    Text,
+}
+
+/// One value of a row.
+#[derive(Clone, Debug)]
+pub enum Cell {
+    /// A whole number.
+    Count(u64),
+    /// A real number, or nothing.
+    Real(Option<f64>),
+    /// Text.
+    Text(String),
+}
+
+impl Cell {
+    /// Whether two cells hold the same bits.
+    #[must_use]
+    pub fn same_bits(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Count(a), Self::Count(b)) => a == b,
+            (Self::Real(a), Self::Real(b)) => a.map(f64::to_bits) == b.map(f64::to_bits),
+            (Self::Text(a), Self::Text(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl core::fmt::Display for Cell {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Count(value) => write!(f, "{value}"),
+            // The shortest digits that read back as the same bits.
+            Self::Real(Some(value)) => write!(f, "{value:?}"),
+            Self::Real(None) => f.write_str("nothing"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// A Rust type that a column can hold.
+pub(crate) trait Field: Sized {
+    const KIND: ColumnKind;
+    fn cell(&self) -> Cell;
+    fn from_cell(cell: &Cell) -> Option<Self>;
+}
+
+impl Field for u64 {
+    const KIND: ColumnKind = ColumnKind::Count;
+    fn cell(&self) -> Cell {
+        Cell::Count(*self)
+    }
+    fn from_cell(cell: &Cell) -> Option<Self> {
+        match cell {
+            Cell::Count(value) => Some(*value),
+            _ => None,
+        }
+    }
+}
+
+impl Field for f64 {
+    const KIND: ColumnKind = ColumnKind::Real;
+    fn cell(&self) -> Cell {
+        Cell::Real(Some(*self))
+    }
+    fn from_cell(cell: &Cell) -> Option<Self> {
+        match cell {
+            Cell::Real(value) => *value,
+            _ => None,
+        }
+    }
+}
+
+impl Field for Option<f64> {
+    const KIND: ColumnKind = ColumnKind::OptionalReal;
+    fn cell(&self) -> Cell {
+        Cell::Real(*self)
+    }
+    fn from_cell(cell: &Cell) -> Option<Self> {
+        match cell {
+            Cell::Real(value) => Some(*value),
+            _ => None,
+        }
+    }
+}
+
+impl Field for String {
+    const KIND: ColumnKind = ColumnKind::Text;
+    fn cell(&self) -> Cell {
+        Cell::Text(self.clone())
+    }
+    fn from_cell(cell: &Cell) -> Option<Self> {
+        match cell {
+            Cell::Text(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// A row of one of the result tables.
+pub trait Row: Sized {
+    /// The table; its file is `TABLE.parquet`.
+    const TABLE: &'static str;
+    /// Name and type of every column, in order, without the leading `variant`.
+    const COLUMNS: &'static [(&'static str, ColumnKind)];
+
+    /// The values, in the order of [`Self::COLUMNS`].
+    fn cells(&self) -> Vec<Cell>;
+
+    /// The row with these values; none when their number or kinds are not the columns'.
+    fn from_cells(cells: &[Cell]) -> Option<Self>;
+}
+
+macro_rules! row {
+    (
+        $(#[$doc:meta])*
+        $table:literal $name:ident { $( $(#[$field_doc:meta])* $field:ident : $kind:ty, )+ }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, serde::Serialize)]
+        pub struct $name {
+            $( $(#[$field_doc])* pub $field: $kind, )+
+        }
+
+        impl Row for $name {
+            const TABLE: &'static str = $table;
+            const COLUMNS: &'static [(&'static str, ColumnKind)] =
+                &[$( (stringify!($field), <$kind as Field>::KIND), )+];
+
+            fn cells(&self) -> Vec<Cell> {
+                vec![$( self.$field.cell(), )+]
+            }
+
+            fn from_cells(cells: &[Cell]) -> Option<Self> {
+                let [$( $field, )+] = cells else { return None };
+                Some(Self { $( $field: <$kind as Field>::from_cell($field)?, )+ })
+            }
+        }
+    };
+}
+
+row! {
+    /// One round of one variant.
+    "rounds" RoundRow {
+        /// The round, counted from zero: it made model version `round + 1`.
+        round: u64,
+        /// Clients selected.
+        cohort: u64,
+        /// Clients whose update is in the sum.
+        reported: u64,
+        /// Clients that vanished, had no examples, or were stragglers that were dropped.
+        dropped: u64,
+        /// Slow clients of the cohort, whatever became of them.
+        stragglers: u64,
+        /// Clients whose update was refused.
+        rejected: u64,
+        /// Values of updates that were cut to the encoding's range.
+        saturated: u64,
+        /// Training examples of the clients in the sum.
+        examples: u64,
+        /// Examples processed by all clients that trained, all epochs together.
+        examples_processed: u64,
+        /// Mini-batch steps taken by all clients that trained.
+        steps: u64,
+        /// Mean loss seen during training; nothing when no client is in the sum.
+        train_loss: Option<f64>,
+        /// L2 norm of the change of the global parameters.
+        update_norm: f64,
+        /// The learning rate at the first local step.
+        learning_rate: f64,
+        /// Bytes of parameters sent to the cohort.
+        bytes_down: u64,
+        /// Bytes of updates received.
+        bytes_up: u64,
+    }
+}
+
+row! {
+    /// One evaluation of the global model.
+    "evaluation" EvaluationRow {
+        /// Rounds done; zero for the initial model.
+        round: u64,
+        /// Mean loss on the test set.
+        test_loss: Option<f64>,
+        /// Accuracy on the test set.
+        test_accuracy: Option<f64>,
+        /// Mean loss over the clients' training examples.
+        train_loss: Option<f64>,
+        /// Accuracy over the clients' training examples.
+        train_accuracy: Option<f64>,
+        /// Clients over which the training loss was taken.
+        train_clients: u64,
+    }
+}
+
+row! {
+    /// The global model on one client, at the last evaluation.
+    "clients" ClientRow {
+        /// Rounds done.
+        round: u64,
+        /// The client.
+        client: u64,
+        /// `test` for its held-out examples, `train` for its training examples.
+        split: String,
+        /// How many examples they are.
+        examples: u64,
+        /// Their mean loss.
+        loss: f64,
+        /// Their accuracy.
+        accuracy: f64,
+    }
+}
+
+row! {
+    /// How many training examples of a class a client holds; only for a sample of the clients.
+    "partition" PartitionRow {
+        /// The client.
+        client: u64,
+        /// The class.
+        class: u64,
+        /// The class's name, or its number where it has none.
+        class_name: String,
+        /// The client's training examples of that class.
+        examples: u64,
+    }
+}
+
+row! {
+    /// Wall-clock time; never the same twice, hence apart from the other tables.
+    "timing" TimingRow {
+        /// `round` or `evaluation`.
+        what: String,
+        /// As in `rounds` for a round, as in `evaluation` for an evaluation.
+        round: u64,
+        /// Wall-clock seconds.
+        seconds: f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_read_back_as_the_row() {
+        let row = EvaluationRow {
+            round: 3,
+            test_loss: Some(f64::MIN_POSITIVE),
+            test_accuracy: None,
+            train_loss: Some(-0.0),
+            train_accuracy: Some(1.0),
+            train_clients: u64::MAX,
+        };
+        assert_eq!(EvaluationRow::from_cells(&row.cells()), Some(row.clone()));
+        assert_eq!(EvaluationRow::from_cells(&row.cells()[1..]), None);
+        assert_eq!(RoundRow::from_cells(&row.cells()), None);
+        assert_eq!(EvaluationRow::COLUMNS.len(), row.cells().len());
+    }
+
+    #[test]
+    fn bits_decide_equality() {
+        let nan = Cell::Real(Some(f64::NAN));
+        assert!(nan.same_bits(&nan.clone()));
+        assert!(!Cell::Real(Some(0.0)).same_bits(&Cell::Real(Some(-0.0))));
+        assert!(!Cell::Real(None).same_bits(&Cell::Real(Some(0.0))));
+        assert!(!Cell::Count(0).same_bits(&Cell::Real(Some(0.0))));
+    }
+}

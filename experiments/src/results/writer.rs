@@ -1,0 +1,150 @@
+//! The observer that records a running variant.
+
+use std::path::PathBuf;
+
+use fl_core::{Parameters, RoundId};
+use fl_sim::{
+    ClientEvaluation, ClientSplit, EvaluationRecord, Observer, ObserverError, RecorderPosition,
+    RoundRecord,
+};
+
+use super::error::ResultsError;
+use super::journal::{Entry, Journal};
+use super::model;
+use super::row::{ClientRow, EvaluationRow, RoundRow, TimingRow};
+
+impl From<&RoundRecord> for RoundRow {
+    fn from(record: &RoundRecord) -> Self {
+        Self {
+            round: record.round,
+            cohort: record.cohort,
+            reported: record.reported,
+            dropped: record.dropped,
+            stragglers: record.stragglers,
+            rejected: record.rejected,
+            saturated: record.saturated,
+            examples: record.examples,
+            examples_processed: record.examples_processed,
+            steps: record.steps,
+            train_loss: record.train_loss,
+            update_norm: record.update_norm,
+            learning_rate: record.learning_rate,
+            bytes_down: record.bytes_down,
+            bytes_up: record.bytes_up,
+        }
+    }
+}
+
+impl From<&EvaluationRecord> for EvaluationRow {
+    fn from(record: &EvaluationRecord) -> Self {
+        Self {
+            round: record.round,
+            test_loss: record.test_loss,
+            test_accuracy: record.test_accuracy,
+            train_loss: record.train_loss,
+            train_accuracy: record.train_accuracy,
+            train_clients: record.train_clients,
+        }
+    }
+}
+
+impl From<&ClientEvaluation> for ClientRow {
+    fn from(record: &ClientEvaluation) -> Self {
+        Self {
+            round: record.round,
+            client: record.client,
+            split: match record.split {
+                ClientSplit::Test => "test",
+                ClientSplit::Train => "train",
+            }
+            .to_owned(),
+            examples: record.examples,
+            loss: record.loss,
+            accuracy: record.accuracy,
+        }
+    }
+}
+
+/// Records a running variant in its journal.
+///
+/// A record that cannot be written is remembered and stops the run at the next checkpoint, or at
+/// the latest in [`finish`](Self::finish).
+#[derive(Debug)]
+pub struct RunWriter {
+    journal: Journal,
+    model: PathBuf,
+    refused: Option<ResultsError>,
+}
+
+impl RunWriter {
+    pub(crate) fn new(journal: Journal, model: PathBuf) -> Self {
+        Self {
+            journal,
+            model,
+            refused: None,
+        }
+    }
+
+    fn append(&mut self, entry: &Entry) {
+        if self.refused.is_none() {
+            self.refused = self.journal.append(entry).err();
+        }
+    }
+
+    fn time(&mut self, what: &str, round: u64, seconds: f64) {
+        self.append(&Entry::Timing(TimingRow {
+            what: what.to_owned(),
+            round,
+            seconds,
+        }));
+    }
+
+    fn sync(&mut self) -> Result<u64, ResultsError> {
+        match self.refused.take() {
+            Some(error) => Err(error),
+            None => self.journal.sync(),
+        }
+    }
+
+    /// The run has come to its end: writes the model and closes the record.
+    ///
+    /// # Errors
+    /// [`ResultsError`] when anything of the record could not be written.
+    pub fn finish(mut self, parameters: &Parameters) -> Result<(), ResultsError> {
+        self.sync()?;
+        model::stage(&self.model, parameters)?.publish()?;
+        let digest = parameters.digest().to_string();
+        self.append(&Entry::Finished(digest));
+        self.sync().map(drop)
+    }
+
+    /// The run was interrupted: makes what is recorded durable.
+    ///
+    /// # Errors
+    /// [`ResultsError`] when anything of the record could not be written.
+    pub fn stop(mut self) -> Result<(), ResultsError> {
+        self.sync().map(drop)
+    }
+}
+
+impl Observer for RunWriter {
+    fn round(&mut self, record: &RoundRecord) {
+        self.append(&Entry::Round(record.into()));
+        self.time("round", record.round, record.seconds);
+    }
+
+    fn evaluated(&mut self, record: &EvaluationRecord) {
+        self.append(&Entry::Evaluation(record.into()));
+        self.time("evaluation", record.round, record.seconds);
+    }
+
+    fn client_evaluated(&mut self, record: &ClientEvaluation) {
+        self.append(&Entry::Client(record.into()));
+    }
+
+    fn flush(&mut self, _round: RoundId) -> Result<RecorderPosition, ObserverError> {
+        self.sync()
+            .map(RecorderPosition)
+            .map_err(|error| ObserverError::from(Box::new(error)))
+    }
+}
