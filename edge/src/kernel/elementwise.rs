@@ -74,6 +74,38 @@ pub(crate) fn apply_activation_grad<V: Simd>(v: V, f: Activation, kept: V::F, dy
     }
 }
 
+/// Gives finished sums, which begin at element `first` of the gradient, to where they go.
+#[inline(always)]
+pub(super) fn finish_gradient<V: Simd>(
+    v: V,
+    sums: &[f32],
+    gradient: &mut Gradient<'_>,
+    first: usize,
+) {
+    let len = sums.len();
+    match gradient {
+        Gradient::Store(to) | Gradient::Accumulate(to) => {
+            to[first..first + len].copy_from_slice(sums);
+        }
+        Gradient::Step {
+            weights,
+            anchor,
+            step,
+        } => {
+            let step = *step;
+            let weights = &mut weights[first..first + len];
+            if step.proximal_mu > 0.0 {
+                let anchor = &anchor[first..first + len];
+                map!(v, len; g = sums, a = anchor, w = weights; {}
+                    weights => apply_gradient(v, step, g, w, a));
+            } else {
+                map!(v, len; g = sums, w = weights; {}
+                    weights => apply_gradient(v, step, g, w, w));
+            }
+        }
+    }
+}
+
 /// `1 / sqrt(2 pi)`
 const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
 
@@ -249,23 +281,7 @@ vectorized! {
                 }
                 at += n;
             }
-            match &mut gradient {
-                Gradient::Store(to) | Gradient::Accumulate(to) => {
-                    to[first..first + width].copy_from_slice(sums);
-                }
-                Gradient::Step { weights, anchor, step } => {
-                    let step = *step;
-                    let weights = &mut weights[first..first + width];
-                    if step.proximal_mu > 0.0 {
-                        let anchor = &anchor[first..first + width];
-                        map!(v, width; g = sums, a = anchor, w = weights; {}
-                            weights => apply_gradient(v, step, g, w, a));
-                    } else {
-                        map!(v, width; g = sums, w = weights; {}
-                            weights => apply_gradient(v, step, g, w, w));
-                    }
-                }
-            }
+            finish_gradient(v, sums, &mut gradient, first);
             first += width;
         }
     }

@@ -116,7 +116,7 @@ impl Dense {
     /// Numbers of scratch that the gradient of the inputs needs.
     #[must_use]
     pub fn dx_scratch_len(&self) -> usize {
-        super::product::DX_PANEL_LEN
+        self.outputs * super::product::MAX_TILE_COLUMNS
     }
 }
 
@@ -148,13 +148,6 @@ pub struct Conv {
     pub(super) shape: ConvShape,
     pub(super) out_height: usize,
     pub(super) out_width: usize,
-    /// Offsets into a padded image of the contiguous runs that a window is made of.
-    pub(super) runs: Vec<usize>,
-    /// Numbers in a run.
-    pub(super) run_len: usize,
-    /// The same for the transposed convolution (stride 1), over the padded output gradient.
-    pub(super) transposed_runs: Vec<usize>,
-    pub(super) transposed_run_len: usize,
 }
 
 impl Conv {
@@ -210,17 +203,10 @@ impl Conv {
         if checked.is_none() {
             return Err(GeometryError::Overflow);
         }
-        let padded_width = shape.width + pad.left + pad.right;
-        let (runs, run_len) = runs(shape.kernel, padded_width, shape.channels, shape.groups);
-        let (transposed_runs, transposed_run_len) = runs_of_transposed(&shape);
         Ok(Self {
             shape,
             out_height,
             out_width,
-            runs,
-            run_len,
-            transposed_runs,
-            transposed_run_len,
         })
     }
 
@@ -285,7 +271,7 @@ impl Conv {
         } else {
             let [kh, kw] = self.shape.kernel;
             let columns = kh * kw * (self.shape.channels / self.shape.groups);
-            self.out_height * self.out_width * columns + self.weight_len()
+            self.out_height * self.out_width * columns + self.input_len() + self.weight_len()
         }
     }
 
@@ -324,34 +310,6 @@ impl Conv {
     pub(super) fn transposed_padded_len(&self) -> usize {
         self.transposed_height() * self.transposed_width() * self.shape.filters
     }
-}
-
-/// The contiguous runs of a window over an image of `width * channels` numbers a row.
-fn runs(
-    kernel: [usize; 2],
-    width: usize,
-    channels: usize,
-    groups: usize,
-) -> (Vec<usize>, usize) {
-    let [kh, kw] = kernel;
-    if groups == 1 {
-        let runs = (0..kh).map(|row| row * width * channels).collect();
-        (runs, kw * channels)
-    } else {
-        let runs = (0..kh)
-            .flat_map(|row| (0..kw).map(move |column| (row * width + column) * channels))
-            .collect();
-        (runs, channels / groups)
-    }
-}
-
-fn runs_of_transposed(shape: &ConvShape) -> (Vec<usize>, usize) {
-    runs(
-        shape.kernel,
-        shape.width + shape.kernel[1] - 1,
-        shape.filters,
-        shape.groups,
-    )
 }
 
 fn windows(

@@ -560,6 +560,6 @@ impl Kernels {
     pub fn transpose(&self, rows: usize, columns: usize, x: &[f32], y: &mut [f32]) {
         need("x", x, rows * columns);
         need("y", y, rows * columns);
-        product::transpose(rows, columns, x, y);
+        product::transpose(self.isa, rows, columns, x, y);
     }
 }

@@ -5,6 +5,9 @@
 //! operation acts on each element alone and rounds once as IEEE 754 asks, so a kernel written
 //! over this trait gives the same bits at every vector width.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86;
+
 /// A processor's vector instructions.
 pub(crate) trait Simd: Copy {
     /// A vector of [`Self::N`] numbers.
@@ -13,10 +16,6 @@ pub(crate) trait Simd: Copy {
     type M: Copy;
     /// Numbers in a vector, at most [`MAX_WIDTH`].
     const N: usize;
-    /// Vectors in a product's widest tile.
-    const TILE_VECTORS: usize;
-    /// Rows in a product's tallest tile of [`Self::TILE_VECTORS`] vectors.
-    const TILE_ROWS: usize;
 
     fn splat(self, x: f32) -> Self::F;
     /// # Safety
@@ -54,6 +53,12 @@ pub(crate) trait Simd: Copy {
     /// The bits as an integer, shifted right by 23, as a number: the biased exponent of `a >= 0`.
     fn biased_exponent(self, a: Self::F) -> Self::F;
 
+    /// Asks for the cache line at `p`, which need not be valid.
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        let _ = p;
+    }
+
     /// `a` where `a > b`, else `b`: also `b` when either is NaN.
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
@@ -72,8 +77,6 @@ impl Simd for Scalar {
     type F = f32;
     type M = bool;
     const N: usize = 1;
-    const TILE_VECTORS: usize = 2;
-    const TILE_ROWS: usize = 4;
 
     #[inline(always)]
     fn splat(self, x: f32) -> f32 {
@@ -155,21 +158,152 @@ impl Simd for Scalar {
     }
 }
 
+/// Eight numbers at a time in plain code, which the compiler turns into whatever vectors the
+/// target has (four-wide NEON on aarch64).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Portable;
+
+impl Portable {
+    /// The token.
+    ///
+    /// # Safety
+    /// None is needed; the function is `unsafe` like its namesakes.
+    #[inline(always)]
+    pub(crate) unsafe fn assume() -> Self {
+        Self
+    }
+}
+
+/// Applies a scalar operation to every element.
+macro_rules! each {
+    ($i:ident => $value:expr) => {{
+        let mut out = [0.0f32; 8];
+        let mut $i = 0;
+        while $i < 8 {
+            out[$i] = $value;
+            $i += 1;
+        }
+        out
+    }};
+}
+
+impl Simd for Portable {
+    type F = [f32; 8];
+    type M = [bool; 8];
+    const N: usize = 8;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> [f32; 8] {
+        [x; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> [f32; 8] {
+        // SAFETY: the caller's promise; an array of f32 is aligned like f32.
+        unsafe { p.cast::<[f32; 8]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> [f32; 8] {
+        // SAFETY: the caller's promise.
+        each!(i => if i < n { unsafe { p.add(i).read() } } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, x: [f32; 8]) {
+        // SAFETY: the caller's promise; an array of f32 is aligned like f32.
+        unsafe { p.cast::<[f32; 8]>().write(x) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize, x: [f32; 8]) {
+        for (i, x) in x.into_iter().enumerate().take(n) {
+            // SAFETY: the caller's promise.
+            unsafe { p.add(i).write(x) }
+        }
+    }
+    #[inline(always)]
+    fn fma(self, a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+        each!(i => a[i].mul_add(b[i], c[i]))
+    }
+    #[inline(always)]
+    fn add(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => a[i] + b[i])
+    }
+    #[inline(always)]
+    fn sub(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => a[i] - b[i])
+    }
+    #[inline(always)]
+    fn mul(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => a[i] * b[i])
+    }
+    #[inline(always)]
+    fn div(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => a[i] / b[i])
+    }
+    #[inline(always)]
+    fn sqrt(self, a: [f32; 8]) -> [f32; 8] {
+        each!(i => libm::sqrtf(a[i]))
+    }
+    #[inline(always)]
+    fn greater(self, a: [f32; 8], b: [f32; 8]) -> [bool; 8] {
+        core::array::from_fn(|i| a[i] > b[i])
+    }
+    #[inline(always)]
+    fn select(self, mask: [bool; 8], a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => if mask[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn and_bits(self, a: [f32; 8], bits: u32) -> [f32; 8] {
+        each!(i => Scalar.and_bits(a[i], bits))
+    }
+    #[inline(always)]
+    fn or(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => Scalar.or(a[i], b[i]))
+    }
+    #[inline(always)]
+    fn add_bits(self, a: [f32; 8], addend: u32) -> [f32; 8] {
+        each!(i => Scalar.add_bits(a[i], addend))
+    }
+    #[inline(always)]
+    fn to_exponent(self, a: [f32; 8]) -> [f32; 8] {
+        each!(i => Scalar.to_exponent(a[i]))
+    }
+    #[inline(always)]
+    fn biased_exponent(self, a: [f32; 8]) -> [f32; 8] {
+        each!(i => Scalar.biased_exponent(a[i]))
+    }
+}
+
 /// An instruction set that this machine has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Isa {
+    /// AVX-512F.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(x86::Avx512),
+    /// AVX2 with FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(x86::Avx2),
     /// Everywhere.
-    Portable(Scalar),
+    Portable(Portable),
 }
 
 impl Isa {
     /// Fastest first.
     pub(crate) fn available() -> Vec<Self> {
-        vec![Self::Portable(Scalar)]
+        let mut all = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            all.extend(x86::Avx512::detect().map(Self::Avx512));
+            all.extend(x86::Avx2::detect().map(Self::Avx2));
+        }
+        all.push(Self::Portable(Portable));
+        all
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2",
             Self::Portable(_) => "portable",
         }
     }
@@ -187,7 +321,23 @@ macro_rules! vectorized {
         pub(super) fn $name(isa: $crate::kernel::simd::Isa, $($arg: $ty),*) $(-> $out)? {
             #[inline(always)]
             fn generic<V: $crate::kernel::simd::Simd>($v: V, $($arg: $ty),*) $(-> $out)? $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx2,fma")]
+            fn avx512(v: $crate::kernel::simd::x86::Avx512, $($arg: $ty),*) $(-> $out)? {
+                generic(v, $($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2(v: $crate::kernel::simd::x86::Avx2, $($arg: $ty),*) $(-> $out)? {
+                generic(v, $($arg),*)
+            }
             match isa {
+                // SAFETY: the token proves that the processor has the instructions.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernel::simd::Isa::Avx512(v) => unsafe { avx512(v, $($arg),*) },
+                // SAFETY: the token proves that the processor has the instructions.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernel::simd::Isa::Avx2(v) => unsafe { avx2(v, $($arg),*) },
                 $crate::kernel::simd::Isa::Portable(v) => generic(v, $($arg),*),
             }
         }
