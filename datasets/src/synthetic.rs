@@ -66,17 +66,18 @@ pub struct SyntheticConfig {
     /// Examples of every client, training and held-out together, in place of the log-normal law.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub examples_per_client: Option<u64>,
-    /// Share of a client's examples for training, rounded down to whole examples, at least one.
-    #[serde(default = "nine_tenths")]
-    pub train_share: f64,
+    /// Share of a client's examples kept from training, in `[0, 1)`. The training examples are
+    /// `floor((1 - holdout) n_k)`, at least one.
+    #[serde(default = "one_tenth")]
+    pub holdout: f64,
 }
 
 fn thirty() -> u64 {
     30
 }
 
-fn nine_tenths() -> f64 {
-    0.9
+fn one_tenth() -> f64 {
+    0.1
 }
 
 impl Default for SyntheticConfig {
@@ -87,7 +88,7 @@ impl Default for SyntheticConfig {
             clients: thirty(),
             iid: false,
             examples_per_client: None,
-            train_share: nine_tenths(),
+            holdout: one_tenth(),
         }
     }
 }
@@ -126,10 +127,10 @@ impl SyntheticConfig {
             summary: "Examples of every client, training and held-out together.",
         },
         KeyInfo {
-            key: "train_share",
-            expects: "number, above 0, at most 1",
-            default: Some("0.9"),
-            summary: "Share of a client's examples for training.",
+            key: "holdout",
+            expects: "number, at least 0, below 1",
+            default: Some("0.1"),
+            summary: "Share of a client's examples kept from training, for its own test.",
         },
     ];
 }
@@ -141,6 +142,7 @@ pub struct Synthetic {
     beta: f64,
     clients: u64,
     examples_per_client: Option<u64>,
+    /// `1 - holdout`; for the default exactly the program's 0.9.
     train_share: f64,
     seed: Seed,
     input: InputSpec,
@@ -253,17 +255,17 @@ impl Synthetic {
             )?;
         }
         check(
-            config.train_share > 0.0 && config.train_share <= 1.0,
-            "train_share",
-            config.train_share.to_string(),
-            "expected a number above 0 and at most 1",
+            (0.0..1.0).contains(&config.holdout),
+            "holdout",
+            config.holdout.to_string(),
+            "expected a number of at least 0 and below 1",
         )?;
         let mut synthetic = Self {
             alpha: config.alpha.unwrap_or(1.0),
             beta: config.beta.unwrap_or(1.0),
             clients: config.clients,
             examples_per_client: config.examples_per_client,
-            train_share: config.train_share,
+            train_share: 1.0 - config.holdout,
             seed,
             input: InputSpec::Real(vec![FEATURES]),
             scale: core::array::from_fn(|j| libm::pow((j + 1) as f64, -0.6)),

@@ -2,7 +2,7 @@
 //!
 //! A partitioner is one file with its keys, its algorithm and a [`Registered`] description, and
 //! one line in the registry below, which gives it its `kind` in TOML, its place in the documents
-//! and the [conformance suite](testing::conformance).
+//! and the conformance suite (`testing::conformance`, with the feature `testing`).
 //!
 //! ```
 //! use fl_datasets::partition::{AnyPartitioner, PartitionConfig, Partitioner};
@@ -52,7 +52,7 @@ pub use shards::Shards;
 /// A rule by which rows fall apart into clients.
 ///
 /// LAW: the result depends on the partitioner, the rows and the seed alone; no row has two
-/// clients; the [promise](Partitioner::promise) is kept. [`testing::conformance`] checks it.
+/// clients; the [promise](Partitioner::promise) is kept. `testing::conformance` checks it.
 pub trait Partitioner: core::fmt::Debug + Send + Sync {
     /// What every result of [`assign`](Self::assign) keeps.
     fn promise(&self) -> Promise;

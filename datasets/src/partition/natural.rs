@@ -32,8 +32,7 @@ impl Default for Natural {
 
 impl Natural {
     fn check(&self) -> Result<(), ConfigError> {
-        self.clients
-            .map_or(Ok(()), |clients| assign::check_clients(clients))?;
+        self.clients.map_or(Ok(()), assign::check_clients)?;
         ConfigError::unless(
             self.min_examples > 0,
             "min_examples",
