@@ -1,7 +1,7 @@
 //! How unlike the clients are: sizes and label distributions.
 //!
 //! The distance of a client from the whole is the earth mover's distance of Zhao et al. (2018),
-//! arXiv:1806.00582, section 3.2: for labels, `sum over classes |p_k(i) - p(i)|`, twice the
+//! arXiv:1806.00582: for labels, `sum over classes |p_k(i) - p(i)|`, twice the
 //! total-variation distance. Entropies are in nats.
 
 use fl_core::ClientId;

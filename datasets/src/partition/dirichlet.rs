@@ -15,11 +15,14 @@ use crate::index::{ClientIndex, Rows};
 ///
 /// `balanced` (Hsu et al. 2019, arXiv:1909.06335, section 3): client `k` draws a distribution
 /// over classes `q_k ~ Dir(alpha * p)`, with `p` the classes' shares of the data, and takes its
-/// examples one by one, class by `q_k`, without replacement. A class that is used up is struck
-/// from every `q_k`, and the rest of `q_k` is scaled up. Clients are served in order and have the
-/// same size; where the rows do not divide, the first ones have one more.
+/// examples one by one, class by `q_k`, without replacement. As in the programs that follow the
+/// paper, a class that is used up is struck from every `q_k`, and the rest of `q_k` is scaled up.
+/// Clients are served in order and have the same size; where the rows do not divide, the first
+/// ones have one more. Mind the scale: the `p` add up to one, so programs that draw
+/// `Dir(a, ..., a)` over `C` equal classes do with `a` what the paper, and this, does with
+/// `alpha = a * C`.
 ///
-/// `unbalanced` (Yurochkin et al. 2019, arXiv:1905.12022, section 4): for each class `j` a draw
+/// `unbalanced` (Yurochkin et al. 2019, arXiv:1905.12022): for each class `j` a draw
 /// `p_j ~ Dir(alpha, ..., alpha)` over clients says which share of the class each client gets.
 /// Deviation: the authors' code gives nothing more to a client once it has its equal share of
 /// the data; the paper, and this, does not. A draw that leaves a client below `min_examples` is
@@ -75,7 +78,7 @@ impl Registered for Dirichlet {
             key: "alpha",
             expects: "number above 0",
             default: None,
-            summary: "Concentration; near 0 each client has one class, large makes all alike.",
+            summary: "Concentration; near 0 each client has one class, large makes all alike. With `balanced` all classes together have it, with `unbalanced` each client.",
         },
         KeyInfo {
             key: "sizes",

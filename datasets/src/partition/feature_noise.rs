@@ -6,8 +6,8 @@ use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
 use crate::normal::Normals;
 
 /// Gaussian noise of mean 0 and standard deviation `sigma * c / clients` added to every feature
-/// of client `c` (Li et al. 2022, NIID-Bench, arXiv:2102.02079, section 4.2; as in the authors'
-/// code the level is a standard deviation and the first client is clean; the code divides by
+/// of client `c` (Li et al. 2022, NIID-Bench, arXiv:2102.02079, "noise-based feature
+/// imbalance"; as in the authors' code the level is a standard deviation and the first client is clean; the code divides by
 /// `clients - 1`, the paper, and this, by `clients`). Features are not clipped.
 ///
 /// The noise of a row depends on the seed, the client and the row alone: it is the same however

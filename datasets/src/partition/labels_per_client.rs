@@ -9,7 +9,7 @@ use super::{PartitionError, Partitioner, Promise, assign};
 use crate::index::{ClientIndex, Rows};
 
 /// Each client holds exactly `labels` classes, and the clients that hold a class share its rows
-/// equally (the `#C = k` split of Li et al. 2022, NIID-Bench, arXiv:2102.02079, section 4.1).
+/// equally (the `#C = k` split of Li et al. 2022, NIID-Bench, arXiv:2102.02079).
 ///
 /// Classes are dealt so that each is held by nearly the same number of clients (they differ by at
 /// most one); in the paper's code the first label of client `i` is `i mod classes` and the others

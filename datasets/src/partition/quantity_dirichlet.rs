@@ -8,8 +8,8 @@ use super::sample::LogGamma;
 use super::{PartitionError, Partitioner, Promise, assign, one};
 use crate::index::{ClientIndex, Rows};
 
-/// Shares of the data `q ~ Dir(alpha, ..., alpha)`, rows at random (Li et al. 2022, NIID-Bench,
-/// arXiv:2102.02079, section 4.3). Every client has `min_examples` first; the rest is shared by
+/// Shares of the data `q ~ Dir(alpha, ..., alpha)`, rows at random ("quantity skew" of Li et al.
+/// 2022, NIID-Bench, arXiv:2102.02079). Every client has `min_examples` first; the rest is shared by
 /// `q`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
