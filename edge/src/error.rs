@@ -98,7 +98,7 @@ pub enum LayerError {
     },
     /// The padding of a pool is as large as its window.
     #[error(
-        "padding {}x{} leaves windows of {}x{} without any input; use padding below half the size",
+        "padding {}x{} leaves windows of {}x{} without any input; use padding below the size of the window",
         padding[0], padding[1], kernel[0], kernel[1]
     )]
     PoolPadding {

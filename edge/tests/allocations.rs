@@ -1,0 +1,120 @@
+//! A warm trainer allocates nothing: not for a step, not for a client, not for an evaluation.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::num::NonZeroU32;
+
+use common::{Case, Synthetic, operators, stream};
+use fl_core::{
+    BatchSize, ClientId, FitTask, InputSpec, LearningRate, LocalPlan, LocalResult, LocalWork,
+    Optimizer, Parameters, Precision, RoundId, TargetSpec, Trainer as _, WorkLimit,
+};
+use fl_edge::EdgeTrainer;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator unchanged; counting touches only a
+// thread-local number without destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.with(|calls| calls.set(calls.get() + 1));
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        CALLS.with(|calls| calls.set(calls.get() + 1));
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn plan(optimizer: Optimizer, batch: BatchSize, max_gradient_norm: Option<f32>) -> LocalPlan {
+    LocalPlan {
+        work: LocalWork::Epochs(NonZeroU32::new(2).expect("not zero")),
+        batch,
+        optimizer,
+        learning_rate: LearningRate::constant(0.01),
+        max_gradient_norm,
+        proximal_mu: 0.1,
+        precision: Precision::F32,
+    }
+}
+
+fn fit(
+    trainer: &mut EdgeTrainer,
+    global: &Parameters,
+    data: &Synthetic,
+    plan: &LocalPlan,
+    update: &mut [f32],
+) {
+    let mut tasks = [FitTask {
+        client: ClientId(0),
+        round: RoundId(0),
+        data,
+        plan,
+        limit: WorkLimit::Full,
+        stream: stream(4),
+        update,
+    }];
+    let mut results = [LocalResult::default()];
+    trainer
+        .fit(global, &mut tasks, &mut results)
+        .expect("trains");
+    trainer
+        .evaluate(global.values(), data, 0..13)
+        .expect("evaluates");
+}
+
+#[test]
+fn a_warm_client_allocates_nothing() {
+    let adam = Optimizer::Adam {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        decoupled: false,
+    };
+    let eight = BatchSize::Examples(NonZeroU32::new(8).expect("not zero"));
+    let plans = [
+        plan(Optimizer::SGD, eight, None),
+        plan(adam, eight, Some(1.0)),
+        plan(Optimizer::SGD, BatchSize::Full, None),
+    ];
+    let mut cases = operators();
+    cases.push(Case::new(
+        "cnn-fedavg",
+        "kind = \"cnn-fedavg\"",
+        &InputSpec::Real(vec![8, 8, 1]),
+        TargetSpec::Class { classes: 10 },
+    ));
+    for case in &cases {
+        let data = case.data(21);
+        let global = case.model.init(&mut stream(3));
+        let mut update = vec![0.0; case.model.parameters()];
+        let mut trainer = EdgeTrainer::new(case.model.clone());
+        for plan in &plans {
+            fit(&mut trainer, &global, &data, plan, &mut update);
+            let smaller = case.data(13);
+            let before = CALLS.with(Cell::get);
+            fit(&mut trainer, &global, &data, plan, &mut update);
+            fit(&mut trainer, &global, &smaller, plan, &mut update);
+            let calls = CALLS.with(Cell::get) - before;
+            assert_eq!(calls, 0, "{}", case.name);
+        }
+    }
+}

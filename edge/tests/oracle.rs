@@ -1,0 +1,398 @@
+//! Losses and gradients of whole models against burn's automatic differentiation.
+//!
+//! The layers are interpreted with burn's tensor operations, in burn's own layouts (NCHW, OIHW).
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use burn::tensor::activation;
+use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
+use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use common::{Case, Synthetic, operators, stream};
+use fl_core::{Examples as _, InputSpec, Optimizer, TargetSpec};
+use fl_edge::kernel::Kernels;
+use fl_edge::layer::{Activation, LayerDef, Padding};
+use fl_edge::{Loss, Model, ModelDef, Session};
+
+#[derive(Clone)]
+enum Value {
+    /// `[batch, channels, height, width]`
+    Image(Tensor<4>),
+    /// `[batch, length, features]`
+    Sequence(Tensor<3>),
+    Row(Tensor<2>),
+    Tokens(Tensor<2, Int>),
+}
+
+impl Value {
+    fn row(self) -> Tensor<2> {
+        match self {
+            Self::Row(x) => x,
+            _ => panic!("a row"),
+        }
+    }
+
+    fn image(self) -> Tensor<4> {
+        match self {
+            Self::Image(x) => x,
+            _ => panic!("an image"),
+        }
+    }
+
+    fn map(self, f: Function) -> Self {
+        match self {
+            Self::Row(x) => Self::Row(apply(f, x)),
+            Self::Image(x) => Self::Image(apply(f, x)),
+            Self::Sequence(x) => Self::Sequence(apply(f, x)),
+            Self::Tokens(_) => panic!("real numbers"),
+        }
+    }
+
+    fn flatten(self) -> Self {
+        match self {
+            Self::Image(x) => {
+                let [b, c, h, w] = x.dims();
+                Self::Row(x.permute([0, 2, 3, 1]).reshape([b, h * w * c]))
+            }
+            Self::Sequence(x) => {
+                let [b, l, f] = x.dims();
+                Self::Row(x.reshape([b, l * f]))
+            }
+            other => other,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Function {
+    Leaky(f64),
+    Named(Activation),
+}
+
+fn apply<const D: usize>(f: Function, x: Tensor<D>) -> Tensor<D> {
+    match f {
+        Function::Leaky(slope) => activation::leaky_relu(x, slope),
+        Function::Named(Activation::Relu) => activation::relu(x),
+        Function::Named(Activation::LeakyRelu) => activation::leaky_relu(x, 0.01),
+        Function::Named(Activation::Gelu) => activation::gelu(x),
+        Function::Named(Activation::Tanh) => activation::tanh(x),
+        Function::Named(Activation::Sigmoid) => activation::sigmoid(x),
+    }
+}
+
+/// `[(top, bottom), (left, right)]`
+fn pads(
+    padding: Padding,
+    input: [usize; 2],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+) -> [(usize, usize); 2] {
+    core::array::from_fn(|axis| match padding {
+        Padding::Valid => (0, 0),
+        Padding::Explicit(pad) => (pad[axis], pad[axis]),
+        Padding::Same => {
+            let outputs = input[axis].div_ceil(stride[axis]);
+            let total = ((outputs - 1) * stride[axis] + kernel[axis]).saturating_sub(input[axis]);
+            (total / 2, total - total / 2)
+        }
+    })
+}
+
+/// `(x - mean) / sqrt(var + epsilon)` over the last dimension of `[batch, groups, rest]`.
+fn normalise(x: Tensor<3>, epsilon: f32) -> Tensor<3> {
+    let centred = x.clone() - x.mean_dim(2);
+    let variance = (centred.clone() * centred.clone()).mean_dim(2);
+    centred / (variance + epsilon).sqrt()
+}
+
+/// The model's tensors as leaves, flat.
+struct Leaves<'a> {
+    model: &'a Model,
+    leaves: BTreeMap<String, Tensor<1>>,
+}
+
+impl Leaves<'_> {
+    fn new<'a>(model: &'a Model, weights: &[f32], device: &Device) -> Leaves<'a> {
+        let leaves = model.layout().tensors().iter().map(|tensor| {
+            let data = TensorData::new(weights[tensor.range()].to_vec(), [tensor.len()]);
+            let leaf = Tensor::<1>::from_data(data, device).require_grad();
+            (tensor.name.clone(), leaf)
+        });
+        Leaves {
+            model,
+            leaves: leaves.collect(),
+        }
+    }
+
+    fn find<const D: usize>(&self, layer: &str, part: &str) -> Option<Tensor<D>> {
+        let name = format!("{layer}.{part}");
+        let tensor = self.model.layout().tensor(&name)?;
+        let shape = <[usize; D]>::try_from(tensor.shape.as_slice()).expect("the rank");
+        Some(self.leaves[&name].clone().reshape(shape))
+    }
+}
+
+fn layer(
+    layer: &LayerDef,
+    name: &str,
+    x: Value,
+    leaves: &Leaves<'_>,
+    values: &BTreeMap<String, Value>,
+) -> Value {
+    let act = |activation: Option<Activation>, value: Value| match activation {
+        Some(activation) => value.map(Function::Named(activation)),
+        None => value,
+    };
+    match layer {
+        LayerDef::Dense(def) => {
+            let weight = leaves.find::<2>(name, "weight").expect("a weight");
+            let mut y = x.row().matmul(weight);
+            if let Some(bias) = leaves.find::<1>(name, "bias") {
+                y = y + bias.unsqueeze::<2>();
+            }
+            act(def.activation, Value::Row(y))
+        }
+        LayerDef::Conv2d(def) => {
+            let x = x.image();
+            let [_, _, height, width] = x.dims();
+            let weight = leaves.find::<4>(name, "weight").expect("a weight");
+            let mut options = ConvOptions::new(def.stride.0, [0, 0], [1, 1], def.groups);
+            options.padding = pads(def.padding, [height, width], def.kernel.0, def.stride.0);
+            let bias = leaves.find::<1>(name, "bias");
+            let y = conv2d(x, weight.permute([3, 2, 0, 1]), bias, options);
+            act(def.activation, Value::Image(y))
+        }
+        LayerDef::MaxPool(def) => {
+            let x = x.image();
+            let [_, _, height, width] = x.dims();
+            let stride = def.stride.unwrap_or(def.size).0;
+            let mut options = MaxPoolOptions::new(def.size.0);
+            options.stride = stride;
+            options.padding = pads(def.padding, [height, width], def.size.0, stride);
+            Value::Image(max_pool2d(x, options))
+        }
+        LayerDef::AvgPool(def) => {
+            let x = x.image();
+            let [_, _, height, width] = x.dims();
+            let stride = def.stride.unwrap_or(def.size).0;
+            let mut options = AvgPoolOptions::new(def.size.0);
+            options.stride = stride;
+            options.padding = pads(def.padding, [height, width], def.size.0, stride);
+            options.count_include_pad = false;
+            Value::Image(avg_pool2d(x, options))
+        }
+        LayerDef::GlobalAvgPool(_) => match x {
+            Value::Image(x) => {
+                let [b, c, h, w] = x.dims();
+                Value::Row(x.reshape([b, c, h * w]).mean_dim(2).reshape([b, c]))
+            }
+            Value::Sequence(x) => {
+                let [b, _, f] = x.dims();
+                Value::Row(x.mean_dim(1).reshape([b, f]))
+            }
+            _ => panic!("positions"),
+        },
+        LayerDef::GlobalMaxPool(_) => {
+            let x = x.image();
+            let [b, c, h, w] = x.dims();
+            Value::Row(x.reshape([b, c, h * w]).max_dim(2).reshape([b, c]))
+        }
+        LayerDef::Relu(_) => x.map(Function::Named(Activation::Relu)),
+        LayerDef::LeakyRelu(def) => x.map(Function::Leaky(f64::from(def.slope))),
+        LayerDef::Gelu(_) => x.map(Function::Named(Activation::Gelu)),
+        LayerDef::Tanh(_) => x.map(Function::Named(Activation::Tanh)),
+        LayerDef::Sigmoid(_) => x.map(Function::Named(Activation::Sigmoid)),
+        LayerDef::GroupNorm(def) => {
+            let x = x.image();
+            let [b, c, h, w] = x.dims();
+            let parts = x.reshape([b, def.groups, c / def.groups * h * w]);
+            let y = normalise(parts, def.epsilon).reshape([b, c, h, w]);
+            let scale = leaves.find::<1>(name, "weight").expect("a scale");
+            let shift = leaves.find::<1>(name, "bias").expect("a shift");
+            Value::Image(y * scale.reshape([1, c, 1, 1]) + shift.reshape([1, c, 1, 1]))
+        }
+        LayerDef::LayerNorm(def) => {
+            let x = x.row();
+            let [b, f] = x.dims();
+            let y = normalise(x.reshape([b, 1, f]), def.epsilon).reshape([b, f]);
+            let scale = leaves.find::<1>(name, "weight").expect("a scale");
+            let shift = leaves.find::<1>(name, "bias").expect("a shift");
+            Value::Row(y * scale.reshape([1, f]) + shift.reshape([1, f]))
+        }
+        LayerDef::Embedding(_) => {
+            let Value::Tokens(tokens) = x else {
+                panic!("tokens");
+            };
+            let [b, l] = tokens.dims();
+            let table = leaves.find::<2>(name, "weight").expect("a table");
+            let [_, size] = table.dims();
+            let rows = table.select(0, tokens.reshape([b * l]));
+            Value::Sequence(rows.reshape([b, l, size]))
+        }
+        LayerDef::Add(def) => match (x, values[&def.from].clone()) {
+            (Value::Image(x), Value::Image(y)) => Value::Image(x + y),
+            (Value::Row(x), Value::Row(y)) => Value::Row(x + y),
+            _ => panic!("the same shape"),
+        },
+        LayerDef::Flatten(_) => x.flatten(),
+        LayerDef::Dropout(_) => panic!("no dropout here"),
+    }
+}
+
+/// Mean loss and its gradient by burn.
+fn burn_gradient(case: &Case, data: &Synthetic, weights: &[f32]) -> (f64, Vec<f32>) {
+    let device = Device::flex().autodiff();
+    let batch = data.len();
+    let input = match case.model.input() {
+        InputSpec::Real(shape) => {
+            let reals = |dims: Vec<usize>| TensorData::new(data.reals.clone(), dims);
+            match shape[..] {
+                [h, w, c] => {
+                    let x = Tensor::<4>::from_data(reals(vec![batch, h, w, c]), &device);
+                    Value::Image(x.permute([0, 3, 1, 2]))
+                }
+                [f] => Value::Row(Tensor::from_data(reals(vec![batch, f]), &device)),
+                _ => panic!("an image or a row"),
+            }
+        }
+        InputSpec::Tokens { length, .. } => {
+            let tokens = data
+                .tokens
+                .iter()
+                .map(|&t| i64::from(t))
+                .collect::<Vec<_>>();
+            let data = TensorData::new(tokens, [batch, *length]);
+            Value::Tokens(Tensor::from_data(data, &device))
+        }
+    };
+    let leaves = Leaves::new(&case.model, weights, &device);
+    let layers = case.def.layers(case.model.input()).expect("layers");
+    let mut values = BTreeMap::from([("input".to_owned(), input.clone())]);
+    let mut current = input;
+    for (def, summary) in layers.iter().zip(case.model.summary()) {
+        let x = match def.input() {
+            Some(input) => values[input].clone(),
+            None => current,
+        };
+        current = layer(def, &summary.name, x, &leaves, &values);
+        values.insert(summary.name.clone(), current.clone());
+    }
+    let z = current.row();
+    let loss = match (case.model.loss(), case.model.target()) {
+        (Loss::SoftmaxCrossEntropy, TargetSpec::Class { .. }) => {
+            let labels = data
+                .labels
+                .iter()
+                .map(|&l| i64::from(l))
+                .collect::<Vec<_>>();
+            let labels = TensorData::new(labels, [batch, 1]);
+            let labels = Tensor::<2, Int>::from_data(labels, &device);
+            activation::log_softmax(z, 1).gather(1, labels).mean().neg()
+        }
+        (loss, TargetSpec::Real { width }) => {
+            let targets = TensorData::new(data.targets.clone(), [batch, width]);
+            let t = Tensor::<2>::from_data(targets, &device);
+            match loss {
+                Loss::Mse => ((z.clone() - t.clone()) * (z - t)).mean(),
+                _ => {
+                    let p = activation::sigmoid(z);
+                    let one = t.clone().ones_like();
+                    let likelihood =
+                        t.clone() * p.clone().log() + (one.clone() - t) * (one - p).log();
+                    likelihood.mean().neg()
+                }
+            }
+        }
+        _ => panic!("a loss for these targets"),
+    };
+    let value = loss.clone().into_data().to_vec::<f32>().expect("a number")[0];
+    let gradients = loss.backward();
+    let mut flat = Vec::new();
+    for tensor in case.model.layout().tensors() {
+        let gradient = leaves.leaves[&tensor.name]
+            .grad(&gradients)
+            .expect("a gradient");
+        flat.extend(gradient.into_data().to_vec::<f32>().expect("numbers"));
+    }
+    (f64::from(value), flat)
+}
+
+fn check(case: &Case, batch: usize, tolerance: f32) {
+    let data = case.data(batch);
+    let mut random = stream(3);
+    let mut weights = case.model.init(&mut random);
+    for value in weights.values_mut() {
+        *value += 0.05 * random.normal() as f32;
+    }
+    let (expected_loss, expected) = burn_gradient(case, &data, weights.values());
+    let rows = (0..batch as u32).collect::<Vec<_>>();
+    let mut session = Session::new(case.model.clone(), Kernels::best());
+    session.start(weights.values(), &Optimizer::SGD, batch);
+    let loss = session
+        .gradient(&data, &rows, &mut stream(5))
+        .expect("good examples")
+        / batch as f64;
+    assert!(
+        (loss - expected_loss).abs() < 1e-5 * (1.0 + expected_loss.abs()),
+        "{}: loss {loss}, burn {expected_loss}",
+        case.name
+    );
+    for tensor in case.model.layout().tensors() {
+        let (ours, theirs) = (
+            &session.gradients()[tensor.range()],
+            &expected[tensor.range()],
+        );
+        let scale = theirs.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        for (index, (a, b)) in ours.iter().zip(theirs).enumerate() {
+            assert!(
+                (a - b).abs() <= tolerance * (scale + 1e-3),
+                "{}: {}[{index}]: {a}, burn {b}, largest {scale}",
+                case.name,
+                tensor.name
+            );
+        }
+    }
+}
+
+#[test]
+fn every_operator() {
+    for case in operators() {
+        if !case.has_dropout() {
+            check(&case, 6, 2e-5);
+        }
+    }
+}
+
+#[test]
+fn the_zoo() {
+    let image = |size: usize, channels: usize| InputSpec::Real(vec![size, size, channels]);
+    for (text, input, batch) in [
+        ("kind = \"logreg\"", InputSpec::Real(vec![60]), 10),
+        ("kind = \"mlp-2nn\"", image(28, 1), 10),
+        ("kind = \"cnn-fedavg\"", image(28, 1), 3),
+        ("kind = \"cnn-pfl\"\ndropout = [0.0, 0.0]", image(16, 3), 3),
+        ("kind = \"resnet8-gn\"", image(16, 3), 3),
+    ] {
+        let mut def = toml::from_str::<ModelDef>(text).expect(text);
+        let target = TargetSpec::Class { classes: 10 };
+        // A rate of zero is the identity, which burn's side leaves out.
+        let mut layers = def.layers(&input).expect("layers");
+        layers.retain(|layer| layer.kind() != "dropout");
+        if text.contains("pfl") {
+            def = ModelDef::Layers(fl_edge::LayersDef {
+                layer: layers,
+                loss: None,
+            });
+        }
+        let model = Model::new(&def, &input, target).expect(text);
+        let case = Case {
+            name: "zoo",
+            def,
+            model: std::sync::Arc::new(model),
+        };
+        check(&case, batch, 1e-4);
+    }
+}
