@@ -4,7 +4,7 @@ use fl_core::registry::{ConfigError, KeyInfo};
 use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
 
 use super::{PartitionError, sample};
-use crate::index::{ClientIndex, ClientIndexError, Rows};
+use crate::index::{ClientIndex, Rows};
 
 /// The owner of a row that no client holds.
 pub(super) const NOBODY: u32 = u32::MAX;
@@ -192,29 +192,23 @@ pub(super) fn skewed_sizes(
 
 /// The index in which row `r` belongs to `owner[r]`, or to no client.
 pub(super) fn index(owner: &[u32], clients: usize) -> Result<ClientIndex, PartitionError> {
-    let built = if owner.contains(&NOBODY) {
-        let mut offsets = vec![0u32; clients + 1];
-        for &client in owner.iter().filter(|&&client| client != NOBODY) {
-            offsets[client as usize + 1] += 1;
+    if !owner.contains(&NOBODY) {
+        return Ok(ClientIndex::from_owners(owner, clients)?);
+    }
+    let mut offsets = vec![0u32; clients + 1];
+    for &client in owner.iter().filter(|&&client| client != NOBODY) {
+        offsets[client as usize + 1] += 1;
+    }
+    for client in 0..clients {
+        offsets[client + 1] += offsets[client];
+    }
+    let mut next = offsets.clone();
+    let mut rows = vec![0u32; offsets[clients] as usize];
+    for (row, &client) in owner.iter().enumerate() {
+        if client != NOBODY {
+            rows[next[client as usize] as usize] = row as u32;
+            next[client as usize] += 1;
         }
-        for client in 0..clients {
-            offsets[client + 1] += offsets[client];
-        }
-        let mut next = offsets.clone();
-        let mut rows = vec![0u32; offsets[clients] as usize];
-        for (row, &client) in owner.iter().enumerate() {
-            if client != NOBODY {
-                rows[next[client as usize] as usize] = row as u32;
-                next[client as usize] += 1;
-            }
-        }
-        ClientIndex::new(offsets, rows, owner.len())
-    } else {
-        ClientIndex::from_owners(owner, clients)
-    };
-    built.map_err(|error| match error {
-        ClientIndexError::TooManyRows(rows) => PartitionError::TooManyRows(rows),
-        // Owners make a partition whatever they are; nothing else can be refused.
-        _ => PartitionError::TooManyRows(owner.len()),
-    })
+    }
+    Ok(ClientIndex::new(offsets, rows, owner.len())?)
 }

@@ -2,6 +2,8 @@
 
 use fl_core::registry::ConfigError;
 
+use crate::index::ClientIndexError;
+
 /// Why a partition is impossible.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[non_exhaustive]
@@ -9,6 +11,9 @@ pub enum PartitionError {
     /// A key's value is outside its range, whatever the data are.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// An index that no table can hold.
+    #[error(transparent)]
+    Index(#[from] ClientIndexError),
     /// The data hold no rows.
     #[error("there are no examples to divide; check the data set's `limit` and files")]
     NoRows,
@@ -25,8 +30,8 @@ pub enum PartitionError {
     },
     /// The clients' smallest sizes together exceed the data.
     #[error(
-        "{clients} clients of at least {min_examples} examples need {} examples and there are {rows}; lower `min_examples` to at most {} or `clients` to at most {}",
-        clients.saturating_mul(*min_examples), rows / clients, rows / min_examples
+        "{clients} clients of at least {min_examples} examples need {} examples and there are {rows}; lower `min_examples` to at most {}, or ask for fewer clients",
+        clients.saturating_mul(*min_examples), rows / clients
     )]
     MinimumImpossible {
         /// Clients asked for.
