@@ -87,13 +87,12 @@ fn every_operator() {
 }
 
 #[test]
-fn small_models_of_the_zoo() {
+fn small_models() {
     let image = fl_core::InputSpec::Real(vec![8, 8, 2]);
     for text in [
         "kind = \"logreg\"",
         "kind = \"mlp-2nn\"\nhidden = [12, 9]",
         "kind = \"cnn-fedavg\"\nfilters = [3, 4]\nunits = 10",
-        "kind = \"resnet8-gn\"\nwidth = 4",
     ] {
         let def = toml::from_str::<ModelDef>(text).expect(text);
         let model = Model::new(&def, &image, fl_core::TargetSpec::Class { classes: 4 });
