@@ -98,7 +98,11 @@ fn gradients(
     kernel(Gradient::Accumulate(&mut got));
     same(what, &expected, &got);
     for step in STEPS {
-        let anchor = if step.proximal_mu > 0.0 { &anchor[..] } else { &[] };
+        let anchor = if step.proximal_mu > 0.0 {
+            &anchor[..]
+        } else {
+            &[]
+        };
         let (mut expected, mut got, mut apart) = (old.clone(), old.clone(), old.clone());
         law(Gradient::Step {
             weights: &mut expected,
@@ -227,7 +231,7 @@ fn convolutions_follow_the_law() {
             padding,
             groups,
         };
-        let c = Conv::new(shape).unwrap();
+        let c = Conv::new(shape).expect("a valid shape");
         let rows = random.between(1, 3);
         let x = random.sparse(rows * c.input_len());
         let w = random.numbers(c.weight_len());
@@ -336,7 +340,7 @@ fn everything_else(kernels: &Kernels, seed: u64) -> Vec<(&'static str, Vec<u32>)
         [random.between(1, 3), random.between(1, 3)],
         Padding::all(random.below(2)),
     )
-    .unwrap();
+    .expect("a valid shape");
     let rows = 2;
     let x = random.sparse(rows * pool.input_len());
     let dy = random.numbers(rows * pool.output_len());
@@ -362,7 +366,7 @@ fn everything_else(kernels: &Kernels, seed: u64) -> Vec<(&'static str, Vec<u32>)
         groups,
         1e-5,
     )
-    .unwrap();
+    .expect("a valid shape");
     let channels = norm.scratch_len() / 2;
     let x = random.numbers(rows * norm.example_len());
     let dy = random.numbers(x.len());
@@ -371,36 +375,70 @@ fn everything_else(kernels: &Kernels, seed: u64) -> Vec<(&'static str, Vec<u32>)
     let mut scratch = vec![0.0; norm.scratch_len()];
     let (mut y, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);
     kernels.norm(
-        &norm, rows, &x, &gamma, &beta, &mut y, &mut stats, &mut scratch,
+        &norm,
+        rows,
+        &x,
+        &gamma,
+        &beta,
+        &mut y,
+        &mut stats,
+        &mut scratch,
     );
-    kernels.norm_dx(
-        &norm, rows, &x, &gamma, &stats, &dy, &mut dx, &mut scratch,
-    );
+    kernels.norm_dx(&norm, rows, &x, &gamma, &stats, &dy, &mut dx, &mut scratch);
     let (mut dgamma, mut dbeta) = (random.numbers(channels), random.numbers(channels));
     kernels.norm_dparameters(
-        &norm, rows, &x, &stats, &dy, &mut dgamma, &mut dbeta, Write::Add,
+        &norm,
+        rows,
+        &x,
+        &stats,
+        &dy,
+        &mut dgamma,
+        &mut dbeta,
+        Write::Add,
     );
     out.push(("norm", [bits(&y), bits(&stats), bits(&dx)].concat()));
     out.push(("norm", [bits(&dgamma), bits(&dbeta)].concat()));
 
     let classes = random.between(1, 300);
     let rows = 5;
-    let z: Vec<f32> = (0..rows * classes).map(|_| 20.0 * random.number()).collect();
+    let z: Vec<f32> = (0..rows * classes)
+        .map(|_| 20.0 * random.number())
+        .collect();
     let labels: Vec<u32> = (0..rows).map(|_| random.below(classes) as u32).collect();
     let targets: Vec<f32> = z.iter().map(|_| random.below(2) as f32).collect();
     let mut losses = vec![0.0; rows];
     let mut alone = vec![0.0; rows];
     let mut grad = vec![0.0; z.len()];
-    kernels.softmax_cross_entropy(rows, classes, &z, &labels, 0.2, &mut losses, Some(&mut grad));
+    kernels.softmax_cross_entropy(
+        rows,
+        classes,
+        &z,
+        &labels,
+        0.2,
+        &mut losses,
+        Some(&mut grad),
+    );
     kernels.softmax_cross_entropy(rows, classes, &z, &labels, 0.2, &mut alone, None);
     assert_eq!(bits(&losses), bits(&alone));
     out.push(("softmax", [bits(&losses), bits(&grad)].concat()));
     kernels.mean_squared_error(
-        rows, classes, &z, &targets, 0.2, &mut losses, Some(&mut grad),
+        rows,
+        classes,
+        &z,
+        &targets,
+        0.2,
+        &mut losses,
+        Some(&mut grad),
     );
     out.push(("mse", [bits(&losses), bits(&grad)].concat()));
     kernels.binary_cross_entropy(
-        rows, classes, &z, &targets, 0.2, &mut losses, Some(&mut grad),
+        rows,
+        classes,
+        &z,
+        &targets,
+        0.2,
+        &mut losses,
+        Some(&mut grad),
     );
     out.push(("bce", [bits(&losses), bits(&grad)].concat()));
     let (rows, columns) = (random.between(1, 40), random.between(1, 40));

@@ -19,18 +19,8 @@ fn full_gradient<V: Simd>(v: V, step: SgdStep, g: V::F, w: V::F, anchor: V::F) -
 
 /// The weight after a plain SGD step: the recipe of [`SgdStep`].
 #[inline(always)]
-pub(crate) fn apply_gradient<V: Simd>(
-    v: V,
-    step: SgdStep,
-    g: V::F,
-    w: V::F,
-    anchor: V::F,
-) -> V::F {
-    v.fma(
-        v.splat(-step.rate),
-        full_gradient(v, step, g, w, anchor),
-        w,
-    )
+pub(crate) fn apply_gradient<V: Simd>(v: V, step: SgdStep, g: V::F, w: V::F, anchor: V::F) -> V::F {
+    v.fma(v.splat(-step.rate), full_gradient(v, step, g, w, anchor), w)
 }
 
 /// `f(x)`
@@ -39,9 +29,7 @@ pub(crate) fn apply_activation<V: Simd>(v: V, f: Activation, x: V::F) -> V::F {
     let zero = v.splat(0.0);
     match f {
         Activation::Relu => v.max(x, zero),
-        Activation::Leaky { slope } => {
-            v.select(v.greater(x, zero), x, v.mul(v.splat(slope), x))
-        }
+        Activation::Leaky { slope } => v.select(v.greater(x, zero), x, v.mul(v.splat(slope), x)),
         Activation::Gelu => {
             let half = v.mul(v.splat(0.5), x);
             let erf = math::erf(v, v.mul(x, v.splat(core::f32::consts::FRAC_1_SQRT_2)));

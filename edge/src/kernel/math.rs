@@ -28,7 +28,7 @@ pub(crate) fn exp<V: Simd>(v: V, x: V::F) -> V::F {
         8.333_452e-3,
         4.166_579_6e-2,
         1.666_666_5e-1,
-        5.000_000_1e-1,
+        5.0e-1,
     ] {
         p = v.fma(p, r, v.splat(c));
     }
@@ -105,7 +105,7 @@ pub(crate) fn tanh<V: Simd>(v: V, x: V::F) -> V::F {
     let magnitude = abs(v, x);
     let z = v.mul(x, x);
     let mut p = v.splat(-5.704_988_7e-3);
-    for c in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
+    for c in [2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
         p = v.fma(p, z, v.splat(c));
     }
     let near = v.fma(v.mul(p, z), x, x);
@@ -140,7 +140,7 @@ pub(crate) fn erf<V: Simd>(v: V, x: V::F) -> V::F {
 
 /// `erf(x) / x` over `x^2` in `[0, 1]`: Chebyshev fit of degree 7.
 const ERF_NEAR: [f32; 8] = [
-    1.128_379_2,
+    core::f32::consts::FRAC_2_SQRT_PI,
     -3.761_263_8e-1,
     1.128_378_3e-1,
     -2.686_543_8e-2,
@@ -158,7 +158,7 @@ const ERFC_FAR: [f32; 9] = [
     1.085_851_7e-2,
     -2.165_160_4e-3,
     4.201_445_6e-4,
-    -7.739_442_7e-5,
+    -7.739_443e-5,
     1.330_939e-5,
     -1.614_061_6e-6,
 ];

@@ -18,6 +18,11 @@
 //! This is the only module with `unsafe` code: vector loads and stores, and calls into code
 //! compiled for instructions whose presence a token proves.
 
+#![expect(
+    clippy::too_many_arguments,
+    reason = "one slice for each operand of a formula"
+)]
+
 mod elementwise;
 mod geometry;
 mod loss;
@@ -84,7 +89,12 @@ impl Kernels {
     #[must_use]
     pub fn all_available() -> &'static [Self] {
         static ALL: std::sync::OnceLock<Vec<Kernels>> = std::sync::OnceLock::new();
-        ALL.get_or_init(|| Isa::available().into_iter().map(|isa| Self { isa }).collect())
+        ALL.get_or_init(|| {
+            Isa::available()
+                .into_iter()
+                .map(|isa| Self { isa })
+                .collect()
+        })
     }
 
     /// `avx512`, `avx2` or `portable`.
@@ -132,14 +142,7 @@ impl Kernels {
     }
 
     /// Gradient of the weights: `x^T * dy`, rows ascending.
-    pub fn dense_dw(
-        &self,
-        d: &Dense,
-        rows: usize,
-        x: &[f32],
-        dy: &[f32],
-        gradient: Gradient<'_>,
-    ) {
+    pub fn dense_dw(&self, d: &Dense, rows: usize, x: &[f32], dy: &[f32], gradient: Gradient<'_>) {
         need("x", x, rows * d.inputs);
         need("dy", dy, rows * d.outputs);
         need_gradient(&gradient, d.inputs * d.outputs);
@@ -313,7 +316,6 @@ impl Kernels {
     /// of each example and group; `stats` receives mean and `r` (`[rows, groups, 2]`).
     ///
     /// `gamma` and `beta` hold one number per channel, `scratch` [`Norm::scratch_len`].
-    #[expect(clippy::too_many_arguments, reason = "one slice per operand of the formula")]
     pub fn norm(
         &self,
         n: &Norm,
@@ -335,7 +337,6 @@ impl Kernels {
     }
 
     /// Gradient of normalisation's inputs; `dx` is overwritten.
-    #[expect(clippy::too_many_arguments, reason = "one slice per operand of the formula")]
     pub fn norm_dx(
         &self,
         n: &Norm,
@@ -358,7 +359,6 @@ impl Kernels {
 
     /// Gradients of `gamma` and `beta`, one number per channel, rows and positions ascending.
     /// [`Write::Add`] goes on from the old values.
-    #[expect(clippy::too_many_arguments, reason = "one slice per operand of the formula")]
     pub fn norm_dparameters(
         &self,
         n: &Norm,
@@ -382,7 +382,6 @@ impl Kernels {
     /// `gradient` is given, `gradient = (softmax(z) - onehot(label)) * scale`.
     ///
     /// Labels must be below `classes`; a larger one panics.
-    #[expect(clippy::too_many_arguments, reason = "one slice per operand of the formula")]
     pub fn softmax_cross_entropy(
         &self,
         rows: usize,
@@ -399,7 +398,9 @@ impl Kernels {
             need("the gradient", gradient, rows * classes);
         }
         assert!(
-            labels[..rows].iter().all(|&label| (label as usize) < classes),
+            labels[..rows]
+                .iter()
+                .all(|&label| (label as usize) < classes),
             "a label is not below {classes}"
         );
         loss::softmax_cross_entropy(
@@ -409,7 +410,6 @@ impl Kernels {
 
     /// Mean squared error: `losses[row] = sum (z - t)^2 / width`,
     /// `gradient = (z - t) * (2 * scale / width)`.
-    #[expect(clippy::too_many_arguments, reason = "one slice per operand of the formula")]
     pub fn mean_squared_error(
         &self,
         rows: usize,
@@ -434,7 +434,6 @@ impl Kernels {
     /// Binary cross-entropy of logits against targets in `[0, 1]`:
     /// `losses[row] = sum (max(z, 0) - z * t + ln(1 + exp(-|z|))) / width`,
     /// `gradient = (sigmoid(z) - t) * (scale / width)`.
-    #[expect(clippy::too_many_arguments, reason = "one slice per operand of the formula")]
     pub fn binary_cross_entropy(
         &self,
         rows: usize,
@@ -534,7 +533,9 @@ impl Kernels {
         if step.proximal_mu > 0.0 {
             need("the anchor", anchor, gradient.len());
         }
-        elementwise::sgd_momentum(self.isa, step, momentum, gradient, anchor, velocity, weights);
+        elementwise::sgd_momentum(
+            self.isa, step, momentum, gradient, anchor, velocity, weights,
+        );
     }
 
     /// A step of Adam or AdamW; both moments start as zeros.

@@ -5,7 +5,7 @@
 //! squared distance from the mean (two passes).
 
 use super::geometry::Norm;
-use super::simd::{Simd, map, vectorized};
+use super::simd::{map, vectorized};
 
 /// Adds `channels` per-channel sums of one group in order.
 #[inline(always)]
@@ -21,7 +21,10 @@ fn group_sum(sums: &[f32]) -> f32 {
 #[inline(always)]
 fn spread(n: &Norm, per_channel: &mut [f32], mut value: impl FnMut(usize, &[f32]) -> f32) {
     let width = n.channels / n.groups;
-    for (group, sums) in per_channel[..n.channels].chunks_exact_mut(width).enumerate() {
+    for (group, sums) in per_channel[..n.channels]
+        .chunks_exact_mut(width)
+        .enumerate()
+    {
         let shared = value(group, sums);
         sums.fill(shared);
     }

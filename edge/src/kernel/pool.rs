@@ -1,7 +1,7 @@
 //! Pooling over NHWC images, vectorised over channels.
 
 use super::geometry::Pool;
-use super::simd::{Simd, map, vectorized};
+use super::simd::{map, vectorized};
 
 vectorized! {
     fn max_pool(v, p: &Pool, rows: usize, x: &[f32], y: &mut [f32], argmax: &mut [u8]) {

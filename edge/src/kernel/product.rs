@@ -9,7 +9,7 @@ mod tile;
 mod transpose;
 
 use super::geometry::{Conv, Dense};
-use super::simd::{Isa, Simd, map, vectorized};
+use super::simd::{Isa, map, vectorized};
 use super::types::{Fused, Gradient, Write};
 use tile::{End, Start, Tile, Tiles};
 
@@ -18,6 +18,15 @@ pub(super) const MAX_TILE_COLUMNS: usize = 32;
 
 /// Terms of a block when the right operand's block shall stay in the first cache: 24 KiB.
 const CACHED_BYTES: usize = 24 * 1024;
+
+/// A block of the right operand of at most so many bytes is reread for every row of tiles.
+const WHOLE_ROWS_BYTES: usize = 48 * 1024;
+
+/// Terms of a dense layer's block: few, so that a large weight is read almost from front to back.
+const DENSE_TERMS: usize = 64;
+
+/// An output of more bytes does not stay in the second cache.
+const LARGE_BYTES: usize = 1024 * 1024;
 
 /// How `k` walks over the left operand.
 #[derive(Clone, Copy, Debug)]
@@ -114,11 +123,21 @@ unsafe fn product(tiles: &Tiles, left: &Left, walk: &Walk, right: &Right, terms:
     } else {
         tiles.rows_contiguous
     };
-    let term_stride = if left.terms_contiguous { 1 } else { left.stride };
-    let row_stride = if left.terms_contiguous { left.stride } else { 1 };
+    let term_stride = if left.terms_contiguous {
+        1
+    } else {
+        left.stride
+    };
+    let row_stride = if left.terms_contiguous {
+        left.stride
+    } else {
+        1
+    };
     let tile_columns = 2 * tiles.width;
     let row_tiles = left.rows.div_ceil(micro.len()).max(1);
     let (row_base, row_extra) = (left.rows / row_tiles, left.rows % row_tiles);
+
+    let output_bytes = left.groups * left.rows * right.columns * size_of::<f32>();
 
     let mut outer = 0;
     while outer < walk.outer {
@@ -153,38 +172,50 @@ unsafe fn product(tiles: &Tiles, left: &Left, walk: &Walk, right: &Right, terms:
                     start: if first { right.start } else { Start::C },
                     end: if last { right.end } else { End::Store },
                 };
-                // One column of tiles: every row of every group.
-                let column_of_tiles = |column: usize| {
+                let one_tile = |group: usize, row_tile: usize, column: usize| {
                     let width = (right.columns - column).min(tile_columns);
                     let vectors = width.div_ceil(tiles.width);
+                    let rows = row_base + usize::from(row_tile < row_extra);
+                    let row = row_tile * row_base + row_tile.min(row_extra);
+                    let at = group * left.group_c_stride + row * right.c_stride + column;
+                    let tile = Tile {
+                        a: block
+                            .a
+                            .wrapping_add(group * left.group_stride + row * row_stride),
+                        b: block.b.wrapping_add(column),
+                        c: block.c.wrapping_add(at),
+                        last: width - (vectors - 1) * tiles.width,
+                        start: match block.start {
+                            Start::Bias(bias) => Start::Bias(bias.wrapping_add(column)),
+                            other => other,
+                        },
+                        end: block.end.offset(at),
+                        ..block
+                    };
+                    // SAFETY: the caller's promise; the tile lies inside the product.
+                    unsafe { micro[rows - 1][vectors - 1](&tile) };
+                };
+                let terms = outers * inners * run_len;
+                if left.rows == 0 {
+                } else if output_bytes > LARGE_BYTES
+                    && terms * right.columns * size_of::<f32>() <= WHOLE_ROWS_BYTES
+                {
+                    // Along rows: a large output is written from front to back.
                     for group in 0..left.groups {
-                        let mut row = 0;
                         for row_tile in 0..row_tiles {
-                            let rows = row_base + usize::from(row_tile < row_extra);
-                            let at = group * left.group_c_stride + row * right.c_stride + column;
-                            let tile = Tile {
-                                a: block
-                                    .a
-                                    .wrapping_add(group * left.group_stride + row * row_stride),
-                                b: block.b.wrapping_add(column),
-                                c: block.c.wrapping_add(at),
-                                last: width - (vectors - 1) * tiles.width,
-                                start: match block.start {
-                                    Start::Bias(bias) => Start::Bias(bias.wrapping_add(column)),
-                                    other => other,
-                                },
-                                end: block.end.offset(at),
-                                ..block
-                            };
-                            // SAFETY: the caller's promise; the tile lies inside the product.
-                            unsafe { micro[rows - 1][vectors - 1](&tile) };
-                            row += rows;
+                            for column in (0..right.columns).step_by(tile_columns) {
+                                one_tile(group, row_tile, column);
+                            }
                         }
                     }
-                };
-                if left.rows > 0 {
+                } else {
+                    // Down a column of tiles: its part of the right operand stays in the cache.
                     for column in (0..right.columns).step_by(tile_columns) {
-                        column_of_tiles(column);
+                        for group in 0..left.groups {
+                            for row_tile in 0..row_tiles {
+                                one_tile(group, row_tile, column);
+                            }
+                        }
                     }
                 }
                 run += run_len;
@@ -261,7 +292,7 @@ pub(super) fn dense(
         end: end_of(fused),
     };
     // SAFETY: `Kernels::dense` checked every length; `y` is not the weights of a step.
-    unsafe { product(tiles, &left, &Walk::straight(d.inputs), &right, cached_terms(tiles)) };
+    unsafe { product(tiles, &left, &Walk::straight(d.inputs), &right, DENSE_TERMS) };
 }
 
 pub(super) fn dense_dx(
@@ -440,7 +471,8 @@ unsafe fn convolve(
         for group in 0..image.groups {
             let left = Left {
                 a: x[row * image.len + group * group_in..].as_ptr(),
-                terms_contiguous: true,
+                // Where neighbours are one number apart, both ways are contiguous.
+                terms_contiguous: image.stride[1] * image.channels > 1,
                 stride: image.stride[1] * image.channels,
                 groups: image.out_height,
                 group_stride: image.stride[0] * image.line,
@@ -524,7 +556,18 @@ pub(super) fn conv_dx(
             Write::Add => End::Add,
         };
         // SAFETY: the scratch was filled above; `dx` was checked by `Kernels::conv_dx`.
-        unsafe { convolve(tiles, &image, rows, scratch, turned, None, end, dx.as_mut_ptr()) };
+        unsafe {
+            convolve(
+                tiles,
+                &image,
+                rows,
+                scratch,
+                turned,
+                None,
+                end,
+                dx.as_mut_ptr(),
+            )
+        };
         return;
     }
     // Larger strides: every window's own gradient, then added where the window lies.

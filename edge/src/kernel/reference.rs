@@ -192,14 +192,14 @@ pub fn conv_dx(c: &Conv, rows: usize, dy: &[f32], weight: &[f32], dx: &mut [f32]
                                 }
                             } else if c.is_depthwise() {
                                 if inside {
-                                    acc = from(channel)
-                                        .mul_add(weight_at(kh, kw, ci, channel), acc);
+                                    acc =
+                                        from(channel).mul_add(weight_at(kh, kw, ci, channel), acc);
                                 }
                             } else if inside {
                                 let mut window = 0.0f32;
                                 for filter in filters {
-                                    window = from(filter)
-                                        .mul_add(weight_at(kh, kw, ci, filter), window);
+                                    window =
+                                        from(filter).mul_add(weight_at(kh, kw, ci, filter), window);
                                 }
                                 acc += window;
                             }

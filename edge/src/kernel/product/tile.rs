@@ -74,6 +74,35 @@ pub(super) struct Tiles {
     pub(super) pack_transposed: unsafe fn(*const f32, usize, usize, usize, *mut f32, usize),
 }
 
+/// Rows of the right operand that are asked for ahead of their use.
+const PREFETCHED_ROWS: usize = 8;
+
+/// Repeats a body for each row `$r` below `R` (at most 14), written out so that the accumulators
+/// stay in registers whatever the optimizer thinks of the loop.
+macro_rules! rows {
+    ($r:ident, $body:block) => {
+        rows!(@ $r, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    (@ $r:ident, $body:block, $($row:literal)*) => {{
+        $(if $row < R {
+            let $r: usize = $row;
+            $body
+        })*
+    }};
+}
+
+/// Repeats a body for each vector `$w` below `W` (at most 2), with its number of columns `$n`.
+macro_rules! vectors {
+    ($w:ident, $n:ident = $last:expr, $body:block) => {{
+        if W == 2 {
+            let ($w, $n): (usize, usize) = (0, V::N);
+            $body
+        }
+        let ($w, $n): (usize, usize) = (W - 1, $last);
+        $body
+    }};
+}
+
 /// Computes a tile of `R` rows and `W` vectors.
 ///
 /// # Safety
@@ -82,29 +111,24 @@ pub(super) struct Tiles {
 #[inline(always)]
 unsafe fn tile<V: Simd, const R: usize, const W: usize, const TERMS: bool>(v: V, t: &Tile) {
     let last = t.last;
-    let full = V::N;
     let mut acc = [[v.splat(0.0); W]; R];
-    // SAFETY (all blocks): the caller's promise; every pointer stays inside its operand.
+    // SAFETY: the caller's promise; every pointer stays inside its operand.
     unsafe {
         match t.start {
             Start::Zero => {}
             Start::Bias(bias) => {
-                for w in 0..W {
-                    let n = if w + 1 == W { last } else { full };
-                    let bias = v.load_first(bias.add(w * full), n);
-                    for row in &mut acc {
-                        row[w] = bias;
-                    }
-                }
+                vectors!(w, n = last, {
+                    let bias = v.load_first(bias.add(w * V::N), n);
+                    rows!(r, { acc[r][w] = bias });
+                });
             }
             Start::C => {
-                for (r, row) in acc.iter_mut().enumerate() {
+                rows!(r, {
                     let c = t.c.add(r * t.c_stride);
-                    for (w, acc) in row.iter_mut().enumerate() {
-                        let n = if w + 1 == W { last } else { full };
-                        *acc = v.load_first(c.add(w * full), n);
-                    }
-                }
+                    vectors!(w, n = last, {
+                        acc[r][w] = v.load_first(c.add(w * V::N), n);
+                    });
+                });
             }
         }
         let mut b = t.b;
@@ -118,51 +142,70 @@ unsafe fn tile<V: Simd, const R: usize, const W: usize, const TERMS: bool>(v: V,
                 let mut a = t.a.add(outer * t.outer_stride + inner * t.inner_stride);
                 for _ in 0..t.run_len {
                     let mut columns = [v.splat(0.0); W];
-                    for (w, column) in columns.iter_mut().enumerate() {
-                        *column = if w + 1 == W {
-                            v.load_first(b.add(w * full), last)
-                        } else {
-                            v.load(b.add(w * full))
-                        };
+                    if W == 2 {
+                        columns[0] = v.load(b);
                     }
-                    for (r, row) in acc.iter_mut().enumerate() {
+                    columns[W - 1] = v.load_first(b.add((W - 1) * V::N), last);
+                    if TERMS {
+                        // The weights of a forward pass may come from memory.
+                        let ahead = b.wrapping_add(PREFETCHED_ROWS * t.b_stride);
+                        vectors!(w, _n = last, { v.prefetch(ahead.wrapping_add(w * V::N)) });
+                    }
+                    rows!(r, {
                         let x = v.splat(*a.add(r * row_stride));
-                        for w in 0..W {
-                            row[w] = v.fma(x, columns[w], row[w]);
-                        }
-                    }
+                        vectors!(w, _n = last, {
+                            acc[r][w] = v.fma(x, columns[w], acc[r][w]);
+                        });
+                    });
                     a = a.wrapping_add(term_stride);
                     b = b.wrapping_add(t.b_stride);
                 }
             }
         }
-        for (r, row) in acc.iter().enumerate() {
-            let at = r * t.c_stride;
-            for (w, &acc) in row.iter().enumerate() {
-                let n = if w + 1 == W { last } else { full };
-                let at = at + w * full;
-                match t.end {
-                    End::Store => v.store_first(t.c.add(at), n, acc),
-                    End::Relu => v.store_first(t.c.add(at), n, v.max(acc, v.splat(0.0))),
-                    End::Add => {
-                        let c = v.load_first(t.c.add(at), n);
-                        v.store_first(t.c.add(at), n, v.add(c, acc));
-                    }
-                    End::Step {
-                        weights,
-                        anchor,
-                        step,
-                    } => {
-                        let old = v.load_first(weights.add(at), n);
+        match t.end {
+            End::Store => rows!(r, {
+                let c = t.c.add(r * t.c_stride);
+                vectors!(w, n = last, {
+                    v.store_first(c.add(w * V::N), n, acc[r][w]);
+                });
+            }),
+            End::Relu => rows!(r, {
+                let c = t.c.add(r * t.c_stride);
+                vectors!(w, n = last, {
+                    v.store_first(c.add(w * V::N), n, v.max(acc[r][w], v.splat(0.0)));
+                });
+            }),
+            End::Add => rows!(r, {
+                let c = t.c.add(r * t.c_stride);
+                vectors!(w, n = last, {
+                    let old = v.load_first(c.add(w * V::N), n);
+                    v.store_first(c.add(w * V::N), n, v.add(old, acc[r][w]));
+                });
+            }),
+            End::Step {
+                weights,
+                anchor,
+                step,
+            } => {
+                rows!(r, {
+                    let to = weights.add(r * t.c_stride);
+                    // All loads before all stores: a masked store delays loads close behind it.
+                    vectors!(w, n = last, {
+                        let old = v.load_first(to.add(w * V::N), n);
                         let anchor = if step.proximal_mu > 0.0 {
-                            v.load_first(anchor.add(at), n)
+                            v.load_first(anchor.add(r * t.c_stride + w * V::N), n)
                         } else {
                             old
                         };
-                        let new = apply_gradient(v, step, acc, old, anchor);
-                        v.store_first(weights.add(at), n, new);
-                    }
-                }
+                        acc[r][w] = apply_gradient(v, step, acc[r][w], old, anchor);
+                    });
+                });
+                rows!(r, {
+                    let to = weights.add(r * t.c_stride);
+                    vectors!(w, n = last, {
+                        v.store_first(to.add(w * V::N), n, acc[r][w]);
+                    });
+                });
             }
         }
     }

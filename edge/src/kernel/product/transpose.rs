@@ -48,9 +48,9 @@ unsafe fn block_8<const EDGE: bool>(
     unsafe {
         let v = Avx2::assume();
         let mut r = [_mm256_setzero_ps(); 8];
-        for i in 0..8 {
+        for (i, r) in r.iter_mut().enumerate() {
             if !EDGE || i < height {
-                r[i] = v.load_first(from.add(i * from_stride), if EDGE { width } else { 8 });
+                *r = v.load_first(from.add(i * from_stride), if EDGE { width } else { 8 });
             }
         }
         let write = |i: usize, x: __m256| {
@@ -96,9 +96,9 @@ unsafe fn block_16<const EDGE: bool>(
     unsafe {
         let v = Avx512::assume();
         let mut r = [_mm512_setzero_ps(); 16];
-        for i in 0..16 {
+        for (i, r) in r.iter_mut().enumerate() {
             if !EDGE || i < height {
-                r[i] = v.load_first(from.add(i * from_stride), if EDGE { width } else { 16 });
+                *r = v.load_first(from.add(i * from_stride), if EDGE { width } else { 16 });
             }
         }
         let write = |i: usize, x: __m512| {
@@ -126,15 +126,9 @@ unsafe fn block_16<const EDGE: bool>(
             let d = _mm512_shuffle_f32x4::<0xdd>(u[j + 8], u[j + 12]);
             // a: quarters 0 and 2 of rows 0..8; b: quarters 1 and 3; c, d: rows 8..16.
             write(j, _mm512_shuffle_f32x4::<0x88>(a, c));
-            write(j + 4,
-                _mm512_shuffle_f32x4::<0x88>(b, d),
-            );
-            write(j + 8,
-                _mm512_shuffle_f32x4::<0xdd>(a, c),
-            );
-            write(j + 12,
-                _mm512_shuffle_f32x4::<0xdd>(b, d),
-            );
+            write(j + 4, _mm512_shuffle_f32x4::<0x88>(b, d));
+            write(j + 8, _mm512_shuffle_f32x4::<0xdd>(a, c));
+            write(j + 12, _mm512_shuffle_f32x4::<0xdd>(b, d));
         }
     }
 }

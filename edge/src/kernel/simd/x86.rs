@@ -40,7 +40,8 @@ impl Avx512 {
     pub(super) fn detect() -> Option<Self> {
         (is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")).then_some(Self(()))
+            && is_x86_feature_detected!("fma"))
+        .then_some(Self(()))
     }
 }
 
@@ -117,17 +118,32 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn and_bits(self, a: __m512, bits: u32) -> __m512 {
         // SAFETY: the token proves that the processor has the instruction.
-        unsafe { _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(bits as i32))) }
+        unsafe {
+            _mm512_castsi512_ps(_mm512_and_si512(
+                _mm512_castps_si512(a),
+                _mm512_set1_epi32(bits as i32),
+            ))
+        }
     }
     #[inline(always)]
     fn or(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: the token proves that the processor has the instruction.
-        unsafe { _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(a), _mm512_castps_si512(b))) }
+        unsafe {
+            _mm512_castsi512_ps(_mm512_or_si512(
+                _mm512_castps_si512(a),
+                _mm512_castps_si512(b),
+            ))
+        }
     }
     #[inline(always)]
     fn add_bits(self, a: __m512, addend: u32) -> __m512 {
         // SAFETY: the token proves that the processor has the instruction.
-        unsafe { _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_set1_epi32(addend as i32))) }
+        unsafe {
+            _mm512_castsi512_ps(_mm512_add_epi32(
+                _mm512_castps_si512(a),
+                _mm512_set1_epi32(addend as i32),
+            ))
+        }
     }
     #[inline(always)]
     fn to_exponent(self, a: __m512) -> __m512 {
@@ -244,17 +260,32 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn and_bits(self, a: __m256, bits: u32) -> __m256 {
         // SAFETY: the token proves that the processor has the instruction.
-        unsafe { _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(bits as i32))) }
+        unsafe {
+            _mm256_castsi256_ps(_mm256_and_si256(
+                _mm256_castps_si256(a),
+                _mm256_set1_epi32(bits as i32),
+            ))
+        }
     }
     #[inline(always)]
     fn or(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: the token proves that the processor has the instruction.
-        unsafe { _mm256_castsi256_ps(_mm256_or_si256(_mm256_castps_si256(a), _mm256_castps_si256(b))) }
+        unsafe {
+            _mm256_castsi256_ps(_mm256_or_si256(
+                _mm256_castps_si256(a),
+                _mm256_castps_si256(b),
+            ))
+        }
     }
     #[inline(always)]
     fn add_bits(self, a: __m256, addend: u32) -> __m256 {
         // SAFETY: the token proves that the processor has the instruction.
-        unsafe { _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_set1_epi32(addend as i32))) }
+        unsafe {
+            _mm256_castsi256_ps(_mm256_add_epi32(
+                _mm256_castps_si256(a),
+                _mm256_set1_epi32(addend as i32),
+            ))
+        }
     }
     #[inline(always)]
     fn to_exponent(self, a: __m256) -> __m256 {
@@ -277,4 +308,3 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
 }
-
