@@ -1,2 +1,50 @@
-//! Being written.
+//! The simulator: a fleet of clients, the executor that trains a cohort on every core, evaluation
+//! and checkpoints.
+//!
+//! ```text
+//! select a cohort ─▶ draw its fates ─▶ train on every core ─▶ exact sum ─▶ apply ─▶ record
+//!   fl_core::select    [fleet]           [executor]            fl_core::sum  Strategy  [record]
+//! ```
+//!
+//! [`Simulation::new`] takes a [`SimulationConfig`], a data set and a model, and
+//! [`Simulation::run`] plays rounds, reporting to an [`Observer`]; [`Simulation::resume`] takes a
+//! run up from its newest whole [checkpoint]. The same configuration gives the same
+//! bytes on any number of threads and after any interruption:
+//!
+//! * every random decision is drawn from a stream addressed by purpose, seed, round and client,
+//!   so there is no generator whose state could be lost or shared;
+//! * a client's training is sequential and depends on the client alone, sums are sums of
+//!   integers, and everything else that is added is added in a fixed order;
+//! * a checkpoint is the state after a whole round, and a round that is interrupted leaves no
+//!   trace.
+//!
+//! Nothing is stored per client of the population: a million clients cost nothing until they are
+//! selected. This is the only library of the project with threads. It reads the wall clock only
+//! to report how long rounds took, and touches files only for checkpoints.
+//!
+//! The two seams are [`Population`] (where examples come from) and [`Engine`] (what trains);
+//! [`fl_datasets::FederatedDataset`] and [`fl_edge::Model`] are what experiments use.
 #![forbid(unsafe_code)]
+
+pub mod checkpoint;
+mod clock;
+pub mod config;
+pub mod error;
+mod evaluate;
+mod executor;
+pub mod fleet;
+pub mod population;
+pub mod record;
+mod schedule;
+pub mod simulation;
+
+pub use checkpoint::{CheckpointError, CheckpointFault, CheckpointWarning, Disk, LocalDisk};
+pub use config::{CheckpointConfig, EvaluationConfig, PerClient, SimulationConfig};
+pub use error::{ObserverError, SimError};
+pub use fleet::FleetConfig;
+pub use population::{Engine, Population};
+pub use record::{
+    ClientEvaluation, ClientSplit, EvaluationRecord, Observer, RecorderPosition, RoundRecord,
+    Silent,
+};
+pub use simulation::{Outcome, Simulation};

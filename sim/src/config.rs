@@ -1,0 +1,166 @@
+//! What a simulation is asked to do.
+
+use std::path::PathBuf;
+
+use fl_core::registry::ConfigError;
+use fl_core::select::SelectorConfig;
+use fl_core::strategy::StrategyConfig;
+use fl_core::{LocalPlan, Seed};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::SimError;
+use crate::fleet::FleetConfig;
+
+/// Everything about a run but its data and its model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SimulationConfig {
+    /// Addresses every random stream of the run.
+    pub seed: Seed,
+    /// Rounds to be done in all; at least 1.
+    pub rounds: u64,
+    /// Who takes part in a round.
+    pub selection: SelectorConfig,
+    /// What a client does in a round.
+    pub local: LocalPlan,
+    /// What becomes of the clients' updates.
+    pub strategy: StrategyConfig,
+    /// Who is slow and who vanishes.
+    pub fleet: FleetConfig,
+    /// How the global model is judged.
+    pub evaluation: EvaluationConfig,
+    /// Worker threads; 0 for one per core. Changes no bit of any result.
+    pub threads: usize,
+    /// Where checkpoints are kept; none for a run that cannot be resumed.
+    pub checkpoint: Option<CheckpointConfig>,
+    /// Ends the run at the first evaluation whose test accuracy is at least this, in `[0, 1]`.
+    pub stop_at_accuracy: Option<f64>,
+}
+
+/// How the global model is judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluationConfig {
+    /// Rounds between evaluations, at least 1. The last round is always evaluated.
+    pub every: u64,
+    /// Whether the initial model is evaluated, too.
+    pub initial: bool,
+    /// Whether the loss over the clients' training examples is taken.
+    pub train: bool,
+    /// When the model is judged on single clients.
+    pub per_client: PerClient,
+    /// Of a larger population, a sample of so many clients, drawn once for the whole run, stands
+    /// for all of them in `train` and `per_client`; at least 1.
+    pub max_clients: u64,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        Self {
+            every: 1,
+            initial: true,
+            train: false,
+            per_client: PerClient::Last,
+            max_clients: 10_000,
+        }
+    }
+}
+
+/// When the model is judged on single clients: on their held-out examples or, of a population
+/// without those, on their training examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PerClient {
+    /// Never.
+    Never,
+    /// When the run ends.
+    #[default]
+    Last,
+    /// At every evaluation.
+    Each,
+}
+
+/// Where and how often checkpoints are written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckpointConfig {
+    /// The folder; created where it does not exist. It belongs to one run.
+    pub dir: PathBuf,
+    /// Rounds between checkpoints, at least 1. One is also written when the run ends or stops.
+    pub every: u64,
+}
+
+impl SimulationConfig {
+    /// Checks the ranges of the simulator's own keys.
+    ///
+    /// # Errors
+    /// [`SimError::OutOfRange`] naming the key.
+    pub fn validate(&self) -> Result<(), SimError> {
+        self.fleet.validate()?;
+        let counts = [
+            ("rounds", Some(self.rounds)),
+            ("evaluation.every", Some(self.evaluation.every)),
+            ("evaluation.max_clients", Some(self.evaluation.max_clients)),
+            (
+                "checkpoint.every",
+                self.checkpoint.as_ref().map(|c| c.every),
+            ),
+        ];
+        for (key, value) in counts {
+            if value == Some(0) {
+                return Err(SimError::OutOfRange {
+                    key,
+                    value: "0".to_owned(),
+                    range: "a whole number of at least 1",
+                });
+            }
+        }
+        if let Some(accuracy) = self.stop_at_accuracy
+            && !(0.0..=1.0).contains(&accuracy)
+        {
+            return Err(SimError::OutOfRange {
+                key: "stop_at_accuracy",
+                value: accuracy.to_string(),
+                range: "a share between 0 and 1",
+            });
+        }
+        if self.threads > 4096 {
+            return Err(SimError::OutOfRange {
+                key: "threads",
+                value: self.threads.to_string(),
+                range: "at most 4096, or 0 for one per core",
+            });
+        }
+        Ok(())
+    }
+
+    /// SHA-256 of all that changes the model or what is recorded of it: everything but `rounds`,
+    /// `threads`, `checkpoint` and `stop_at_accuracy`. A run may be resumed with more rounds.
+    ///
+    /// # Errors
+    /// [`SimError::Encode`] when the configuration cannot be written down.
+    pub fn digest(&self) -> Result<[u8; 32], SimError> {
+        let Self {
+            seed,
+            rounds: _,
+            selection,
+            local,
+            strategy,
+            fleet,
+            evaluation,
+            threads: _,
+            checkpoint: _,
+            stop_at_accuracy: _,
+        } = self;
+        let text = serde_json::to_vec(&(seed, selection, local, strategy, fleet, evaluation))
+            .map_err(|error| SimError::Encode {
+                what: "configuration",
+                reason: error.to_string(),
+            })?;
+        Ok(Sha256::digest(text).into())
+    }
+}
+
+/// A value that a registry refused, with the table that it stands in.
+pub(crate) fn refused(table: &'static str, source: ConfigError) -> SimError {
+    SimError::Refused { table, source }
+}

@@ -1,0 +1,107 @@
+//! Why a simulation could not go on.
+
+use fl_core::registry::ConfigError;
+use fl_core::ring::RingError;
+use fl_core::round::RoundError;
+use fl_core::{ClientId, RoundId, TrainError};
+
+use crate::checkpoint::CheckpointError;
+
+/// What an observer could not do; its own error, passed through.
+pub type ObserverError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a simulation could not be set up or could not go on.
+///
+/// A client that diverges, vanishes or is slow is never an error: it is counted in the round's
+/// record.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SimError {
+    /// A key of the configuration has a value out of its range.
+    #[error("{key} is {value}, which is out of range; give {range}")]
+    OutOfRange {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        range: &'static str,
+    },
+    /// A strategy or selector refused a value.
+    #[error("{table}.{source}")]
+    Refused {
+        /// The table.
+        table: &'static str,
+        /// Key, value and what is allowed.
+        source: ConfigError,
+    },
+    /// Something could not be written down for its digest or the checkpoint.
+    #[error("the {what} cannot be encoded: {reason}; use finite numbers only")]
+    Encode {
+        /// What.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The population is empty.
+    #[error("the data set has no clients; choose a partition with at least one client")]
+    NoClients,
+    /// The worker threads could not be started.
+    #[error("cannot start {threads} worker threads: {source}; lower threads")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// The operating system's answer.
+        source: rayon::ThreadPoolBuildError,
+    },
+    /// A client could not be trained at all.
+    #[error("round {round}, client {client}: {source}")]
+    Train {
+        /// The round.
+        round: RoundId,
+        /// The client.
+        client: ClientId,
+        /// Why.
+        source: TrainError,
+    },
+    /// The ring in which updates are summed could not be planned.
+    #[error("planning the sum: {0}")]
+    Ring(#[from] RingError),
+    /// The round machine or the strategy could not go on.
+    #[error("after {round} rounds: {source}")]
+    Round {
+        /// Rounds done.
+        round: RoundId,
+        /// Why.
+        source: RoundError,
+    },
+    /// A client's examples could not be evaluated.
+    #[error("evaluation after {round} rounds, client {client}: {source}")]
+    EvaluateClient {
+        /// Rounds done.
+        round: RoundId,
+        /// The client.
+        client: ClientId,
+        /// Why.
+        source: TrainError,
+    },
+    /// The test set could not be evaluated.
+    #[error("evaluation after {round} rounds, test set: {source}")]
+    EvaluateTest {
+        /// Rounds done.
+        round: RoundId,
+        /// Why.
+        source: TrainError,
+    },
+    /// The observer could not record.
+    #[error("recording after {round} rounds: {source}")]
+    Observer {
+        /// Rounds done.
+        round: RoundId,
+        /// The observer's error.
+        source: ObserverError,
+    },
+    /// A checkpoint could not be written or used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}

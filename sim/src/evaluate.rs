@@ -1,0 +1,180 @@
+//! Judges the global model: on the central test set, over the clients' training examples, and on
+//! single clients.
+//!
+//! Losses are added in a fixed order (rows within a chunk or client, then chunks or clients in
+//! their order), so the numbers are the same for any number of threads. Of a population larger
+//! than [`EvaluationConfig::max_clients`], one sample of that size, drawn uniformly for the whole
+//! run from a [`Purpose::Evaluation`] stream, stands for all.
+
+use fl_core::registry::Registered as _;
+use fl_core::select::{Candidates, Selector as _, Uniform, UniformConfig};
+use fl_core::{ClientId, Evaluation, Parameters, Purpose, RoundId, Seed, Stream};
+
+use crate::clock::Stopwatch;
+use crate::config::{EvaluationConfig, PerClient, refused};
+use crate::error::SimError;
+use crate::executor::{ClientScore, Executor, Wanted, add};
+use crate::population::{Engine, Population};
+use crate::record::{ClientEvaluation, EvaluationRecord};
+
+/// The clients that stand for the population.
+pub(crate) fn sample(
+    config: &EvaluationConfig,
+    seed: Seed,
+    population: u64,
+) -> Result<Vec<ClientId>, SimError> {
+    if population <= config.max_clients {
+        return Ok((0..population).map(ClientId).collect());
+    }
+    let uniform = Uniform::from_config(UniformConfig {
+        cohort: config.max_clients,
+        over_select: 1.0,
+    })
+    .map_err(|source| refused("evaluation", source))?;
+    let mut stream = Stream::at(Purpose::Evaluation, seed, RoundId(0), ClientId(0));
+    let selection = uniform
+        .select(&Candidates::everyone(population), &mut stream)
+        .map_err(|source| SimError::Round {
+            round: RoundId(0),
+            source: source.into(),
+        })?;
+    Ok(selection.clients)
+}
+
+/// What an evaluation found.
+pub(crate) struct Judgement {
+    pub(crate) record: EvaluationRecord,
+    /// In client order; empty unless single clients were asked for.
+    pub(crate) clients: Vec<ClientEvaluation>,
+}
+
+/// Judges `parameters`, which have seen `round` rounds. `last` is asked whether the run ends
+/// here, once the test accuracy is known.
+pub(crate) fn judge<P: Population, E: Engine>(
+    executor: &mut Executor<P, E>,
+    population: &P,
+    config: &EvaluationConfig,
+    sample: &[ClientId],
+    parameters: &Parameters,
+    round: RoundId,
+    last: impl Fn(Option<f64>) -> bool,
+) -> Result<Judgement, SimError> {
+    let watch = Stopwatch::start();
+    let central = population
+        .test()
+        .map(|data| executor.evaluate_test(parameters, data, round))
+        .transpose()?;
+    let single = |test: Option<&Evaluation>| match config.per_client {
+        PerClient::Never => false,
+        PerClient::Last => last(test.map(Evaluation::accuracy)),
+        PerClient::Each => true,
+    };
+    // Without a central test set, the clients' held-out examples are it.
+    let wanted = Wanted {
+        test: central.as_ref().is_none_or(|score| single(Some(score))),
+        train: config.train,
+    };
+    let mut scores = Vec::new();
+    if wanted.test || wanted.train {
+        scores = executor.evaluate_clients(population, parameters, sample, wanted, round)?;
+    }
+    let test = central.or_else(|| total(scores.iter().filter_map(|score| score.test)));
+    let single = single(test.as_ref());
+    if single && !wanted.train {
+        score_untested(executor, population, parameters, &mut scores, round)?;
+    }
+    let train = config
+        .train
+        .then(|| total(scores.iter().filter_map(|score| score.train)))
+        .flatten();
+    let clients = if single {
+        scores
+            .iter()
+            .filter_map(|score| client(round, score))
+            .collect()
+    } else {
+        Vec::new()
+    };
+    Ok(Judgement {
+        record: EvaluationRecord {
+            round: round.0,
+            test_loss: test.as_ref().map(Evaluation::loss),
+            test_accuracy: test.as_ref().map(Evaluation::accuracy),
+            train_loss: train.as_ref().map(Evaluation::loss),
+            train_accuracy: train.as_ref().map(Evaluation::accuracy),
+            train_clients: if train.is_some() {
+                sample.len() as u64
+            } else {
+                0
+            },
+            seconds: watch.seconds(),
+        },
+        clients,
+    })
+}
+
+/// Evaluates clients without held-out examples on their training examples.
+fn score_untested<P: Population, E: Engine>(
+    executor: &mut Executor<P, E>,
+    population: &P,
+    parameters: &Parameters,
+    scores: &mut [ClientScore],
+    round: RoundId,
+) -> Result<(), SimError> {
+    let wanted = Wanted {
+        test: false,
+        train: true,
+    };
+    let untested = || |score: &&mut ClientScore| score.test.is_none();
+    let clients: Vec<ClientId> = scores
+        .iter_mut()
+        .filter(untested())
+        .map(|score| score.client)
+        .collect();
+    let more = executor.evaluate_clients(population, parameters, &clients, wanted, round)?;
+    for (score, more) in scores.iter_mut().filter(untested()).zip(more) {
+        score.train = more.train;
+    }
+    Ok(())
+}
+
+fn client(round: RoundId, score: &ClientScore) -> Option<ClientEvaluation> {
+    let (split, evaluation) = score.best()?;
+    Some(ClientEvaluation {
+        round: round.0,
+        client: score.client.0,
+        split,
+        examples: evaluation.examples,
+        loss: evaluation.loss(),
+        accuracy: evaluation.accuracy(),
+    })
+}
+
+/// The sum, in order; none of nothing.
+fn total(scores: impl Iterator<Item = Evaluation>) -> Option<Evaluation> {
+    let mut sum = Evaluation::default();
+    for score in scores {
+        add(&mut sum, &score);
+    }
+    (sum.examples > 0).then_some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_population_is_evaluated_whole_and_a_large_one_by_one_sample() {
+        let config = EvaluationConfig {
+            max_clients: 50,
+            ..EvaluationConfig::default()
+        };
+        let all = sample(&config, Seed(1), 50).unwrap();
+        assert_eq!(all, (0..50).map(ClientId).collect::<Vec<_>>());
+        let some = sample(&config, Seed(1), 1_000_000_000).unwrap();
+        assert_eq!(some.len(), 50);
+        assert!(some.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(some, sample(&config, Seed(1), 1_000_000_000).unwrap());
+        assert_ne!(some, sample(&config, Seed(2), 1_000_000_000).unwrap());
+    }
+}

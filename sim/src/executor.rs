@@ -1,0 +1,464 @@
+//! Trains and evaluates clients on every core.
+//!
+//! Each worker thread owns one trainer, the scratch memory of a few clients and one partial sum;
+//! nothing is kept per client of the population, and per client of the cohort only its report.
+//! Workers take groups of clients from a shared counter, longest first. Which worker trains a
+//! client, and with which others, changes no bit: the trainer's law makes the update a function
+//! of the client alone, the sum is exact ([`fl_core::sum`]), and reports are put in the cohort's
+//! order.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use fl_core::ring::RingPlan;
+use fl_core::round::RoundError;
+use fl_core::sum::{Absorbed, Aggregator as _, ExactSum};
+use fl_core::{
+    ClientId, Evaluation, FitTask, LocalPlan, LocalResult, Parameters, Purpose, RoundId, Seed,
+    Stream, Trainer, Weight, WorkLimit,
+};
+
+use crate::error::SimError;
+use crate::population::{Engine, Population};
+use crate::record::ClientSplit;
+use crate::schedule::plan_groups;
+
+/// Rows of the test set in one evaluation task. Fixed, because the losses of the chunks are added
+/// in the order of the chunks.
+const TEST_CHUNK: usize = 500;
+
+/// One client that is to be trained.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job {
+    pub(crate) client: ClientId,
+    pub(crate) limit: WorkLimit,
+    /// What its update counts in the sum.
+    pub(crate) weight: Weight,
+    /// Examples that it will process, for scheduling only.
+    pub(crate) length: u64,
+}
+
+/// What became of a [`Job`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Report {
+    /// Index of the job.
+    pub(crate) job: u32,
+    pub(crate) result: LocalResult,
+    pub(crate) absorbed: Absorbed,
+}
+
+/// What became of every job of a round.
+pub(crate) struct Trained {
+    by_worker: Vec<Vec<Report>>,
+}
+
+impl Trained {
+    /// The reports in the order of the jobs, whoever did them.
+    pub(crate) fn into_reports(self) -> Vec<Report> {
+        let mut reports: Vec<Report> = self.by_worker.into_iter().flatten().collect();
+        reports.sort_unstable_by_key(|report| report.job);
+        reports
+    }
+}
+
+/// What every job of a round shares.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RoundTask<'a> {
+    pub(crate) seed: Seed,
+    pub(crate) round: RoundId,
+    pub(crate) plan: &'a LocalPlan,
+    pub(crate) global: &'a Parameters,
+}
+
+/// How the model did on one client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientScore {
+    pub(crate) client: ClientId,
+    /// On its held-out examples, where it has some.
+    pub(crate) test: Option<Evaluation>,
+    /// On its training examples, where asked for.
+    pub(crate) train: Option<Evaluation>,
+}
+
+impl ClientScore {
+    /// Held-out examples before training examples.
+    pub(crate) fn best(&self) -> Option<(ClientSplit, Evaluation)> {
+        self.test
+            .map(|score| (ClientSplit::Test, score))
+            .or(self.train.map(|score| (ClientSplit::Train, score)))
+    }
+}
+
+/// Which examples of a client are evaluated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) test: bool,
+    pub(crate) train: bool,
+}
+
+struct Worker<S, T> {
+    trainer: T,
+    /// Updates of the round's clients, added up; empty between rounds.
+    sum: ExactSum,
+    /// One per lane.
+    scratch: Vec<S>,
+    /// One update per lane.
+    updates: Vec<f32>,
+    results: Vec<LocalResult>,
+}
+
+/// The worker threads and what they own.
+pub(crate) struct Executor<P: Population, E: Engine> {
+    /// None for one thread: the caller's.
+    pool: Option<rayon::ThreadPool>,
+    workers: Vec<Mutex<Worker<P::Scratch, E::Trainer>>>,
+    lanes: usize,
+    order: Vec<u32>,
+    groups: Vec<core::ops::Range<usize>>,
+    lengths: Vec<u64>,
+}
+
+/// Whether the work was done or given up because the stop flag was raised.
+pub(crate) enum Done<R> {
+    All(R),
+    Stopped,
+}
+
+impl<P: Population, E: Engine> Executor<P, E> {
+    /// `threads` workers, zero for one per core, that sum updates by `ring`.
+    pub(crate) fn new(threads: usize, engine: &E, ring: RingPlan) -> Result<Self, SimError> {
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let pool = if threads == 1 {
+            None
+        } else {
+            let built = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .thread_name(|index| format!("fl-sim-{index}"))
+                .build();
+            Some(built.map_err(|source| SimError::Threads { threads, source })?)
+        };
+        let parameters = engine.layout().len();
+        let mut lanes = 1;
+        let workers = (0..threads)
+            .map(|_| {
+                let trainer = engine.trainer();
+                lanes = trainer.lanes().max(1);
+                Mutex::new(Worker {
+                    trainer,
+                    sum: ExactSum::new(ring, parameters),
+                    scratch: Vec::new(),
+                    updates: Vec::new(),
+                    results: Vec::new(),
+                })
+            })
+            .collect();
+        Ok(Self {
+            pool,
+            workers,
+            lanes,
+            order: Vec::new(),
+            groups: Vec::new(),
+            lengths: Vec::new(),
+        })
+    }
+
+    /// Number of worker threads.
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Trains every job; each worker adds the updates of its clients up. Unless all is done,
+    /// every sum is empty again.
+    pub(crate) fn train(
+        &mut self,
+        population: &P,
+        task: &RoundTask<'_>,
+        jobs: &[Job],
+        stop: &AtomicBool,
+    ) -> Result<Done<Trained>, SimError> {
+        self.lengths.clear();
+        self.lengths.extend(jobs.iter().map(|job| job.length));
+        plan_groups(
+            &self.lengths,
+            self.lanes,
+            self.workers.len(),
+            &mut self.order,
+            &mut self.groups,
+        );
+        let (order, groups) = (&self.order, &self.groups);
+        let share = jobs.len() / self.workers.len() + self.lanes;
+        let start = || Vec::with_capacity(share);
+        let done = self.run(groups.len(), stop, start, |worker, index, reports| {
+            let members = &order[groups[index].clone()];
+            worker.train_group(population, task, jobs, members, reports)
+        });
+        match done {
+            Ok(Done::All(by_worker)) => Ok(Done::All(Trained { by_worker })),
+            other => {
+                for worker in &mut self.workers {
+                    let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
+                    worker.sum.reset();
+                }
+                other.map(|_| Done::Stopped)
+            }
+        }
+    }
+
+    /// Hands over, worker by worker, the sum of the updates that it absorbed and the clients that
+    /// they are of. `take` leaves the sum empty.
+    pub(crate) fn hand_over<X>(
+        &mut self,
+        trained: &Trained,
+        jobs: &[Job],
+        mut take: impl FnMut(&mut ExactSum, &[ClientId]) -> Result<(), X>,
+    ) -> Result<(), X> {
+        let mut clients = Vec::with_capacity(jobs.len());
+        for (worker, reports) in self.workers.iter_mut().zip(&trained.by_worker) {
+            if reports.is_empty() {
+                continue;
+            }
+            clients.clear();
+            clients.extend(
+                reports
+                    .iter()
+                    .map(|report| jobs[report.job as usize].client),
+            );
+            let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
+            take(&mut worker.sum, &clients)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates `parameters` on a test set.
+    pub(crate) fn evaluate_test(
+        &self,
+        parameters: &Parameters,
+        data: &dyn fl_core::Examples,
+        round: RoundId,
+    ) -> Result<Evaluation, SimError> {
+        let chunks = data.len().div_ceil(TEST_CHUNK);
+        let parts = self.run_all(chunks, Vec::new, |worker, index, output| {
+            let start = index * TEST_CHUNK;
+            let rows = start..(start + TEST_CHUNK).min(data.len());
+            let score = worker
+                .trainer
+                .evaluate(parameters.values(), data, rows)
+                .map_err(|source| SimError::EvaluateTest { round, source })?;
+            output.push((index, score));
+            Ok(())
+        })?;
+        let mut scores: Vec<(usize, Evaluation)> = parts.into_iter().flatten().collect();
+        scores.sort_unstable_by_key(|&(index, _)| index);
+        let mut sum = Evaluation::default();
+        for (_, score) in &scores {
+            add(&mut sum, score);
+        }
+        Ok(sum)
+    }
+
+    /// Evaluates `parameters` on each of `clients`; the scores are in the order of `clients`.
+    pub(crate) fn evaluate_clients(
+        &mut self,
+        population: &P,
+        parameters: &Parameters,
+        clients: &[ClientId],
+        wanted: Wanted,
+        round: RoundId,
+    ) -> Result<Vec<ClientScore>, SimError> {
+        self.lengths.clear();
+        self.lengths
+            .extend(clients.iter().map(|&client| population.train_len(client)));
+        let (mut order, mut groups) = (Vec::new(), Vec::new());
+        plan_groups(&self.lengths, 1, 1, &mut order, &mut groups);
+        let parts = self.run_all(order.len(), Vec::new, |worker, index, output| {
+            let position = order[index];
+            let client = clients[position as usize];
+            let score = worker
+                .evaluate_client(population, parameters, client, wanted)
+                .map_err(|source| SimError::EvaluateClient {
+                    round,
+                    client,
+                    source,
+                })?;
+            output.push((position, score));
+            Ok(())
+        })?;
+        let mut scores: Vec<(u32, ClientScore)> = parts.into_iter().flatten().collect();
+        scores.sort_unstable_by_key(|&(position, _)| position);
+        Ok(scores.into_iter().map(|(_, score)| score).collect())
+    }
+
+    /// [`run`](Self::run) without a stop flag.
+    fn run_all<R: Send>(
+        &self,
+        tasks: usize,
+        start: impl Fn() -> R + Sync,
+        work: impl Fn(&mut Worker<P::Scratch, E::Trainer>, usize, &mut R) -> Result<(), SimError> + Sync,
+    ) -> Result<Vec<R>, SimError> {
+        match self.run(tasks, &AtomicBool::new(false), start, work)? {
+            Done::All(outputs) => Ok(outputs),
+            Done::Stopped => Ok(Vec::new()),
+        }
+    }
+
+    /// Lets the workers take the tasks `0..tasks` in that order until none are left, the stop
+    /// flag is raised or a task fails. Returns each worker's output.
+    fn run<R: Send>(
+        &self,
+        tasks: usize,
+        stop: &AtomicBool,
+        start: impl Fn() -> R + Sync,
+        work: impl Fn(&mut Worker<P::Scratch, E::Trainer>, usize, &mut R) -> Result<(), SimError> + Sync,
+    ) -> Result<Done<Vec<R>>, SimError> {
+        let next = AtomicUsize::new(0);
+        let completed = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
+        let one = |index: usize| {
+            let mut worker = self.workers[index]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let mut output = start();
+            while !stop.load(Ordering::Relaxed) && !failed.load(Ordering::Relaxed) {
+                let task = next.fetch_add(1, Ordering::Relaxed);
+                if task >= tasks {
+                    return (None, output);
+                }
+                if let Err(error) = work(&mut worker, task, &mut output) {
+                    failed.store(true, Ordering::Relaxed);
+                    return (Some((task, error)), output);
+                }
+                completed.fetch_add(1, Ordering::Relaxed);
+            }
+            (None, output)
+        };
+        let ended = match &self.pool {
+            None => vec![one(0)],
+            Some(pool) => pool.broadcast(|context| one(context.index())),
+        };
+        let mut outputs = Vec::with_capacity(ended.len());
+        let mut first: Option<(usize, SimError)> = None;
+        for (error, output) in ended {
+            outputs.push(output);
+            if let Some((task, error)) = error
+                && first.as_ref().is_none_or(|(other, _)| task < *other)
+            {
+                first = Some((task, error));
+            }
+        }
+        if let Some((_, error)) = first {
+            return Err(error);
+        }
+        if completed.load(Ordering::Relaxed) < tasks {
+            return Ok(Done::Stopped);
+        }
+        Ok(Done::All(outputs))
+    }
+}
+
+impl<S: Default + Send, T: Trainer> Worker<S, T> {
+    fn train_group<P: Population<Scratch = S>>(
+        &mut self,
+        population: &P,
+        task: &RoundTask<'_>,
+        jobs: &[Job],
+        members: &[u32],
+        reports: &mut Vec<Report>,
+    ) -> Result<(), SimError> {
+        let parameters = task.global.values().len();
+        if self.scratch.len() < members.len() {
+            self.scratch.resize_with(members.len(), S::default);
+        }
+        if self.updates.len() < members.len() * parameters {
+            self.updates.resize(members.len() * parameters, 0.0);
+        }
+        self.results.clear();
+        self.results.resize(members.len(), LocalResult::default());
+        let views: Vec<P::Client<'_>> = members
+            .iter()
+            .zip(&mut self.scratch)
+            .map(|(&member, scratch)| population.train(jobs[member as usize].client, scratch))
+            .collect();
+        let mut tasks: Vec<FitTask<'_>> = members
+            .iter()
+            .zip(&views)
+            .zip(self.updates.chunks_exact_mut(parameters.max(1)))
+            .map(|((&member, data), update)| {
+                let job = &jobs[member as usize];
+                FitTask {
+                    client: job.client,
+                    round: task.round,
+                    data,
+                    plan: task.plan,
+                    limit: job.limit,
+                    stream: Stream::at(Purpose::LocalTraining, task.seed, task.round, job.client),
+                    update,
+                }
+            })
+            .collect();
+        self.trainer
+            .fit(task.global, &mut tasks, &mut self.results)
+            .map_err(|source| SimError::Train {
+                round: task.round,
+                client: jobs[members[0] as usize].client,
+                source,
+            })?;
+        for ((&member, fitted), &result) in members.iter().zip(&tasks).zip(&self.results) {
+            let job = &jobs[member as usize];
+            let absorbed = self.sum.absorb(fitted.update, job.weight);
+            let absorbed = absorbed.map_err(|source| SimError::Round {
+                round: task.round,
+                source: RoundError::Sum(source),
+            })?;
+            reports.push(Report {
+                job: member,
+                result,
+                absorbed,
+            });
+        }
+        Ok(())
+    }
+
+    fn evaluate_client<P: Population<Scratch = S>>(
+        &mut self,
+        population: &P,
+        parameters: &Parameters,
+        client: ClientId,
+        wanted: Wanted,
+    ) -> Result<ClientScore, fl_core::TrainError> {
+        use fl_core::Examples as _;
+        if self.scratch.is_empty() {
+            self.scratch.push(S::default());
+        }
+        let scratch = &mut self.scratch[0];
+        let mut score = ClientScore {
+            client,
+            test: None,
+            train: None,
+        };
+        if wanted.test
+            && let Some(data) = population.client_test(client, scratch)
+            && !data.is_empty()
+        {
+            let rows = 0..data.len();
+            score.test = Some(self.trainer.evaluate(parameters.values(), &data, rows)?);
+        }
+        if wanted.train {
+            let data = population.train(client, scratch);
+            if !data.is_empty() {
+                let rows = 0..data.len();
+                score.train = Some(self.trainer.evaluate(parameters.values(), &data, rows)?);
+            }
+        }
+        Ok(score)
+    }
+}
+
+/// Adds `score` to `sum`.
+pub(crate) fn add(sum: &mut Evaluation, score: &Evaluation) {
+    sum.examples += score.examples;
+    sum.loss_sum += score.loss_sum;
+    sum.correct += score.correct;
+}

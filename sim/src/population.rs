@@ -1,0 +1,111 @@
+//! The two seams of the simulator: where clients' examples come from, and what trains them.
+//!
+//! [`fl_datasets::FederatedDataset`] is the population and an [`fl_edge::Model`] the model of
+//! every shipped experiment. Another data source or another engine needs only these traits.
+
+use std::sync::Arc;
+
+use fl_core::{ClientId, Examples, Layout, Parameters, Stream, Trainer};
+
+/// A population of clients and their examples, materialised one client at a time.
+pub trait Population: Send + Sync {
+    /// Reusable memory into which a client's examples may be written; one per lane of a worker.
+    type Scratch: Default + Send;
+    /// A view of one client's examples.
+    type Client<'a>: Examples
+    where
+        Self: 'a;
+
+    /// Number of clients; their ids are `0 .. clients()`.
+    fn clients(&self) -> u64;
+
+    /// Number of training examples of `client`. Cheap.
+    fn train_len(&self, client: ClientId) -> u64;
+
+    /// The training examples of `client`.
+    fn train<'a>(&'a self, client: ClientId, scratch: &'a mut Self::Scratch) -> Self::Client<'a>;
+
+    /// The held-out examples of `client`, where the population has them.
+    fn client_test<'a>(
+        &'a self,
+        client: ClientId,
+        scratch: &'a mut Self::Scratch,
+    ) -> Option<Self::Client<'a>>;
+
+    /// The central test set.
+    fn test(&self) -> Option<&dyn Examples>;
+
+    /// A fingerprint of the data and of how they are divided.
+    fn digest(&self) -> [u8; 32];
+}
+
+/// A model that can be trained: makes one trainer per worker.
+pub trait Engine: Send + Sync {
+    /// What trains.
+    type Trainer: Trainer;
+
+    /// A trainer for one worker thread.
+    fn trainer(&self) -> Self::Trainer;
+
+    /// Names and shapes of the parameters.
+    fn layout(&self) -> &Arc<Layout>;
+
+    /// The initial global parameters.
+    fn init(&self, stream: &mut Stream) -> Parameters;
+
+    /// A name for the arithmetic in use (e.g. `avx2`), for the checkpoint and the manifest.
+    fn kernel(&self) -> String;
+}
+
+impl Population for fl_datasets::FederatedDataset {
+    type Scratch = fl_datasets::ClientScratch;
+    type Client<'a> = fl_datasets::ClientExamples<'a>;
+
+    fn clients(&self) -> u64 {
+        self.clients()
+    }
+
+    fn train_len(&self, client: ClientId) -> u64 {
+        self.train_len(client)
+    }
+
+    fn train<'a>(&'a self, client: ClientId, scratch: &'a mut Self::Scratch) -> Self::Client<'a> {
+        self.train(client, scratch)
+    }
+
+    fn client_test<'a>(
+        &'a self,
+        client: ClientId,
+        scratch: &'a mut Self::Scratch,
+    ) -> Option<Self::Client<'a>> {
+        self.client_test(client, scratch)
+    }
+
+    fn test(&self) -> Option<&dyn Examples> {
+        self.test()
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        self.digest()
+    }
+}
+
+impl Engine for Arc<fl_edge::Model> {
+    type Trainer = fl_edge::EdgeTrainer;
+
+    fn trainer(&self) -> Self::Trainer {
+        fl_edge::EdgeTrainer::new(Arc::clone(self))
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        fl_edge::Model::layout(self)
+    }
+
+    fn init(&self, stream: &mut Stream) -> Parameters {
+        fl_edge::Model::init(self, stream)
+    }
+
+    fn kernel(&self) -> String {
+        fl_edge::kernel::name().to_owned()
+    }
+}

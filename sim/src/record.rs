@@ -1,0 +1,153 @@
+//! What a run reports: records and the observer that receives them.
+
+use fl_core::RoundId;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::CheckpointWarning;
+use crate::error::ObserverError;
+
+/// One round, as it went: `cohort = reported + dropped + surplus + rejected`. Everything but [`seconds`](Self::seconds) is a function of the
+/// configuration alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RoundRecord {
+    /// The round, counted from zero: it made model version `round + 1`.
+    pub round: u64,
+    /// Clients selected.
+    pub cohort: u64,
+    /// Clients whose update is in the sum.
+    pub reported: u64,
+    /// Clients that vanished, had no examples, or were stragglers that the strategy dropped.
+    pub dropped: u64,
+    /// Clients that were not waited for because the round had enough reports.
+    pub surplus: u64,
+    /// Slow clients of the cohort, whatever became of them.
+    pub stragglers: u64,
+    /// Clients whose update was refused as a whole, because a value of it was not finite.
+    pub rejected: u64,
+    /// Values of updates that were cut to the encoding's range.
+    pub saturated: u64,
+    /// Training examples of the clients in the sum.
+    pub examples: u64,
+    /// Examples processed by all clients that trained, all epochs together.
+    pub examples_processed: u64,
+    /// Mini-batch steps taken by all clients that trained.
+    pub steps: u64,
+    /// Mean loss seen during training by the clients in the sum, each weighted by the examples
+    /// that it processed; none when no client is in the sum.
+    pub train_loss: Option<f64>,
+    /// L2 norm of the change of the global parameters.
+    pub update_norm: f64,
+    /// The plan's learning rate at the first local step.
+    pub learning_rate: f64,
+    /// Bytes of parameters sent to the cohort, uncompressed.
+    pub bytes_down: u64,
+    /// Bytes of updates received, uncompressed.
+    pub bytes_up: u64,
+    /// Wall-clock time of the round without evaluation and checkpoint.
+    pub seconds: f64,
+}
+
+/// The global model's quality after a number of rounds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationRecord {
+    /// Rounds done; zero for the initial model.
+    pub round: u64,
+    /// Mean loss on the central test set, or over all clients' held-out examples where there is
+    /// no central one.
+    pub test_loss: Option<f64>,
+    /// Accuracy on the same examples.
+    pub test_accuracy: Option<f64>,
+    /// Mean loss over the clients' training examples.
+    pub train_loss: Option<f64>,
+    /// Accuracy over the clients' training examples.
+    pub train_accuracy: Option<f64>,
+    /// Clients over which the training loss was taken: the population, or the sample.
+    pub train_clients: u64,
+    /// Wall-clock time of the evaluation.
+    pub seconds: f64,
+}
+
+/// Which of a client's examples were evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientSplit {
+    /// Its held-out examples.
+    Test,
+    /// Its training examples, because the population has no held-out ones.
+    Train,
+}
+
+/// The global model's quality on one client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClientEvaluation {
+    /// Rounds done.
+    pub round: u64,
+    /// The client.
+    pub client: u64,
+    /// On which of its examples.
+    pub split: ClientSplit,
+    /// How many they are.
+    pub examples: u64,
+    /// Their mean loss.
+    pub loss: f64,
+    /// Their accuracy.
+    pub accuracy: f64,
+}
+
+/// Where a recorder stands; stored in the checkpoint and given back on resume. Its meaning is the
+/// recorder's (a length of its journal, a row count).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecorderPosition(pub u64);
+
+/// Receives what a run reports, on the thread that called `run`, in the order of the run.
+///
+/// Per round: [`round`](Self::round); when it is evaluated, every
+/// [`client_evaluated`](Self::client_evaluated) in client order and then
+/// [`evaluated`](Self::evaluated); when a checkpoint is due, [`flush`](Self::flush), the write,
+/// and [`checkpointed`](Self::checkpointed).
+pub trait Observer {
+    /// A round was completed.
+    fn round(&mut self, record: &RoundRecord) {
+        let _ = record;
+    }
+
+    /// The global model was evaluated.
+    fn evaluated(&mut self, record: &EvaluationRecord) {
+        let _ = record;
+    }
+
+    /// The global model was evaluated on one client.
+    fn client_evaluated(&mut self, record: &ClientEvaluation) {
+        let _ = record;
+    }
+
+    /// A checkpoint after `round` rounds is about to be written: make everything received so far
+    /// durable and say where the recording stands.
+    ///
+    /// # Errors
+    /// Whatever kept the records from becoming durable; the run stops.
+    fn flush(&mut self, round: RoundId) -> Result<RecorderPosition, ObserverError> {
+        let _ = round;
+        Ok(RecorderPosition::default())
+    }
+
+    /// The checkpoint after `round` rounds is on disk.
+    ///
+    /// # Errors
+    /// Whatever the observer cannot go on after; the run stops.
+    fn checkpointed(&mut self, round: RoundId) -> Result<(), ObserverError> {
+        let _ = round;
+        Ok(())
+    }
+
+    /// Something that does not stop the run but that a person should know.
+    fn warning(&mut self, warning: &CheckpointWarning) {
+        let _ = warning;
+    }
+}
+
+/// An observer that ignores everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {}
