@@ -1,1 +1,255 @@
-//! Being written.
+//! Figures, as SVG and PNG, from results.
+//!
+//! Accuracy and loss per round with the variants as series, the distribution of accuracy over
+//! clients, and the partition. A figure is a function of the results: the same results give the
+//! same bytes.
+
+mod axis;
+mod canvas;
+mod clients;
+mod curves;
+mod font;
+mod partition;
+mod scene;
+mod style;
+
+use std::path::{Path, PathBuf};
+
+use crate::results::{self, EvaluationRow, Results, ResultsError, VariantResults};
+
+use clients::Distribution;
+use curves::{Curve, Kind, Quantity};
+use scene::Scene;
+
+/// One curve of every figure: a variant and what it is called there.
+struct Series<'a> {
+    label: String,
+    variant: &'a VariantResults,
+}
+
+/// Draws every figure for which `results` hold data into `folder`, as SVG and PNG, and returns
+/// their paths. Several results are drawn together, each of their variants a series.
+///
+/// # Errors
+/// [`ResultsError::Write`] when a file cannot be written.
+pub fn draw(results: &[Results], folder: &Path) -> Result<Vec<PathBuf>, ResultsError> {
+    let mut files = Vec::new();
+    for (name, scene) in figures(results) {
+        let encode = |why: String| ResultsError::Encode {
+            path: folder.join(&name),
+            what: "the figure",
+            why,
+        };
+        files.push((format!("{name}.svg"), scene.svg().map_err(encode)?.into_bytes()));
+        files.push((format!("{name}.png"), scene.png().map_err(encode)?));
+    }
+    results::write_plots(folder, &files)
+}
+
+/// Draws the figures of one experiment into its own folder `plots`.
+///
+/// # Errors
+/// [`ResultsError::Write`] when a file cannot be written.
+pub fn draw_own(results: &Results) -> Result<Vec<PathBuf>, ResultsError> {
+    let folder = results.path.join(results::PLOTS);
+    draw(core::slice::from_ref(results), &folder)
+}
+
+fn figures(results: &[Results]) -> Vec<(String, Scene)> {
+    let series = series(results);
+    let subtitle = subtitle(&series);
+    let mut figures = Vec::new();
+    let mut add = |name: &str, scene: Option<Scene>| {
+        figures.extend(scene.map(|scene| (name.to_owned(), scene)));
+    };
+
+    let percent = |title: &str, pick: fn(&EvaluationRow) -> Option<f64>| {
+        let quantity = Quantity {
+            title: title.to_owned(),
+            y_title: format!("{title} (%)"),
+            kind: Kind::Percent,
+        };
+        let curves = evaluated(&series, |row| pick(row).map(|share| share * 100.0));
+        curves::draw(&quantity, &subtitle, &curves)
+    };
+    let accuracy = percent("Test accuracy", |row| row.test_accuracy);
+    add(
+        "accuracy",
+        accuracy.or_else(|| percent("Training accuracy", |row| row.train_accuracy)),
+    );
+    let loss = |title: &str, curves: &[Curve]| {
+        let quantity = Quantity {
+            title: title.to_owned(),
+            y_title: title.to_owned(),
+            kind: Kind::Loss,
+        };
+        curves::draw(&quantity, &subtitle, curves)
+    };
+    add("loss", loss("Test loss", &evaluated(&series, |row| row.test_loss)));
+    let global = loss(
+        "Training loss of the global model",
+        &evaluated(&series, |row| row.train_loss),
+    );
+    add(
+        "train-loss",
+        global.or_else(|| loss("Training loss seen by the cohort", &trained(&series))),
+    );
+
+    let distributions: Vec<Distribution> = series
+        .iter()
+        .enumerate()
+        .map(|(index, series)| Distribution {
+            label: series.label.clone(),
+            index,
+            values: series
+                .variant
+                .clients
+                .iter()
+                .map(|row| row.accuracy * 100.0)
+                .filter(|accuracy| accuracy.is_finite())
+                .collect(),
+        })
+        .collect();
+    add("clients", clients::draw(&subtitle, &distributions));
+
+    // A picture for every partition that differs from those before.
+    let mut seen: Vec<&str> = Vec::new();
+    for series in &series {
+        let digest = series.variant.manifest.dataset.digest.as_str();
+        if seen.contains(&digest) || series.variant.partition.is_empty() {
+            continue;
+        }
+        let name = if seen.is_empty() {
+            "partition".to_owned()
+        } else {
+            format!("partition-{}", seen.len() + 1)
+        };
+        seen.push(digest);
+        let shown = series.variant.partition.chunk_by(|a, b| a.client == b.client);
+        let mut about = format!(
+            "{} · {} of {}",
+            data(series.variant),
+            shown.count(),
+            plural(series.variant.manifest.dataset.clients, "client"),
+        );
+        if name != "partition" {
+            about = format!("{} · {about}", series.label);
+        }
+        add(&name, partition::draw(&about, &series.variant.partition));
+    }
+    figures
+}
+
+/// The variants of all results, with names that tell them apart.
+fn series(results: &[Results]) -> Vec<Series<'_>> {
+    let mut series = Vec::new();
+    for one in results {
+        for variant in &one.variants {
+            let name = &variant.manifest.name;
+            let label = match (results.len(), one.variants.len()) {
+                (1, _) => name.clone(),
+                (_, 1) if *name == one.manifest.name => name.clone(),
+                _ => format!("{} · {name}", one.manifest.name),
+            };
+            series.push(Series { label, variant });
+        }
+    }
+    // Results of the same name from different folders.
+    for index in 0..series.len() {
+        let same = |other: &Series<'_>| other.label == series[index].label;
+        if series.iter().filter(|other| same(other)).count() > 1 {
+            let number = series[..index].iter().filter(|other| same(other)).count() + 1;
+            // Labels of one name are numbered from the last, so that equality still finds them.
+            if number > 1 {
+                series[index].label = format!("{} ({number})", series[index].label);
+            }
+        }
+    }
+    series
+}
+
+fn data(variant: &VariantResults) -> String {
+    let mut text = variant.manifest.dataset.name.clone();
+    let partition = variant
+        .manifest
+        .config
+        .get("dataset")
+        .and_then(|dataset| dataset.get("partition"))
+        .and_then(toml::Value::as_table);
+    if let Some(partition) = partition {
+        let kind = partition.get("kind").and_then(toml::Value::as_str);
+        text.push_str(" · ");
+        text.push_str(kind.unwrap_or("partition"));
+        for (key, short) in [("alpha", "α"), ("shards_per_client", "shards"), ("labels", "labels")] {
+            if let Some(value) = partition.get(key) {
+                text.push_str(&format!(" {short} = {value}"));
+            }
+        }
+    }
+    text
+}
+
+fn plural(count: u64, what: &str) -> String {
+    let text = axis::number(count as f64, 1.0);
+    if count == 1 {
+        format!("{text} {what}")
+    } else {
+        format!("{text} {what}s")
+    }
+}
+
+/// What all series have in common: data and clients.
+fn subtitle(series: &[Series<'_>]) -> String {
+    let about = |series: &Series<'_>| {
+        format!(
+            "{} · {}",
+            data(series.variant),
+            plural(series.variant.manifest.dataset.clients, "client")
+        )
+    };
+    let Some(first) = series.first().map(about) else {
+        return String::new();
+    };
+    if series.iter().all(|other| about(other) == first) {
+        return first;
+    }
+    let mut names: Vec<&str> = series
+        .iter()
+        .map(|series| series.variant.manifest.dataset.name.as_str())
+        .collect();
+    names.dedup();
+    names.join(", ")
+}
+
+/// A value of the evaluations.
+fn evaluated(series: &[Series<'_>], value: impl Fn(&EvaluationRow) -> Option<f64>) -> Vec<Curve> {
+    curves(series, |variant| {
+        let rows = variant.evaluations.iter();
+        rows.filter_map(|row| Some((row.round as f64, value(row)?)))
+            .collect()
+    })
+}
+
+/// The loss that the clients saw while training.
+fn trained(series: &[Series<'_>]) -> Vec<Curve> {
+    curves(series, |variant| {
+        let rows = variant.rounds.iter();
+        rows.filter_map(|row| Some((row.round as f64 + 1.0, row.train_loss?)))
+            .collect()
+    })
+}
+
+fn curves(
+    series: &[Series<'_>],
+    points: impl Fn(&VariantResults) -> Vec<(f64, f64)>,
+) -> Vec<Curve> {
+    series
+        .iter()
+        .enumerate()
+        .map(|(index, series)| Curve {
+            label: series.label.clone(),
+            index,
+            points: points(series.variant),
+        })
+        .collect()
+}

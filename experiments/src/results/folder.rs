@@ -452,6 +452,7 @@ mod tests {
                 dropped: 0,
                 stragglers: 0,
                 rejected: 0,
+                surplus: 0,
                 saturated: 0,
                 examples: 100,
                 examples_processed: 500,

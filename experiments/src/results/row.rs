@@ -167,6 +167,8 @@ row! {
         stragglers: u64,
         /// Clients whose update was refused.
         rejected: u64,
+        /// Clients that trained and reported when enough others had.
+        surplus: u64,
         /// Values of updates that were cut to the encoding's range.
         saturated: u64,
         /// Training examples of the clients in the sum.

@@ -22,6 +22,7 @@ impl From<&RoundRecord> for RoundRow {
             dropped: record.dropped,
             stragglers: record.stragglers,
             rejected: record.rejected,
+            surplus: record.surplus,
             saturated: record.saturated,
             examples: record.examples,
             examples_processed: record.examples_processed,

@@ -1,0 +1,413 @@
+//! Axes: ranges, ticks and the panel that curves are drawn into.
+
+use super::font::{self, Anchor};
+use super::scene::{Mark, Rgb, Scene};
+use super::style::{AXIS, GRID, INK, LABEL_SIZE, TICK_SIZE};
+
+/// The range of an axis and its ticks.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Axis {
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+    pub(crate) ticks: Vec<f64>,
+    logarithmic: bool,
+}
+
+impl Axis {
+    /// Round ticks, about `wanted` of them, over at least `low ..= high`. The range ends at ticks.
+    pub(crate) fn linear(low: f64, high: f64, wanted: usize) -> Self {
+        let step = step(high - low, wanted).max(f64::MIN_POSITIVE);
+        let first = (low / step + 1e-9).floor();
+        let last = (high / step - 1e-9).ceil().max(first + 1.0);
+        let count = (last - first).min(1000.0) as u32;
+        let ticks: Vec<f64> = (0..=count)
+            .map(|index| round_to((first + f64::from(index)) * step, step))
+            .collect();
+        Self {
+            low: ticks[0],
+            high: *ticks.last().unwrap_or(&1.0),
+            ticks,
+            logarithmic: false,
+        }
+    }
+
+    /// Exactly `low ..= high`, with the round ticks inside.
+    pub(crate) fn exact(low: f64, high: f64, wanted: usize) -> Self {
+        let around = Self::linear(low, high, wanted);
+        let slack = (high - low) * 1e-9;
+        Self {
+            low,
+            high,
+            ticks: around
+                .ticks
+                .into_iter()
+                .filter(|&tick| tick >= low - slack && tick <= high + slack)
+                .collect(),
+            logarithmic: false,
+        }
+    }
+
+    /// Logarithmic, for `0 < low < high`; ticks at 1, 2 and 5 times powers of ten, fewer over many
+    /// decades.
+    pub(crate) fn logarithmic(low: f64, high: f64) -> Self {
+        let decades = (high / low).log10();
+        let digits: &[f64] = if decades > 4.0 {
+            &[1.0]
+        } else {
+            &[1.0, 2.0, 5.0]
+        };
+        let mut ticks = Vec::new();
+        for power in (low.log10().floor() as i32)..=(high.log10().ceil() as i32) {
+            for digit in digits {
+                ticks.push(digit * 10f64.powi(power));
+            }
+        }
+        let start = ticks.iter().rposition(|&tick| tick <= low * 1.0001);
+        let end = ticks.iter().position(|&tick| tick >= high * 0.9999);
+        let ticks = ticks[start.unwrap_or(0)..=end.unwrap_or(ticks.len() - 1)].to_vec();
+        Self {
+            low: ticks[0],
+            high: *ticks.last().unwrap_or(&high),
+            ticks,
+            logarithmic: true,
+        }
+    }
+
+    /// Where `value` lies: 0 at `low`, 1 at `high`.
+    pub(crate) fn share(&self, value: f64) -> f64 {
+        if self.logarithmic {
+            (value.max(f64::MIN_POSITIVE) / self.low).ln() / (self.high / self.low).ln()
+        } else {
+            (value - self.low) / (self.high - self.low)
+        }
+    }
+
+    /// The tick as text, with the digits that tell it from its neighbours.
+    pub(crate) fn label(&self, tick: f64) -> String {
+        let step = if self.logarithmic {
+            tick
+        } else {
+            self.ticks
+                .windows(2)
+                .map(|pair| pair[1] - pair[0])
+                .fold(f64::INFINITY, f64::min)
+        };
+        number(tick, step)
+    }
+}
+
+/// A round step (1, 2, 2.5 or 5 times a power of ten) that divides `range` into about `wanted`.
+fn step(range: f64, wanted: usize) -> f64 {
+    let rough = if range > 0.0 {
+        range / wanted.max(1) as f64
+    } else {
+        0.1
+    };
+    let power = 10f64.powi(rough.log10().floor() as i32);
+    [1.0, 2.0, 2.5, 5.0, 10.0]
+        .into_iter()
+        .map(|digit| digit * power)
+        .find(|&step| step >= rough * 0.999)
+        .unwrap_or(10.0 * power)
+}
+
+/// Takes away the dust of `k * step`.
+fn round_to(value: f64, step: f64) -> f64 {
+    let digits = decimals(step);
+    let scale = 10f64.powi(digits as i32);
+    if scale.is_finite() && (value * scale).abs() < 1e15 {
+        (value * scale).round() / scale
+    } else {
+        value
+    }
+}
+
+/// Decimal places of a round step.
+fn decimals(step: f64) -> usize {
+    let mut digits = 0;
+    let mut scaled = step.abs();
+    while digits < 12 && (scaled - scaled.round()).abs() > 1e-6 * scaled {
+        scaled *= 10.0;
+        digits += 1;
+    }
+    digits
+}
+
+/// A tick's label: a true minus sign, thousands apart, powers of ten as such.
+pub(crate) fn number(value: f64, step: f64) -> String {
+    let size = value.abs();
+    if size >= 1e6 || (size > 0.0 && size < 1e-4) {
+        return format!("{value:e}").replace('-', "−");
+    }
+    let text = format!("{size:.*}", decimals(step));
+    let (whole, fraction) = match text.split_once('.') {
+        Some((whole, fraction)) => (whole, format!(".{fraction}")),
+        None => (text.as_str(), String::new()),
+    };
+    let mut grouped = String::new();
+    for (index, digit) in whole.chars().enumerate() {
+        if index > 0 && whole.len() > 4 && (whole.len() - index) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    let sign = if value < 0.0 { "−" } else { "" };
+    format!("{sign}{grouped}{fraction}")
+}
+
+/// The rectangle of a figure that has axes.
+#[derive(Clone, Debug)]
+pub(crate) struct Panel {
+    pub(crate) left: f64,
+    pub(crate) top: f64,
+    pub(crate) width: f64,
+    pub(crate) height: f64,
+    pub(crate) x: Axis,
+    pub(crate) y: Axis,
+}
+
+impl Panel {
+    pub(crate) fn right(&self) -> f64 {
+        self.left + self.width
+    }
+
+    pub(crate) fn bottom(&self) -> f64 {
+        self.top + self.height
+    }
+
+    pub(crate) fn at(&self, x: f64, y: f64) -> (f64, f64) {
+        (
+            self.left + self.x.share(x) * self.width,
+            self.bottom() - self.y.share(y) * self.height,
+        )
+    }
+
+    /// Room that the labels of the vertical axis need to its left, its title included.
+    pub(crate) fn left_room(y: &Axis) -> f64 {
+        let labels = y
+            .ticks
+            .iter()
+            .map(|&tick| font::width(&y.label(tick), TICK_SIZE))
+            .fold(0.0, f64::max);
+        labels + 7.0 + 10.0 + LABEL_SIZE + 4.0
+    }
+
+    /// Draws grid, axes, ticks and titles.
+    pub(crate) fn frame(&self, scene: &mut Scene, x_title: &str, y_title: &str) {
+        let (right, bottom) = (self.right(), self.bottom());
+        for &tick in &self.y.ticks {
+            let (_, y) = self.at(self.x.low, tick);
+            scene.line(vec![(self.left, y), (right, y)], 0.7, GRID);
+        }
+        self.axes(scene, x_title, y_title);
+        for &tick in &self.y.ticks {
+            let (_, y) = self.at(self.x.low, tick);
+            scene.text(
+                (self.left - 7.0, y + 0.36 * TICK_SIZE),
+                self.y.label(tick),
+                TICK_SIZE,
+                INK,
+                Anchor::End,
+            );
+        }
+        for &tick in &self.x.ticks {
+            let (x, _) = self.at(tick, self.y.low);
+            scene.line(vec![(x, bottom), (x, bottom + 4.0)], 0.9, AXIS);
+            scene.text(
+                (x, bottom + 7.0 + TICK_SIZE),
+                self.x.label(tick),
+                TICK_SIZE,
+                INK,
+                Anchor::Middle,
+            );
+        }
+    }
+
+    /// Draws the lower axis and the titles only.
+    pub(crate) fn axes(&self, scene: &mut Scene, x_title: &str, y_title: &str) {
+        let (right, bottom) = (self.right(), self.bottom());
+        scene.line(vec![(self.left, bottom), (right, bottom)], 0.9, AXIS);
+        scene.text(
+            (self.left + self.width / 2.0, bottom + 14.0 + TICK_SIZE + LABEL_SIZE),
+            x_title,
+            LABEL_SIZE,
+            INK,
+            Anchor::Middle,
+        );
+        scene.marks.push(Mark::Text {
+            at: (
+                self.left - Self::left_room(&self.y) + LABEL_SIZE,
+                self.top + self.height / 2.0,
+            ),
+            text: y_title.to_owned(),
+            size: LABEL_SIZE,
+            color: INK,
+            anchor: Anchor::Middle,
+            upwards: true,
+        });
+    }
+
+    /// The curve through `points` (in the axes' units), cut at the panel's upper and lower edge.
+    pub(crate) fn clip(&self, points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
+        let (top, bottom) = (self.top, self.bottom());
+        let mut pieces = Vec::new();
+        let mut piece: Vec<(f64, f64)> = Vec::new();
+        for pair in points.windows(2) {
+            let (a, b) = (self.at(pair[0].0, pair[0].1), self.at(pair[1].0, pair[1].1));
+            let Some((from, to)) = clip_segment(a, b, top, bottom) else {
+                pieces.push(core::mem::take(&mut piece));
+                continue;
+            };
+            if piece.last() != Some(&from) {
+                pieces.push(core::mem::take(&mut piece));
+                piece.push(from);
+            }
+            piece.push(to);
+        }
+        pieces.push(piece);
+        pieces.retain(|piece| piece.len() > 1);
+        pieces
+    }
+}
+
+fn clip_segment(
+    a: (f64, f64),
+    b: (f64, f64),
+    top: f64,
+    bottom: f64,
+) -> Option<((f64, f64), (f64, f64))> {
+    if !(a.0 + a.1 + b.0 + b.1).is_finite() || a.1.max(b.1) < top || a.1.min(b.1) > bottom {
+        return None;
+    }
+    let cut = |point: (f64, f64)| {
+        let y = point.1.clamp(top, bottom);
+        if (y - point.1).abs() < 1e-12 {
+            point
+        } else {
+            (a.0 + (b.0 - a.0) * (y - a.1) / (b.1 - a.1), y)
+        }
+    };
+    Some((cut(a), cut(b)))
+}
+
+/// `line` in dashes of the given lengths, `on` and `off` by turns.
+pub(crate) fn dashes(line: &[(f64, f64)], pattern: &[f64]) -> Vec<Vec<(f64, f64)>> {
+    if pattern.is_empty() {
+        return vec![line.to_vec()];
+    }
+    let mut pieces = Vec::new();
+    let (mut turn, mut left) = (0, pattern[0]);
+    let mut piece = vec![line[0]];
+    for pair in line.windows(2) {
+        let (mut from, to) = (pair[0], pair[1]);
+        loop {
+            let length = (to.0 - from.0).hypot(to.1 - from.1);
+            if length <= left {
+                left -= length;
+                piece.push(to);
+                break;
+            }
+            let share = left / length;
+            from = (
+                from.0 + (to.0 - from.0) * share,
+                from.1 + (to.1 - from.1) * share,
+            );
+            piece.push(from);
+            let done = core::mem::replace(&mut piece, vec![from]);
+            if turn % 2 == 0 {
+                pieces.push(done);
+            }
+            turn += 1;
+            left = pattern[turn % pattern.len()];
+        }
+    }
+    if turn % 2 == 0 && piece.len() > 1 {
+        pieces.push(piece);
+    }
+    pieces
+}
+
+/// A swatch of a series, for legends.
+pub(crate) fn swatch(scene: &mut Scene, at: (f64, f64), color: Rgb, pattern: &[f64]) {
+    for piece in dashes(&[at, (at.0 + 22.0, at.1)], pattern) {
+        scene.line(piece, 2.2, color);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_cover_the_range() {
+        let cases: &[(f64, f64, &[&str])] = &[
+            (0.0, 100.0, &["0", "20", "40", "60", "80", "100"]),
+            (83.1, 91.7, &["82", "84", "86", "88", "90", "92"]),
+            (0.12, 0.61, &["0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7"]),
+            (-0.3, 0.2, &["−0.3", "−0.2", "−0.1", "0.0", "0.1", "0.2"]),
+            (0.0, 49_000.0, &["0", "10,000", "20,000", "30,000", "40,000", "50,000"]),
+            (5.0, 5.0, &["5.0", "5.1"]),
+        ];
+        for (low, high, labels) in cases {
+            let axis = Axis::linear(*low, *high, 5);
+            let found: Vec<_> = axis.ticks.iter().map(|&tick| axis.label(tick)).collect();
+            assert_eq!(&found, labels, "{low} {high}");
+            assert!(axis.low <= *low && axis.high >= *high);
+        }
+    }
+
+    #[test]
+    fn logarithmic_ticks_cover_the_range() {
+        let axis = Axis::logarithmic(0.03, 12.0);
+        let labels: Vec<_> = axis.ticks.iter().map(|&tick| axis.label(tick)).collect();
+        assert_eq!(
+            labels,
+            ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5", "10", "20"]
+        );
+        assert!((axis.share(axis.low)).abs() < 1e-12);
+        assert!((axis.share(axis.high) - 1.0).abs() < 1e-12);
+        assert_eq!(Axis::logarithmic(1.0, 1e6).ticks.len(), 7);
+    }
+
+    fn panel() -> Panel {
+        Panel {
+            left: 0.0,
+            top: 0.0,
+            width: 100.0,
+            height: 100.0,
+            x: Axis::exact(0.0, 10.0, 5),
+            y: Axis::exact(0.0, 10.0, 5),
+        }
+    }
+
+    #[test]
+    fn curves_are_cut_at_the_edges() {
+        let pieces = panel().clip(&[(0.0, -5.0), (1.0, 5.0), (2.0, 15.0), (3.0, 5.0)]);
+        assert_eq!(
+            pieces,
+            [
+                vec![(5.0, 100.0), (10.0, 50.0), (15.0, 0.0)],
+                vec![(25.0, 0.0), (30.0, 50.0)]
+            ]
+        );
+        let outside = panel().clip(&[(0.0, 20.0), (1.0, 30.0)]);
+        assert!(outside.is_empty());
+        let gap = panel().clip(&[(0.0, 1.0), (1.0, f64::NAN), (2.0, 1.0), (3.0, 1.0)]);
+        assert_eq!(gap.len(), 1);
+    }
+
+    #[test]
+    fn dashes_have_their_lengths() {
+        let pieces = dashes(&[(0.0, 0.0), (10.0, 0.0)], &[4.0, 2.0]);
+        assert_eq!(
+            pieces,
+            [vec![(0.0, 0.0), (4.0, 0.0)], vec![(6.0, 0.0), (10.0, 0.0)]]
+        );
+        let total: f64 = dashes(&[(0.0, 0.0), (3.0, 4.0), (3.0, 104.0)], &[3.0, 3.0])
+            .iter()
+            .flat_map(|piece| piece.windows(2))
+            .map(|pair| (pair[1].0 - pair[0].0).hypot(pair[1].1 - pair[0].1))
+            .sum();
+        assert!((total - 54.0).abs() < 1e-9, "{total}");
+    }
+}
