@@ -11,13 +11,15 @@ use std::sync::Arc;
 
 use fl_core::Seed;
 use fl_core::strategy::StrategyConfig;
-use pending::DatasetConfig;
+use fl_datasets::DatasetConfig;
 use fl_edge::ModelDef;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::Error;
 
+pub(crate) use dataset::explain as explain_dataset;
+pub(crate) use diagnostic::suggest;
 pub use diagnostic::{ConfigErrors, Diagnostic};
 pub use evaluation::EvaluationTable;
 pub use fleet::FleetTable;
@@ -39,7 +41,6 @@ pub mod local;
 mod merge;
 mod model;
 mod node;
-mod pending;
 mod resolved;
 pub mod schema;
 pub mod selection;
@@ -133,12 +134,11 @@ impl Experiment {
     /// Reads a file and lays the `--set` arguments (`key.path=value`) over every variant.
     ///
     /// # Errors
-    /// [`Error::Config`] with all faults of the file, or [`Error::Io`].
+    /// [`Error::Config`] with all faults of the file, [`Error::NoExperiment`] or [`Error::NotText`].
     pub fn from_file(path: &Path, sets: &[String]) -> Result<Self, Error> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Io {
+        let bytes = std::fs::read(path).map_err(|source| Error::NoExperiment {
             path: path.to_owned(),
             source,
-            help: "give the path of an experiment, for example experiments/quickstart.toml",
         })?;
         let text = String::from_utf8(bytes).map_err(|error| Error::NotText {
             path: path.to_owned(),
@@ -196,9 +196,19 @@ impl Experiment {
 }
 
 impl Variant {
-    /// A fault that shows only with the data or the model at hand, at the key that causes it.
+    /// A fault that shows only with the data or the model at hand, at the key that causes it; where
+    /// that key was not given, at the table that should hold it.
     #[must_use]
     pub fn fault(&self, key: &str, message: impl Into<String>) -> Error {
+        Error::Config(self.located(key, message.into()))
+    }
+
+    /// As [`fault`](Self::fault), for data that are missing or damaged.
+    pub(crate) fn data_fault(&self, key: &str, message: impl Into<String>) -> Error {
+        Error::Data(self.located(key, message.into()))
+    }
+
+    fn located(&self, key: &str, message: String) -> ConfigErrors {
         let mut node = &self.tree;
         let mut known: Vec<&str> = Vec::new();
         for name in key.split('.') {
@@ -206,23 +216,30 @@ impl Variant {
             known.push(name);
             node = inner;
         }
-        Error::Config(ConfigErrors(vec![Diagnostic::new(
-            Some(node.place.clone()),
-            if known.is_empty() { key.to_owned() } else { known.join(".") },
-            message.into(),
-        )]))
+        let key = if known.is_empty() {
+            key.to_owned()
+        } else {
+            known.join(".")
+        };
+        ConfigErrors(vec![Diagnostic::new(Some(node.place.clone()), key, message)])
     }
 
     /// Paths in an experiment are relative to its file; from here on to the working directory.
     fn move_paths(&mut self, folder: &Path) {
-        if let Some(path) = &mut self.dataset.path
-            && path.is_relative()
-            && !folder.as_os_str().is_empty()
-        {
-            *path = folder.join(&*path);
-            let text = path.display().to_string();
-            if let Some(toml::Value::Table(dataset)) = self.config.get_mut("dataset") {
-                dataset.insert("path".to_owned(), toml::Value::String(text));
+        let paths = [
+            ("path", &mut self.dataset.path),
+            ("test_path", &mut self.dataset.test_path),
+        ];
+        for (key, path) in paths {
+            if let Some(path) = path
+                && path.is_relative()
+                && !folder.as_os_str().is_empty()
+            {
+                *path = folder.join(&*path);
+                let text = path.display().to_string();
+                if let Some(toml::Value::Table(dataset)) = self.config.get_mut("dataset") {
+                    dataset.insert(key.to_owned(), toml::Value::String(text));
+                }
             }
         }
     }

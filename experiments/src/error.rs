@@ -11,6 +11,26 @@ pub enum Error {
     /// The experiment is not valid.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// The data are missing, damaged, or cannot be divided as asked.
+    #[error(transparent)]
+    Data(ConfigErrors),
+    /// The simulation stopped.
+    #[error(transparent)]
+    Simulation(#[from] fl_sim::SimError),
+    /// Results could not be written or read.
+    #[error(transparent)]
+    Results(#[from] crate::results::ResultsError),
+    /// Data could not be fetched, imported or inspected.
+    #[error(transparent)]
+    Dataset(#[from] fl_datasets::DatasetError),
+    /// No variant of the experiment has this name.
+    #[error("the experiment has no variant `{wanted}`; {hint}")]
+    UnknownVariant {
+        /// The name given.
+        wanted: String,
+        /// The nearest name, or all names.
+        hint: String,
+    },
     /// A file or folder could not be read or written.
     #[error("{path}: {source}; {help}", path = path.display())]
     Io {
@@ -21,6 +41,23 @@ pub enum Error {
         /// What to do.
         help: &'static str,
     },
+    /// The experiment's file could not be read.
+    #[error("{path}: {source}; give the path of an experiment, for example experiments/quickstart.toml", path = path.display())]
+    NoExperiment {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A name that cannot be one of an experiment.
+    #[error("{name:?} cannot name an experiment; use 1 to 100 letters, digits, `-`, `_` or `.` and begin with a letter or digit")]
+    Name {
+        /// The name given.
+        name: String,
+    },
+    /// Standard output could not be written.
+    #[error("standard output: {0}; check where it goes")]
+    Output(std::io::Error),
     /// A file that should be text is not.
     #[error("{path}: byte {byte} is not UTF-8; save the file as UTF-8 text", path = path.display())]
     NotText {
@@ -36,8 +73,17 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::NotText { .. } => 2,
-            Self::Io { .. } => 1,
+            Self::Config(_)
+            | Self::NotText { .. }
+            | Self::NoExperiment { .. }
+            | Self::UnknownVariant { .. }
+            | Self::Name { .. } => 2,
+            Self::Data(_)
+            | Self::Simulation(_)
+            | Self::Results(_)
+            | Self::Dataset(_)
+            | Self::Output(_)
+            | Self::Io { .. } => 1,
         }
     }
 }

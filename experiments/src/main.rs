@@ -1,3 +1,8 @@
 //! The command-line program `fledgling`.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(fledgling::cli::main(std::env::args_os()))
+}

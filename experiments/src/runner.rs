@@ -1,1 +1,192 @@
-//! From a resolved [`Variant`](crate::config::Variant) to a running simulation.
+//! From a resolved [`Variant`] to a running simulation: the data, the model, and what shows only
+//! when they are at hand.
+
+use std::sync::Arc;
+
+use fl_core::{ClientId, Seed};
+use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
+use fl_edge::{EdgeError, Model};
+use fl_sim::{CheckpointConfig, SimulationConfig};
+
+use crate::config::{Variant, explain_dataset};
+use crate::error::Error;
+use crate::results::{DatasetFacts, PartitionRow, VariantFacts, VariantKey};
+
+/// Clients of which the classes are recorded, for the picture of the partition.
+const PICTURED_CLIENTS: u64 = 30;
+
+/// How a run is made. Nothing in it decides a result.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Worker threads; 0 for one per core.
+    pub threads: usize,
+    /// Where checkpoints are kept; none for a run that cannot be resumed.
+    pub checkpoint: Option<CheckpointConfig>,
+}
+
+/// Data that the variants of an experiment share, loaded once.
+#[derive(Debug, Default)]
+pub struct DataCache {
+    last: Option<(DatasetConfig, Seed, FederatedDataset)>,
+}
+
+impl DataCache {
+    /// The data of a variant.
+    ///
+    /// # Errors
+    /// [`Error::Data`] at the key at fault.
+    pub fn load(&mut self, variant: &Variant) -> Result<FederatedDataset, Error> {
+        if let Some((config, seed, data)) = &self.last
+            && *config == variant.dataset
+            && *seed == variant.seed
+        {
+            return Ok(data.clone());
+        }
+        // Two data sets need not fit into memory at once.
+        self.last = None;
+        let located = |error: fl_datasets::DatasetError| {
+            let (key, message) = explain_dataset(&error);
+            match key.as_str() {
+                // The files of a data set of the catalogue.
+                "dataset.path" if variant.dataset.path.is_none() => {
+                    variant.data_fault("dataset.name", message)
+                }
+                key => variant.data_fault(key, message),
+            }
+        };
+        let root = DataRoot::from_env().map_err(located)?;
+        let data = fl_datasets::load(&variant.dataset, &root, variant.seed).map_err(located)?;
+        self.last = Some((variant.dataset.clone(), variant.seed, data.clone()));
+        Ok(data)
+    }
+}
+
+/// A variant with its data and its model, ready to run.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// What runs.
+    pub variant: Variant,
+    /// The population.
+    pub data: FederatedDataset,
+    /// The model, fitted to the data.
+    pub model: Arc<Model>,
+}
+
+impl Prepared {
+    /// Loads the data, builds the model, and checks that everything goes together.
+    ///
+    /// # Errors
+    /// [`Error::Config`] or [`Error::Data`] at the key at fault.
+    pub fn new(variant: &Variant, cache: &mut DataCache) -> Result<Self, Error> {
+        let data = cache.load(variant)?;
+        let model = Model::new(&variant.model, data.input(), data.target())
+            .map_err(|error| variant.fault(&model_key(&error), error.to_string()))?;
+        let clients = data.clients();
+        if let Some(cohort) = variant.selection.cohort(clients).filter(|&n| n > clients) {
+            return Err(variant.fault(
+                "selection.cohort",
+                format!(
+                    "found {cohort}, and the data set has {clients} clients; lower cohort, or divide the data among more clients in dataset.partition"
+                ),
+            ));
+        }
+        Ok(Self {
+            variant: variant.clone(),
+            data,
+            model: Arc::new(model),
+        })
+    }
+
+    /// The simulation's configuration.
+    #[must_use]
+    pub fn simulation(&self, options: &RunOptions) -> SimulationConfig {
+        let variant = &self.variant;
+        SimulationConfig {
+            seed: variant.seed,
+            rounds: variant.rounds,
+            selection: variant.selection.config(self.data.clients()),
+            local: variant.local.plan(),
+            strategy: variant.strategy.clone(),
+            fleet: variant.fleet.config(),
+            evaluation: variant.evaluation.config(),
+            threads: options.threads,
+            checkpoint: options.checkpoint.clone(),
+            stop_at_accuracy: variant.stop_at_accuracy,
+        }
+    }
+
+    /// What is recorded before the first round.
+    #[must_use]
+    pub fn facts(&self) -> VariantFacts {
+        VariantFacts {
+            key: self.variant.key(),
+            seed: self.variant.seed.0,
+            parameters: self.model.parameters() as u64,
+            dataset: self.dataset_facts(),
+            partition: self.partition_sample(),
+        }
+    }
+
+    fn dataset_facts(&self) -> DatasetFacts {
+        DatasetFacts {
+            name: self.data.name().to_owned(),
+            clients: self.data.clients(),
+            classes: match self.data.target() {
+                fl_core::TargetSpec::Class { classes } => Some(classes as u64),
+                fl_core::TargetSpec::Real { .. } => None,
+            },
+            digest: self
+                .data
+                .digest()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        }
+    }
+
+    /// The classes of up to [`PICTURED_CLIENTS`] clients, evenly spread over the population.
+    fn partition_sample(&self) -> Vec<PartitionRow> {
+        let clients = self.data.clients();
+        let sampled = clients.min(PICTURED_CLIENTS);
+        let mut rows = Vec::new();
+        for index in 0..sampled {
+            let client = index * clients / sampled;
+            let Some(counts) = self.data.label_counts(ClientId(client)) else {
+                return Vec::new();
+            };
+            for (class, examples) in counts.into_iter().enumerate() {
+                let named = self.data.class_names().and_then(|names| names.get(class));
+                rows.push(PartitionRow {
+                    client,
+                    class: class as u64,
+                    class_name: named.cloned().unwrap_or_else(|| class.to_string()),
+                    examples,
+                });
+            }
+        }
+        rows
+    }
+}
+
+impl Variant {
+    /// What decides the variant's result.
+    #[must_use]
+    pub fn key(&self) -> VariantKey {
+        VariantKey {
+            name: self.name.clone(),
+            config: self.config.clone(),
+        }
+    }
+}
+
+/// The key that causes an error of the model.
+fn model_key(error: &EdgeError) -> String {
+    match error {
+        EdgeError::Layer { index, .. } => format!("model.layer.{}", index.saturating_sub(1)),
+        EdgeError::Loss { .. } => "model.loss".to_owned(),
+        EdgeError::NoLayers | EdgeError::NoParameters | EdgeError::Output { .. } => {
+            "model.layer".to_owned()
+        }
+        _ => "model.kind".to_owned(),
+    }
+}

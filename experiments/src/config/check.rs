@@ -52,22 +52,24 @@ impl<'a> Check<'a> {
     }
 
     pub(crate) fn above_zero(&self, key: &str, value: f64) {
-        self.demand(
-            key,
-            // What is not zero must still not be zero in the arithmetic of training.
-            value.is_finite() && value as f32 > 0.0 && (value as f32).is_finite(),
-            &value,
-            "a number above 0",
-        );
+        self.demand(key, value > 0.0, &value, "a number above 0");
+        self.fits(key, value);
     }
 
     pub(crate) fn at_least_zero(&self, key: &str, value: f64) {
-        self.demand(
-            key,
-            value >= 0.0 && (value as f32).is_finite(),
-            &value,
-            "a number of at least 0",
-        );
+        self.demand(key, value >= 0.0, &value, "a number of at least 0");
+        self.fits(key, value);
+    }
+
+    /// Training computes with 32 bits: what is not zero must not become zero or infinite there.
+    fn fits(&self, key: &str, value: f64) {
+        let single = value as f32;
+        if value > 0.0 && !(single > 0.0 && single.is_finite()) {
+            self.fault(
+                key,
+                format!("found {value:e}, expected a number that 32 bits hold, from 1e-38 to 3e38"),
+            );
+        }
     }
 
     pub(crate) fn share(&self, key: &str, value: f64) {

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use fl_core::registry::KindError;
+use fl_core::registry::{KindError, KindInfo};
 use serde::de::value::StrDeserializer;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, EnumAccess, Error as _, Expected, IntoDeserializer as _,
@@ -24,14 +24,18 @@ pub(crate) fn decode<T: DeserializeOwned>(
     path: &str,
     errors: &Diagnostics,
 ) -> Option<T> {
-    decode_with(node, path, errors, |decoder| T::deserialize(decoder))
+    decode_with(node, path, errors, &missing_key, |decoder| {
+        T::deserialize(decoder)
+    })
 }
 
-/// As [`decode`], for a type that is read by a function. It may be called several times.
-pub(crate) fn decode_with<T>(
+/// As [`decode`], for a type that is read by a function, which may be called several times;
+/// `advice` says what to write for a missing key.
+fn decode_with<T>(
     node: &Node,
     path: &str,
     errors: &Diagnostics,
+    advice: &dyn Fn(&str) -> String,
     mut read: impl FnMut(Decoder<'_>) -> Result<T, Fault>,
 ) -> Option<T> {
     let masked = RefCell::new(BTreeSet::new());
@@ -55,7 +59,7 @@ pub(crate) fn decode_with<T>(
             (Some(name), _) if !at.ends_with(name.as_str()) => {
                 format!("`{name}`: {}", fault.message)
             }
-            (_, Some(key)) => missing_key(key),
+            (_, Some(key)) => advice(key),
             _ => fault.message,
         };
         errors.add(Diagnostic::new(
@@ -75,9 +79,21 @@ pub(crate) fn decode_registered<T>(
     node: &Node,
     path: &str,
     errors: &Diagnostics,
+    kinds: &[KindInfo],
+    kind: &str,
     mut read: impl FnMut(Decoder<'_>) -> Result<T, KindError<Fault>>,
 ) -> Option<T> {
-    decode_with(node, path, errors, |decoder| {
+    let keys = kinds.iter().find(|info| info.kind == kind);
+    let missing = |key: &str| {
+        let name = key.rsplit('.').next().unwrap_or(key);
+        match keys.and_then(|info| info.keys.iter().find(|info| info.key == name)) {
+            Some(info) if key != "selection.cohort" => {
+                format!("missing; add {name} = ... ({})", info.expects)
+            }
+            _ => missing_key(key),
+        }
+    };
+    decode_with(node, path, errors, &missing, |decoder| {
         read(decoder).map_err(|error| match error {
             KindError::Keys(fault) => fault,
             other => Fault::custom(other),
@@ -93,6 +109,9 @@ pub(crate) fn missing_key(key: &str) -> String {
         ("dataset.name", "name = \"digits\""),
         ("local.batch", "batch = 10, or batch = \"full\""),
         ("local.learning_rate", "learning_rate = 0.1"),
+        ("local.schedule.decay", "decay = 0.99"),
+        ("local.schedule.every", "every = 10"),
+        ("local.schedule.length", "length = 100"),
         ("selection.cohort", "cohort = 10, or cohort = 0.1 for a tenth of the clients"),
     ];
     let example = examples.iter().find(|(known, _)| *known == key);
@@ -435,7 +454,11 @@ pub(crate) fn unknown_key<'a>(
     errors.add(Diagnostic::new(
         Some(key.place.clone()),
         join(path, &key.name),
-        format!("unknown key; {}", suggest(&key.name, known)),
+        if key.name.contains('.') {
+            "unknown key; write the dotted key without quotes".to_owned()
+        } else {
+            format!("unknown key; {}", suggest(&key.name, known))
+        },
     ));
 }
 

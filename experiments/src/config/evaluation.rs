@@ -1,6 +1,6 @@
 //! `[evaluation]`: how often the global model is measured, and on what.
 
-use super::pending::{EvaluationConfig, PerClient};
+use fl_sim::{EvaluationConfig, PerClient};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! `[fleet]`: how unreliable the clients are.
 
-use super::pending::FleetConfig;
+use fl_sim::FleetConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,1 +1,318 @@
-//! The JSON schema of an experiment.
+//! What an experiment may hold, for editors (JSON schema) and for readers (Markdown).
+//!
+//! Both are made from the structs and registries that read the file, so they cannot disagree with
+//! it.
+
+use std::fmt::Write as _;
+
+use fl_core::registry::{self, KeyInfo, KindInfo};
+use fl_core::select::SelectorConfig;
+use fl_core::strategy::StrategyConfig;
+use fl_datasets::partition::PartitionConfig;
+use fl_edge::ModelDef;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::{EvaluationTable, FleetTable, LocalTable};
+
+/// The JSON schema (draft 2020-12) of an experiment.
+#[must_use]
+pub fn json_schema() -> Value {
+    let mut generator = SchemaGenerator::default();
+    let mut tables = Map::new();
+    tables.insert("dataset".to_owned(), dataset());
+    tables.insert("model".to_owned(), model());
+    tables.insert("local".to_owned(), table::<LocalTable>(&mut generator));
+    tables.insert(
+        "strategy".to_owned(),
+        kinds(StrategyConfig::KINDS, None, "The federated algorithm."),
+    );
+    tables.insert(
+        "selection".to_owned(),
+        kinds(
+            SelectorConfig::KINDS,
+            Some("uniform"),
+            "Who takes part in a round.",
+        ),
+    );
+    tables.insert("fleet".to_owned(), table::<FleetTable>(&mut generator));
+    tables.insert(
+        "evaluation".to_owned(),
+        table::<EvaluationTable>(&mut generator),
+    );
+    let name = json!({
+        "type": "string",
+        "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+    });
+    let mut top = Map::new();
+    top.insert("name".to_owned(), described(&name, "Name of the experiment and of its results."));
+    for (key, meaning, schema) in top_keys() {
+        top.insert(key.to_owned(), described(&schema, meaning));
+    }
+    let mut over = top.clone();
+    over.insert("name".to_owned(), described(&name, "Name of the variant, unique."));
+    for key in tables.keys() {
+        // Overrides hold any part of a table.
+        over.insert(key.clone(), json!({ "type": ["object", "string"] }));
+    }
+    top.extend(tables);
+    top.insert(
+        "variant".to_owned(),
+        json!({
+            "type": "array",
+            "description": "Runs of the same experiment, each with some keys overridden.",
+            "items": {
+                "type": "object",
+                "properties": over,
+                "required": ["name"],
+                "additionalProperties": false,
+            },
+        }),
+    );
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Fledgling experiment",
+        "type": "object",
+        "properties": top,
+        "required": ["name"],
+        "additionalProperties": false,
+        "$defs": generator.take_definitions(true),
+    })
+}
+
+/// The reference of all keys, in Markdown.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = String::from("# The keys of an experiment\n\n");
+    page.push_str("Written by `fledgling schema --markdown`.\n\n## At the top\n");
+    page.push_str("| key | value | meaning |\n|---|---|---|\n");
+    page.push_str("| `name` | name, required | Name of the experiment and of its results. |\n");
+    for (key, meaning, schema) in top_keys() {
+        let _ = writeln!(page, "| `{key}` | {} | {meaning} |", words(&schema));
+    }
+    page.push_str(
+        "| `[[variant]]` | tables | Runs of the same experiment: `name`, and any of the keys below, overridden. |\n",
+    );
+    page.push_str("\n## `[dataset]`\n`name` chooses the data set; the other keys depend on it.\n\n");
+    page.push_str("| name | keys |\n|---|---|\n");
+    for name in fl_datasets::names() {
+        let keys: Vec<String> = fl_datasets::keys(name)
+            .unwrap_or_default()
+            .iter()
+            .map(|key| format!("`{}`: {}", key.name, key.meaning))
+            .collect();
+        let _ = writeln!(page, "| `{name}` | {} |", keys.join("<br>"));
+    }
+    page.push_str("\n### Kinds of `partition`\n\n");
+    page.push_str(&registry::markdown(PartitionConfig::KINDS));
+    page.push_str("## `[model]`\n`kind` is one of these, or there are `[[model.layer]]` tables.\n\n");
+    page.push_str("| kind | model |\n|---|---|\n");
+    for (kind, summary) in fl_edge::MODELS {
+        let _ = writeln!(page, "| `{kind}` | {summary} |");
+    }
+    let mut generator = SchemaGenerator::default();
+    let _ = writeln!(page, "\n## `[local]`\n{}", properties::<LocalTable>(&mut generator));
+    page.push_str("## `[strategy]`\nWithout the table: `fedavg`.\n\n");
+    page.push_str(&registry::markdown(StrategyConfig::KINDS));
+    page.push_str(
+        "## `[selection]`\nWithout `kind`: `uniform`. A `cohort` with a decimal point is a share of the clients.\n\n",
+    );
+    page.push_str(&registry::markdown(SelectorConfig::KINDS));
+    let _ = writeln!(page, "## `[fleet]`\n{}", properties::<FleetTable>(&mut generator));
+    let _ = writeln!(
+        page,
+        "## `[evaluation]`\n{}",
+        properties::<EvaluationTable>(&mut generator)
+    );
+    page
+}
+
+fn top_keys() -> [(&'static str, &'static str, Value); 3] {
+    [
+        (
+            "seed",
+            "Seed of everything random; 1 by default.",
+            json!({ "type": "integer", "minimum": 0 }),
+        ),
+        (
+            "rounds",
+            "Number of rounds.",
+            json!({ "type": "integer", "minimum": 1 }),
+        ),
+        (
+            "stop_at_accuracy",
+            "Ends the run at the first evaluation with at least this test accuracy.",
+            json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        ),
+    ]
+}
+
+fn described(schema: &Value, meaning: &str) -> Value {
+    let mut schema = schema.clone();
+    if let Some(schema) = schema.as_object_mut() {
+        schema.insert("description".to_owned(), meaning.into());
+    }
+    schema
+}
+
+fn table<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
+    T::json_schema(generator).to_value()
+}
+
+fn dataset() -> Value {
+    let mut choices = Vec::new();
+    for name in fl_datasets::names() {
+        let mut properties = Map::new();
+        properties.insert("name".to_owned(), json!({ "const": name }));
+        for key in fl_datasets::keys(name).unwrap_or_default() {
+            let schema = match key.name {
+                "partition" => kinds(PartitionConfig::KINDS, None, key.meaning),
+                _ => json!({ "description": key.meaning }),
+            };
+            properties.insert(key.name.to_owned(), schema);
+        }
+        choices.push(object(properties, vec!["name".into()]));
+    }
+    json!({ "description": "The data and how they fall apart into clients.", "oneOf": choices })
+}
+
+fn model() -> Value {
+    json!({
+        "description": "The model: a kind, or [[model.layer]] tables.",
+        "oneOf": [
+            { "enum": ModelDef::KINDS },
+            {
+                "type": "object",
+                "properties": {
+                    "kind": { "enum": ModelDef::KINDS },
+                    "layer": { "type": "array", "items": { "type": "object", "required": ["kind"] } },
+                },
+                "anyOf": [{ "required": ["kind"] }, { "required": ["layer"] }],
+            },
+        ],
+    })
+}
+
+/// A table with `kind`, from a registry.
+fn kinds(kinds: &[KindInfo], default: Option<&str>, meaning: &str) -> Value {
+    let mut choices = Vec::new();
+    let mut names = Vec::new();
+    for kind in kinds {
+        let mut properties = Map::new();
+        properties.insert(
+            "kind".to_owned(),
+            json!({ "const": kind.kind, "description": kind.summary }),
+        );
+        let mut required = Vec::new();
+        if default != Some(kind.kind) {
+            required.push(Value::from("kind"));
+        }
+        for key in kind.keys {
+            properties.insert(key.key.to_owned(), key_schema(key));
+            if key.default.is_none() {
+                required.push(key.key.into());
+            }
+        }
+        choices.push(object(properties, required));
+        if kind.keys.iter().all(|key| key.default.is_some()) {
+            names.push(kind.kind);
+        }
+    }
+    if !names.is_empty() {
+        choices.push(json!({ "enum": names }));
+    }
+    json!({ "description": meaning, "oneOf": choices })
+}
+
+fn object(properties: Map<String, Value>, required: Vec<Value>) -> Value {
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    })
+}
+
+/// A key from its description in words.
+fn key_schema(key: &KeyInfo) -> Value {
+    let mut schema = match key.expects {
+        // The share of the clients is this program's, not the registry's.
+        _ if key.key == "cohort" => json!({ "type": "number", "exclusiveMinimum": 0 }),
+        text if text.starts_with("whole number") => json!({ "type": "integer" }),
+        text if text.starts_with("number") => json!({ "type": "number" }),
+        text if text.starts_with('"') => {
+            let names: Vec<&str> = text.split('"').skip(1).step_by(2).collect();
+            json!({ "enum": names })
+        }
+        text if text.starts_with("true") || text.starts_with("bool") => json!({ "type": "boolean" }),
+        _ => json!({}),
+    };
+    if let Some(schema) = schema.as_object_mut() {
+        let meaning = format!("{} ({})", key.summary, key.expects);
+        schema.insert("description".to_owned(), meaning.into());
+        if let Some(default) = key.default {
+            let default = serde_json::from_str(default).unwrap_or_else(|_| default.into());
+            schema.insert("default".to_owned(), default);
+        }
+    }
+    schema
+}
+
+/// The keys of one of this crate's own tables.
+fn properties<T: JsonSchema>(generator: &mut SchemaGenerator) -> String {
+    let schema = table::<T>(generator);
+    let mut page = String::from("| key | meaning |\n|---|---|\n");
+    for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
+        let meaning = schema["description"].as_str().unwrap_or_default();
+        let default = match &schema["default"] {
+            Value::Null => String::new(),
+            Value::Object(table) => match table.get("kind") {
+                Some(kind) => format!(" Default {kind}."),
+                None => String::new(),
+            },
+            value => format!(" Default {value}."),
+        };
+        let meaning = meaning.replace('\n', " ");
+        let _ = writeln!(page, "| `{key}` | {meaning}{default} |");
+    }
+    page
+}
+
+/// A schema of one number, in words.
+fn words(schema: &Value) -> String {
+    let kind = match schema["type"].as_str() {
+        Some("integer") => "whole number",
+        _ => "number",
+    };
+    match (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
+        (Some(low), Some(high)) => format!("{kind} from {low} to {high}"),
+        (Some(low), None) => format!("{kind}, at least {low}"),
+        _ => kind.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_and_kind_is_there() {
+        let schema = json_schema();
+        let properties = schema["properties"].as_object().unwrap();
+        for table in super::super::TABLES {
+            assert!(properties.contains_key(*table), "{table}");
+        }
+        let kinds: Vec<&str> = properties["strategy"]["oneOf"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|choice| choice["properties"]["kind"]["const"].as_str())
+            .collect();
+        assert_eq!(kinds, ["fedavg", "fedprox"]);
+        assert_eq!(properties["local"]["properties"]["epochs"]["minimum"], 1);
+        let page = markdown();
+        for word in ["`over_select`", "`max_gradient_norm`", "`alpha`", "`mlp-2nn`"] {
+            assert!(page.contains(word), "{word}");
+        }
+    }
+}

@@ -59,7 +59,7 @@ impl Selection {
         }
         let kinds: Vec<_> = SelectorConfig::KINDS.iter().map(|info| info.kind).collect();
         let (kind, rest) = split_kind(&node, "kind", path, &kinds, errors)?;
-        let config = decode_registered(&rest, path, errors, |decoder| {
+        let config = decode_registered(&rest, path, errors, SelectorConfig::KINDS, kind, |decoder| {
             SelectorConfig::from_kind(kind, decoder)
         })?;
         match AnySelector::from_config(config.clone()) {

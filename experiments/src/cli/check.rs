@@ -1,0 +1,240 @@
+//! `check`: validates an experiment and explains what it will do and cost.
+
+use fl_core::{ClientId, LocalWork};
+use fl_sim::{Observer, RoundRecord, Simulation};
+use serde::Serialize;
+
+use super::{Exit, ExperimentArgs, output};
+use crate::error::Error;
+use crate::runner::{DataCache, Prepared, RunOptions};
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    experiment: ExperimentArgs,
+    /// Play three rounds and estimate the time of the whole run
+    #[arg(long)]
+    time: bool,
+    /// Worker threads for --time [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    threads: Option<u16>,
+    /// Print one line of JSON per variant
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a variant will do and cost.
+#[derive(Debug, Serialize)]
+struct Explanation {
+    name: String,
+    rounds: u64,
+    dataset: String,
+    clients: u64,
+    examples: u64,
+    client_examples_min: u64,
+    client_examples_median: u64,
+    client_examples_max: u64,
+    test_examples: Option<u64>,
+    model: String,
+    parameters: u64,
+    macs_per_example: u64,
+    layers: Vec<Layer>,
+    cohort: Option<u64>,
+    /// Expected examples processed in a round, all epochs together.
+    examples_per_round: Option<u64>,
+    /// Parameters down and updates up, uncompressed.
+    bytes_per_round: Option<u64>,
+    /// Bytes that each worker thread holds for the model, its training and its partial sum.
+    memory_per_thread: u64,
+    /// Estimated seconds of the whole run.
+    seconds: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Layer {
+    name: String,
+    kind: String,
+    output: String,
+    parameters: u64,
+    macs: u64,
+}
+
+/// Validates and explains.
+///
+/// # Errors
+/// [`Error`] with every fault of the experiment.
+pub fn run(args: &Args) -> Result<Exit, Error> {
+    let experiment = args.experiment.read()?;
+    let mut cache = DataCache::default();
+    for variant in &experiment.variants {
+        let prepared = Prepared::new(variant, &mut cache)?;
+        let mut explanation = explain(&prepared);
+        if args.time {
+            explanation.seconds = Some(measure(&prepared, args.threads.unwrap_or(0).into())?);
+        }
+        if args.json {
+            output::json(&explanation)?;
+        } else {
+            print(&explanation)?;
+        }
+    }
+    if !args.json {
+        output::line(&format!(
+            "{} is valid; run it with: fledgling run {}",
+            args.experiment.file.display(),
+            args.experiment.file.display()
+        ))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn explain(prepared: &Prepared) -> Explanation {
+    let variant = &prepared.variant;
+    let data = &prepared.data;
+    let clients = data.clients();
+    let mut sizes: Vec<u64> = (0..clients).map(|id| data.train_len(ClientId(id))).collect();
+    sizes.sort_unstable();
+    let examples: u64 = sizes.iter().sum();
+    let largest = sizes.last().copied().unwrap_or(0);
+    let plan = variant.local.plan();
+    let batch = match plan.batch {
+        fl_core::BatchSize::Examples(size) => u64::from(size.get()).min(largest),
+        // The edge runtime works through a large batch in chunks.
+        fl_core::BatchSize::Full => largest.min(FULL_BATCH_CHUNK),
+    };
+    let cohort = variant.selection.cohort(clients);
+    let per_client = match plan.work {
+        LocalWork::Epochs(epochs) => {
+            u64::from(epochs.get()) as f64 * examples as f64 / clients.max(1) as f64
+        }
+        LocalWork::Steps(steps) => f64::from(steps.get()) * batch as f64,
+    };
+    let model = &prepared.model;
+    let parameters = model.parameters() as u64;
+    let training = model.peak_bytes(usize::try_from(batch).unwrap_or(usize::MAX).max(1), true);
+    Explanation {
+        name: variant.name.clone(),
+        rounds: variant.rounds,
+        dataset: data.name().to_owned(),
+        clients,
+        examples,
+        client_examples_min: sizes.first().copied().unwrap_or(0),
+        client_examples_median: sizes.get(sizes.len() / 2).copied().unwrap_or(0),
+        client_examples_max: largest,
+        test_examples: data.test().map(|test| test.len() as u64),
+        model: variant.model.kind().to_owned(),
+        parameters,
+        macs_per_example: model.macs_per_example(),
+        layers: model
+            .summary()
+            .iter()
+            .map(|layer| Layer {
+                name: layer.name.clone(),
+                kind: layer.kind.to_string(),
+                output: format!("{:?}", layer.output_shape),
+                parameters: layer.parameters as u64,
+                macs: layer.macs,
+            })
+            .collect(),
+        cohort,
+        examples_per_round: cohort.map(|cohort| (cohort as f64 * per_client).round() as u64),
+        bytes_per_round: cohort.map(|cohort| 2 * 4 * parameters * cohort),
+        memory_per_thread: training as u64 + 8 * parameters,
+        seconds: None,
+    }
+}
+
+/// Rows that the edge runtime holds at most at once of a full batch.
+const FULL_BATCH_CHUNK: u64 = 256;
+
+fn print(it: &Explanation) -> Result<(), Error> {
+    let count = output::count;
+    let mut lines = vec![
+        it.name.clone(),
+        format!(
+            "  data      {}: {} clients, {} examples (a client has {} to {}, median {}){}",
+            it.dataset,
+            count(it.clients),
+            count(it.examples),
+            count(it.client_examples_min),
+            count(it.client_examples_max),
+            count(it.client_examples_median),
+            it.test_examples
+                .map_or(String::new(), |n| format!(", {} test examples", count(n))),
+        ),
+        format!(
+            "  model     {}: {} parameters, {} multiply-adds per example",
+            it.model,
+            count(it.parameters),
+            count(it.macs_per_example)
+        ),
+    ];
+    let rows: Vec<Vec<String>> = it
+        .layers
+        .iter()
+        .map(|layer| {
+            vec![
+                format!("{} ({})", layer.name, layer.kind),
+                layer.output.clone(),
+                count(layer.parameters),
+                count(layer.macs),
+            ]
+        })
+        .collect();
+    let table = output::table(&["layer", "output", "parameters", "multiply-adds"], &rows);
+    lines.extend(table.lines().map(|line| format!("            {line}")));
+    if let (Some(cohort), Some(examples), Some(bytes)) =
+        (it.cohort, it.examples_per_round, it.bytes_per_round)
+    {
+        lines.push(format!(
+            "  a round   {} clients, about {} examples, {} of parameters and updates",
+            count(cohort),
+            count(examples),
+            output::bytes(bytes)
+        ));
+    }
+    lines.push(format!("  rounds    {}", count(it.rounds)));
+    lines.push(format!(
+        "  memory    {} per thread, beside the data",
+        output::bytes(it.memory_per_thread)
+    ));
+    if let Some(seconds) = it.seconds {
+        lines.push(format!("  time      about {}", output::seconds(seconds)));
+    }
+    output::line(&lines.join("\n"))
+}
+
+/// Plays three rounds; estimates the run from them.
+fn measure(prepared: &Prepared, threads: usize) -> Result<f64, Error> {
+    #[derive(Default)]
+    struct Times {
+        rounds: Vec<f64>,
+        evaluations: Vec<f64>,
+    }
+    impl Observer for Times {
+        fn round(&mut self, record: &RoundRecord) {
+            self.rounds.push(record.seconds);
+        }
+        fn evaluated(&mut self, record: &fl_sim::EvaluationRecord) {
+            self.evaluations.push(record.seconds);
+        }
+    }
+    let mut config = prepared.simulation(&RunOptions {
+        threads,
+        checkpoint: None,
+    });
+    let (rounds, every) = (config.rounds, config.evaluation.every);
+    config.rounds = rounds.min(3);
+    config.evaluation.per_client = fl_sim::PerClient::Never;
+    let mut simulation = Simulation::new(
+        config,
+        prepared.data.clone(),
+        std::sync::Arc::clone(&prepared.model),
+    )?;
+    let mut times = Times::default();
+    simulation.run(&mut times, &std::sync::atomic::AtomicBool::new(false))?;
+    let fastest = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
+    let evaluations = rounds.div_ceil(every) as f64;
+    Ok(rounds as f64 * fastest(&times.rounds) + evaluations * fastest(&times.evaluations))
+}

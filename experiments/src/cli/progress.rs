@@ -1,0 +1,83 @@
+//! A progress bar over the rounds of a variant, beside the record of its results.
+
+use std::time::Duration;
+
+use fl_core::RoundId;
+use fl_sim::checkpoint::CheckpointWarning;
+use fl_sim::{
+    ClientEvaluation, EvaluationRecord, Observer, ObserverError, RecorderPosition, RoundRecord,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Passes everything on to the recorder, and shows a bar on a terminal.
+pub(crate) struct Progress<O> {
+    recorder: O,
+    bar: ProgressBar,
+}
+
+impl<O: Observer> Progress<O> {
+    /// A bar for `rounds` rounds of which `done` are done. Nothing is drawn when `quiet`, or when
+    /// standard error is not a terminal.
+    pub(crate) fn new(recorder: O, name: &str, rounds: u64, done: u64, quiet: bool) -> Self {
+        let target = if quiet {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr_with_hz(8)
+        };
+        let bar = ProgressBar::with_draw_target(Some(rounds), target)
+            .with_prefix(name.to_owned())
+            .with_position(done);
+        if let Ok(style) = ProgressStyle::with_template(
+            "{prefix:<16} {bar:28} {pos}/{len} rounds  {per_sec}  {eta} left  {msg}",
+        ) {
+            bar.set_style(style.progress_chars("━━─"));
+        }
+        bar.reset_eta();
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self {
+            recorder,
+            bar,
+        }
+    }
+
+    /// Removes the bar and gives the recorder back.
+    pub(crate) fn finish(self) -> O {
+        self.bar.finish_and_clear();
+        self.recorder
+    }
+}
+
+impl<O: Observer> Observer for Progress<O> {
+    fn round(&mut self, record: &RoundRecord) {
+        self.recorder.round(record);
+        self.bar.set_position(record.round + 1);
+    }
+
+    fn evaluated(&mut self, record: &EvaluationRecord) {
+        self.recorder.evaluated(record);
+        let accuracy = record.test_accuracy.or(record.train_accuracy);
+        let loss = record.test_loss.or(record.train_loss);
+        self.bar.set_message(match (accuracy, loss) {
+            (Some(accuracy), _) => format!("accuracy {:.2} %", accuracy * 100.0),
+            (None, Some(loss)) => format!("loss {loss:.4}"),
+            (None, None) => String::new(),
+        });
+    }
+
+    fn client_evaluated(&mut self, record: &ClientEvaluation) {
+        self.recorder.client_evaluated(record);
+    }
+
+    fn flush(&mut self, round: RoundId) -> Result<RecorderPosition, ObserverError> {
+        self.recorder.flush(round)
+    }
+
+    fn checkpointed(&mut self, round: RoundId) -> Result<(), ObserverError> {
+        self.recorder.checkpointed(round)
+    }
+
+    fn warning(&mut self, warning: &CheckpointWarning) {
+        self.recorder.warning(warning);
+        self.bar.suspend(|| super::output::tell(&format!("warning: {warning}")));
+    }
+}

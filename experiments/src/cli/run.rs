@@ -1,0 +1,266 @@
+//! `run`: every variant of an experiment, one after the other; results and plots in one folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use fl_sim::{CheckpointConfig, Outcome, Simulation};
+use serde::Serialize;
+
+use super::progress::Progress;
+use super::{Exit, ExperimentArgs, interrupt, output};
+use crate::config::{Experiment, Variant};
+use crate::error::Error;
+use crate::results::{HostFacts, Results, ResultsFolder, Summary, VariantKey};
+use crate::runner::{DataCache, Prepared, RunOptions};
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    experiment: ExperimentArgs,
+    /// The folder for the results [default: results/NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Worker threads; the results do not depend on it [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    threads: Option<u16>,
+    /// Go on where an interrupted run of the same experiment stopped
+    #[arg(long)]
+    resume: bool,
+    /// Rounds between checkpoints [default: a twentieth of the rounds]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    checkpoint_every: Option<u64>,
+    /// Print one line of JSON per variant instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Leave the plots out
+    #[arg(long)]
+    no_plots: bool,
+}
+
+/// One line of `run --json`.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    summary: Summary,
+    experiment: &'a str,
+    status: &'static str,
+    peak_rss_mb: Option<u64>,
+    threads: usize,
+    kernel: &'a str,
+    results: String,
+}
+
+/// Runs the experiment.
+///
+/// # Errors
+/// [`Error`]; whatever was recorded before it can be resumed.
+pub fn run(args: &Args) -> Result<Exit, Error> {
+    let experiment = args.experiment.read()?;
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| Path::new("results").join(&experiment.name));
+    let mut cache = DataCache::default();
+    // A fault of a later variant shows before the first is run.
+    for variant in experiment.variants.iter().rev() {
+        Prepared::new(variant, &mut cache)?;
+    }
+    let folder = ResultsFolder::open(&out)?;
+    let stop = interrupt::catch();
+    let mut interrupted = false;
+    for variant in &experiment.variants {
+        if !run_variant(args, variant, &folder, &mut cache, &stop)? {
+            interrupted = true;
+            break;
+        }
+    }
+    let keys: Vec<VariantKey> = experiment.variants.iter().map(Variant::key).collect();
+    let host = host_facts(args);
+    let results = folder.publish(&experiment.name, &keys, &host)?;
+    report(args, &experiment, &results, &host, interrupted)?;
+    Ok(if interrupted {
+        Exit::Interrupted
+    } else {
+        Exit::Done
+    })
+}
+
+/// Runs one variant; false when it was interrupted.
+fn run_variant(
+    args: &Args,
+    variant: &Variant,
+    folder: &ResultsFolder,
+    cache: &mut DataCache,
+    stop: &Arc<AtomicBool>,
+) -> Result<bool, Error> {
+    let key = variant.key();
+    if args.resume && folder.finished(&key)? {
+        return Ok(true);
+    }
+    let prepared = Prepared::new(variant, cache)?;
+    let config = prepared.simulation(&RunOptions {
+        threads: args.threads.unwrap_or(0).into(),
+        checkpoint: Some(CheckpointConfig {
+            dir: folder.checkpoint_dir(&variant.name),
+            every: args
+                .checkpoint_every
+                .unwrap_or_else(|| (variant.rounds / 20).max(1)),
+        }),
+    });
+    let (data, model) = (prepared.data.clone(), Arc::clone(&prepared.model));
+    let resumed = match args.resume {
+        true => Simulation::resume(config.clone(), data.clone(), Arc::clone(&model))?,
+        false => None,
+    };
+    let facts = prepared.facts();
+    let (mut simulation, recorder) = match resumed {
+        Some(simulation) => {
+            let recorder = folder.resume(&facts, simulation.position().0)?;
+            (simulation, recorder)
+        }
+        None => {
+            folder.discard(&variant.name)?;
+            let simulation = Simulation::new(config, data, model)?;
+            (simulation, folder.start(&facts)?)
+        }
+    };
+    let mut progress = Progress::new(
+        recorder,
+        &variant.name,
+        variant.rounds,
+        simulation.round(),
+        args.json,
+    );
+    let outcome = simulation.run(&mut progress, stop);
+    let recorder = progress.finish();
+    match outcome? {
+        Outcome::Stopped { .. } => {
+            recorder.stop()?;
+            Ok(false)
+        }
+        Outcome::Finished | Outcome::TargetReached { .. } => {
+            recorder.finish(simulation.parameters())?;
+            Ok(true)
+        }
+    }
+}
+
+fn host_facts(args: &Args) -> HostFacts {
+    let threads = match args.threads {
+        Some(threads) => usize::from(threads),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    HostFacts {
+        command: std::env::args().collect(),
+        threads: threads as u64,
+        kernel: fl_edge::kernel::name().to_owned(),
+        platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        peak_rss_mb: output::peak_rss_mb(),
+    }
+}
+
+fn report(
+    args: &Args,
+    experiment: &Experiment,
+    results: &Results,
+    host: &HostFacts,
+    interrupted: bool,
+) -> Result<(), Error> {
+    let plots = match args.no_plots {
+        true => Vec::new(),
+        false => crate::results::write_plots(results)?,
+    };
+    if args.json {
+        for variant in &results.variants {
+            output::json(&Line {
+                summary: variant.summary(),
+                experiment: &experiment.name,
+                status: match variant.manifest.model_digest {
+                    Some(_) => "finished",
+                    None => "stopped",
+                },
+                peak_rss_mb: host.peak_rss_mb,
+                threads: host.threads as usize,
+                kernel: &host.kernel,
+                results: results.path.display().to_string(),
+            })?;
+        }
+    } else {
+        let rows: Vec<Vec<String>> = results
+            .variants
+            .iter()
+            .map(|variant| row(&variant.summary()))
+            .collect();
+        output::line(&output::table(
+            &[
+                "variant", "rounds", "accuracy", "loss", "time/round", "examples/s", "model",
+            ],
+            &rows,
+        ))?;
+        output::line(&format!("results  {}", results.path.display()))?;
+        for plot in &plots {
+            output::line(&format!("plot     {}", plot.display()))?;
+        }
+    }
+    if interrupted {
+        output::tell(&format!("stopped; to go on: {}", resume_command(args)));
+    }
+    Ok(())
+}
+
+fn row(summary: &Summary) -> Vec<String> {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    vec![
+        summary.name.clone(),
+        output::count(summary.rounds),
+        or_dash(
+            summary
+                .final_accuracy
+                .map(|accuracy| format!("{:.2} %", accuracy * 100.0)),
+        ),
+        or_dash(summary.final_loss.map(|loss| format!("{loss:.4}"))),
+        or_dash(summary.seconds_per_round.map(output::seconds)),
+        or_dash(
+            summary
+                .examples_per_second
+                .map(|rate| output::count(rate as u64)),
+        ),
+        or_dash(
+            summary
+                .model_digest
+                .as_ref()
+                .map(|digest| digest.chars().take(12).collect()),
+        ),
+    ]
+}
+
+/// The command that goes on with this run.
+fn resume_command(args: &Args) -> String {
+    let mut words = vec![
+        "fledgling run".to_owned(),
+        quote(&args.experiment.file.display().to_string()),
+    ];
+    for set in &args.experiment.sets {
+        words.push(format!("--set {}", quote(set)));
+    }
+    for variant in &args.experiment.variants {
+        words.push(format!("--variant {variant}"));
+    }
+    if let Some(out) = &args.out {
+        words.push(format!("--out {}", quote(&out.display().to_string())));
+    }
+    words.push("--resume".to_owned());
+    words.join(" ")
+}
+
+/// For a shell.
+fn quote(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
