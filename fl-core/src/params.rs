@@ -270,3 +270,107 @@ impl Parameters {
         ModelDigest(hash.finalize().into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> Arc<Layout> {
+        Arc::new(Layout::new([("a".to_owned(), vec![2, 2]), ("b".to_owned(), vec![1])]).unwrap())
+    }
+
+    fn parameters() -> Parameters {
+        Parameters::new(layout(), vec![0.0, 1.0, -2.5, 0.15625, -0.0]).unwrap()
+    }
+
+    #[test]
+    fn tensors_lie_one_after_the_other() {
+        let layout = layout();
+        assert_eq!(layout.len(), 5);
+        assert_eq!(layout.tensor("b").unwrap().range(), 4..5);
+        assert_eq!(parameters().tensor("a").unwrap(), [0.0, 1.0, -2.5, 0.15625]);
+        assert!(parameters().tensor("c").is_none());
+        let scalar = Layout::new([("s".to_owned(), vec![])]).unwrap();
+        assert_eq!(scalar.len(), 1);
+        assert!(Layout::new([]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn impossible_layouts_are_refused() {
+        let tensor = |name: &str, shape: &[usize]| (name.to_owned(), shape.to_vec());
+        let cases = [
+            (
+                vec![tensor("a", &[1]), tensor("a", &[2])],
+                "two tensors are named `a`; give each tensor its own name",
+            ),
+            (
+                vec![tensor("a", &[usize::MAX, 2])],
+                "tensor `a` is too large: the number of its elements overflows",
+            ),
+            (
+                vec![tensor("a", &[usize::MAX]), tensor("b", &[1])],
+                "tensor `b` is too large: the number of its elements overflows",
+            ),
+        ];
+        for (tensors, message) in cases {
+            assert_eq!(Layout::new(tensors).unwrap_err().to_string(), message);
+        }
+        assert_eq!(
+            Parameters::new(layout(), vec![0.0; 4])
+                .unwrap_err()
+                .to_string(),
+            "4 values were given for a layout of 5; pass one value per parameter"
+        );
+    }
+
+    /// SHA-256 computed by Python's hashlib over the bytes that the documentation describes.
+    #[test]
+    fn the_digest_is_frozen() {
+        assert_eq!(
+            parameters().digest().to_string(),
+            "f3b9bd35e0b2b02bc5b13ba34e096ae79283e9c3b995a4bc8e7b6aa15261d5ed"
+        );
+        let mut other = parameters();
+        other.values_mut()[4] = 0.0;
+        assert_ne!(
+            other.digest(),
+            parameters().digest(),
+            "a zero's sign counts"
+        );
+        let renamed = Layout::new([("a".to_owned(), vec![4]), ("b".to_owned(), vec![1])]).unwrap();
+        let reshaped = Parameters::new(Arc::new(renamed), parameters().into_values()).unwrap();
+        assert_ne!(reshaped.digest(), parameters().digest(), "shapes count");
+        let long = Arc::new(Layout::new([("a".to_owned(), vec![5000])]).unwrap());
+        let mut values = vec![1.0; 5000];
+        let one = Parameters::new(Arc::clone(&long), values.clone()).unwrap();
+        values[4999] = 2.0;
+        assert_ne!(
+            one.digest(),
+            Parameters::new(long, values).unwrap().digest()
+        );
+    }
+
+    #[test]
+    fn parameters_are_read_through_the_constructor() {
+        let text = serde_json::to_string(&parameters()).unwrap();
+        let back: Parameters = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.digest(), parameters().digest());
+        let cases = [
+            (
+                text.replace("000020c0", ""),
+                "4 values were given for a layout of 5",
+            ),
+            (
+                text.replace("\"offset\":4", "\"offset\":3"),
+                "starts at 3 where the layout has 4",
+            ),
+            (text.replace("\"b\"", "\"a\""), "two tensors are named `a`"),
+        ];
+        for (bad, message) in cases {
+            let error = serde_json::from_str::<Parameters>(&bad)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+}

@@ -195,3 +195,144 @@ pub struct LocalPlan {
     /// Arithmetic.
     pub precision: Precision,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn n(number: u32) -> NonZeroU32 {
+        NonZeroU32::new(number).unwrap()
+    }
+
+    /// `(schedule, time, expected rate)` at base 0.8, by hand.
+    #[test]
+    fn schedules_follow_their_formulas() {
+        let cases = [
+            (Schedule::Constant, 0, 0.8),
+            (Schedule::Constant, 1_000_000, 0.8),
+            (Schedule::Exponential { decay: 0.5 }, 0, 0.8),
+            (Schedule::Exponential { decay: 0.5 }, 3, 0.1),
+            (Schedule::Exponential { decay: 1.0 }, 9, 0.8),
+            (
+                Schedule::Step {
+                    decay: 0.5,
+                    every: n(10),
+                },
+                9,
+                0.8,
+            ),
+            (
+                Schedule::Step {
+                    decay: 0.5,
+                    every: n(10),
+                },
+                10,
+                0.4,
+            ),
+            (
+                Schedule::Step {
+                    decay: 0.5,
+                    every: n(10),
+                },
+                29,
+                0.2,
+            ),
+            (
+                Schedule::Cosine {
+                    minimum: 0.2,
+                    length: n(10),
+                },
+                0,
+                0.8,
+            ),
+            (
+                Schedule::Cosine {
+                    minimum: 0.2,
+                    length: n(10),
+                },
+                5,
+                0.5,
+            ),
+            (
+                Schedule::Cosine {
+                    minimum: 0.2,
+                    length: n(10),
+                },
+                10,
+                0.2,
+            ),
+            (
+                Schedule::Cosine {
+                    minimum: 0.2,
+                    length: n(10),
+                },
+                11,
+                0.2,
+            ),
+            (Schedule::Warmup { length: n(4) }, 0, 0.2),
+            (Schedule::Warmup { length: n(4) }, 3, 0.8),
+            (Schedule::Warmup { length: n(4) }, 400, 0.8),
+            (Schedule::InverseSqrt, 0, 0.8),
+            (Schedule::InverseSqrt, 15, 0.2),
+        ];
+        for (schedule, time, expected) in cases {
+            let rate = |unit, round, step| {
+                let base = 0.8;
+                LearningRate {
+                    base,
+                    schedule,
+                    unit,
+                }
+                .rate(RoundId(round), step)
+            };
+            let by_round = rate(ScheduleUnit::Round, time, 77);
+            assert!(
+                (by_round - expected).abs() < 1e-7,
+                "{schedule:?} at {time}: {by_round}"
+            );
+            let by_step = rate(ScheduleUnit::Step, 77, time);
+            assert_eq!(
+                by_step.to_bits(),
+                by_round.to_bits(),
+                "{schedule:?} at {time}"
+            );
+        }
+    }
+
+    #[test]
+    fn rates_are_frozen() {
+        let rate = |schedule| {
+            LearningRate {
+                base: 0.1,
+                schedule,
+                unit: ScheduleUnit::Round,
+            }
+            .rate(RoundId(17), 0)
+        };
+        // 0.1 * 0.99^17 and 0.05 * (1 + cos(0.17 pi)), rounded to f32, by Python.
+        assert_eq!(
+            rate(Schedule::Exponential { decay: 0.99 }).to_bits(),
+            0x3daca282
+        );
+        let cosine = Schedule::Cosine {
+            minimum: 0.0,
+            length: n(100),
+        };
+        assert_eq!(rate(cosine).to_bits(), 0x3dbe8a3d);
+    }
+
+    #[test]
+    fn plans_survive_serialisation() {
+        let plan = LocalPlan {
+            work: LocalWork::Epochs(n(5)),
+            batch: BatchSize::Examples(n(10)),
+            optimizer: Optimizer::SGD,
+            learning_rate: LearningRate::constant(0.1),
+            max_gradient_norm: Some(1.0),
+            proximal_mu: 0.01,
+            precision: Precision::F32,
+        };
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<LocalPlan>(&text).unwrap(), plan);
+    }
+}

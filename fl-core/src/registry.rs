@@ -189,7 +189,7 @@ pub fn markdown(kinds: &[KindInfo]) -> String {
     page
 }
 
-/// Writes a family's enums from the list of its entries. See the [module](crate::registry).
+/// Writes a family's enums from the list of its entries. See the [module](mod@crate::registry).
 ///
 /// Each entry is a type in scope that implements [`Registered`] (and `Clone`, `Debug`,
 /// `PartialEq`); the calling crate needs `serde` with `derive`. With

@@ -70,6 +70,14 @@ pub enum RingError {
     /// A resolution that is no resolution.
     #[error("the resolution of an update is {0}; expected a number between 2^-60 and 1")]
     Resolution(f64),
+    /// Every value would be rounded to zero or clamped.
+    #[error("the resolution {resolution} is coarser than the range {range}; lower the resolution")]
+    TooCoarse {
+        /// The resolution asked for.
+        resolution: f64,
+        /// The range asked for.
+        range: f64,
+    },
     /// Weights outside of what can be encoded.
     #[error(
         "the largest weight of a client is {} and the largest sum {}; expected 1 <= client <= 2^29 \
@@ -142,6 +150,9 @@ impl RingPlan {
         let fraction_bits = power_of_two_above(1.0 / resolution)
             .filter(|bits| (0..=60).contains(bits))
             .ok_or(RingError::Resolution(resolution))?;
+        if range_exponent + fraction_bits < 0 {
+            return Err(RingError::TooCoarse { resolution, range });
+        }
         let finest = finest_fraction(weights, range_exponent)?;
         if fraction_bits > finest {
             return Err(RingError::TooFine {
@@ -204,13 +215,12 @@ impl RingPlan {
         1 + u64::BITS - self.largest(self.weights.total).leading_zeros()
     }
 
-    /// The largest absolute value of the integers of updates with weights of sum `weight`.
+    /// The largest absolute value of the integers of updates with weights of sum `weight`, at most
+    /// the plan's total.
     #[must_use]
     pub fn largest(&self, weight: Weight) -> u64 {
-        match self.range_exponent + self.fraction_bits {
-            shift @ 0.. => weight.0 << shift,
-            shift => weight.0 >> -shift,
-        }
+        // A plan has no negative shift, and at most 51.
+        weight.0 << (self.range_exponent + self.fraction_bits)
     }
 
     /// A bound for the error of a weighted mean that no saturation touched: `n 2^-(f+1) / W`.
@@ -250,8 +260,7 @@ impl RingPlan {
         ((element << unused) as i64) >> unused
     }
 
-    /// Adds (or takes away again) the integers of `update`. The one hot loop of aggregation:
-    /// branch-free, so that it is vectorised.
+    /// Adds (or takes away again) the integers of `update`: the one hot loop of aggregation.
     ///
     /// A value that is not finite counts as one at the end of the range, so that adding and
     /// taking away cancel for it, too.
@@ -261,38 +270,73 @@ impl RingPlan {
         update: &[f32],
         weight: Weight,
     ) -> Scan {
-        const EXPONENT: u32 = 0x7f80_0000;
         let range = self.range() as f32;
-        let scale = weight.0 as f64 * power_of_two(self.fraction_bits);
-        let mut saturated = 0u64;
-        let mut non_finite = 0u32;
-        // The counter of a block fits the lanes of the values.
-        for (sum, update) in sum.chunks_mut(BLOCK).zip(update.chunks(BLOCK)) {
-            let mut clamped_here = 0u32;
-            for (sum, &value) in sum.iter_mut().zip(update) {
-                // In this form a NaN becomes `range`, and each line is one instruction.
-                let below = if value < range { value } else { range };
-                let clamped = if below > -range { below } else { -range };
-                clamped_here += u32::from(value.to_bits() != clamped.to_bits());
-                non_finite |= u32::from(value.to_bits() & EXPONENT == EXPONENT);
-                let rounded = f64::from(clamped) * scale + ROUNDER;
-                let integer = (rounded.to_bits() as i64).wrapping_sub(ROUNDER_BITS);
-                *sum = if SUBTRACT {
-                    sum.wrapping_sub(integer)
-                } else {
-                    sum.wrapping_add(integer)
-                };
+        let scale = weight.0 as f64 * self.scale();
+        let mut scan = Scan {
+            saturated: 0,
+            non_finite: false,
+        };
+        let (sums, last_sums) = sum.as_chunks_mut::<LANES>();
+        let (updates, last_updates) = update.as_chunks::<LANES>();
+        for (sums, updates) in sums.iter_mut().zip(updates) {
+            add::<SUBTRACT>(sums, updates, range, scale, &mut scan);
+        }
+        if !last_updates.is_empty() {
+            // Zeros add nothing.
+            let mut sums = [0; LANES];
+            let mut updates = [0.0; LANES];
+            updates[..last_updates.len()].copy_from_slice(last_updates);
+            add::<SUBTRACT>(&mut sums, &updates, range, scale, &mut scan);
+            for (sum, last) in last_sums.iter_mut().zip(sums) {
+                *sum = sum.wrapping_add(last);
             }
-            saturated += u64::from(clamped_here);
         }
-        Scan {
-            saturated,
-            non_finite: non_finite != 0,
-        }
+        scan
+    }
+
+    fn scale(&self) -> f64 {
+        power_of_two(self.fraction_bits)
     }
 }
 
-const BLOCK: usize = 4096;
+const LANES: usize = 16;
+
+/// Adds `round(scale * clamp(update))` to each sum.
+#[inline(always)]
+fn add<const SUBTRACT: bool>(
+    sums: &mut [i64; LANES],
+    updates: &[f32; LANES],
+    range: f32,
+    scale: f64,
+    scan: &mut Scan,
+) {
+    const EXPONENT: u32 = 0x7f80_0000;
+    let mut clamped = [0f32; LANES];
+    let mut odd = 0u32;
+    // One loop per width of number, so that each fills whole registers.
+    for (clamped, &value) in clamped.iter_mut().zip(updates) {
+        // In this form a NaN becomes `range`, and each line is one instruction.
+        let below = if value < range { value } else { range };
+        *clamped = if below > -range { below } else { -range };
+        odd |= clamped.to_bits() ^ value.to_bits();
+    }
+    for (sum, clamped) in sums.iter_mut().zip(clamped) {
+        let rounded = f64::from(clamped) * scale + ROUNDER;
+        let integer = (rounded.to_bits() as i64).wrapping_sub(ROUNDER_BITS);
+        *sum = if SUBTRACT {
+            sum.wrapping_sub(integer)
+        } else {
+            sum.wrapping_add(integer)
+        };
+    }
+    if odd != 0 {
+        // Rare: something was clamped, infinities and NaN among it.
+        for (clamped, value) in clamped.iter().zip(updates) {
+            scan.saturated += u64::from(clamped.to_bits() != value.to_bits());
+            scan.non_finite |= value.to_bits() & EXPONENT == EXPONENT;
+        }
+    }
+}
 
 /// What [`RingPlan::accumulate`] saw.
 pub(crate) struct Scan {
@@ -325,6 +369,267 @@ fn power_of_two_above(value: f64) -> Option<i32> {
     })
 }
 
+/// `2^exponent`, for the small exponents of plans.
 fn power_of_two(exponent: i32) -> f64 {
-    libm::ldexp(1.0, exponent)
+    f64::from_bits(((1023 + exponent) as u64) << 52)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bounds(client: u64, total: u64) -> WeightBounds {
+        WeightBounds {
+            client: Weight(client),
+            total: Weight(total),
+        }
+    }
+
+    /// `(client, total, range, resolution) -> (range, fraction bits, bits)`
+    #[test]
+    fn plans_are_as_computed_by_hand() {
+        let cases = [
+            // 1 * 1 * 2^0: three values, two bits.
+            ((1, 1, 1.0, 1.0), (1.0, 0, 2)),
+            ((1, 3, 1.0, 1.0), (1.0, 0, 3)),
+            ((1, 4, 1.0, 1.0), (1.0, 0, 4)),
+            ((1, 100, 5.0, 0.01), (8.0, 7, 18)),
+            (
+                (600, 60_000, 64.0, 1.0 / (1u64 << 32) as f64),
+                (64.0, 32, 55),
+            ),
+            // The smaller of 51 - 6 - 20 and 63 - 6 - 30.
+            (
+                (1 << 20, (1 << 30) - 1, 64.0, 1.0 / (1 << 25) as f64),
+                (64.0, 25, 62),
+            ),
+            ((1, 1 << 56, 64.0, 1.0), (64.0, 0, 64)),
+        ];
+        for ((client, total, range, resolution), expected) in cases {
+            let plan = RingPlan::new(bounds(client, total), range, resolution).unwrap();
+            assert_eq!(
+                (plan.range(), plan.fraction_bits(), plan.bits()),
+                expected,
+                "{plan:?}"
+            );
+            let text = serde_json::to_string(&plan).unwrap();
+            assert_eq!(serde_json::from_str::<RingPlan>(&text).unwrap(), plan);
+        }
+    }
+
+    #[test]
+    fn impossible_plans_are_refused() {
+        let fine = DEFAULT_RESOLUTION;
+        let cases = [
+            (bounds(1, 1), 0.0, fine, "the range of an update is 0;"),
+            (
+                bounds(1, 1),
+                f64::NAN,
+                fine,
+                "the range of an update is NaN;",
+            ),
+            (
+                bounds(1, 1),
+                1e30,
+                fine,
+                "the range of an update is 1000000000000000000000000000000;",
+            ),
+            (bounds(1, 1), 1.0, 0.0, "the resolution of an update is 0;"),
+            (
+                bounds(1, 1),
+                1.0,
+                -1.0,
+                "the resolution of an update is -1;",
+            ),
+            (
+                bounds(1, 1),
+                1.0,
+                1e-30,
+                "the resolution of an update is 0.000000000000000000000000000001;",
+            ),
+            (
+                bounds(1, 1),
+                0.25,
+                0.5,
+                "the resolution 0.5 is coarser than the range 0.25;",
+            ),
+            (
+                bounds(0, 1),
+                1.0,
+                fine,
+                "the largest weight of a client is 0 and the largest sum 1;",
+            ),
+            (
+                bounds(2, 1),
+                1.0,
+                fine,
+                "the largest weight of a client is 2 and the largest sum 1;",
+            ),
+            (
+                bounds((1 << 29) + 1, 1 << 40),
+                1.0,
+                fine,
+                "the largest weight of a client is 536870913",
+            ),
+            (
+                bounds(1 << 20, 1 << 30),
+                64.0,
+                fine,
+                "updates of range 64 at resolution 0.00000000023283064365386963 with weights up to \
+                 1048576 and sums up to 1073741824 do not fit into 64 bits; lower the range or the \
+                 weights, or raise the resolution to 0.000000029802322387695313",
+            ),
+        ];
+        for (weights, range, resolution, message) in cases {
+            let error = RingPlan::new(weights, range, resolution)
+                .unwrap_err()
+                .to_string();
+            assert!(error.starts_with(message), "{error}");
+        }
+        let text = r#"{"weights":{"client":0,"total":1},"range":1.0,"resolution":1.0}"#;
+        assert!(serde_json::from_str::<RingPlan>(text).is_err());
+    }
+
+    #[test]
+    fn the_default_is_fine_and_gives_way_to_large_weights() {
+        let fraction = |client, total| {
+            let plan = RingPlan::for_weights(bounds(client, total)).unwrap();
+            plan.fraction_bits()
+        };
+        assert_eq!(fraction(1, 1), 32);
+        assert_eq!(fraction(6000, 10_000_000), 32);
+        assert_eq!(fraction(1 << 29, 1 << 39), 16);
+        assert!(RingPlan::for_weights(bounds(1, 1 << 58)).is_err());
+        assert_eq!(
+            RingPlan::for_weights(bounds(1, (1 << 57) - 1))
+                .unwrap()
+                .bits(),
+            64
+        );
+    }
+
+    /// The definition, in integers: `value = mantissa * 2^exponent`.
+    fn oracle(value: f32, weight: u64, plan: &RingPlan) -> i64 {
+        let clamped = f64::from(value).clamp(-plan.range(), plan.range()) as f32;
+        let bits = clamped.to_bits();
+        let raw = i128::from(bits & 0x007f_ffff);
+        let field = (bits >> 23 & 0xff).cast_signed();
+        let (mantissa, exponent) = match field {
+            0 => (raw, -149),
+            _ => (raw | 1 << 23, field - 150),
+        };
+        let magnitude = mantissa * i128::from(weight);
+        let shift = exponent + plan.fraction_bits().cast_signed();
+        let rounded = if shift >= 0 {
+            magnitude << shift
+        } else if shift < -100 {
+            0
+        } else {
+            let half = 1i128 << (-shift - 1);
+            let floor = magnitude >> -shift;
+            let rest = magnitude - (floor << -shift);
+            floor + i128::from(rest > half || (rest == half && floor & 1 == 1))
+        };
+        let signed = if bits >> 31 == 1 { -rounded } else { rounded };
+        i64::try_from(signed).unwrap()
+    }
+
+    fn any_plan() -> impl Strategy<Value = RingPlan> {
+        (0u32..=29, 0u64..=1 << 20, -10i32..=10, 0i32..=40).prop_filter_map(
+            "does not fit",
+            |(client, extra, range, fraction)| {
+                let client = 1u64 << client;
+                let weights = bounds(client, client + extra);
+                RingPlan::new(weights, power_of_two(range), power_of_two(-fraction)).ok()
+            },
+        )
+    }
+
+    fn any_value() -> impl Strategy<Value = f32> {
+        prop_oneof![
+            any::<f32>().prop_filter("finite", |value| value.is_finite()),
+            -2000.0f32..2000.0,
+            -1.0f32..1.0,
+            // Halves, to be rounded to even.
+            (-4096i32..4096).prop_map(|n| n as f32 / 2.0),
+            (-4096i32..4096).prop_map(|n| n as f32 / 8192.0),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn encoding_is_its_definition(
+            plan in any_plan(),
+            update in proptest::collection::vec(any_value(), 1..60),
+            share in 0.0f64..=1.0,
+        ) {
+            let most = plan.weights().client.0;
+            let weight = Weight(((share * most as f64) as u64).clamp(1, most));
+            let mut encoded = vec![0; update.len()];
+            let saturated = plan.encode(&update, weight, &mut encoded).unwrap();
+            let beyond = update.iter().filter(|v| f64::from(v.abs()) > plan.range()).count();
+            prop_assert_eq!(saturated, beyond as u64);
+            for (&value, &integer) in update.iter().zip(&encoded) {
+                prop_assert_eq!(integer, oracle(value, weight.0, &plan), "{}", value);
+                prop_assert!(integer.unsigned_abs() <= plan.largest(weight));
+                prop_assert_eq!(plan.from_ring(plan.to_ring(integer)), integer);
+                if f64::from(value.abs()) <= plan.range() {
+                    let off = (plan.decode_mean(integer, weight) - f64::from(value)).abs();
+                    let rounding = f64::from(value.abs()) * f64::EPSILON;
+                    let error = plan.mean_error(1, weight);
+                    prop_assert!(off <= error + rounding, "{} is off by {}", value, off);
+                }
+            }
+            // Adding and taking away again leaves nothing, whatever the values are.
+            let mut odd = update;
+            odd[0] = f32::NAN;
+            let mut sum = encoded.clone();
+            prop_assert!(plan.accumulate::<false>(&mut sum, &odd, weight).non_finite);
+            plan.accumulate::<true>(&mut sum, &odd, weight);
+            prop_assert_eq!(sum, encoded);
+        }
+
+        /// No sum within the plan's weights leaves the ring, and the ring is no larger than that
+        /// needs.
+        #[test]
+        fn sums_cannot_overflow(plan in any_plan()) {
+            let largest = i128::from(plan.largest(plan.weights().total));
+            let half = 1i128 << (plan.bits() - 1);
+            prop_assert!(plan.bits() <= 64);
+            prop_assert!(largest < half);
+            prop_assert!(largest >= half / 2);
+            let total = i128::from(plan.weights().total.0);
+            let exact = total << plan.fraction_bits();
+            let range = plan.range();
+            let exact = if range < 1.0 { exact / (1.0 / range) as i128 } else { exact * range as i128 };
+            prop_assert_eq!(largest, exact);
+        }
+
+        /// Adding in `Z_2^b` and lifting the sum is adding integers.
+        #[test]
+        fn the_ring_holds_sums(plan in any_plan(), parts in proptest::collection::vec(-1.0f64..=1.0, 1..20)) {
+            let largest = plan.largest(plan.weights().total) as f64 / parts.len() as f64;
+            let parts: Vec<i64> = parts.iter().map(|part| (part * largest * 0.999) as i64).collect();
+            let in_ring = parts.iter().fold(0u64, |sum, &part| sum.wrapping_add(plan.to_ring(part)));
+            let masked = plan.to_ring(in_ring.cast_signed());
+            prop_assert_eq!(plan.from_ring(masked), parts.iter().sum::<i64>());
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_found_anywhere() {
+        let plan = RingPlan::for_weights(bounds(5, 10)).unwrap();
+        for len in [1, 15, 16, 17, 33] {
+            for place in 0..len {
+                for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                    let mut update = vec![0.5; len];
+                    update[place] = bad;
+                    let encoded = plan.encode(&update, Weight(5), &mut vec![0; len]);
+                    assert_eq!(encoded, None, "{bad} at {place} of {len}");
+                }
+            }
+        }
+    }
 }

@@ -917,3 +917,6 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
         self.notices.push_back(Notice::Phase(Phase::Idle));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -258,3 +258,6 @@ mod size {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -288,3 +288,6 @@ strategies! {
     FedAvg = "fedavg",
     FedProx = "fedprox",
 }
+
+#[cfg(test)]
+mod tests;

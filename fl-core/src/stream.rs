@@ -168,3 +168,174 @@ impl TryRng for Stream {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::assert_fits;
+
+    fn testing(seed: u64) -> Stream {
+        Stream::at(Purpose::Testing, Seed(seed), RoundId(0), ClientId(0))
+    }
+
+    /// Words 0, 1 and 9 of streams, from a ChaCha8 written in Python after the reference
+    /// specification (which gives 3e00ef2f895f40d6.. for the zero key), with the address as key,
+    /// a 64-bit block counter from zero and a zero nonce. These must never change.
+    #[test]
+    fn first_words_are_frozen() {
+        type Case = (Purpose, u64, u64, u64, [u64; 3]);
+        let cases: [Case; 6] = [
+            (
+                Purpose::Testing,
+                0,
+                0,
+                0,
+                [0x50adbfd86feb76cd, 0xe16c1d0278334be7, 0x591c86e04526b2],
+            ),
+            (
+                Purpose::ModelInit,
+                1,
+                0,
+                0,
+                [0xd733a043d70bccf9, 0xaff46cb6670d49d1, 0xff7783c552528c41],
+            ),
+            (
+                Purpose::Selection,
+                1,
+                7,
+                0,
+                [0xdb575555c09ab6d4, 0x943264c23dbb6413, 0x21bfb89061bc947a],
+            ),
+            (
+                Purpose::LocalTraining,
+                1,
+                7,
+                42,
+                [0x1379b2544c48dc11, 0xa05d23cb0ba671b0, 0x1e8451c1e0670af8],
+            ),
+            (
+                Purpose::LocalTraining,
+                1,
+                7,
+                43,
+                [0x77bf81afed304d65, 0x99857cce324b6ca7, 0x5dc149d302a5739e],
+            ),
+            (
+                Purpose::UpdateCodec,
+                u64::MAX,
+                u64::MAX,
+                u64::MAX,
+                [0x5a2491a7cc9a11c3, 0xbb60c66fbffb0e01, 0xa5aa0b728a83c597],
+            ),
+        ];
+        for (purpose, seed, round, client, expected) in cases {
+            let mut stream = Stream::at(purpose, Seed(seed), RoundId(round), ClientId(client));
+            let words: Vec<u64> = (0..10).map(|_| stream.next_u64()).collect();
+            assert_eq!([words[0], words[1], words[9]], expected, "{purpose:?}");
+        }
+    }
+
+    #[test]
+    fn every_part_of_the_address_is_in_the_key() {
+        let base = StreamAddress {
+            purpose: Purpose::Testing,
+            seed: Seed(1),
+            round: RoundId(2),
+            client: ClientId(3),
+        };
+        let others = [
+            StreamAddress {
+                purpose: Purpose::Fleet,
+                ..base
+            },
+            StreamAddress {
+                seed: Seed(2),
+                ..base
+            },
+            StreamAddress {
+                round: RoundId(3),
+                ..base
+            },
+            StreamAddress {
+                client: ClientId(2),
+                ..base
+            },
+        ];
+        for other in others {
+            assert_ne!(base.key(), other.key(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn below_is_unbiased_and_in_range() {
+        assert_eq!(testing(0).below(0), 0);
+        assert_eq!(testing(0).below(1), 0);
+        for bound in [2u64, 3, 7, 10, 100] {
+            let mut stream = testing(bound);
+            let mut counts = vec![0u64; bound as usize];
+            for _ in 0..200_000 {
+                counts[stream.below(bound) as usize] += 1;
+            }
+            assert_fits(&counts, &vec![200_000.0 / bound as f64; bound as usize]);
+        }
+        // Just above half of the range, plain `word % bound` would draw the lower half of the
+        // numbers twice as often.
+        let bound = (1u64 << 63) + (1 << 62);
+        let mut stream = testing(5);
+        let low = (0..100_000)
+            .filter(|_| stream.below(bound) < bound / 2)
+            .count();
+        assert_fits(&[low as u64, 100_000 - low as u64], &[50_000.0; 2]);
+    }
+
+    #[test]
+    fn uniform_and_normal_have_their_moments() {
+        let n = 400_000;
+        let moments = |draw: &mut dyn FnMut() -> f64| {
+            let mut sums = [0.0; 4];
+            for _ in 0..n {
+                let x = draw();
+                let mut power = 1.0;
+                for sum in &mut sums {
+                    power *= x;
+                    *sum += power;
+                }
+            }
+            sums.map(|sum| sum / f64::from(n))
+        };
+        let mut stream = testing(1);
+        let uniform = moments(&mut || {
+            let u = stream.uniform();
+            assert!((0.0..1.0).contains(&u));
+            u
+        });
+        // E[u^k] = 1/(k+1); the deviation of the mean of n is below 0.3/sqrt(n).
+        for (k, moment) in uniform.into_iter().enumerate() {
+            assert!((moment - 1.0 / (k + 2) as f64).abs() < 0.002, "{uniform:?}");
+        }
+        let normal = moments(&mut || stream.normal());
+        // Moments 0, 1, 0, 3 with variances 1, 2, 15, 96 over n.
+        for ((moment, expected), variance) in normal
+            .into_iter()
+            .zip([0.0, 1.0, 0.0, 3.0])
+            .zip([1.0f64, 2.0, 15.0, 96.0])
+        {
+            let deviation = libm::sqrt(variance / f64::from(n));
+            assert!((moment - expected).abs() < 5.0 * deviation, "{normal:?}");
+        }
+    }
+
+    #[test]
+    fn every_permutation_is_equally_likely() {
+        let mut stream = testing(2);
+        let mut counts = std::collections::BTreeMap::new();
+        for _ in 0..24_000 {
+            let mut items = [0, 1, 2, 3];
+            stream.shuffle(&mut items);
+            *counts.entry(items).or_insert(0u64) += 1;
+        }
+        let counts: Vec<u64> = counts.into_values().collect();
+        assert_fits(&counts, &[1000.0; 24]);
+        stream.shuffle::<u8>(&mut []);
+    }
+}

@@ -429,3 +429,153 @@ impl Aggregate {
         self.plan.mean_error(self.tally.clients, self.tally.weight)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::WeightBounds;
+
+    const BOUNDS: WeightBounds = WeightBounds {
+        client: Weight(10),
+        total: Weight(40),
+    };
+
+    fn empty(len: usize) -> ExactSum {
+        ExactSum::new(RingPlan::for_weights(BOUNDS).unwrap(), len)
+    }
+
+    #[test]
+    fn exact_sum_obeys_the_law() {
+        crate::testing::aggregator(&|len, bounds| {
+            ExactSum::new(RingPlan::for_weights(bounds).unwrap(), len)
+        });
+    }
+
+    #[test]
+    fn faulty_updates_are_rejected_with_a_reason() {
+        let cases: [(&[f32], u64, Rejection, &str); 5] = [
+            (
+                &[1.0, f32::NAN],
+                1,
+                Rejection::NonFinite { index: 1 },
+                "value 1 of the update is not finite; lower the local learning rate",
+            ),
+            (
+                &[f32::INFINITY, f32::NAN],
+                1,
+                Rejection::NonFinite { index: 0 },
+                "value 0 of the update is not finite; lower the local learning rate",
+            ),
+            (
+                &[1.0],
+                1,
+                Rejection::WrongLength {
+                    expected: 2,
+                    given: 1,
+                },
+                "the update has 1 values for a sum of 2",
+            ),
+            (
+                &[1.0, 1.0],
+                0,
+                Rejection::Weightless,
+                "the update has weight 0 and would count for nothing",
+            ),
+            (
+                &[1.0, 1.0],
+                11,
+                Rejection::Overweight {
+                    weight: Weight(11),
+                    limit: Weight(10),
+                },
+                "the update has weight 11 where the ring was planned for at most 10",
+            ),
+        ];
+        let mut sum = empty(2);
+        sum.absorb(&[0.25, -3.0], Weight(2)).unwrap();
+        let values = sum.values().to_vec();
+        for (update, weight, rejection, message) in cases {
+            let absorbed = sum.absorb(update, Weight(weight)).unwrap();
+            assert_eq!(absorbed, Absorbed::Rejected(rejection));
+            assert_eq!(rejection.to_string(), message);
+            assert_eq!(sum.values(), values, "a rejected update leaves no trace");
+        }
+        assert_eq!(sum.tally().clients, 1);
+        assert_eq!(sum.tally().rejected.total(), 5);
+        assert_eq!(sum.tally().rejected.non_finite, 2);
+        assert_eq!(sum.tally().weight, Weight(2));
+    }
+
+    #[test]
+    fn saturation_is_counted() {
+        let mut sum = empty(4);
+        let absorbed = sum.absorb(&[1e9, -65.0, 64.0, 0.0], Weight(3)).unwrap();
+        assert_eq!(absorbed, Absorbed::Summed { saturated: 2 });
+        sum.absorb(&[0.0; 4], Weight(1)).unwrap();
+        let aggregate = sum.finish().unwrap();
+        assert_eq!(aggregate.mean(), [48.0, -48.0, 48.0, 0.0]);
+        assert_eq!(aggregate.sum(1), Some(-192.0));
+        assert_eq!(aggregate.sum(4), None);
+        assert_eq!(
+            (
+                aggregate.tally().saturated,
+                aggregate.tally().saturated_clients
+            ),
+            (2, 1)
+        );
+    }
+
+    #[test]
+    fn an_encoded_update_is_the_same_update() {
+        let updates = [[0.1, -0.7, 3.0], [1e-9, 100.0, -0.0], [0.3, 0.3, 0.3]];
+        let (mut plain, mut encoded) = (empty(3), empty(3));
+        for (update, weight) in updates.iter().zip([7, 10, 1].map(Weight)) {
+            plain.absorb(update, weight).unwrap();
+            let vector = RingVector::encode(*encoded.plan(), update, weight).unwrap();
+            encoded.absorb_encoded(&vector, weight).unwrap();
+        }
+        assert_eq!(plain, encoded);
+
+        let vector = RingVector::encode(*encoded.plan(), &updates[0], Weight(7)).unwrap();
+        let coarse = RingPlan::new(BOUNDS, 1.0, 0.5).unwrap();
+        let other = RingVector::encode(coarse, &updates[0], Weight(7)).unwrap();
+        // A client that cheats on the range of its integers.
+        let mut text: serde_json::Value = serde_json::to_value(&vector).unwrap();
+        text["values"][2] = i64::MAX.into();
+        let cheat: RingVector = serde_json::from_value(text).unwrap();
+        let cases = [
+            (&vector, 6, Rejection::WrongEncoding),
+            (&other, 7, Rejection::WrongEncoding),
+            (&cheat, 7, Rejection::OutOfRange { index: 2 }),
+            (&vector, 0, Rejection::Weightless),
+        ];
+        for (vector, weight, rejection) in cases {
+            let absorbed = encoded.absorb_encoded(vector, Weight(weight)).unwrap();
+            assert_eq!(absorbed, Absorbed::Rejected(rejection));
+        }
+        assert_eq!(encoded.values(), plain.values());
+        assert!(RingVector::encode(coarse, &[f32::NAN], Weight(1)).is_none());
+        assert!(RingVector::encode(coarse, &[0.0], Weight(0)).is_none());
+        assert!(RingVector::encode(coarse, &[0.0], Weight(11)).is_none());
+    }
+
+    #[test]
+    fn sums_of_other_plans_are_not_merged() {
+        let mut sum = empty(2);
+        let other_plan = RingPlan::new(BOUNDS, 1.0, 0.5).unwrap();
+        for mut other in [empty(3), ExactSum::new(other_plan, 2)] {
+            assert!(matches!(
+                sum.merge(&mut other),
+                Err(SumError::Mismatch { .. })
+            ));
+        }
+        let mut one = empty(2);
+        one.absorb(&[1.0, 2.0], Weight(1)).unwrap();
+        let mut all = one.clone();
+        all.merge(&mut one).unwrap();
+        assert_eq!(one, empty(2), "a merged sum is empty and can be used again");
+        assert_eq!(all.tally().clients, 2);
+        all.reset();
+        assert_eq!(all, empty(2));
+    }
+}

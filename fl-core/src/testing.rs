@@ -4,7 +4,7 @@
 //! Each suite is a function that takes a factory and panics, with what was found, when a law of
 //! the trait is broken. The registry macro calls the suites of its family on every entry.
 //!
-//! [`reference`] holds a small data set and a trainer without any tricks to test against.
+//! [`mod@reference`] holds a small data set and a trainer without any tricks to test against.
 
 mod aggregator;
 pub mod reference;
@@ -17,6 +17,9 @@ pub use selector::selector;
 pub use strategy::{averaging, strategy};
 pub use trainer::trainer;
 
+use core::num::NonZeroU32;
+
+use crate::plan::{BatchSize, LearningRate, LocalPlan, LocalWork, Optimizer, Precision};
 use crate::stream::{Purpose, Stream};
 use crate::units::{ClientId, RoundId, Seed};
 
@@ -32,10 +35,39 @@ pub fn normals(stream: &mut Stream, len: usize, scale: f64) -> Vec<f32> {
     (0..len).map(|_| (stream.normal() * scale) as f32).collect()
 }
 
+/// One epoch of plain SGD in batches of ten at rate 0.1.
+#[must_use]
+pub fn local_plan() -> LocalPlan {
+    LocalPlan {
+        work: LocalWork::Epochs(NonZeroU32::MIN),
+        batch: BatchSize::Examples(NonZeroU32::MIN.saturating_add(9)),
+        optimizer: Optimizer::SGD,
+        learning_rate: LearningRate::constant(0.1),
+        max_gradient_norm: None,
+        proximal_mu: 0.0,
+        precision: Precision::F32,
+    }
+}
+
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
 fn bits64(values: &[f64]) -> Vec<u64> {
     values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Asserts that counts fit expected counts: Pearson's chi-square within 5 standard deviations of
+/// its mean (the number of degrees of freedom).
+#[cfg(test)]
+pub(crate) fn assert_fits(observed: &[u64], expected: &[f64]) {
+    let pairs = observed.iter().zip(expected);
+    let chi: f64 = pairs
+        .map(|(&o, e)| (o as f64 - e) * (o as f64 - e) / e)
+        .sum();
+    let freedom = (observed.len() - 1) as f64;
+    assert!(
+        chi < freedom + 5.0 * libm::sqrt(2.0 * freedom),
+        "chi-square {chi} at {freedom} degrees of freedom: {observed:?} for {expected:?}"
+    );
 }

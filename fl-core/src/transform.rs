@@ -116,3 +116,91 @@ impl TransformChain {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::WeightBounds;
+    use crate::stream::Purpose;
+    use crate::sum::{Aggregator, ExactSum};
+    use crate::units::Seed;
+
+    fn context() -> TransformContext {
+        let (round, client) = (RoundId(2), ClientId(3));
+        TransformContext {
+            client,
+            round,
+            stream: Stream::at(Purpose::UpdateCodec, Seed(1), round, client),
+        }
+    }
+
+    /// Multiplies by a factor and then adds an offset; undone the other way round.
+    #[derive(Debug)]
+    struct Affine(f32, f32);
+
+    impl UpdateTransform for Affine {
+        fn apply(&self, update: &mut [f32], _: &mut TransformContext) {
+            update
+                .iter_mut()
+                .for_each(|value| *value = *value * self.0 + self.1);
+        }
+
+        fn undo(&self, mean: &mut [f64], _: RoundId) {
+            let (factor, offset) = (f64::from(self.0), f64::from(self.1));
+            mean.iter_mut()
+                .for_each(|value| *value = (*value - offset) / factor);
+        }
+    }
+
+    #[test]
+    fn stages_run_in_order_and_are_undone_in_reverse() {
+        let chain = TransformChain::new(vec![
+            Box::new(Affine(4.0, 1.0)),
+            Box::new(Affine(0.5, -2.0)),
+        ]);
+        let mut update = vec![0.25, -1.5];
+        chain.apply(&mut update, &mut context());
+        // (x * 4 + 1) / 2 - 2
+        assert_eq!(update, [-1.0, -4.5]);
+        let mut mean: Vec<f64> = update.iter().map(|&value| f64::from(value)).collect();
+        chain.undo(&mut mean, RoundId(2));
+        assert_eq!(mean, [0.25, -1.5]);
+
+        // Through the ring, with weights.
+        let plan = RingPlan::for_weights(WeightBounds::new(Weight(3), 2)).unwrap();
+        let mut sum = ExactSum::new(plan, 2);
+        for (update, weight) in [([0.25, -1.5], Weight(3)), ([0.5, 2.5], Weight(1))] {
+            let sent = chain.encode(update.to_vec(), weight, plan, &mut context());
+            sum.absorb_encoded(&sent.unwrap(), weight).unwrap();
+        }
+        let mut aggregate = sum.finish().unwrap();
+        chain.undo(aggregate.mean_mut(), RoundId(2));
+        assert_eq!(aggregate.mean(), [0.3125, -0.5]);
+    }
+
+    #[test]
+    fn a_long_update_is_clipped_and_a_short_one_is_not() {
+        let clip = ClipNorm::new(2.5).unwrap();
+        let cases = [
+            ([3.0f32, 4.0], [1.5f32, 2.0]),
+            ([-1.5, 2.0], [-1.5, 2.0]),
+            ([0.0, -0.0], [0.0, -0.0]),
+            ([3e30, 4e30], [1.5, 2.0]),
+        ];
+        for (mut update, expected) in cases {
+            clip.apply(&mut update, &mut context());
+            let off = update.iter().zip(expected).map(|(a, b)| (a - b).abs());
+            assert!(off.fold(0.0, f32::max) <= 2e-7, "{update:?}");
+        }
+        let mut broken = [f32::NAN, 1e9];
+        clip.apply(&mut broken, &mut context());
+        assert!(broken[0].is_nan(), "the aggregator is to see it");
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let error = ClipNorm::new(bad).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("`max_norm` is {bad}; expected a finite number above 0")
+            );
+        }
+    }
+}

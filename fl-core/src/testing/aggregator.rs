@@ -140,3 +140,68 @@ fn empty_and_too_heavy<A: Aggregator>(make: &dyn Fn(usize, WeightBounds) -> A) {
     let mean = full.finish().expect("clients are in the sum");
     assert_eq!(bits64(mean.mean()), bits64(&[1.0; LEN]));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::RingPlan;
+    use crate::sum::{Aggregate, ExactSum};
+    use crate::update::RingVector;
+
+    /// A sum of floats in the order of arrival, as most frameworks have it.
+    #[derive(Debug)]
+    struct FloatSum {
+        exact: ExactSum,
+        floats: Vec<f32>,
+    }
+
+    impl Aggregator for FloatSum {
+        fn absorb(&mut self, update: &[f32], weight: Weight) -> Result<Absorbed, SumError> {
+            let absorbed = self.exact.absorb(update, weight)?;
+            if let Absorbed::Summed { .. } = absorbed {
+                for (sum, value) in self.floats.iter_mut().zip(update) {
+                    *sum += weight.0 as f32 * value;
+                }
+            }
+            Ok(absorbed)
+        }
+
+        fn absorb_encoded(
+            &mut self,
+            update: &RingVector,
+            weight: Weight,
+        ) -> Result<Absorbed, SumError> {
+            self.exact.absorb_encoded(update, weight)
+        }
+
+        fn merge(&mut self, other: &mut Self) -> Result<(), SumError> {
+            self.exact.merge(&mut other.exact)?;
+            for (sum, value) in self.floats.iter_mut().zip(&mut other.floats) {
+                *sum += core::mem::take(value);
+            }
+            Ok(())
+        }
+
+        fn tally(&self) -> &Tally {
+            self.exact.tally()
+        }
+
+        fn finish(self) -> Result<Aggregate, SumError> {
+            let weight = self.tally().weight.0 as f64;
+            let mut aggregate = self.exact.finish()?;
+            for (mean, sum) in aggregate.mean_mut().iter_mut().zip(&self.floats) {
+                *mean = f64::from(*sum) / weight;
+            }
+            Ok(aggregate)
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "groups in another order")]
+    fn a_sum_of_floats_is_found() {
+        aggregator(&|len, bounds| FloatSum {
+            exact: ExactSum::new(RingPlan::for_weights(bounds).unwrap(), len),
+            floats: vec![0.0; len],
+        });
+    }
+}

@@ -88,3 +88,45 @@ fn listed(
         "a list of everyone is everyone"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::select::{SelectError, Selection};
+    use crate::stream::Stream;
+
+    #[derive(Debug)]
+    struct Faulty(fn(u64, &mut Stream) -> Vec<u64>);
+
+    impl Selector for Faulty {
+        fn select(
+            &self,
+            candidates: &Candidates<'_>,
+            stream: &mut Stream,
+        ) -> Result<Selection, SelectError> {
+            let indices = (self.0)(candidates.len(), stream);
+            let clients: Vec<_> = indices
+                .into_iter()
+                .filter_map(|index| candidates.client(index))
+                .collect();
+            let goal = clients.len() as u64;
+            Ok(Selection { clients, goal })
+        }
+
+        fn largest_goal(&self, population: u64) -> u64 {
+            population
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "distinct and ascending")]
+    fn a_repeated_client_is_found() {
+        selector(&|| Faulty(|len, stream| vec![stream.below(len); 2]));
+    }
+
+    #[test]
+    #[should_panic(expected = "another round gives another cohort")]
+    fn a_cohort_that_never_changes_is_found() {
+        selector(&|| Faulty(|len, _| (0..len.min(3)).collect()));
+    }
+}

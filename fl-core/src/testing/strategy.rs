@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{bits, normals, stream};
+use super::{bits, local_plan, normals, stream};
 use crate::params::{Layout, Parameters};
-use crate::plan::{BatchSize, LearningRate, LocalPlan, LocalWork, Optimizer, Precision};
 use crate::ring::{RingPlan, WeightBounds};
 use crate::strategy::{ModelState, RoundInfo, Strategy};
 use crate::sum::{Aggregate, Aggregator, ExactSum};
@@ -216,15 +215,7 @@ fn weights<S: Strategy>(make: &dyn Fn() -> S) {
             );
         }
     }
-    let local = LocalPlan {
-        work: LocalWork::Epochs(core::num::NonZeroU32::MIN),
-        batch: BatchSize::Full,
-        optimizer: Optimizer::SGD,
-        learning_rate: LearningRate::constant(0.1),
-        max_gradient_norm: None,
-        proximal_mu: 0.0,
-        precision: Precision::F32,
-    };
+    let local = local_plan();
     let state = strategy.init(model(0));
     assert_eq!(
         strategy.plan(&state, &info(3), &local),
@@ -242,5 +233,117 @@ fn wrong_length<S: Strategy>(make: &dyn Fn() -> S) {
             applied.is_err(),
             "a mean of {len} values for {LEN} parameters"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::LocalPlan;
+    use crate::strategy::{Stragglers, StrategyError};
+    use crate::units::Weight;
+
+    /// How a strategy can be wrong.
+    #[derive(Clone, Copy, Debug)]
+    enum Fault {
+        None,
+        Drifts,
+        Forgets,
+        Overweight,
+    }
+
+    /// `w += mean`, with a fault.
+    #[derive(Debug)]
+    struct Plain(Fault);
+
+    #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct State {
+        global: Parameters,
+        #[serde(skip)]
+        applied: u32,
+    }
+
+    impl ModelState for State {
+        fn global(&self) -> &Parameters {
+            &self.global
+        }
+    }
+
+    impl Strategy for Plain {
+        type State = State;
+
+        fn init(&self, global: Parameters) -> State {
+            State { global, applied: 0 }
+        }
+
+        fn plan(
+            &self,
+            _: &State,
+            _: &RoundInfo,
+            local: &LocalPlan,
+        ) -> Result<LocalPlan, StrategyError> {
+            Ok(*local)
+        }
+
+        fn stragglers(&self) -> Stragglers {
+            Stragglers::Drop
+        }
+
+        fn weight(&self, report: &Report, _: &RoundInfo) -> Weight {
+            match self.0 {
+                // As many steps as one likes, and none announced.
+                Fault::Overweight => Weight(report.examples.0 * report.steps),
+                _ => Weight(report.examples.0),
+            }
+        }
+
+        fn apply(
+            &self,
+            mut state: State,
+            mean: &Aggregate,
+            _: &RoundInfo,
+        ) -> Result<State, StrategyError> {
+            let (given, expected) = (mean.mean().len(), state.global.values().len());
+            if given != expected {
+                return Err(StrategyError::WrongLength { expected, given });
+            }
+            if let Fault::Forgets = self.0 {
+                state.applied += 1;
+            }
+            let drift = if let Fault::Drifts = self.0 {
+                1e-3
+            } else {
+                0.0
+            };
+            for (value, &mean) in state.global.values_mut().iter_mut().zip(mean.mean()) {
+                let moved = (f64::from(*value) + mean + drift) as f32;
+                *value = if mean + drift == 0.0 { *value } else { moved };
+            }
+            Ok(state)
+        }
+    }
+
+    #[test]
+    fn a_plain_strategy_conforms() {
+        strategy(&|| Plain(Fault::None));
+        averaging(&|| Plain(Fault::None));
+    }
+
+    #[test]
+    #[should_panic(expected = "zero updates move nothing")]
+    fn a_drift_is_found() {
+        strategy(&|| Plain(Fault::Drifts));
+    }
+
+    #[test]
+    #[should_panic(expected = "a state survives serialisation")]
+    fn a_forgotten_field_is_found() {
+        strategy(&|| Plain(Fault::Forgets));
+    }
+
+    #[test]
+    #[should_panic(expected = "announced")]
+    fn an_unannounced_weight_is_found() {
+        weights(&|| Plain(Fault::Overweight));
     }
 }

@@ -2,10 +2,10 @@
 
 use core::num::NonZeroU32;
 
-use super::{bits, stream};
+use super::{bits, local_plan, stream};
 use crate::examples::{Examples, InputSpec, InputsMut, TargetSpec, TargetsMut};
 use crate::params::Parameters;
-use crate::plan::{BatchSize, LearningRate, LocalPlan, LocalWork, Optimizer, Precision, WorkLimit};
+use crate::plan::{BatchSize, LearningRate, LocalPlan, LocalWork, WorkLimit};
 use crate::trainer::{FitTask, LocalResult, TrainError, Trainer};
 use crate::units::{ClientId, RoundId};
 
@@ -33,11 +33,8 @@ pub fn trainer<T: Trainer>(
     let plan = LocalPlan {
         work: LocalWork::Epochs(number(2)),
         batch: BatchSize::Examples(number(5)),
-        optimizer: Optimizer::SGD,
         learning_rate: LearningRate::constant(learning_rate),
-        max_gradient_norm: None,
-        proximal_mu: 0.0,
-        precision: Precision::F32,
+        ..local_plan()
     };
     let plans = [
         plan,
