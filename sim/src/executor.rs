@@ -15,7 +15,7 @@ use fl_core::round::RoundError;
 use fl_core::sum::{Absorbed, Aggregator as _, ExactSum};
 use fl_core::{
     ClientId, Evaluation, FitTask, LocalPlan, LocalResult, Parameters, Purpose, RoundId, Seed,
-    Stream, Trainer, Weight, WorkLimit,
+    Stream, TrainError, Trainer, Weight, WorkLimit,
 };
 
 use crate::error::SimError;
@@ -402,7 +402,10 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
             .fit(task.global, &mut tasks, &mut self.results)
             .map_err(|source| SimError::Train {
                 round: task.round,
-                client: jobs[members[0] as usize].client,
+                client: match source {
+                    TrainError::LabelOutOfRange { client, .. } => client,
+                    _ => jobs[members[0] as usize].client,
+                },
                 source,
             })?;
         for ((&member, fitted), &result) in members.iter().zip(&tasks).zip(&self.results) {
@@ -427,7 +430,7 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
         parameters: &Parameters,
         client: ClientId,
         wanted: Wanted,
-    ) -> Result<ClientScore, fl_core::TrainError> {
+    ) -> Result<ClientScore, TrainError> {
         use fl_core::Examples as _;
         if self.scratch.is_empty() {
             self.scratch.push(S::default());

@@ -105,6 +105,13 @@ fn any_number_of_threads_and_any_grouping_give_the_same_bytes() {
 }
 
 #[test]
+fn a_simulation_can_be_moved_to_another_thread() {
+    fn movable<T: Send>() {}
+    movable::<Simulation>();
+    movable::<Tiny>();
+}
+
+#[test]
 fn another_seed_gives_another_run() {
     let other = SimulationConfig {
         seed: Seed(12),
@@ -814,10 +821,7 @@ fn data_that_do_not_fit_the_model_stop_the_run_with_the_client() {
             },
             ..config()
         };
-        let engine = TinyEngine {
-            lanes: 1,
-            ..TinyEngine::new()
-        };
+        let engine = TinyEngine::new();
         let mut simulation =
             Tiny::with_parts(config, population, engine, Arc::new(LocalDisk)).unwrap();
         let error = simulation
