@@ -61,6 +61,9 @@ pub enum DatasetError {
         /// How to get it.
         remedy: String,
     },
+    /// Neither `FLEDGLING_DATA_DIR` nor the user's home is known.
+    #[error("no folder for data sets is known; set FLEDGLING_DATA_DIR to one")]
+    NoDataFolder,
     /// The operating system refused.
     #[error("{action} {}: {source}; check the path, its permissions and the space left", path.display())]
     Io {

@@ -119,29 +119,35 @@ impl ClientIndex {
         Ok(Self { offsets, rows })
     }
 
-    /// The index in which row `r` belongs to client `owner[r]`; within a client rows ascend.
+    /// The index in which row `r` belongs to client `owner[r]`, or to none where that is
+    /// `u32::MAX`; within a client rows ascend.
     ///
     /// # Errors
     /// [`ClientIndexError::TooManyRows`].
     ///
     /// # Panics
-    /// When an owner is not below `clients`.
+    /// When another owner is not below `clients`.
     pub fn from_owners(owner: &[u32], clients: usize) -> Result<Self, ClientIndexError> {
         if owner.len() >= u32::MAX as usize {
             return Err(ClientIndexError::TooManyRows(owner.len()));
         }
+        let owned = || {
+            (0u32..)
+                .zip(owner)
+                .filter(|&(_, &client)| client != u32::MAX)
+        };
         let mut offsets = vec![0u32; clients + 1];
-        for &client in owner {
+        for (_, &client) in owned() {
             offsets[client as usize + 1] += 1;
         }
         for client in 0..clients {
             offsets[client + 1] += offsets[client];
         }
         let mut next = offsets.clone();
-        let mut rows = vec![0u32; owner.len()];
-        for (row, &client) in owner.iter().enumerate() {
+        let mut rows = vec![0u32; offsets[clients] as usize];
+        for (row, &client) in owned() {
             let place = &mut next[client as usize];
-            rows[*place as usize] = row as u32;
+            rows[*place as usize] = row;
             *place += 1;
         }
         Ok(Self { offsets, rows })
@@ -202,6 +208,8 @@ mod tests {
         assert_eq!(index.rows_of(3), [0u32; 0]);
         assert_eq!(index.rows_of(4), [0u32; 0]);
         assert_eq!(index.rows_of(u64::MAX), [0u32; 0]);
+        let part = ClientIndex::from_owners(&[1, u32::MAX, 0], 2).unwrap();
+        assert_eq!((part.offsets(), part.rows()), (&[0, 1, 2][..], &[2, 0][..]));
         let again = ClientIndex::new(index.offsets().to_vec(), index.rows().to_vec(), 5);
         assert_eq!(again, Ok(index));
     }

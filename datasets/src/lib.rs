@@ -7,15 +7,33 @@
 //! in a file is ever trusted for an allocation.
 #![forbid(unsafe_code)]
 
+pub mod catalogue;
+pub mod config;
+pub mod dataset;
+pub mod embedded;
 pub mod error;
+pub mod fetch;
 pub mod generator;
 pub mod heterogeneity;
 pub mod index;
 mod normal;
 pub mod partition;
+pub mod read;
+pub mod root;
+pub mod sets;
+pub mod store;
 pub mod synthetic;
+pub mod table;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
+pub use config::DatasetConfig;
+pub use dataset::{ClientExamples, DatasetSummary, FederatedDataset};
 pub use error::DatasetError;
 pub use generator::{ClientScratch, GeneratedView, Generator};
 pub use heterogeneity::Heterogeneity;
 pub use index::{ClientIndex, ClientIndexError, Groups, Rows};
+pub use partition::{PartitionConfig, Partitioner};
+pub use root::DataRoot;
+pub use sets::load;
+pub use store::Normalise;
