@@ -8,8 +8,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use fl_core::testing::{normals, stream};
-use fl_core::{Aggregator, ExactSum, RingPlan, Weight, WeightBounds};
+use fl_core::{
+    Aggregator, ClientId, ExactSum, Purpose, RingPlan, RoundId, Seed, Stream, Weight, WeightBounds,
+};
 
 fn main() {
     println!(
@@ -19,8 +20,9 @@ fn main() {
     for (len, updates) in [(610, 10_000), (199_210, 200), (1_663_370, 20)] {
         let bounds = WeightBounds::new(Weight(600), 100_000);
         let plan = RingPlan::for_weights(bounds).expect("small weights fit");
-        let mut random = stream(1, 0);
-        let pool: Vec<_> = (0..4).map(|_| normals(&mut random, len, 0.01)).collect();
+        let mut random = Stream::at(Purpose::Testing, Seed(1), RoundId(0), ClientId(0));
+        let mut update = || (0..len).map(|_| random.normal() as f32 / 100.0).collect();
+        let pool: Vec<Vec<f32>> = (0..4).map(|_| update()).collect();
         let values = (len * updates) as f64;
 
         let mut sum = ExactSum::new(plan, len);

@@ -920,3 +920,5 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twin;

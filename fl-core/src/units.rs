@@ -78,3 +78,28 @@ impl core::ops::Sub for VirtualTime {
         VirtualDuration(self.0.saturating_sub(earlier.0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_moments_saturate() {
+        let cases = [(5, 7, 12), (0, 0, 0), (u64::MAX, 1, u64::MAX)];
+        for (moment, span, later) in cases {
+            assert_eq!(
+                VirtualTime(moment) + VirtualDuration(span),
+                VirtualTime(later)
+            );
+        }
+        assert_eq!(VirtualTime(9) - VirtualTime(4), VirtualDuration(5));
+        assert_eq!(VirtualTime(4) - VirtualTime(9), VirtualDuration(0));
+    }
+
+    #[test]
+    fn numbers_are_written_as_numbers() {
+        assert_eq!(serde_json::to_string(&ClientId(7)).unwrap(), "7");
+        assert_eq!(serde_json::from_str::<Weight>("7").unwrap(), Weight(7));
+        assert_eq!(Bytes(12).to_string(), "12");
+    }
+}
