@@ -43,7 +43,7 @@ pub fn draw(results: &[Results], folder: &Path) -> Result<Vec<PathBuf>, ResultsE
         files.push((format!("{name}.svg"), scene.svg().map_err(encode)?.into_bytes()));
         files.push((format!("{name}.png"), scene.png().map_err(encode)?));
     }
-    results::write_plots(folder, &files)
+    results::write_drawn(folder, &files)
 }
 
 /// Draws the figures of one experiment into its own folder `plots`.

@@ -19,6 +19,7 @@
 //! the same bytes. Every file is written beside its place, synced and renamed.
 
 mod atomic;
+mod difference;
 mod error;
 mod folder;
 mod journal;
@@ -30,6 +31,7 @@ mod row;
 mod table;
 mod writer;
 
+pub use difference::Difference;
 pub use error::ResultsError;
 pub use folder::{ResultsFolder, VariantFacts, VariantKey};
 pub use load::{Results, Summary, VariantResults, damage};
@@ -40,7 +42,9 @@ pub use row::{
 };
 pub use writer::RunWriter;
 
-pub(crate) use plots::write as write_plots;
+pub(crate) use difference::{of_rows, of_tables};
+pub(crate) use manifest::MANIFEST;
+pub(crate) use plots::write as write_drawn;
 
 /// The folder of the plots, within the results.
 pub(crate) const PLOTS: &str = "plots";

@@ -1,1 +1,123 @@
 //! Subcommand `verify`.
+
+use std::path::PathBuf;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Exit, interrupt, output};
+use crate::error::Error;
+use crate::verify::{Report, VariantReport, VerifyOptions, verify};
+
+/// Arguments of `verify`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The folder of the results, or of one variant within them (results/NAME/VARIANT)
+    results: PathBuf,
+    /// Run only the first N rounds of each variant again; 0 checks the files alone [default: all]
+    #[arg(long, value_name = "N")]
+    rounds: Option<u64>,
+    /// Worker threads; the results do not depend on it [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    threads: Option<u16>,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs results again and compares bit for bit.
+///
+/// # Errors
+/// [`Error`] when there are no results, or the experiment can no longer be run.
+pub fn run(args: &Args) -> Result<Exit, Error> {
+    let options = VerifyOptions {
+        rounds: args.rounds,
+        threads: args.threads.unwrap_or(0).into(),
+    };
+    let stop = interrupt::catch();
+    let bar = ProgressBar::with_draw_target(
+        None,
+        match args.json {
+            true => ProgressDrawTarget::hidden(),
+            false => ProgressDrawTarget::stderr_with_hz(8),
+        },
+    );
+    if let Ok(style) = ProgressStyle::with_template(
+        "{prefix:<16} {bar:28} {pos}/{len} rounds  {per_sec}  {eta} left",
+    ) {
+        bar.set_style(style.progress_chars("━━─"));
+    }
+    let mut shown = String::new();
+    let report = verify(&args.results, options, &stop, &mut |variant, done, rounds| {
+        if shown != variant {
+            variant.clone_into(&mut shown);
+            bar.set_prefix(shown.clone());
+            bar.reset();
+        }
+        bar.set_length(rounds);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let Some(report) = report? else {
+        return Ok(Exit::Interrupted);
+    };
+    if args.json {
+        output::json(&report)?;
+    } else {
+        explain(&report)?;
+    }
+    Ok(match report.identical {
+        true => Exit::Done,
+        false => Exit::Differs,
+    })
+}
+
+fn explain(report: &Report) -> Result<(), Error> {
+    for damaged in &report.damaged {
+        output::line(damaged)?;
+    }
+    for variant in &report.variants {
+        output::line(&describe(variant))?;
+    }
+    output::line(match (report.identical, report.variants.is_empty()) {
+        (true, true) => "the files are as they were written",
+        (true, false) => "identical",
+        (false, true) if !report.damaged.is_empty() => {
+            "the files are not as they were written; nothing was run"
+        }
+        (false, _) => "not identical",
+    })
+}
+
+fn describe(variant: &VariantReport) -> String {
+    let name = &variant.name;
+    match &variant.difference {
+        Some(difference) => {
+            let mut place = difference.table.clone();
+            if let Some(round) = difference.round {
+                place.push_str(&format!(", round {round}"));
+            }
+            if let Some(client) = difference.client {
+                place.push_str(&format!(", client {client}"));
+            }
+            format!(
+                "{name}: {place}, {}: recorded {}, repeated {}",
+                difference.column, difference.first, difference.second
+            )
+        }
+        None => {
+            let mut text = format!(
+                "{name}: {} rounds, {} evaluations",
+                output::count(variant.rounds),
+                output::count(variant.evaluations)
+            );
+            if variant.clients > 0 {
+                text.push_str(&format!(", {} clients", output::count(variant.clients)));
+            }
+            if variant.model {
+                text.push_str(", the model");
+            }
+            text.push_str(": every bit the same");
+            text
+        }
+    }
+}

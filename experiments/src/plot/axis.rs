@@ -96,7 +96,7 @@ impl Axis {
     }
 }
 
-/// A round step (1, 2, 2.5 or 5 times a power of ten) that divides `range` into about `wanted`.
+/// The round step (1, 2, 2.5 or 5 times a power of ten) nearest to a `wanted`-th of `range`.
 fn step(range: f64, wanted: usize) -> f64 {
     let rough = if range > 0.0 {
         range / wanted.max(1) as f64
@@ -107,8 +107,11 @@ fn step(range: f64, wanted: usize) -> f64 {
     [1.0, 2.0, 2.5, 5.0, 10.0]
         .into_iter()
         .map(|digit| digit * power)
-        .find(|&step| step >= rough * 0.999)
-        .unwrap_or(10.0 * power)
+        .min_by(|a, b| {
+            let far = |step: f64| (step / rough).ln().abs();
+            far(*a).total_cmp(&far(*b))
+        })
+        .unwrap_or(power)
 }
 
 /// Takes away the dust of `k * step`.

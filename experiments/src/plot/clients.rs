@@ -77,8 +77,12 @@ pub(crate) fn draw(subtitle: &str, distributions: &[Distribution]) -> Option<Sce
     );
     for (distribution, shares) in drawn.iter().zip(&shares).rev() {
         let (color, pattern) = series(distribution.index);
-        let mut outline = vec![left.at(bins.low, 0.0)];
-        for (bin, &height) in shares.iter().enumerate() {
+        // From the first client to the last; beyond, the line would only hide the axis.
+        let filled = |height: &f64| *height > 0.0;
+        let first = shares.iter().position(filled).unwrap_or(0);
+        let last = shares.iter().rposition(filled).unwrap_or(0);
+        let mut outline = vec![left.at(bins.edges(first).0, 0.0)];
+        for (bin, &height) in shares.iter().enumerate().take(last + 1).skip(first) {
             let (from, to) = bins.edges(bin);
             let (x0, y) = left.at(from, height);
             let (x1, floor) = left.at(to, 0.0);
@@ -93,7 +97,7 @@ pub(crate) fn draw(subtitle: &str, distributions: &[Distribution]) -> Option<Sce
             outline.push((x0, y));
             outline.push((x1, y));
         }
-        outline.push(left.at(100.0, 0.0));
+        outline.push(left.at(bins.edges(last).1, 0.0));
         for dash in dashes(&outline, pattern) {
             scene.line(dash, 1.5, color);
         }
@@ -107,7 +111,7 @@ pub(crate) fn draw(subtitle: &str, distributions: &[Distribution]) -> Option<Sce
 
 /// The empirical distribution function, as a staircase in the panel.
 fn steps(panel: &Panel, sorted: &[f64]) -> Vec<(f64, f64)> {
-    let mut stairs = vec![panel.at(panel.x.low, 0.0)];
+    let mut stairs = Vec::new();
     let mut below = 0.0;
     for (index, &value) in sorted.iter().enumerate() {
         if sorted.get(index + 1).is_some_and(|&next| next <= value) {
@@ -117,7 +121,6 @@ fn steps(panel: &Panel, sorted: &[f64]) -> Vec<(f64, f64)> {
         below = 100.0 * (index + 1) as f64 / sorted.len() as f64;
         stairs.push(panel.at(value, below));
     }
-    stairs.push(panel.at(panel.x.high, below));
     stairs
 }
 

@@ -1,6 +1,6 @@
 //! A quantity per round, one curve per series, each labelled at its end.
 
-use super::axis::{Axis, Panel, dashes, number};
+use super::axis::{Axis, Panel, dashes, number, swatch};
 use super::font::{self, Anchor};
 use super::scene::{Mark, Rgb, Scene};
 use super::style::{INK, LABEL_SIZE, SOFT, TITLE_SIZE, darker, series};
@@ -36,6 +36,8 @@ pub(crate) enum Kind {
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 420.0;
+/// Room of a line's sample before its label.
+const SAMPLE: f64 = 28.0;
 /// Rows of labels must be this far apart.
 const ROW: f64 = 15.5;
 
@@ -78,7 +80,7 @@ pub(crate) fn draw(quantity: &Quantity, subtitle: &str, curves: &[Curve]) -> Opt
     };
     let mut scene = Scene::new(
         &quantity.title,
-        panel.right() + 26.0 + label_width + 10.0,
+        panel.right() + 26.0 + SAMPLE + label_width + 4.0,
         panel.bottom() + 56.0,
     );
     heading(&mut scene, &quantity.title, subtitle);
@@ -87,11 +89,17 @@ pub(crate) fn draw(quantity: &Quantity, subtitle: &str, curves: &[Curve]) -> Opt
     let marks = curves
         .iter()
         .all(|curve| curve.points.len() <= 45 && curves.len() <= 7);
+    let longest = curves.iter().map(|curve| curve.points.len()).max();
+    let width = if curves.len() > 4 || longest > Some(150) {
+        1.3
+    } else {
+        1.8
+    };
     for curve in curves.iter().rev() {
         let (color, pattern) = series(curve.index);
         for piece in panel.clip(&curve.points) {
             for dash in dashes(&piece, pattern) {
-                scene.line(dash, 1.8, color);
+                scene.line(dash, width, color);
             }
         }
         if marks {
@@ -210,8 +218,11 @@ fn end_labels(scene: &mut Scene, panel: &Panel, curves: &[&Curve], labels: &[Str
     rows.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let ends: Vec<f64> = rows.iter().map(|row| row.0).collect();
     let spread = spread(&ends, ROW, panel.top - 4.0, panel.bottom() + 4.0);
+    // Where a colour stands for several series, a sample of the line says which is meant.
+    let samples = curves.iter().any(|curve| !series(curve.index).1.is_empty());
+    let text_left = panel.right() + 26.0 + if samples { SAMPLE } else { 0.0 };
     for ((end, index), row) in rows.into_iter().zip(spread) {
-        let (color, _) = series(curves[index].index);
+        let (color, pattern) = series(curves[index].index);
         let from = last(curves[index]).map_or(panel.right(), |(round, _)| panel.at(round, 0.0).0);
         let light: Rgb = {
             let mix = |value: u8| ((u16::from(value) + 2 * 255) / 3) as u8;
@@ -227,8 +238,11 @@ fn end_labels(scene: &mut Scene, panel: &Panel, curves: &[&Curve], labels: &[Str
             0.9,
             light,
         );
+        if samples {
+            swatch(scene, (panel.right() + 26.0, row), color, pattern);
+        }
         scene.text(
-            (panel.right() + 26.0, row + 0.36 * LABEL_SIZE),
+            (text_left, row + 0.36 * LABEL_SIZE),
             labels[index].as_str(),
             LABEL_SIZE,
             darker(color),

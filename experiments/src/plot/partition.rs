@@ -48,7 +48,7 @@ pub(crate) fn draw(subtitle: &str, rows: &[PartitionRow]) -> Option<Scene> {
     let width = column * clients.len() as f64;
     let bars = Panel {
         left,
-        top: 60.0,
+        top: 74.0,
         width,
         height: 64.0,
         x: Axis::exact(0.0, clients.len() as f64, 1),
@@ -95,7 +95,7 @@ pub(crate) fn draw(subtitle: &str, rows: &[PartitionRow]) -> Option<Scene> {
             ),
             radius: (full * (entry.examples as f64 / largest as f64).sqrt()).max(0.5),
             color: BLUE,
-            alpha: 0.85,
+            alpha: 1.0,
         });
     }
     scene.line(vec![(left, bottom), (left + width, bottom)], 0.9, AXIS);
@@ -200,7 +200,7 @@ fn size_legend(scene: &mut Scene, (left, middle): (f64, f64), largest: u64, full
             center: (x, middle),
             radius,
             color: BLUE,
-            alpha: 0.85,
+            alpha: 1.0,
         });
         let text = number(size as f64, 1.0);
         scene.text(

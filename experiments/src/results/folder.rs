@@ -654,7 +654,7 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path();
         whole(path, &["a"]);
-        super::super::write_plots(&path.join("plots"), &[("p.svg".to_owned(), vec![1])]).unwrap();
+        super::super::write_drawn(&path.join("plots"), &[("p.svg".to_owned(), vec![1])]).unwrap();
         for (name, bytes) in bytes_of(path) {
             for damaged in [
                 Vec::new(),
