@@ -1,4 +1,77 @@
-//! The edge runtime: what runs on a device.
+//! The edge runtime: the engine that trains and evaluates a model on a device. A simulated
+//! client and a phone run the same code and get the same bits.
+//!
+//! # A tour
+//! A model is described in TOML, by name or layer by layer ([`ModelDef`]; the names are in
+//! [`MODELS`], the layers in [`layer`]):
+//!
+//! ```toml
+//! [model]
+//! kind = "cnn-fedavg"
+//! ```
+//! ```toml
+//! [[model.layer]]
+//! kind = "conv2d"
+//! name = "conv1"
+//! filters = 32
+//! kernel = 3                  # or [3, 5]
+//! padding = "same"            # or "valid", 1, [1, 2]
+//! activation = "relu"
+//!
+//! [[model.layer]]
+//! kind = "add"                # a residual connection
+//! from = "conv1"
+//! # …
+//! ```
+//!
+//! [`Model::new`] checks it against the data's shape, infers every other shape and lays the
+//! parameters out as one flat vector. A definition that cannot work says which layer is wrong and
+//! what to do ([`EdgeError`]). [`EdgeTrainer`] is the [`fl_core::Trainer`] over it; a simulator
+//! makes one for each worker thread.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream, TargetSpec, Trainer};
+//! use fl_edge::{EdgeTrainer, Model, ModelDef};
+//!
+//! let def = ModelDef::named("cnn-fedavg").expect("a model of the zoo");
+//! let input = InputSpec::Real(vec![28, 28, 1]);
+//! let model = Arc::new(Model::new(&def, &input, TargetSpec::Class { classes: 10 })?);
+//! assert_eq!(model.parameters(), 1_663_370);
+//!
+//! let mut stream = Stream::at(Purpose::ModelInit, Seed(1), RoundId(0), ClientId(0));
+//! let global = model.init(&mut stream);
+//! let trainer = EdgeTrainer::new(Arc::clone(&model));
+//! assert_eq!(trainer.layout(), global.layout());
+//! # Ok::<(), fl_edge::EdgeError>(())
+//! ```
+//!
+//! # From definition to step
+//! | module | does | knows |
+//! |---|---|---|
+//! | [`zoo`], [`layer`] | describe | TOML |
+//! | `graph` | operators over values with known shapes; moves a relu into the product before it | shapes |
+//! | [`Model`] | parameters: names, places, how they start | |
+//! | `plan` | gives every activation, gradient and scratch a fixed place in one arena, by when it lives | a batch size |
+//! | [`Session`] | runs the plan: forward, backward, step | numbers |
+//! | [`EdgeTrainer`] | a client: order of examples, epochs, the update | the local plan |
+//! | [`kernel`] | the numbers themselves, for each instruction set | slices |
+//!
+//! Adding a model to the zoo is one file in `zoo/` and one line in its list. Adding an operator
+//! is a layer's keys, its shape rule, its place in the plan and its kernels; the tests in
+//! `tests/` then compare its gradient with finite differences and with burn.
+//!
+//! # Laws
+//! - **Bits.** Every number is defined by a fixed recipe ([`kernel`]), so instruction set, vector
+//!   width, batch parts, earlier clients and grouping change no bit of an update.
+//! - **Memory.** A session's memory grows only between clients, for a larger batch. A step, and a
+//!   client on a warm session, allocate nothing.
+//! - **Plain SGD stores no gradient.** The product that computes a weight's gradient steps the
+//!   weight while it still is in registers; momentum, Adam and clipping store gradients and give
+//!   the same bits for the same formula.
+//! - **Losses** are means over the batch; sums of losses are added in the order of examples in
+//!   `f64`.
+//! - No threads, clocks, files or randomness of its own; randomness comes with the task.
 #![deny(unsafe_code)]
 
 mod arena;
@@ -9,6 +82,7 @@ mod graph;
     reason = "vector loads and stores, and calls into code compiled for detected instructions"
 )]
 pub mod kernel;
+mod lanes;
 pub mod layer;
 mod model;
 mod plan;

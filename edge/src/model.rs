@@ -83,8 +83,9 @@ impl Model {
         self.summary.iter().map(|layer| layer.macs).sum()
     }
 
-    /// Bytes that a session holds at the given batch: parameters, their update in training, and
-    /// the planned activations, gradients and scratch.
+    /// Bytes that a session holds for a batch: the working parameters and the planned arena of
+    /// activations, their gradients and scratch. Plain SGD needs no more; momentum, clipping and
+    /// Adam add one, one and two times the parameters.
     #[must_use]
     pub fn peak_bytes(&self, batch: usize, training: bool) -> usize {
         let mode = match training {
@@ -92,7 +93,7 @@ impl Model {
             false => Mode::Evaluation,
         };
         let memory = Memory::new(self, batch, mode);
-        4 * (self.parameters() + memory.len())
+        4 * (self.parameters() + memory.len()) + memory.bytes()
     }
 
     /// The layers, for a table.

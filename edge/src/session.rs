@@ -1,5 +1,6 @@
 //! Running a plan: forward, backward and the parameters' step, without allocating.
 
+use core::num::NonZeroUsize;
 use core::ops::Range;
 use std::sync::Arc;
 
@@ -127,6 +128,16 @@ impl Session {
         };
         session.weights.reserve(session.model.parameters());
         session
+    }
+
+    /// The same session working on at most so many examples at once, for a device with little
+    /// memory: larger batches are worked through in parts whose gradients are summed. Changes no
+    /// bit of a result.
+    #[must_use]
+    pub fn with_most_rows(mut self, rows: NonZeroUsize) -> Self {
+        self.training_rows = self.training_rows.min(rows.get());
+        self.evaluation_rows = self.evaluation_rows.min(rows.get());
+        self
     }
 
     /// The model.

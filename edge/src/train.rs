@@ -8,17 +8,20 @@ use fl_core::{
 };
 
 use crate::arena::reserve;
-use crate::kernel::Kernels;
+use crate::kernel::{Kernels, LANES};
+use crate::lanes::Lanes;
 use crate::model::Model;
 use crate::session::{BadExample, Session, Step};
 
-/// Trains clients one after the other on one [`Session`].
+/// Trains clients on one [`Session`], one after the other, or sixteen at once in the lanes of one
+/// vectorised step where model and plan are simple enough. Which way changes no bit.
 ///
 /// Each epoch shuffles the client's examples with the client's stream; batches follow that
 /// order, and the last of an epoch may be smaller. Losses are added in order in `f64`.
 #[derive(Debug)]
 pub struct EdgeTrainer {
     session: Session,
+    lanes: Option<Lanes>,
     order: Vec<u32>,
 }
 
@@ -33,6 +36,7 @@ impl EdgeTrainer {
     #[must_use]
     pub fn with_kernels(model: Arc<Model>, kernels: &'static Kernels) -> Self {
         Self {
+            lanes: Lanes::of(&model, kernels),
             session: Session::new(model, kernels),
             order: Vec::new(),
         }
@@ -95,13 +99,7 @@ impl EdgeTrainer {
         }
     }
 
-    /// Trains one client; its update goes into the task.
-    fn fit_one(
-        &mut self,
-        global: &Parameters,
-        task: &mut FitTask<'_>,
-    ) -> Result<LocalResult, TrainError> {
-        let parameters = global.values();
+    fn check_task(&self, parameters: &[f32], task: &FitTask<'_>) -> Result<(), TrainError> {
         self.check(parameters.len(), task.data)?;
         if task.update.len() != parameters.len() {
             return Err(TrainError::ParameterMismatch {
@@ -109,13 +107,21 @@ impl EdgeTrainer {
                 found: task.update.len(),
             });
         }
-        let examples = task.data.len();
-        if examples == 0 {
-            return Err(TrainError::DataMismatch {
-                expected: "at least one example".to_owned(),
-                found: format!("none for client {}", task.client),
-            });
+        if task.data.is_empty() {
+            return Err(TrainError::NoExamples(task.client));
         }
+        Ok(())
+    }
+
+    /// Trains one client; its update goes into the task.
+    fn fit_one(
+        &mut self,
+        global: &Parameters,
+        task: &mut FitTask<'_>,
+    ) -> Result<LocalResult, TrainError> {
+        let parameters = global.values();
+        self.check_task(parameters, task)?;
+        let examples = task.data.len();
         let plan = task.plan;
         let batch = match plan.batch {
             BatchSize::Examples(batch) => (batch.get() as usize).min(examples),
@@ -167,7 +173,7 @@ impl EdgeTrainer {
 }
 
 /// The most epochs and the most steps.
-fn work(work: LocalWork, limit: WorkLimit) -> (u64, u64) {
+pub(crate) fn work(work: LocalWork, limit: WorkLimit) -> (u64, u64) {
     let limited = |amount: u32| match limit {
         WorkLimit::Full => u64::from(amount),
         WorkLimit::AtMost(most) => u64::from(amount.min(most.get())),
@@ -183,12 +189,31 @@ impl Trainer for EdgeTrainer {
         self.session.model().layout()
     }
 
+    fn lanes(&self) -> usize {
+        match self.lanes {
+            Some(_) => LANES,
+            None => 1,
+        }
+    }
+
     fn fit(
         &mut self,
         global: &Parameters,
         tasks: &mut [FitTask<'_>],
         results: &mut [LocalResult],
     ) -> Result<(), TrainError> {
+        if let Some(mut lanes) = self.lanes.take_if(|lanes| lanes.suit(tasks)) {
+            let checked = tasks
+                .iter()
+                .try_for_each(|task| self.check_task(global.values(), task));
+            let trained = checked.and_then(|()| {
+                lanes
+                    .fit(global.values(), tasks, results)
+                    .map_err(|(task, bad)| self.bad_example(bad, tasks[task].client))
+            });
+            self.lanes = Some(lanes);
+            return trained;
+        }
         for (task, result) in tasks.iter_mut().zip(results) {
             *result = self.fit_one(global, task)?;
         }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
 use common::{Case, Synthetic, operators, stream};
@@ -12,7 +12,7 @@ use fl_core::{
     Trainer as _, WorkLimit,
 };
 use fl_edge::kernel::Kernels;
-use fl_edge::{EdgeTrainer, Model, ModelDef};
+use fl_edge::{EdgeTrainer, Model, ModelDef, Session, Step};
 
 fn count(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number).expect("not zero")
@@ -170,6 +170,46 @@ fn a_used_trainer_gives_the_bits_of_a_new_one() {
     }
 }
 
+/// A batch worked through in parts gives the bits of the whole: losses, gradients, dropout.
+#[test]
+fn parts_of_a_batch_sum_to_the_whole() {
+    for case in operators() {
+        let data = case.data(17);
+        let global = case.model.init(&mut stream(3));
+        let rows = (0..17).rev().collect::<Vec<u32>>();
+        let run = |most: usize| {
+            let most = NonZeroUsize::new(most).expect("not zero");
+            let mut session =
+                Session::new(case.model.clone(), Kernels::best()).with_most_rows(most);
+            session.start(global.values(), &Optimizer::SGD, 17);
+            let step = Step {
+                optimizer: Optimizer::SGD,
+                rate: 0.1,
+                number: 0,
+                max_norm: None,
+                proximal_mu: 0.0,
+                anchor: global.values(),
+            };
+            let mut random = stream(8);
+            let first = session
+                .step(&data, &rows, &step, &mut random)
+                .expect("good");
+            let second = session
+                .step(&data, &rows, &step, &mut random)
+                .expect("good");
+            let (sum, correct) = session
+                .evaluate(global.values(), &data, 0..17)
+                .expect("good");
+            let losses = [first, second, sum].map(f64::to_bits);
+            (losses, correct, bits(session.weights()))
+        };
+        let whole = run(17);
+        for most in [1, 4, 16] {
+            assert!(run(most) == whole, "{} in parts of {most}", case.name);
+        }
+    }
+}
+
 /// Two noisy classes are learnt, and evaluation agrees with itself in parts.
 #[test]
 fn learns_and_evaluates() {
@@ -245,8 +285,7 @@ fn errors() {
     );
     assert_eq!(
         message(&case.data(0)),
-        "the model expects at least one example and the data hold none for client 7; choose a \
-         model for this data set"
+        "client 7 has no examples; give every client at least one, or leave it out"
     );
     let other = Synthetic::new(&InputSpec::Real(vec![8]), case.model.target(), 4, 1);
     assert_eq!(
