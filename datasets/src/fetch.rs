@@ -307,8 +307,10 @@ fn install(partial: &Path, place: &Path) -> Result<(), DatasetError> {
 }
 
 fn copy_verified(source: &Path, partial: &Path, file: &CatalogueFile) -> Result<(), DatasetError> {
-    std::fs::copy(source, partial).map_err(io("writing", partial))?;
-    // A read-only original must not make a copy that cannot be replaced.
+    let mut from = File::open(source).map_err(io("reading", source))?;
+    let mut to = File::create(partial).map_err(io("writing", partial))?;
+    std::io::copy(&mut from, &mut to).map_err(io("writing", partial))?;
+    drop(to);
     let found = hash_file(partial)?;
     let found_bytes = std::fs::metadata(partial)
         .map_err(io("reading", partial))?

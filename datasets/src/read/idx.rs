@@ -179,31 +179,33 @@ fn parse(file: &str, mut reader: impl Read, most: u64) -> Result<Idx, DatasetErr
         }
     };
     let mut shape = Vec::with_capacity(usize::from(dimensions));
-    let mut elements = 1u64;
     let header = 4 + 4 * u64::from(dimensions);
     for dimension in 0..u64::from(dimensions) {
         let (mut bytes, at) = ([0; 4], 4 + 4 * dimension);
         exact(file, &mut reader, &mut bytes, at, "the size of a dimension")?;
-        let length = u32::from_be_bytes(bytes);
-        shape.push(length as usize);
-        elements = elements
-            .checked_mul(u64::from(length))
-            .filter(|elements| {
-                elements
-                    .checked_mul(size)
-                    .and_then(|bytes| bytes.checked_add(header))
-                    .is_some_and(|total| total <= most)
-            })
-            .ok_or_else(|| {
-                malformed(
-                    file,
-                    format!("byte {at}"),
-                    format!("sizes {shape:?}"),
-                    format!("at most the {most} bytes that the file can hold"),
-                    DAMAGED,
-                )
-            })?;
+        shape.push(u32::from_be_bytes(bytes) as usize);
     }
+    let product = || {
+        if shape.contains(&0) {
+            return Some(0);
+        }
+        (shape.iter()).try_fold(1u64, |product, &length| product.checked_mul(length as u64))
+    };
+    let fits = |&elements: &u64| {
+        let total = elements
+            .checked_mul(size)
+            .and_then(|bytes| bytes.checked_add(header));
+        total.is_some_and(|total| total <= most)
+    };
+    let Some(elements) = product().filter(fits) else {
+        return Err(malformed(
+            file,
+            "byte 4",
+            format!("sizes {shape:?}"),
+            format!("at most the {most} bytes that the file can hold"),
+            DAMAGED,
+        ));
+    };
     let expected = elements * size;
     let mut data = Vec::new();
     let read = reader.by_ref().take(expected).read_to_end(&mut data);
@@ -303,11 +305,11 @@ mod tests {
             ),
             (
                 &huge,
-                "f, byte 4: found sizes [4294967295], expected at most the 13 bytes that the file can hold; the file is damaged or of another format; get it again",
+                "f, byte 4: found sizes [4294967295, 4294967295], expected at most the 13 bytes that the file can hold; the file is damaged or of another format; get it again",
             ),
             (
                 &small()[..17],
-                "f, byte 8: found sizes [2, 3], expected at most the 17 bytes that the file can hold; the file is damaged or of another format; get it again",
+                "f, byte 4: found sizes [2, 3], expected at most the 17 bytes that the file can hold; the file is damaged or of another format; get it again",
             ),
             (
                 &trailing,
