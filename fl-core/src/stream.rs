@@ -278,14 +278,15 @@ mod tests {
             }
             assert_fits(&counts, &vec![200_000.0 / bound as f64; bound as usize]);
         }
-        // Just above half of the range, plain `word % bound` would draw the lower half of the
-        // numbers twice as often.
-        let bound = (1u64 << 63) + (1 << 62);
+        // Four words for every three numbers: without rejection one of three is drawn twice as
+        // often.
+        let bound = 3 << 62;
         let mut stream = testing(5);
-        let low = (0..100_000)
-            .filter(|_| stream.below(bound) < bound / 2)
-            .count();
-        assert_fits(&[low as u64, 100_000 - low as u64], &[50_000.0; 2]);
+        let mut counts = [0u64; 3];
+        for _ in 0..90_000 {
+            counts[(stream.below(bound) % 3) as usize] += 1;
+        }
+        assert_fits(&counts, &[30_000.0; 3]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ fn weighted(cohort: u64) -> Weighted {
     Weighted::from_config(config).unwrap()
 }
 
-/// All 3-element subsets of 6 clients, by the flat set; pairs of 40, by the tree.
+/// All 3-element subsets of 6 clients, by the flat set; pairs of 50, by the tree.
 #[test]
 fn every_subset_is_equally_likely() {
     let mut counts = std::collections::BTreeMap::new();
@@ -40,12 +40,12 @@ fn every_subset_is_equally_likely() {
     assert_fits(&counts, &[1000.0; 20]);
 
     let mut counts = std::collections::BTreeMap::new();
-    for round in 0..78_000 {
-        let clients = select(&uniform(2, 1.0), &Candidates::everyone(40), round);
+    for round in 0..122_500 {
+        let clients = select(&uniform(2, 1.0), &Candidates::everyone(50), round);
         *counts.entry(clients).or_insert(0u64) += 1;
     }
     let counts: Vec<u64> = counts.into_values().collect();
-    assert_fits(&counts, &[100.0; 780]);
+    assert_fits(&counts, &[100.0; 1225]);
 }
 
 #[test]
