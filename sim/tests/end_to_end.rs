@@ -1,0 +1,189 @@
+//! Real data sets and the edge runtime under the simulator: the same bytes for any number of
+//! threads and after an interruption, and models that learn.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fl_core::select::{SelectorConfig, UniformConfig};
+use fl_core::strategy::{FedAvgConfig, FedProxConfig, StrategyConfig};
+use fl_core::{
+    BatchSize, LearningRate, LocalPlan, LocalWork, ModelDigest, Optimizer, Precision, Seed,
+};
+use fl_datasets::partition::{Iid, PartitionConfig};
+use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
+use fl_edge::zoo::{Logreg, Mlp2nn};
+use fl_edge::{Model, ModelDef};
+use fl_sim::{
+    CheckpointConfig, EvaluationConfig, EvaluationRecord, FleetConfig, Observer, Outcome,
+    RoundRecord, Simulation, SimulationConfig,
+};
+
+fn synthetic() -> (FederatedDataset, ModelDef) {
+    let config = DatasetConfig {
+        alpha: Some(1.0),
+        beta: Some(1.0),
+        clients: Some(30),
+        ..DatasetConfig::new("synthetic")
+    };
+    (load(&config), ModelDef::Logreg(Logreg::default()))
+}
+
+fn digits() -> (FederatedDataset, ModelDef) {
+    let partition = PartitionConfig::Iid(Iid { clients: 20 });
+    let config = DatasetConfig::new("digits").with_partition(partition);
+    (load(&config), ModelDef::Mlp2nn(Mlp2nn::default()))
+}
+
+fn load(config: &DatasetConfig) -> FederatedDataset {
+    fl_datasets::load(config, &DataRoot::new("not-needed"), Seed(1)).unwrap()
+}
+
+fn config(rounds: u64, epochs: u32, rate: f32) -> SimulationConfig {
+    SimulationConfig {
+        seed: Seed(1),
+        rounds,
+        selection: SelectorConfig::Uniform(UniformConfig {
+            cohort: 10,
+            over_select: 1.0,
+        }),
+        local: LocalPlan {
+            work: LocalWork::Epochs(NonZeroU32::new(epochs).unwrap()),
+            batch: BatchSize::Examples(NonZeroU32::new(10).unwrap()),
+            optimizer: Optimizer::SGD,
+            learning_rate: LearningRate::constant(rate),
+            max_gradient_norm: None,
+            proximal_mu: 0.0,
+            precision: Precision::F32,
+        },
+        strategy: StrategyConfig::FedProx(FedProxConfig::new(0.1)),
+        fleet: FleetConfig {
+            stragglers: 0.5,
+            dropout: 0.1,
+        },
+        evaluation: EvaluationConfig {
+            every: 5,
+            train: true,
+            ..EvaluationConfig::default()
+        },
+        threads: 1,
+        checkpoint: None,
+        stop_at_accuracy: None,
+    }
+}
+
+#[derive(Default)]
+struct Kept {
+    rounds: Vec<RoundRecord>,
+    evaluations: Vec<EvaluationRecord>,
+    stop: Option<(u64, Arc<AtomicBool>)>,
+}
+
+impl Observer for Kept {
+    fn round(&mut self, record: &RoundRecord) {
+        self.rounds.push(RoundRecord {
+            seconds: 0.0,
+            ..record.clone()
+        });
+        if let Some((round, flag)) = &self.stop
+            && record.round + 1 == *round
+        {
+            flag.store(true, Ordering::SeqCst);
+        }
+    }
+    fn evaluated(&mut self, record: &EvaluationRecord) {
+        self.evaluations.push(EvaluationRecord {
+            seconds: 0.0,
+            ..record.clone()
+        });
+    }
+}
+
+fn model(data: &FederatedDataset, def: &ModelDef) -> Arc<Model> {
+    Arc::new(Model::new(def, data.input(), data.target()).unwrap())
+}
+
+fn run(config: SimulationConfig, (data, def): (FederatedDataset, ModelDef)) -> (ModelDigest, Kept) {
+    let model = model(&data, &def);
+    let mut simulation = Simulation::new(config, data, model).unwrap();
+    let mut kept = Kept::default();
+    let outcome = simulation.run(&mut kept, &AtomicBool::new(false)).unwrap();
+    assert_eq!(outcome, Outcome::Finished);
+    (simulation.parameters().digest(), kept)
+}
+
+fn resumed(
+    dir: &Path,
+    config: &SimulationConfig,
+    (data, def): (FederatedDataset, ModelDef),
+) -> (ModelDigest, Kept) {
+    let config = SimulationConfig {
+        checkpoint: Some(CheckpointConfig {
+            dir: dir.to_owned(),
+            every: 3,
+        }),
+        ..config.clone()
+    };
+    let model = model(&data, &def);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut kept = Kept {
+        stop: Some((4, Arc::clone(&stop))),
+        ..Kept::default()
+    };
+    let mut first = Simulation::new(config.clone(), data.clone(), Arc::clone(&model)).unwrap();
+    let outcome = first.run(&mut kept, &stop).unwrap();
+    assert_eq!(outcome, Outcome::Stopped { round: 4 });
+    drop(first);
+    let config = SimulationConfig {
+        threads: 2,
+        ..config
+    };
+    let mut second = Simulation::resume(config, data, model).unwrap().unwrap();
+    assert_eq!(second.round(), 4);
+    second.run(&mut kept, &AtomicBool::new(false)).unwrap();
+    (second.parameters().digest(), kept)
+}
+
+#[test]
+fn threads_and_interruptions_change_no_byte() {
+    for (rounds, rate, parts) in [
+        (12, 0.01, synthetic as fn() -> (FederatedDataset, ModelDef)),
+        (6, 0.1, digits),
+    ] {
+        let config = config(rounds, 2, rate);
+        let (digest, expected) = run(config.clone(), parts());
+        for threads in [2, 3] {
+            let config = SimulationConfig {
+                threads,
+                ..config.clone()
+            };
+            let (other, kept) = run(config, parts());
+            assert_eq!(other, digest);
+            assert_eq!(kept.rounds, expected.rounds);
+            assert_eq!(kept.evaluations, expected.evaluations);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (other, kept) = resumed(dir.path(), &config, parts());
+        assert_eq!(other, digest);
+        assert_eq!(kept.rounds, expected.rounds);
+        assert_eq!(kept.evaluations, expected.evaluations);
+    }
+}
+
+#[test]
+fn models_learn() {
+    let fedavg = SimulationConfig {
+        strategy: StrategyConfig::FedAvg(FedAvgConfig::default()),
+        fleet: FleetConfig::default(),
+        ..config(30, 5, 0.1)
+    };
+    let (_, kept) = run(fedavg, digits());
+    let last = kept.evaluations.last().unwrap();
+    assert!(last.test_accuracy > Some(0.9), "{last:?}");
+    let (_, kept) = run(config(30, 5, 0.01), synthetic());
+    let (first, last) = (&kept.evaluations[0], kept.evaluations.last().unwrap());
+    assert!(last.train_loss < first.train_loss, "{first:?} {last:?}");
+    assert!(last.test_accuracy > Some(0.5), "{last:?}");
+}
