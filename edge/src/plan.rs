@@ -840,7 +840,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn kernel_function(function: Function) -> Activation {
+pub(crate) fn kernel_function(function: Function) -> Activation {
     match function {
         Function::Relu => Activation::Relu,
         Function::LeakyRelu { slope } => Activation::Leaky { slope },

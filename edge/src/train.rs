@@ -202,6 +202,8 @@ impl Trainer for EdgeTrainer {
         tasks: &mut [FitTask<'_>],
         results: &mut [LocalResult],
     ) -> Result<(), TrainError> {
+        let count = tasks.len().min(results.len());
+        let (tasks, results) = (&mut tasks[..count], &mut results[..count]);
         if let Some(mut lanes) = self.lanes.take_if(|lanes| lanes.suit(tasks)) {
             let checked = tasks
                 .iter()

@@ -308,14 +308,18 @@ fn burn_gradient(case: &Case, data: &Synthetic, weights: &[f32]) -> (f64, Vec<f3
         }
         _ => panic!("a loss for these targets"),
     };
-    let value = loss.clone().into_data().to_vec::<f32>().expect("a number")[0];
+    let value = loss
+        .clone()
+        .into_data()
+        .try_to_vec::<f32>()
+        .expect("a number")[0];
     let gradients = loss.backward();
     let mut flat = Vec::new();
     for tensor in case.model.layout().tensors() {
         let gradient = leaves.leaves[&tensor.name]
             .grad(&gradients)
             .expect("a gradient");
-        flat.extend(gradient.into_data().to_vec::<f32>().expect("numbers"));
+        flat.extend(gradient.into_data().try_to_vec::<f32>().expect("numbers"));
     }
     (f64::from(value), flat)
 }

@@ -1,5 +1,5 @@
 //! Made-up examples and models that together use every operator.
-#![expect(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, reason = "each test file uses a part")]
 
 use fl_core::{
     ClientId, Examples, InputSpec, InputsMut, Purpose, RoundId, Seed, Stream, TargetSpec,
@@ -9,23 +9,23 @@ use fl_edge::{Model, ModelDef};
 use std::sync::Arc;
 
 /// A stream for tests.
-pub fn stream(number: u64) -> Stream {
+pub(crate) fn stream(number: u64) -> Stream {
     Stream::at(Purpose::Testing, Seed(number), RoundId(0), ClientId(0))
 }
 
 /// Normal inputs (or uniform tokens) with random targets.
-pub struct Synthetic {
+pub(crate) struct Synthetic {
     input: InputSpec,
     target: TargetSpec,
-    pub reals: Vec<f32>,
-    pub tokens: Vec<u32>,
-    pub labels: Vec<u32>,
-    pub targets: Vec<f32>,
+    pub(crate) reals: Vec<f32>,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) labels: Vec<u32>,
+    pub(crate) targets: Vec<f32>,
     len: usize,
 }
 
 impl Synthetic {
-    pub fn new(input: &InputSpec, target: TargetSpec, len: usize, seed: u64) -> Self {
+    pub(crate) fn new(input: &InputSpec, target: TargetSpec, len: usize, seed: u64) -> Self {
         let mut stream = stream(seed);
         let mut data = Self {
             input: input.clone(),
@@ -102,14 +102,19 @@ impl Examples for Synthetic {
 }
 
 /// A model and the examples that it takes.
-pub struct Case {
-    pub name: &'static str,
-    pub def: ModelDef,
-    pub model: Arc<Model>,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) def: ModelDef,
+    pub(crate) model: Arc<Model>,
 }
 
 impl Case {
-    pub fn new(name: &'static str, text: &str, input: &InputSpec, target: TargetSpec) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        text: &str,
+        input: &InputSpec,
+        target: TargetSpec,
+    ) -> Self {
         let def =
             toml::from_str::<ModelDef>(text).unwrap_or_else(|error| panic!("{name}: {error}"));
         let model =
@@ -121,11 +126,11 @@ impl Case {
         }
     }
 
-    pub fn data(&self, len: usize) -> Synthetic {
+    pub(crate) fn data(&self, len: usize) -> Synthetic {
         Synthetic::new(self.model.input(), self.model.target(), len, 99)
     }
 
-    pub fn has_dropout(&self) -> bool {
+    pub(crate) fn has_dropout(&self) -> bool {
         self.model
             .summary()
             .iter()
@@ -136,7 +141,7 @@ impl Case {
 const CLASSES: TargetSpec = TargetSpec::Class { classes: 3 };
 
 /// Small models that together use every operator in every way that the plan treats differently.
-pub fn operators() -> Vec<Case> {
+pub(crate) fn operators() -> Vec<Case> {
     let image = InputSpec::Real(vec![6, 7, 4]);
     let row = InputSpec::Real(vec![9]);
     let tokens = InputSpec::Tokens {
