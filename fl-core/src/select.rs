@@ -156,6 +156,8 @@ pub trait Selector: Debug + Send + Sync {
     ) -> Result<Selection, SelectError>;
 
     /// The most clients whose updates a round can sum, among `population`; for planning a ring.
+    /// Where this is the whole population, the sum of all weights is a tighter bound for
+    /// [`WeightBounds::total`](crate::WeightBounds) than the largest weight times this number.
     fn largest_goal(&self, population: u64) -> u64;
 }
 

@@ -8,7 +8,7 @@ use crate::registry::Registered as _;
 use crate::ring::{RingPlan, WeightBounds};
 use crate::select::{Uniform, UniformConfig};
 use crate::strategy::{FedAvg, FedAvgConfig, Strategy as _, Weighting};
-use crate::sum::ExactSum;
+use crate::sum::{ExactSum, Rejection};
 use crate::testing::{local_plan, normals, stream};
 use crate::trainer::LocalResult;
 use crate::units::{Bytes, ExampleCount};
