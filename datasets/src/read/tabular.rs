@@ -50,8 +50,8 @@ pub fn parquet(path: &Path) -> Result<Table, DatasetError> {
             &name,
             "Parquet",
             error.to_string(),
-            "a whole Parquet file",
-            crate::read::DAMAGED,
+            "a whole Parquet file of numbers, truth values and text",
+            "get the file again, or convert columns of other types (dates, lists)",
         )
     })?;
     table(&name, &frame)
