@@ -2,8 +2,6 @@
 //!
 //! The layers are interpreted with burn's tensor operations, in burn's own layouts (NCHW, OIHW).
 
-mod common;
-
 use std::collections::BTreeMap;
 
 use burn::tensor::activation;
@@ -11,7 +9,7 @@ use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use common::{Case, Synthetic, operators, stream};
+use crate::common::{Case, Synthetic, operators, stream};
 use fl_core::{Examples as _, InputSpec, Optimizer, TargetSpec};
 use fl_edge::kernel::Kernels;
 use fl_edge::layer::{Activation, LayerDef, Padding};

@@ -1,5 +1,4 @@
 //! Made-up examples and models that together use every operator.
-#![allow(dead_code, reason = "each test file uses a part")]
 
 use fl_core::{
     ClientId, Examples, InputSpec, InputsMut, Purpose, RoundId, Seed, Stream, TargetSpec,

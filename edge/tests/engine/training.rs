@@ -1,11 +1,9 @@
 //! Training as a whole: bits, work, results, errors.
 
-mod common;
-
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
-use common::{Case, Synthetic, operators, stream};
+use crate::common::{Case, Synthetic, operators, stream};
 use fl_core::{
     BatchSize, ClientId, ExampleCount, Examples, FitTask, InputSpec, LearningRate, LocalPlan,
     LocalResult, LocalWork, Optimizer, Parameters, Precision, RoundId, TargetSpec, TrainError,

@@ -1,8 +1,6 @@
 //! Every operator's gradient against central differences.
 
-mod common;
-
-use common::{Case, operators, stream};
+use crate::common::{Case, operators, stream};
 use fl_core::{Optimizer, Parameters};
 use fl_edge::kernel::Kernels;
 use fl_edge::{Model, ModelDef, Session};

@@ -1,8 +1,6 @@
 //! Models from TOML: what they become, and what a wrong one says.
 
-mod common;
-
-use common::{operators, stream};
+use crate::common::{operators, stream};
 use fl_core::{InputSpec, TargetSpec};
 use fl_edge::{MODELS, Model, ModelDef};
 

@@ -1,12 +1,10 @@
 //! A warm trainer allocates nothing: not for a step, not for a client, not for an evaluation.
 
-mod common;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::num::NonZeroU32;
 
-use common::{Case, Synthetic, operators, stream};
+use crate::common::{Case, Synthetic, operators, stream};
 use fl_core::{
     BatchSize, ClientId, FitTask, InputSpec, LearningRate, LocalPlan, LocalResult, LocalWork,
     Optimizer, Parameters, Precision, RoundId, TargetSpec, Trainer as _, WorkLimit,

@@ -1,8 +1,6 @@
 //! The optimizers against their formulas in f64, and the fused step against the stored one.
 
-mod common;
-
-use common::{Case, operators, stream};
+use crate::common::{Case, operators, stream};
 use fl_core::Optimizer;
 use fl_edge::kernel::Kernels;
 use fl_edge::{Session, Step};

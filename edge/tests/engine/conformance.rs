@@ -1,10 +1,8 @@
 //! The public suite of `fl_core` for trainers, on models that are trained in different ways.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{Synthetic, stream};
+use crate::common::{Synthetic, stream};
 use fl_core::{Examples, InputSpec, TargetSpec};
 use fl_edge::{EdgeTrainer, Model, ModelDef};
 

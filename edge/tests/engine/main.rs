@@ -1,0 +1,10 @@
+//! The engine as a whole: definitions, gradients, optimizers, training, memory.
+
+mod allocations;
+mod common;
+mod conformance;
+mod definitions;
+mod gradients;
+mod optimizers;
+mod oracle;
+mod training;
