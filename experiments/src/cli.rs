@@ -17,6 +17,7 @@ pub mod plot;
 mod progress;
 pub mod run;
 pub mod schema;
+mod transport;
 pub mod verify;
 
 /// Federated-learning experiments from one TOML file.

@@ -77,7 +77,8 @@ impl Error {
             | Self::NotText { .. }
             | Self::NoExperiment { .. }
             | Self::UnknownVariant { .. }
-            | Self::Name { .. } => 2,
+            | Self::Name { .. }
+            | Self::Dataset(fl_datasets::DatasetError::UnknownName { .. }) => 2,
             Self::Data(_)
             | Self::Simulation(_)
             | Self::Results(_)

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
 use crate::error::Error;
 
@@ -49,7 +49,7 @@ pub(crate) fn complain(error: &Error) {
 /// A table with a header; all columns but the first are figures and stand at the right.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(header.to_vec());
     for row in rows {
         table.add_row(row.iter().enumerate().map(|(index, text)| {
@@ -60,6 +60,17 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
             }
         }));
     }
+    table.to_string()
+}
+
+/// A table of words, all at the left, with lines broken so that it is 100 columns wide.
+pub(crate) fn words(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(100);
+    table.set_header(header.to_vec());
+    table.add_rows(rows.iter().cloned());
     table.to_string()
 }
 

@@ -170,7 +170,7 @@ fn report(
 ) -> Result<(), Error> {
     let plots = match args.no_plots {
         true => Vec::new(),
-        false => crate::results::write_plots(results)?,
+        false => crate::plot::draw_own(results)?,
     };
     if args.json {
         for variant in &results.variants {

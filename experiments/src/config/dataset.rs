@@ -14,9 +14,9 @@ const PATH: &str = "dataset";
 
 /// Reads and checks the table.
 pub(crate) fn read(node: &Node, errors: &Diagnostics) -> Option<DatasetConfig> {
-    let names = fl_datasets::names();
+    let names: Vec<&str> = fl_datasets::sets::names().collect();
     let (name, mut rest) = split_kind(node, "name", PATH, &names, errors)?;
-    let keys: Vec<&str> = match fl_datasets::keys(name) {
+    let keys: Vec<&str> = match fl_datasets::config::keys(name) {
         Ok(keys) => keys.iter().map(|key| key.name).collect(),
         Err(error) => {
             errors.add(Diagnostic::new(
@@ -91,7 +91,7 @@ pub(crate) fn explain(error: &DatasetError) -> (String, String) {
             at("name"),
             format!(
                 "{name:?} is not known; {}",
-                suggest(name, fl_datasets::names())
+                suggest(name, fl_datasets::sets::names())
             ),
         ),
         DatasetError::UnusedKey { key, .. } | DatasetError::MissingKey { key, .. } => {

@@ -95,8 +95,8 @@ pub fn markdown() -> String {
     );
     page.push_str("\n## `[dataset]`\n`name` chooses the data set; the other keys depend on it.\n\n");
     page.push_str("| name | keys |\n|---|---|\n");
-    for name in fl_datasets::names() {
-        let keys: Vec<String> = fl_datasets::keys(name)
+    for name in fl_datasets::sets::names() {
+        let keys: Vec<String> = fl_datasets::config::keys(name)
             .unwrap_or_default()
             .iter()
             .map(|key| format!("`{}`: {}", key.name, key.meaning))
@@ -161,10 +161,10 @@ fn table<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
 
 fn dataset() -> Value {
     let mut choices = Vec::new();
-    for name in fl_datasets::names() {
+    for name in fl_datasets::sets::names() {
         let mut properties = Map::new();
         properties.insert("name".to_owned(), json!({ "const": name }));
-        for key in fl_datasets::keys(name).unwrap_or_default() {
+        for key in fl_datasets::config::keys(name).unwrap_or_default() {
             let schema = match key.name {
                 "partition" => kinds(PartitionConfig::KINDS, None, key.meaning),
                 _ => json!({ "description": key.meaning }),
