@@ -6,7 +6,7 @@ use super::types::{Activation, AdamStep, Gradient, Momentum, SgdStep};
 
 /// `g2` of [`SgdStep`].
 #[inline(always)]
-fn full_gradient<V: Simd>(v: V, step: SgdStep, g: V::F, w: V::F, anchor: V::F) -> V::F {
+pub(super) fn full_gradient<V: Simd>(v: V, step: SgdStep, g: V::F, w: V::F, anchor: V::F) -> V::F {
     let mut g = g;
     if step.weight_decay > 0.0 {
         g = v.fma(v.splat(step.weight_decay), w, g);

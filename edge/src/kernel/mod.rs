@@ -25,6 +25,7 @@
 
 mod elementwise;
 mod geometry;
+mod lanes;
 mod loss;
 mod math;
 mod norm;
@@ -35,6 +36,7 @@ mod simd;
 mod types;
 
 pub use geometry::{Conv, ConvShape, Dense, GeometryError, Norm, Padding, Pool};
+pub use lanes::{LANES, LaneRows, LaneStep};
 pub use types::{Activation, AdamStep, Fused, Gradient, Momentum, SgdStep, Write};
 
 use simd::Isa;
@@ -555,6 +557,81 @@ impl Kernels {
             need("the anchor", anchor, gradient.len());
         }
         elementwise::adam(self.isa, step, gradient, anchor, first, second, weights);
+    }
+
+    /// Interleaves sixteen rows: `to[i][lane] = from[lane * stride + i]` for `i` below `len`.
+    pub fn lanes_interleave(&self, from: &[f32], stride: usize, len: usize, to: &mut [f32]) {
+        need("from", from, (LANES - 1) * stride + len);
+        need("to", to, len * LANES);
+        product::interleave(self.isa, LANES, from, stride, len, to);
+    }
+
+    /// [`Kernels::dense`] in every lane: `x` is `[rows][inputs][LANES]`, and so on.
+    pub fn lanes_dense(
+        &self,
+        d: &Dense,
+        rows: usize,
+        x: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        fused: Fused,
+        y: &mut [f32],
+    ) {
+        lanes::dense(self.isa, d, rows, x, weight, bias, fused, y);
+    }
+
+    /// [`Kernels::dense_dx`] in every lane.
+    pub fn lanes_dense_dx(
+        &self,
+        d: &Dense,
+        rows: usize,
+        dy: &[f32],
+        weight: &[f32],
+        dx: &mut [f32],
+    ) {
+        lanes::dense_dx(self.isa, d, rows, dy, weight, dx);
+    }
+
+    /// [`Kernels::dense_dw`] with [`Gradient::Step`] in every lane.
+    pub fn lanes_dense_step(
+        &self,
+        d: &Dense,
+        rows: &LaneRows,
+        x: &[f32],
+        dy: &[f32],
+        weight: &mut [f32],
+        step: &LaneStep<'_>,
+    ) {
+        lanes::dense_step(self.isa, d, rows, x, dy, weight, step);
+    }
+
+    /// [`Kernels::column_sums`] with [`Gradient::Step`] in every lane.
+    pub fn lanes_bias_step(
+        &self,
+        columns: usize,
+        rows: &LaneRows,
+        dy: &[f32],
+        bias: &mut [f32],
+        step: &LaneStep<'_>,
+    ) {
+        lanes::bias_step(self.isa, columns, rows, dy, bias, step);
+    }
+
+    /// [`Kernels::softmax_cross_entropy`] in every lane; `labels` are whole numbers below
+    /// `classes`, `[rows][LANES]`, and each lane has its own scale.
+    pub fn lanes_softmax_cross_entropy(
+        &self,
+        rows: usize,
+        classes: usize,
+        logits: &[f32],
+        labels: &[f32],
+        scales: &[f32; LANES],
+        losses: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        lanes::softmax_cross_entropy(
+            self.isa, rows, classes, logits, labels, scales, losses, gradient,
+        );
     }
 
     /// `y[columns, rows] = x[rows, columns]^T`

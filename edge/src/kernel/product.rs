@@ -719,6 +719,21 @@ pub(super) fn transpose(isa: Isa, rows: usize, columns: usize, x: &[f32], y: &mu
     }
 }
 
+/// `to[i][row] = from[row * stride + i]` for `rows` rows of `len`.
+pub(super) fn interleave(
+    isa: Isa,
+    rows: usize,
+    from: &[f32],
+    stride: usize,
+    len: usize,
+    to: &mut [f32],
+) {
+    // SAFETY: `Kernels::lanes_interleave` checked both lengths.
+    unsafe {
+        (Tiles::of(isa).pack_transposed)(from.as_ptr(), stride, rows, len, to.as_mut_ptr(), rows);
+    }
+}
+
 vectorized! {
     /// Adds the gradients of an image's windows to the image, in the order of the outputs.
     fn scatter(v, c: &Conv, first: usize, windows: &[f32], image: &mut [f32]) {

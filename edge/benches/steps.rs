@@ -1,0 +1,304 @@
+//! Whole steps beside their products, lanes, and two threads beside one.
+//!
+//! `cargo bench -p fl-edge --bench steps`. The products of a step are those of `products`: ours,
+//! at the same shapes, one after the other. Medians and minima of interleaved samples.
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark measures time, prints it and needs threads of its own"
+)]
+
+#[path = "shapes/mod.rs"]
+mod shapes;
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Barrier};
+use std::time::Instant;
+
+use fl_core::{
+    BatchSize, ClientId, Examples, FitTask, InputSpec, InputsMut, LearningRate, LocalPlan,
+    LocalResult, LocalWork, Optimizer, Precision, Purpose, RoundId, Seed, Stream, TargetSpec,
+    TargetsMut, Trainer as _, WorkLimit,
+};
+use fl_edge::kernel::Kernels;
+use fl_edge::{EdgeTrainer, Model, ModelDef, Session, Step};
+use shapes::{Use, median, minimum, time};
+
+/// Random examples in memory.
+struct Data {
+    input: InputSpec,
+    rows: Vec<f32>,
+    labels: Vec<u32>,
+}
+
+impl Data {
+    fn new(client: u64, shape: &[usize], examples: usize) -> Self {
+        let mut stream = stream(Purpose::Testing, client);
+        let len = shape.iter().product::<usize>();
+        Self {
+            input: InputSpec::Real(shape.to_vec()),
+            rows: (0..examples * len)
+                .map(|_| stream.uniform() as f32)
+                .collect(),
+            labels: (0..examples).map(|_| stream.below(10) as u32).collect(),
+        }
+    }
+}
+
+impl Examples for Data {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn input(&self) -> &InputSpec {
+        &self.input
+    }
+
+    fn target(&self) -> TargetSpec {
+        TargetSpec::Class { classes: 10 }
+    }
+
+    fn fill(&self, rows: &[u32], inputs: InputsMut<'_>, targets: TargetsMut<'_>) {
+        let len = self.rows.len() / self.labels.len();
+        if let InputsMut::Real(inputs) = inputs {
+            for (to, &row) in inputs.chunks_exact_mut(len).zip(rows) {
+                to.copy_from_slice(&self.rows[row as usize * len..][..len]);
+            }
+        }
+        if let TargetsMut::Classes(labels) = targets {
+            for (to, &row) in labels.iter_mut().zip(rows) {
+                *to = self.labels[row as usize];
+            }
+        }
+    }
+
+    fn real_rows(&self) -> Option<&[f32]> {
+        Some(&self.rows)
+    }
+}
+
+fn stream(purpose: Purpose, client: u64) -> Stream {
+    Stream::at(purpose, Seed(1), RoundId(0), ClientId(client))
+}
+
+fn model(kind: &str, shape: &[usize]) -> Arc<Model> {
+    let def = ModelDef::named(kind).expect("a model of the zoo");
+    let input = InputSpec::Real(shape.to_vec());
+    let target = TargetSpec::Class { classes: 10 };
+    Arc::new(Model::new(&def, &input, target).expect("a model"))
+}
+
+/// A session's whole step: reading the batch, forward, loss, backward, parameters.
+fn step(kind: &str, shape: &[usize], batch: usize) -> impl FnMut() + use<> {
+    let model = model(kind, shape);
+    let data = Data::new(1, shape, 20 * batch);
+    let global = model.init(&mut stream(Purpose::ModelInit, 0));
+    let mut session = Session::new(Arc::clone(&model), Kernels::best());
+    session.start(global.values(), &Optimizer::SGD, batch);
+    let mut order: Vec<u32> = (0..data.len() as u32).collect();
+    let mut random = stream(Purpose::LocalTraining, 1);
+    random.shuffle(&mut order);
+    let mut at = 0;
+    move || {
+        let rows = &order[at..at + batch];
+        at = (at + batch) % order.len();
+        let step = Step {
+            optimizer: Optimizer::SGD,
+            rate: 1e-3,
+            number: 0,
+            max_norm: None,
+            proximal_mu: 0.0,
+            anchor: global.values(),
+        };
+        session
+            .step(&data, rows, &step, &mut random)
+            .expect("labels are below ten");
+    }
+}
+
+fn share(name: &str, mut whole: impl FnMut(), mut products: Vec<shapes::Product>) {
+    let calls = if name.starts_with("mlp") { 50 } else { 1 };
+    let (mut steps, mut sums) = (Vec::new(), Vec::new());
+    time(&mut whole, calls);
+    for _ in 0..61 {
+        steps.push(time(&mut whole, calls));
+        sums.push(
+            products
+                .iter_mut()
+                .map(|product| time(&mut product.ours, calls))
+                .sum(),
+        );
+    }
+    let (step, sum) = (median(&mut steps), median(&mut sums));
+    let (least, least_sum) = (minimum(&steps), minimum(&sums));
+    println!(
+        "{name:<26}{:>12.1}{:>14.1}{:>9.1} %{:>9.1} %",
+        step * 1e6,
+        sum * 1e6,
+        100.0 * sum / step,
+        100.0 * least_sum / least,
+    );
+}
+
+/// Softmax regression on many small clients, examples a second.
+struct Fleet {
+    trainer: EdgeTrainer,
+    clients: Arc<Vec<Data>>,
+    updates: Vec<Vec<f32>>,
+    global: fl_core::Parameters,
+    plan: LocalPlan,
+}
+
+impl Fleet {
+    fn new(clients: &Arc<Vec<Data>>) -> Self {
+        let model = model("logreg", &[60]);
+        let global = model.init(&mut stream(Purpose::ModelInit, 0));
+        Self {
+            updates: vec![vec![0.0; model.parameters()]; clients.len()],
+            trainer: EdgeTrainer::new(model),
+            clients: Arc::clone(clients),
+            global,
+            plan: LocalPlan {
+                work: LocalWork::Epochs(NonZeroU32::MIN),
+                batch: BatchSize::Examples(NonZeroU32::new(10).expect("ten")),
+                optimizer: Optimizer::SGD,
+                learning_rate: LearningRate::constant(0.01),
+                max_gradient_norm: None,
+                proximal_mu: 0.0,
+                precision: Precision::F32,
+            },
+        }
+    }
+
+    /// Trains every client once, `group` at a time; the examples processed.
+    fn train(&mut self, group: usize) -> u64 {
+        let mut processed = 0;
+        let mut results = [LocalResult::default(); 16];
+        for (first, updates) in self.updates.chunks_mut(group).enumerate() {
+            let mut tasks: Vec<_> = updates
+                .iter_mut()
+                .zip(first * group..)
+                .map(|(update, client)| FitTask {
+                    client: ClientId(client as u64),
+                    round: RoundId(0),
+                    data: &self.clients[client],
+                    plan: &self.plan,
+                    limit: WorkLimit::Full,
+                    stream: stream(Purpose::LocalTraining, client as u64),
+                    update,
+                })
+                .collect();
+            self.trainer
+                .fit(&self.global, &mut tasks, &mut results)
+                .expect("trains");
+            let results = &results[..tasks.len()];
+            processed += results.iter().map(|r| r.examples_processed).sum::<u64>();
+        }
+        processed
+    }
+}
+
+fn fleet(name: &str, clients: usize, examples: usize) {
+    let clients: Vec<_> = (0..clients as u64)
+        .map(|client| Data::new(client, &[60], examples))
+        .collect();
+    let mut fleet = Fleet::new(&Arc::new(clients));
+    for group in [1, 16] {
+        let mut rates: Vec<f64> = (0..31)
+            .map(|_| {
+                let start = Instant::now();
+                let processed = fleet.train(group);
+                processed as f64 / start.elapsed().as_secs_f64() * 1e-6
+            })
+            .collect();
+        let middle = median(&mut rates);
+        println!("{name:<44}{group:>8}{middle:>10.1}{:>10.1}", rates[30]);
+    }
+}
+
+/// Seconds in which `threads` independent threads each do `calls` steps.
+fn threads(threads: usize, calls: usize, make: &(dyn Fn() -> Box<dyn FnMut()> + Sync)) -> f64 {
+    let barrier = Barrier::new(threads);
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut work = make();
+                    work();
+                    barrier.wait();
+                    let start = Instant::now();
+                    for _ in 0..calls {
+                        work();
+                    }
+                    start.elapsed().as_secs_f64()
+                })
+            })
+            .collect();
+        handles
+            .into_iter()
+            .map(|handle| handle.join().expect("a thread"))
+            .fold(0.0, f64::max)
+    })
+}
+
+fn scaling(name: &str, calls: usize, make: &(dyn Fn() -> Box<dyn FnMut()> + Sync)) {
+    let (mut one, mut two) = (Vec::new(), Vec::new());
+    for _ in 0..15 {
+        one.push(threads(1, calls, make));
+        two.push(threads(2, calls, make));
+    }
+    println!(
+        "{name:<44}{:>10.2}{:>10.2}",
+        2.0 * median(&mut one) / median(&mut two),
+        2.0 * minimum(&one) / minimum(&two)
+    );
+}
+
+fn main() {
+    println!("kernels: {}", fl_edge::kernel::name());
+    println!(
+        "\n{:<26}{:>12}{:>14}{:>11}{:>11}",
+        "one SGD step", "step us", "products us", "share", "by minima"
+    );
+    share(
+        "mlp-2nn, batch 10",
+        step("mlp-2nn", &[28, 28, 1], 10),
+        shapes::mlp(10, Use::Stepped),
+    );
+    share(
+        "cnn-fedavg, batch 20",
+        step("cnn-fedavg", &[28, 28, 1], 20),
+        shapes::cnn(20, Use::Stepped),
+    );
+
+    println!(
+        "\n{:<44}{:>8}{:>10}{:>10}",
+        "softmax regression 60 -> 10, batch 10", "together", "M ex/s", "best"
+    );
+    fleet("16 clients of 100", 16, 100);
+    fleet("160 clients of 10", 160, 10);
+    fleet("1,600 clients of 100 (38 MB)", 1600, 100);
+
+    println!(
+        "\n{:<44}{:>10}{:>10}",
+        "two threads beside one", "ratio", "best"
+    );
+    let shape = [28, 28, 1];
+    scaling("mlp-2nn, batch 10", 300, &|| {
+        Box::new(step("mlp-2nn", &shape, 10))
+    });
+    scaling("cnn-fedavg, batch 20", 4, &|| {
+        Box::new(step("cnn-fedavg", &shape, 20))
+    });
+    let clients: Arc<Vec<_>> = Arc::new(
+        (0..160)
+            .map(|client| Data::new(client, &[60], 100))
+            .collect(),
+    );
+    scaling("softmax regression in lanes", 10, &|| {
+        let mut fleet = Fleet::new(&clients);
+        Box::new(move || {
+            fleet.train(16);
+        })
+    });
+}
