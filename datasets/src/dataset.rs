@@ -264,8 +264,13 @@ fn copy_rows(from: &[f32], width: usize, rows: &[u32], inputs: InputsMut<'_>) {
 }
 
 impl FederatedDataset {
-    /// Divides stored data as `config` says.
-    pub(crate) fn divide(
+    /// Divides stored data as `config` says: `limit`, `partition`, `holdout` and `feature_noise`.
+    /// This is also the door for data that no reader of this crate knows.
+    ///
+    /// # Errors
+    /// [`DatasetError`] when the partition is impossible or left out where the data have no
+    /// natural clients.
+    pub fn divide(
         mut material: Material,
         config: &DatasetConfig,
         seed: Seed,
@@ -487,7 +492,8 @@ impl FederatedDataset {
     }
 
     /// The client's training examples. Stored data are viewed, generated ones written into
-    /// `scratch`; a client outside the population has none.
+    /// `scratch`, as are small clients' decoded images, so that they can be read without copying;
+    /// a client outside the population has none.
     #[must_use]
     pub fn train<'a>(
         &'a self,

@@ -153,3 +153,50 @@ pub(crate) fn shown(text: &str) -> String {
     let head: String = text.chars().take(MOST).collect();
     format!("`{}...`", head.escape_debug())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn damaged_gzip_is_refused() {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(b"some text that is packed").unwrap();
+        let whole = encoder.finish().unwrap();
+        assert_eq!(
+            text("f", whole.clone()).unwrap(),
+            "some text that is packed"
+        );
+        assert_eq!(text("f", b"plain".to_vec()).unwrap(), "plain");
+        for length in 2..whole.len() {
+            assert!(
+                text("f", whole[..length].to_vec()).is_err(),
+                "cut at {length}"
+            );
+        }
+        let last = whole.len() - 6;
+        let mut bytes = whole.clone();
+        bytes[last] ^= 1;
+        assert!(gunzip("f", &bytes).is_err());
+        let message = gunzip("f", &[&whole[..], b"??"].concat())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("2 bytes after the end of the gzip stream"),
+            "{message}"
+        );
+        let message = text("f", vec![b'a', 0xff]).unwrap_err().to_string();
+        assert!(
+            message.starts_with("f, byte 1: found bytes that are not UTF-8"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn long_names_are_cut() {
+        assert_eq!(shown("a\tb"), "`a\\tb`");
+        assert!(shown(&"x".repeat(100)).len() < 50);
+    }
+}

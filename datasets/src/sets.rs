@@ -82,26 +82,31 @@ pub(crate) enum Loaded {
 
 /// Stored data before they are divided.
 #[derive(Debug)]
-pub(crate) struct Material {
-    pub(crate) about: About,
-    pub(crate) train: Store,
-    pub(crate) test: Option<Store>,
-    pub(crate) groups: Option<Owners>,
-    pub(crate) class_names: Option<Vec<String>>,
+pub struct Material {
+    /// What they are.
+    pub about: About,
+    /// Training examples.
+    pub train: Store,
+    /// Test examples, of the same shape and classes.
+    pub test: Option<Store>,
+    /// The natural owners of the rows.
+    pub groups: Option<Owners>,
+    /// Names of the classes.
+    pub class_names: Option<Vec<String>>,
 }
 
 /// The natural owners of rows.
 #[derive(Clone, Debug)]
-pub(crate) struct Owners {
+pub struct Owners {
     /// Owner of each training row.
-    pub(crate) of: Vec<u32>,
+    pub of: Vec<u32>,
     /// Owner of each test row, or [`MISSING`](crate::table::MISSING); none where test rows have
     /// owners of their own or none.
-    pub(crate) of_test: Option<Vec<u32>>,
+    pub of_test: Option<Vec<u32>>,
     /// Names of the owners.
-    pub(crate) names: Vec<String>,
+    pub names: Vec<String>,
     /// What an owner is.
-    pub(crate) noun: &'static str,
+    pub noun: &'static str,
 }
 
 /// Name, licence and source.
@@ -211,7 +216,7 @@ pub(crate) fn labelled(
         }
         [features] => vec![features],
         [height, width] => vec![height, width, 1],
-        [ref rest @ ..] => rest.to_vec(),
+        ref rest => rest.to_vec(),
     };
     let channels = if shape.len() == 3 { shape[2] } else { 1 };
     let (data, zero, largest) = array.into_bytes(file)?;

@@ -114,4 +114,16 @@ mod tests {
         bytes[RECORD] = 10;
         assert!(read(&bytes).starts_with("f, byte 3073: found label 10, expected a label from 0"));
     }
+
+    #[test]
+    fn every_cut_is_an_error() {
+        let bytes = vec![1; 2 * RECORD];
+        for length in (0..bytes.len())
+            .filter(|length| length % RECORD != 0)
+            .chain([0])
+        {
+            let cut = binary("f", &bytes[..length], &mut Vec::new(), &mut Vec::new());
+            assert!(cut.is_err(), "cut at {length}");
+        }
+    }
 }

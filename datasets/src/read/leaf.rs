@@ -416,4 +416,25 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn flipped_bits_never_panic() {
+        let json =
+            br#"{"users":["u"],"num_samples":[1],"user_data":{"u":{"x":[[1,2e1]],"y":[3]}}}"#;
+        for bit in 0..json.len() * 8 {
+            let mut bytes = json.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let _ = LeafData::parse("f", &bytes);
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_refused() {
+        let json = format!(
+            r#"{{"users":["u"],"num_samples":[1],"user_data":{{"u":{{"x":[{}1{}],"y":[3]}}}}}}"#,
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        );
+        assert!(LeafData::parse("f", json.as_bytes()).is_err());
+    }
 }

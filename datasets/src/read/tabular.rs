@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
+use polars_core::error::PolarsResult;
 use polars_core::frame::DataFrame;
 use polars_core::prelude::{Column as PolarsColumn, DataType};
 use polars_io::SerReader as _;
@@ -21,20 +22,22 @@ use crate::table::{Column, MISSING, Table};
 pub fn csv(path: &Path) -> Result<Table, DatasetError> {
     let name = path.display().to_string();
     let file = File::open(path).map_err(io("reading", path))?;
-    let frame = CsvReadOptions::default()
-        .with_has_header(true)
-        .with_infer_schema_length(None)
-        .into_reader_with_file_handle(file)
-        .finish()
-        .map_err(|error| {
-            malformed(
-                &name,
-                "CSV",
-                error.to_string(),
-                "a header line and rows of as many fields",
-                "mend the file",
-            )
-        })?;
+    let read = || {
+        CsvReadOptions::default()
+            .with_has_header(true)
+            .with_infer_schema_length(None)
+            .into_reader_with_file_handle(file)
+            .finish()
+    };
+    let frame = caught(read).map_err(|found| {
+        malformed(
+            &name,
+            "CSV",
+            found,
+            "a header line and rows of as many fields",
+            "mend the file",
+        )
+    })?;
     table(&name, &frame)
 }
 
@@ -45,16 +48,24 @@ pub fn csv(path: &Path) -> Result<Table, DatasetError> {
 pub fn parquet(path: &Path) -> Result<Table, DatasetError> {
     let name = path.display().to_string();
     let file = File::open(path).map_err(io("reading", path))?;
-    let frame = ParquetReader::new(file).finish().map_err(|error| {
+    let frame = caught(|| ParquetReader::new(file).finish()).map_err(|found| {
         malformed(
             &name,
             "Parquet",
-            error.to_string(),
+            found,
             "a whole Parquet file of numbers, truth values and text",
             "get the file again, or convert columns of other types (dates, lists)",
         )
     })?;
     table(&name, &frame)
+}
+
+/// The result of a polars reader, which panics on some damaged files.
+fn caught(read: impl FnOnce() -> PolarsResult<DataFrame>) -> Result<DataFrame, String> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("damage that the reader gave up on".to_owned()),
+    }
 }
 
 fn table(file: &str, frame: &DataFrame) -> Result<Table, DatasetError> {
@@ -203,5 +214,33 @@ mod tests {
         );
         let (_folder, path) = write("e.csv", b"");
         assert!(csv(&path).is_err());
+    }
+
+    #[test]
+    fn damaged_parquet_never_panics() {
+        use polars_core::prelude::{IntoColumn as _, NamedFrom as _, Series};
+        let columns = vec![
+            Series::new("x".into(), [1i8, 2, 3]).into_column(),
+            Series::new("y".into(), ["a", "b", "a"]).into_column(),
+        ];
+        let mut frame = DataFrame::new(3, columns).unwrap();
+        let (_folder, path) = write("t.parquet", b"");
+        let file = File::create(&path).unwrap();
+        polars_io::parquet::write::ParquetWriter::new(file)
+            .finish(&mut frame)
+            .unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let right = parquet(&path).unwrap();
+        assert_eq!(right.rows, 3);
+        for length in (0..whole.len()).step_by(3) {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert!(parquet(&path).is_err(), "cut at {length}");
+        }
+        for at in (0..whole.len()).step_by(2) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            let _ = parquet(&path);
+        }
     }
 }

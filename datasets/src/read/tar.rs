@@ -202,4 +202,24 @@ pub(crate) mod tests {
             );
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_header_is_read_or_refused(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..1200),
+            size in "[0-7]{0,12}",
+        ) {
+            let mut tar = bytes;
+            tar.resize(1536, 0);
+            tar[124..124 + size.len()].copy_from_slice(size.as_bytes());
+            tar[148..156].fill(b' ');
+            let sum: u32 = tar[..BLOCK].iter().map(|&byte| u32::from(byte)).sum();
+            tar[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(&tar).unwrap();
+            let packed = encoder.finish().unwrap();
+            let mut members = Members::new("f", &packed[..]);
+            while let Ok(Some(_)) = members.next_member() {}
+        }
+    }
 }

@@ -371,4 +371,25 @@ mod tests {
     fn leaf_has_eighty_characters() {
         assert_eq!(LEAF_CHARACTERS.chars().count(), 80);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[ab\\\\nt\t\n:]{0,60}", window in 1usize..5) {
+            let headed = format!("role\ttext\n{text}");
+            for speakers in [
+                Speakers::tab_separated("f", &headed, &["role"], "text", " "),
+                Speakers::dialogue("f", &text),
+            ] {
+                let Ok(speakers) = speakers else { continue };
+                let said: usize = speakers.texts.iter().map(|(_, text)| text.chars().count()).sum();
+                let characters = speakers.characters("f").unwrap();
+                if let Ok(mut windows) = speakers.windows("f", &characters, window) {
+                    let (train, test) = windows.take_stores().unwrap();
+                    proptest::prop_assert!(train.rows() + test.rows() <= said);
+                    proptest::prop_assert_eq!(train.rows(), windows.train_groups.len());
+                    proptest::prop_assert_eq!(test.rows(), windows.test_groups.len());
+                }
+            }
+        }
+    }
 }

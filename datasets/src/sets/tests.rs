@@ -120,7 +120,12 @@ fn adult_is_embedded() {
     assert_eq!(rows.len() % 108, 0);
     // One number of each of the eight text columns is 1.
     for row in rows.chunks_exact(108) {
-        assert_eq!(row.iter().filter(|&&value| value == 1.0).count(), 8);
+        assert_eq!(
+            row.iter()
+                .filter(|&&value| (value - 1.0).abs() < 1e-9)
+                .count(),
+            8
+        );
     }
     // Standardised over the training file.
     let all = load(&iid("adult", 1), &nowhere(), Seed(1)).unwrap();
@@ -463,4 +468,168 @@ fn signed_features_are_read() {
     let rows = examples.real_rows().unwrap();
     assert!(rows.iter().all(|value| (-1.0..=1.0).contains(value)));
     assert!(rows.iter().any(|&value| value < 0.0));
+}
+
+#[test]
+fn your_own_tables_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, contents: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, contents).unwrap();
+        path
+    };
+    let mut config = DatasetConfig::new("csv");
+    config.path = Some(put(
+        "train.csv",
+        "who,x,kind,y\nann,1,a,no\nbob,2,b,yes\nann,3,b,yes\n",
+    ));
+    config.test_path = Some(put("test.csv", "who,x,kind,y\nbob,5,a,no\ncid,6,b,yes\n"));
+    config.label_column = Some("y".into());
+    config.client_column = Some("who".into());
+    if !cfg!(feature = "tabular") {
+        let message = load(&config, &nowhere(), Seed(1)).unwrap_err().to_string();
+        assert!(
+            message.contains("without the feature `tabular`"),
+            "{message}"
+        );
+        return;
+    }
+    let data = load(&config, &nowhere(), Seed(1)).unwrap();
+    assert_eq!((data.clients(), data.input().len()), (2, 3));
+    assert_eq!(data.client_name(ClientId(1)), Some("bob"));
+    let mut scratch = ClientScratch::default();
+    let examples = data.train(ClientId(0), &mut scratch);
+    assert_eq!(
+        examples.real_rows().unwrap(),
+        [1.0, 1.0, 0.0, 3.0, 0.0, 1.0]
+    );
+    assert_eq!(data.client_test_len(ClientId(0)), 0);
+    let own = data.client_test(ClientId(1), &mut scratch).unwrap();
+    assert_eq!(own.real_rows().unwrap(), [5.0, 1.0, 0.0]);
+    assert_eq!(data.test().unwrap().len(), 2);
+    // A regression.
+    config.label_column = Some("x".into());
+    config.target = Some(crate::config::TargetKind::Real);
+    let data = load(&config, &nowhere(), Seed(1)).unwrap();
+    assert_eq!(data.target(), TargetSpec::Real { width: 1 });
+    assert_eq!(data.label_counts(ClientId(0)), None);
+    let examples = data.train(ClientId(0), &mut scratch);
+    let (mut inputs, mut targets) = ([0.0; 4], [0.0; 1]);
+    examples.fill(
+        &[1],
+        InputsMut::Real(&mut inputs),
+        TargetsMut::Real(&mut targets),
+    );
+    assert_eq!((inputs, targets), ([0.0, 1.0, 0.0, 1.0], [3.0]));
+    assert_eq!(data.heterogeneity().clients, 2);
+}
+
+#[test]
+fn your_own_text_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("play.txt");
+    std::fs::write(&path, "KING:\nabcabcabcabc\n\nFOOL:\ncbacbacba\n").unwrap();
+    let mut config = DatasetConfig::new("text");
+    config.path = Some(path);
+    config.window = Some(2);
+    let data = load(&config, &nowhere(), Seed(1)).unwrap();
+    assert_eq!(
+        data.input(),
+        &InputSpec::Tokens {
+            length: 2,
+            vocabulary: 3
+        }
+    );
+    // KING: 12 characters, cut at 9; FOOL: 9, cut at 7.
+    let sizes = |c| {
+        (
+            data.train_len(ClientId(c)),
+            data.client_test_len(ClientId(c)),
+        )
+    };
+    assert_eq!((sizes(0), sizes(1)), ((7, 3), (5, 2)));
+    assert_eq!(data.class_names().unwrap(), ["a", "b", "c"]);
+    config.window = Some(80);
+    let message = load(&config, &nowhere(), Seed(1)).unwrap_err().to_string();
+    assert!(
+        message.contains("no speaker with enough text for one window; choose a smaller `window`")
+    );
+    // A folder of one file per speaker.
+    std::fs::write(folder.path().join("b.txt"), "xyzxyzxyz").unwrap();
+    config.path = Some(folder.path().to_owned());
+    config.window = Some(3);
+    let data = load(&config, &nowhere(), Seed(1)).unwrap();
+    assert_eq!(data.client_name(ClientId(0)), Some("b.txt"));
+}
+
+#[test]
+fn leaf_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, contents: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, contents).unwrap();
+    };
+    put(
+        "train/a.json",
+        r#"{"users":["u","v"],"num_samples":[2,1],"user_data":{"u":{"x":[[0,1],[2,3]],"y":[0,2]},"v":{"x":[[4,5]],"y":[1]}}}"#,
+    );
+    put(
+        "test/a.json",
+        r#"{"users":["v","w"],"num_samples":[1,1],"user_data":{"v":{"x":[[6,7]],"y":[3]},"w":{"x":[[8,9]],"y":[0]}}}"#,
+    );
+    let mut config = DatasetConfig::new("leaf");
+    config.path = Some(folder.path().to_owned());
+    let data = load(&config, &nowhere(), Seed(1)).unwrap();
+    assert_eq!(
+        (data.clients(), data.target()),
+        (2, TargetSpec::Class { classes: 4 })
+    );
+    let mut scratch = ClientScratch::default();
+    let own = data.client_test(ClientId(1), &mut scratch).unwrap();
+    assert_eq!(own.real_rows().unwrap(), [6.0, 7.0]);
+    assert_eq!(data.test().unwrap().len(), 2);
+    assert_eq!(data.client_test_len(ClientId(0)), 0);
+    // Text.
+    put(
+        "text.json",
+        r#"{"users":["u"],"num_samples":[2],"user_data":{"u":{"x":["ab","bc"],"y":["c","d"]}}}"#,
+    );
+    config.path = Some(folder.path().join("text.json"));
+    let data = load(&config, &nowhere(), Seed(1)).unwrap();
+    let examples = data.train(ClientId(0), &mut scratch);
+    let (mut tokens, mut next) = ([0; 2], [0; 1]);
+    examples.fill(
+        &[1],
+        InputsMut::Tokens(&mut tokens),
+        TargetsMut::Classes(&mut next),
+    );
+    assert_eq!((tokens, next), ([54, 55], [56]));
+}
+
+#[test]
+fn your_own_pictures_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, value) in [
+        ("ann/cat/1.png", 0),
+        ("ann/dog/1.png", 255),
+        ("bob/cat/1.png", 51),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let bytes = crate::read::image::tests::encode(2, 2, png::ColorType::Rgb, &[value; 12]);
+        std::fs::write(path, bytes).unwrap();
+    }
+    let mut config = DatasetConfig::new("images");
+    config.path = Some(folder.path().to_owned());
+    config.layout = Some(crate::read::folder::FolderLayout::ClientsClasses);
+    let data = load(&config, &nowhere(), Seed(1)).unwrap();
+    assert_eq!(data.input(), &InputSpec::Real(vec![2, 2, 3]));
+    assert_eq!(data.class_names().unwrap(), ["cat", "dog"]);
+    let mut scratch = ClientScratch::default();
+    let examples = data.train(ClientId(0), &mut scratch);
+    let rows = examples.real_rows().unwrap();
+    assert!(rows[..12].iter().all(|v| v.abs() < 1e-6));
+    assert!(rows[12..].iter().all(|v| (v - 1.0).abs() < 1e-6));
+    assert!(data.test().is_none());
 }
