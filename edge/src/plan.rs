@@ -884,3 +884,46 @@ fn place(buffers: &[Buffer], rows: usize) -> (Vec<Place>, usize) {
     }
     (places, len)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Buffers alive at the same time do not overlap; the arena holds all, aligned, and is
+        /// no longer than their sum.
+        #[test]
+        fn buffers_alive_together_are_apart(
+            sizes in proptest::collection::vec((0usize..50, 0usize..50, 0usize..20, 0usize..8), 1..40),
+            rows in 1usize..5,
+        ) {
+            let buffers = sizes
+                .iter()
+                .map(|&(row, fixed, first, length)| Buffer {
+                    row,
+                    fixed,
+                    first,
+                    last: first + length,
+                    kept: Kept::No,
+                })
+                .collect::<Vec<_>>();
+            let (places, len) = place(&buffers, rows);
+            let end = |index: usize| {
+                places[index].offset + rows * places[index].row + places[index].fixed
+            };
+            let mut sum = 0;
+            for (a, one) in buffers.iter().enumerate() {
+                prop_assert_eq!(places[a].offset % ALIGNMENT, 0);
+                prop_assert!(end(a) <= len);
+                sum += (end(a) - places[a].offset).next_multiple_of(ALIGNMENT);
+                for (b, other) in buffers.iter().enumerate().skip(a + 1) {
+                    let together = one.first <= other.last && other.first <= one.last;
+                    let apart = end(a) <= places[b].offset || end(b) <= places[a].offset;
+                    prop_assert!(!together || apart, "{} and {}", a, b);
+                }
+            }
+            prop_assert!(len <= sum);
+        }
+    }
+}

@@ -7,4 +7,5 @@ mod definitions;
 mod gradients;
 mod optimizers;
 mod oracle;
+mod random;
 mod training;

@@ -322,7 +322,7 @@ fn burn_gradient(case: &Case, data: &Synthetic, weights: &[f32]) -> (f64, Vec<f3
     (f64::from(value), flat)
 }
 
-fn check(case: &Case, batch: usize, tolerance: f32) {
+pub(crate) fn check(case: &Case, batch: usize, tolerance: f32) {
     let data = case.data(batch);
     let mut random = stream(3);
     let mut weights = case.model.init(&mut random);
