@@ -4,8 +4,10 @@
 //! ```text
 //! cargo run --release -p fl-sim --example throughput -- [COHORT] [POPULATION] [EXAMPLES] [ROUNDS]
 //! ```
-//! The clients' examples are views into one block in memory, so that nothing but the simulator
-//! and the engine is measured. `bookkeeping` is the same run with an engine that does nothing.
+//! Once with clients whose examples are views into one block in memory, so that nothing but the
+//! simulator and the engine is measured (`bookkeeping` is the same run with an engine that does
+//! nothing), and once with Synthetic(1, 1), where every client's examples are generated when it
+//! is trained.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -24,6 +26,7 @@ use fl_core::{
     LearningRate, LocalPlan, LocalResult, LocalWork, Optimizer, Parameters, Precision, Purpose,
     RoundId, Seed, Stream, TargetSpec, TargetsMut, TrainError, Trainer,
 };
+use fl_datasets::{DataRoot, DatasetConfig};
 use fl_edge::{Model, ModelDef};
 use fl_sim::{
     Engine, EvaluationConfig, FleetConfig, LocalDisk, Observer, PerClient, Population, RoundRecord,
@@ -180,9 +183,13 @@ impl Observer for Seconds {
 }
 
 /// The median of the rounds' seconds after two to warm up, and the digest.
-fn measure<E: Engine>(config: SimulationConfig, block: Block, engine: E) -> (f64, String) {
+fn measure<P: Population, E: Engine>(
+    config: SimulationConfig,
+    population: P,
+    engine: E,
+) -> (f64, String) {
     let disk = Arc::new(LocalDisk);
-    let mut simulation = Simulation::with_parts(config, block, engine, disk).unwrap();
+    let mut simulation = Simulation::with_parts(config, population, engine, disk).unwrap();
     let mut seconds = Seconds::default();
     simulation
         .run(&mut seconds, &AtomicBool::new(false))
@@ -193,6 +200,38 @@ fn measure<E: Engine>(config: SimulationConfig, block: Block, engine: E) -> (f64
     (seconds[seconds.len() / 2], digest[..12].to_owned())
 }
 
+fn config(cohort: u64, rounds: u64, threads: usize) -> SimulationConfig {
+    SimulationConfig {
+        seed: Seed(1),
+        rounds: rounds + 2,
+        selection: SelectorConfig::Uniform(UniformConfig {
+            cohort,
+            over_select: 1.0,
+        }),
+        local: LocalPlan {
+            work: LocalWork::Epochs(NonZeroU32::MIN),
+            batch: BatchSize::Examples(NonZeroU32::new(10).unwrap()),
+            optimizer: Optimizer::SGD,
+            learning_rate: LearningRate::constant(0.01),
+            max_gradient_norm: None,
+            proximal_mu: 0.0,
+            precision: Precision::F32,
+        },
+        strategy: StrategyConfig::FedAvg(FedAvgConfig::default()),
+        fleet: FleetConfig::default(),
+        evaluation: EvaluationConfig {
+            every: u64::MAX,
+            initial: false,
+            train: false,
+            per_client: PerClient::Never,
+            max_clients: 1,
+        },
+        threads,
+        checkpoint: None,
+        stop_at_accuracy: None,
+    }
+}
+
 fn main() {
     let number = |index, default: u64| {
         std::env::args()
@@ -201,56 +240,43 @@ fn main() {
     };
     let (cohort, clients) = (number(1, 10_000), number(2, 1_000_000));
     let (examples, rounds) = (number(3, 10), number(4, 30));
+    let def = ModelDef::Logreg(fl_edge::zoo::Logreg::default());
+    let target = TargetSpec::Class { classes: CLASSES };
+    let model = Arc::new(Model::new(&def, &InputSpec::Real(vec![FEATURES]), target).unwrap());
     println!("cohort {cohort} of {clients}, {examples} examples each, batch 10, 1 epoch");
-    println!("threads  ms/round  rounds/s  Mexamples/s  bookkeeping ms  digest");
-    let mut single = None;
-    for threads in [1, 2] {
-        let config = SimulationConfig {
-            seed: Seed(1),
-            rounds: rounds + 2,
-            selection: SelectorConfig::Uniform(UniformConfig {
-                cohort,
-                over_select: 1.0,
-            }),
-            local: LocalPlan {
-                work: LocalWork::Epochs(NonZeroU32::MIN),
-                batch: BatchSize::Examples(NonZeroU32::new(10).unwrap()),
-                optimizer: Optimizer::SGD,
-                learning_rate: LearningRate::constant(0.01),
-                max_gradient_norm: None,
-                proximal_mu: 0.0,
-                precision: Precision::F32,
-            },
-            strategy: StrategyConfig::FedAvg(FedAvgConfig::default()),
-            fleet: FleetConfig::default(),
-            evaluation: EvaluationConfig {
-                every: u64::MAX,
-                initial: false,
-                train: false,
-                per_client: PerClient::Never,
-                max_clients: 1,
-            },
-            threads,
-            checkpoint: None,
-            stop_at_accuracy: None,
-        };
-        let block = || Block::new(clients, examples);
-        let def = ModelDef::Logreg(fl_edge::zoo::Logreg::default());
-        let target = TargetSpec::Class { classes: CLASSES };
-        let input = InputSpec::Real(vec![FEATURES]);
-        let model = Arc::new(Model::new(&def, &input, target).unwrap());
-        let (idle, _) = measure(config.clone(), block(), Idle(Arc::clone(&model)));
-        let (seconds, digest) = measure(config, block(), model);
-        let rate = (cohort * examples) as f64 / seconds / 1e6;
-        println!(
-            "{threads:7}  {:8.2}  {:8.1}  {rate:11.2}  {:14.2}  {digest}",
-            seconds * 1e3,
-            1.0 / seconds,
-            idle * 1e3,
-        );
-        let single = *single.get_or_insert(seconds);
-        if threads > 1 {
-            println!("{threads} threads: {:.2} times one", single / seconds);
+    println!("data       threads  ms/round  rounds/s  Mexamples/s  bookkeeping ms  digest");
+    for data in ["block", "synthetic"] {
+        let mut single = None;
+        for threads in [1, 2] {
+            let config = config(cohort, rounds, threads);
+            let model = Arc::clone(&model);
+            let block = || Block::new(clients, examples);
+            let (seconds, digest) = if data == "block" {
+                measure(config.clone(), block(), Arc::clone(&model))
+            } else {
+                let keys = DatasetConfig {
+                    alpha: Some(1.0),
+                    beta: Some(1.0),
+                    clients: Some(clients),
+                    examples_per_client: Some(examples),
+                    ..DatasetConfig::new("synthetic")
+                };
+                let root = DataRoot::new("not-needed");
+                let population = fl_datasets::load(&keys, &root, Seed(1)).unwrap();
+                measure(config.clone(), population, Arc::clone(&model))
+            };
+            let (idle, _) = measure(config, block(), Idle(model));
+            let rate = (cohort * examples) as f64 / seconds / 1e6;
+            println!(
+                "{data:9}  {threads:7}  {:8.2}  {:8.1}  {rate:11.2}  {:14.2}  {digest}",
+                seconds * 1e3,
+                1.0 / seconds,
+                idle * 1e3,
+            );
+            let single = *single.get_or_insert(seconds);
+            if threads > 1 {
+                println!("{threads} threads: {:.2} times one", single / seconds);
+            }
         }
     }
 }

@@ -33,6 +33,7 @@ pub mod error;
 mod evaluate;
 mod executor;
 pub mod fleet;
+mod play;
 pub mod population;
 pub mod record;
 mod schedule;

@@ -1,27 +1,20 @@
-//! Plays rounds: drives [`fl_core::RoundServer`] with a fleet that is simulated.
+//! A run: rounds, evaluations and checkpoints, one after the other.
 //!
-//! The round machine decides; this module only tells it what happened. Clients answer their
-//! invitations, and report in the fleet's order, before any of them is trained: acceptance and
-//! weight depend on the report alone, so clients whose update would not count are never trained.
-//! Time stands still within the machine, there being no device model yet.
+//! The rules of a round are [`fl_core::RoundServer`]'s; what the simulated fleet tells it is in
+//! the module `play`.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fl_core::registry::ConfigError;
-use fl_core::round::{
-    Answer, Event, Message, Notice, RoundError, RoundRecord as Protocol, RoundServer,
-    RoundSettings, RunSetup,
-};
-use fl_core::select::{AnySelector, Candidates, Selector as _};
+use fl_core::round::{RoundServer, RoundSettings, RunSetup};
+use fl_core::select::{AnySelector, Selector as _};
 use fl_core::strategy::{AnyState, AnyStrategy, ModelState as _, Strategy as _};
-use fl_core::sum::{Absorbed, ExactSum};
+use fl_core::sum::ExactSum;
 use fl_core::transform::TransformChain;
 use fl_core::{
-    BatchSize, Bytes, ClientId, Cost, ExampleCount, LocalPlan, LocalWork, Parameters, Purpose,
-    Report, RingPlan, RoundId, Stream, VirtualDuration, VirtualTime, Weight, WeightBounds,
-    WorkDone, WorkLimit,
+    ClientId, ExampleCount, Parameters, Purpose, RingPlan, RoundId, Stream, Weight, WeightBounds,
 };
 use fl_datasets::FederatedDataset;
 use fl_edge::Model;
@@ -31,17 +24,13 @@ use crate::checkpoint::{
     Checkpoint, CheckpointError, CheckpointStore, CheckpointWarning, Disk, Found, Identity,
     LocalDisk,
 };
-use crate::clock::Stopwatch;
 use crate::config::{SimulationConfig, refused};
 use crate::error::SimError;
 use crate::evaluate::{judge, sample};
-use crate::executor::{Done, Executor, Job, RoundTask};
-use crate::fleet::{ClientFate, arrival_order, draw_fates};
+use crate::executor::{Done, Executor, Job};
+use crate::fleet::ClientFate;
 use crate::population::{Engine, Population};
-use crate::record::{Observer, RecorderPosition, RoundRecord};
-
-/// The machine's clock does not move: see the module.
-const NOW: VirtualTime = VirtualTime(0);
+use crate::record::{Observer, RecorderPosition};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,14 +66,14 @@ pub enum Outcome {
 /// # }
 /// ```
 pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> {
-    config: SimulationConfig,
+    pub(crate) config: SimulationConfig,
     identity: Identity,
-    population: P,
+    pub(crate) population: P,
     strategy: AnyStrategy,
-    selector: AnySelector,
-    ring: RingPlan,
-    server: RoundServer<AnyStrategy, ExactSum>,
-    executor: Executor<P, E>,
+    pub(crate) selector: AnySelector,
+    pub(crate) ring: RingPlan,
+    pub(crate) server: RoundServer<AnyStrategy, ExactSum>,
+    pub(crate) executor: Executor<P, E>,
     store: Option<CheckpointStore>,
     /// Round of the newest checkpoint on disk.
     saved: Option<u64>,
@@ -96,16 +85,17 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     warnings: Vec<CheckpointWarning>,
     /// Clients that stand for all in evaluations.
     sample: Vec<ClientId>,
-    buffers: Buffers,
+    pub(crate) buffers: Buffers,
 }
 
 /// Reused in every round.
 #[derive(Default)]
-struct Buffers {
-    cohort: Vec<ClientId>,
-    fates: Vec<ClientFate>,
-    jobs: Vec<Job>,
-    before: Vec<f32>,
+pub(crate) struct Buffers {
+    pub(crate) cohort: Vec<ClientId>,
+    pub(crate) fates: Vec<ClientFate>,
+    pub(crate) jobs: Vec<Job>,
+    /// The global model before the round.
+    pub(crate) before: Vec<f32>,
 }
 
 impl<P: Population + core::fmt::Debug, E: Engine> core::fmt::Debug for Simulation<P, E> {
@@ -261,7 +251,11 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         Ok(self)
     }
 
-    fn server_at(&self, state: AnyState, round: RoundId) -> RoundServer<AnyStrategy, ExactSum> {
+    pub(crate) fn server_at(
+        &self,
+        state: AnyState,
+        round: RoundId,
+    ) -> RoundServer<AnyStrategy, ExactSum> {
         let setup = setup(&self.config, &self.selector, self.population.clients());
         RoundServer::new(self.strategy.clone(), state, round, setup)
     }
@@ -430,225 +424,6 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         self.saved = Some(round.0);
         observer.checkpointed(round).map_err(recorded)
     }
-
-    /// Plays one round; [`Done::Stopped`] leaves everything as before it.
-    fn play(&mut self, stop: &AtomicBool) -> Result<Done<RoundRecord>, SimError> {
-        let watch = Stopwatch::start();
-        let round = self.server.round();
-        let failed = |source: RoundError| SimError::Round { round, source };
-        let mut record = RoundRecord {
-            round: round.0,
-            ..RoundRecord::default()
-        };
-        let plan = self
-            .server
-            .plan()
-            .map_err(|source| failed(RoundError::Strategy(source)))?;
-        record.learning_rate = f64::from(plan.learning_rate.rate(round, 0));
-        let model_bytes = 4 * self.server.global().values().len() as u64;
-        self.buffers.before.clear();
-        self.buffers
-            .before
-            .extend_from_slice(self.server.global().values());
-
-        self.invite().map_err(failed)?;
-        draw_fates(
-            &self.config.fleet,
-            self.config.seed,
-            round,
-            plan.work,
-            &self.buffers.cohort,
-            &mut self.buffers.fates,
-        );
-        let fates = &self.buffers.fates;
-        record.stragglers = fates.iter().filter(|fate| fate.straggler).count() as u64;
-        self.take_reports(&plan, model_bytes).map_err(failed)?;
-
-        if !self.buffers.jobs.is_empty() {
-            let task = RoundTask {
-                seed: self.config.seed,
-                round,
-                plan: &plan,
-                global: self.server.global(),
-            };
-            let jobs = &self.buffers.jobs;
-            let done = self.executor.train(&self.population, &task, jobs, stop)?;
-            let Done::All(trained) = done else {
-                self.server = self.server_at(self.server.state().clone(), round);
-                return Ok(Done::Stopped);
-            };
-            let server = &mut self.server;
-            self.executor
-                .hand_over(&trained, jobs, |sum, clients| {
-                    server
-                        .handle(NOW, Event::Summed { sum, clients })
-                        .map(|_| ())
-                })
-                .map_err(failed)?;
-            let mut loss = 0.0;
-            let mut counted = 0;
-            for report in trained.into_reports() {
-                let result = report.result;
-                record.examples_processed += result.examples_processed;
-                record.steps += result.steps;
-                if let Absorbed::Summed { .. } = report.absorbed {
-                    record.examples += result.examples.0;
-                    counted += result.examples_processed;
-                    loss += result.mean_loss * result.examples_processed as f64;
-                }
-            }
-            record.train_loss = (counted > 0).then(|| loss / counted as f64);
-        }
-
-        let ended = self.drain_notices();
-        if let Some(ended) = ended {
-            record.cohort = ended.selected;
-            record.reported = ended.tally.clients;
-            record.rejected = ended.tally.rejected.total();
-            record.dropped = ended.unready + ended.dropped + ended.stragglers;
-            record.surplus = ended.stopped + ended.timed_out;
-            record.saturated = ended.tally.saturated;
-            record.bytes_down = ended.ready * model_bytes;
-            record.bytes_up = ended.tally.seen() * model_bytes;
-        }
-        record.update_norm = distance(&self.buffers.before, self.server.global().values());
-        record.seconds = watch.seconds();
-        Ok(Done::All(record))
-    }
-
-    /// Starts the round and lets every client with examples answer its invitation. Leaves the
-    /// cohort in the buffers.
-    fn invite(&mut self) -> Result<(), RoundError> {
-        let population = &self.population;
-        let examples = |client| ExampleCount(population.train_len(client));
-        let candidates = Candidates::everyone(population.clients()).with_examples(&examples);
-        let empty = ExactSum::new(self.ring, self.server.global().values().len());
-        self.server.start(NOW, &candidates, empty)?;
-        let cohort = &mut self.buffers.cohort;
-        cohort.clear();
-        while let Some(transmit) = self.server.poll_transmit() {
-            if transmit.message == Message::Invite {
-                cohort.push(transmit.client);
-            }
-        }
-        for &client in cohort.iter() {
-            let event = if population.train_len(client) > 0 {
-                Event::Ready(client)
-            } else {
-                Event::Dropped(client)
-            };
-            self.server.handle(NOW, event)?;
-        }
-        Ok(())
-    }
-
-    /// Lets the clients that were told to train report, in the order of their arrival. Leaves a
-    /// job for every accepted client in the buffers, in client order.
-    fn take_reports(&mut self, plan: &LocalPlan, model_bytes: u64) -> Result<(), RoundError> {
-        let Buffers {
-            cohort,
-            fates,
-            jobs,
-            ..
-        } = &mut self.buffers;
-        let round = self.server.round();
-        jobs.clear();
-        let mut training = vec![false; cohort.len()];
-        while let Some(transmit) = self.server.poll_transmit() {
-            if transmit.message == Message::Train
-                && let Ok(index) = cohort.binary_search(&transmit.client)
-            {
-                training[index] = true;
-            }
-        }
-        // Who comes first matters only where more were asked than are needed.
-        let goal = self.selector.largest_goal(self.population.clients());
-        let order = if cohort.len() as u64 > goal {
-            arrival_order(self.config.seed, round, cohort, fates)
-        } else {
-            (0..cohort.len() as u32).collect()
-        };
-        for index in order {
-            let index = index as usize;
-            let (client, fate) = (cohort[index], fates[index]);
-            if !training[index] {
-                continue;
-            }
-            if fate.dropped {
-                self.server.handle(NOW, Event::Dropped(client))?;
-                continue;
-            }
-            let examples = self.population.train_len(client);
-            let expected = expected_work(plan, fate.limit, examples);
-            let report = Report {
-                client,
-                round,
-                examples: ExampleCount(examples),
-                steps: expected.steps,
-                // Late is late, even when all epochs were done at last.
-                work: if fate.straggler {
-                    WorkDone::Partial
-                } else {
-                    WorkDone::Full
-                },
-                cost: Cost {
-                    download: Bytes(model_bytes),
-                    upload: Bytes(model_bytes),
-                    time: VirtualDuration(0),
-                },
-            };
-            if let Answer::Accepted { weight } = self.server.handle(NOW, Event::Reported(report))? {
-                jobs.push(Job {
-                    client,
-                    limit: fate.limit,
-                    weight,
-                    length: expected.examples,
-                });
-            }
-        }
-        jobs.sort_unstable_by_key(|job| job.client);
-        Ok(())
-    }
-
-    fn drain_notices(&mut self) -> Option<Box<Protocol>> {
-        while self.server.poll_transmit().is_some() {}
-        let mut ended = None;
-        while let Some(notice) = self.server.poll() {
-            if let Notice::Ended(record) = notice {
-                ended = Some(record);
-            }
-        }
-        ended
-    }
-}
-
-/// A client's work as far as it can be known before it trains.
-struct ExpectedWork {
-    steps: u64,
-    /// All epochs together.
-    examples: u64,
-}
-
-fn expected_work(plan: &LocalPlan, limit: WorkLimit, examples: u64) -> ExpectedWork {
-    let batch = match plan.batch {
-        BatchSize::Examples(size) => u64::from(size.get()).min(examples),
-        BatchSize::Full => examples,
-    };
-    let limited = |full: core::num::NonZeroU32| match limit {
-        WorkLimit::Full => u64::from(full.get()),
-        WorkLimit::AtMost(limit) => u64::from(full.min(limit).get()),
-    };
-    let per_epoch = examples.div_ceil(batch.max(1));
-    match plan.work {
-        LocalWork::Epochs(epochs) => ExpectedWork {
-            steps: limited(epochs) * per_epoch,
-            examples: limited(epochs) * examples,
-        },
-        LocalWork::Steps(steps) => ExpectedWork {
-            steps: limited(steps),
-            examples: limited(steps) * batch,
-        },
-    }
 }
 
 /// The ring for any cohort of the population: planned once, before any update is seen.
@@ -716,16 +491,4 @@ fn layout_digest(layout: &fl_core::Layout) -> [u8; 32] {
         }
     }
     hash.finalize().into()
-}
-
-/// L2 norm of `after - before`. Sixteen interleaved sums, combined in order: a fixed tree.
-fn distance(before: &[f32], after: &[f32]) -> f64 {
-    let mut sums = [0.0f64; 16];
-    for (before, after) in before.chunks(16).zip(after.chunks(16)) {
-        for (sum, (before, after)) in sums.iter_mut().zip(before.iter().zip(after)) {
-            let difference = f64::from(*after) - f64::from(*before);
-            *sum += difference * difference;
-        }
-    }
-    libm::sqrt(sums.iter().sum())
 }

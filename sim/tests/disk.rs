@@ -9,17 +9,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::{Journal, TinyEngine, TinyPopulation, plan};
+use common::{Journal, Tiny, TinyEngine, TinyPopulation, plan};
 use fl_core::Seed;
 use fl_core::select::{SelectorConfig, UniformConfig};
 use fl_core::strategy::{FedAvgConfig, StrategyConfig};
 use fl_sim::checkpoint::DiskFile;
 use fl_sim::{
     CheckpointConfig, Disk, EvaluationConfig, FleetConfig, LocalDisk, Outcome, SimError,
-    Simulation, SimulationConfig,
+    SimulationConfig,
 };
-
-type Tiny = Simulation<TinyPopulation, TinyEngine>;
 
 /// How the disk breaks.
 #[derive(Clone, Copy, Debug, PartialEq)]

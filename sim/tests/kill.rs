@@ -10,19 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use common::{Journal, TinyEngine, TinyPopulation, plan};
+use common::{Journal, Tiny, TinyEngine, TinyPopulation, plan};
 use fl_core::select::{SelectorConfig, UniformConfig};
 use fl_core::strategy::{FedAvgConfig, StrategyConfig};
 use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
 use fl_sim::{
     CheckpointConfig, EvaluationConfig, FleetConfig, LocalDisk, Observer, Outcome, RoundRecord,
-    Simulation, SimulationConfig,
+    SimulationConfig,
 };
 
 const FOLDER: &str = "FL_SIM_KILL_TEST_FOLDER";
-const ROUNDS: u64 = 400;
-
-type Tiny = Simulation<TinyPopulation, TinyEngine>;
+const ROUNDS: u64 = 300;
 
 fn config(dir: &Path, threads: usize) -> SimulationConfig {
     SimulationConfig {

@@ -7,17 +7,22 @@
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use fl_core::LearningRate;
+use fl_core::select::{SelectorConfig, UniformConfig};
+use fl_core::strategy::{FedAvgConfig, StrategyConfig};
 use fl_core::{
     BatchSize, ClientId, Evaluation, ExampleCount, Examples, FitTask, InputSpec, InputsMut, Layout,
-    LocalPlan, LocalResult, LocalWork, Optimizer, Parameters, Precision, Purpose, RoundId, Seed,
-    Stream, TargetSpec, TargetsMut, TrainError, Trainer, WorkLimit,
+    LearningRate, LocalPlan, LocalResult, LocalWork, ModelDigest, Optimizer, Parameters, Precision,
+    Purpose, RoundId, Seed, Stream, TargetSpec, TargetsMut, TrainError, Trainer, WorkLimit,
 };
 use fl_sim::{
-    ClientEvaluation, Engine, EvaluationRecord, Observer, ObserverError, Population,
-    RecorderPosition, RoundRecord,
+    ClientEvaluation, Engine, EvaluationConfig, EvaluationRecord, FleetConfig, LocalDisk, Observer,
+    ObserverError, Outcome, PerClient, Population, RecorderPosition, RoundRecord, Simulation,
+    SimulationConfig,
 };
+
+pub(crate) type Tiny = Simulation<TinyPopulation, TinyEngine>;
 
 pub(crate) const FEATURES: usize = 5;
 
@@ -193,10 +198,10 @@ pub(crate) struct TinyEngine {
     pub(crate) lanes: usize,
     pub(crate) kernel: String,
     /// Largest group that a trainer saw.
-    pub(crate) largest_group: Arc<std::sync::atomic::AtomicUsize>,
+    pub(crate) largest_group: Arc<AtomicUsize>,
     /// Raised once a trainer has trained so many clients: `(clients, flag)`.
-    pub(crate) interrupt: Option<(usize, &'static std::sync::atomic::AtomicBool)>,
-    pub(crate) trained: Arc<std::sync::atomic::AtomicUsize>,
+    pub(crate) interrupt: Option<(usize, &'static AtomicBool)>,
+    pub(crate) trained: Arc<AtomicUsize>,
 }
 
 impl TinyEngine {
@@ -247,9 +252,9 @@ impl Engine for TinyEngine {
 pub(crate) struct TinyTrainer {
     layout: Arc<Layout>,
     lanes: usize,
-    largest_group: Arc<std::sync::atomic::AtomicUsize>,
-    interrupt: Option<(usize, &'static std::sync::atomic::AtomicBool)>,
-    trained: Arc<std::sync::atomic::AtomicUsize>,
+    largest_group: Arc<AtomicUsize>,
+    interrupt: Option<(usize, &'static AtomicBool)>,
+    trained: Arc<AtomicUsize>,
 }
 
 fn score(w: &[f32], x: &[f32]) -> f32 {
@@ -443,4 +448,61 @@ impl Observer for Journal {
         self.checkpoints.push(round.0);
         Ok(())
     }
+}
+
+pub(crate) fn config() -> SimulationConfig {
+    SimulationConfig {
+        seed: Seed(11),
+        rounds: 6,
+        selection: uniform(12, 1.0),
+        local: plan(3, 8),
+        strategy: StrategyConfig::FedAvg(FedAvgConfig::default()),
+        fleet: FleetConfig {
+            stragglers: 0.25,
+            dropout: 0.1,
+        },
+        evaluation: EvaluationConfig {
+            every: 2,
+            train: true,
+            per_client: PerClient::Last,
+            ..EvaluationConfig::default()
+        },
+        threads: 1,
+        checkpoint: None,
+        stop_at_accuracy: None,
+    }
+}
+
+pub(crate) fn uniform(cohort: u64, over_select: f64) -> SelectorConfig {
+    SelectorConfig::Uniform(UniformConfig {
+        cohort,
+        over_select,
+    })
+}
+
+pub(crate) fn population() -> TinyPopulation {
+    TinyPopulation::new(60, 5)
+}
+
+pub(crate) fn simulation(config: SimulationConfig) -> Tiny {
+    Tiny::with_parts(config, population(), TinyEngine::new(), Arc::new(LocalDisk)).unwrap()
+}
+
+pub(crate) fn resume(config: SimulationConfig) -> Option<Tiny> {
+    Tiny::resume_with_parts(config, population(), TinyEngine::new(), Arc::new(LocalDisk)).unwrap()
+}
+
+pub(crate) fn play(simulation: &mut Tiny) -> Journal {
+    let mut journal = Journal::default();
+    let outcome = simulation
+        .run(&mut journal, &AtomicBool::new(false))
+        .unwrap();
+    assert_eq!(outcome, Outcome::Finished);
+    journal
+}
+
+pub(crate) fn play_config(config: SimulationConfig) -> (ModelDigest, Journal) {
+    let mut simulation = simulation(config);
+    let journal = play(&mut simulation);
+    (simulation.parameters().digest(), journal)
 }
