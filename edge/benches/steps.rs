@@ -20,7 +20,7 @@ use fl_core::{
     LocalResult, LocalWork, Optimizer, Precision, Purpose, RoundId, Seed, Stream, TargetSpec,
     TargetsMut, Trainer as _, WorkLimit,
 };
-use fl_edge::kernel::Kernels;
+use fl_edge::kernel::{Activation, Conv, ConvShape, Gradient, Kernels, Padding, Pool, SgdStep};
 use fl_edge::{EdgeTrainer, Model, ModelDef, Session, Step};
 use shapes::{Use, median, minimum, time};
 
@@ -254,6 +254,75 @@ fn scaling(name: &str, calls: usize, make: &(dyn Fn() -> Box<dyn FnMut()> + Sync
     );
 }
 
+/// What stands between the products of `cnn-fedavg` at batch 20.
+fn others() {
+    let k = Kernels::best();
+    let rows = 20;
+    let pool = |side, channels| {
+        Pool::new([side, side, channels], [2, 2], [2, 2], Padding::NONE).expect("a pool")
+    };
+    let (first, second) = (pool(28, 32), pool(14, 64));
+    let padded = Conv::new(ConvShape {
+        height: 14,
+        width: 14,
+        channels: 32,
+        filters: 64,
+        kernel: [5, 5],
+        stride: [1, 1],
+        padding: Padding::all(2),
+        groups: 1,
+    })
+    .expect("a convolution");
+    let len = rows * first.input_len();
+    let mut random = stream(Purpose::Testing, 0);
+    let x: Vec<f32> = (0..len).map(|_| random.normal() as f32).collect();
+    let (mut y, mut z) = (x.clone(), x.clone());
+    let mut argmax = vec![0u8; len];
+    let step = SgdStep {
+        rate: 0.1,
+        weight_decay: 0.0,
+        proximal_mu: 0.0,
+    };
+    let mut bias = vec![0.0; 512];
+    let report = |name: &str, f: &mut dyn FnMut()| {
+        let mut times: Vec<f64> = (0..41).map(|_| time(f, 4)).collect();
+        println!("{name:<44}{:>10.1}", median(&mut times) * 1e6);
+    };
+    println!(
+        "\n{:<44}{:>10}",
+        "beside the products of cnn-fedavg, batch 20", "us"
+    );
+    for (name, pool) in [("28 x 28 x 32", first), ("14 x 14 x 64", second)] {
+        let len = rows * pool.input_len();
+        let columns = if len == x.len() { 32 } else { 64 };
+        report(&format!("max pool, {name}"), &mut || {
+            k.max_pool(&pool, rows, &x, &mut y, &mut argmax);
+        });
+        report(&format!("max pool backward, {name}"), &mut || {
+            k.max_pool_dx(&pool, rows, &x, &argmax, &mut y);
+        });
+        report(&format!("relu backward, {name}"), &mut || {
+            k.activate_grad(Activation::Relu, &x[..len], &mut z[..len]);
+        });
+        report(&format!("bias, {name}"), &mut || {
+            let to = Gradient::Step {
+                weights: &mut bias,
+                anchor: &[],
+                step,
+            };
+            k.column_sums(len / columns, columns, &x, to);
+        });
+    }
+    report("zeros around 14 x 14 x 32", &mut || {
+        k.pad(&padded, rows, &x, &mut y);
+    });
+    let labels: Vec<u32> = (0..rows as u32).map(|row| row % 10).collect();
+    let mut losses = vec![0.0; rows];
+    report("softmax cross-entropy of 20 x 10", &mut || {
+        k.softmax_cross_entropy(rows, 10, &x, &labels, 0.05, &mut losses, Some(&mut y));
+    });
+}
+
 fn main() {
     println!("kernels: {}", fl_edge::kernel::name());
     println!(
@@ -270,6 +339,8 @@ fn main() {
         step("cnn-fedavg", &[28, 28, 1], 20),
         shapes::cnn(20, Use::Stepped),
     );
+
+    others();
 
     println!(
         "\n{:<44}{:>8}{:>10}{:>10}",

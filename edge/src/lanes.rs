@@ -86,6 +86,8 @@ pub(crate) struct Lanes {
     parameters: usize,
     lanes: Vec<Lane>,
     weights: Aligned,
+    /// The weights as `[lane][index]`.
+    apart: Aligned,
     /// Batches as they are read, `[lane][row][feature]` with a gap after each lane.
     staging: Aligned,
     staging_stride: usize,
@@ -153,6 +155,7 @@ impl Lanes {
             layers,
             lanes: (0..LANES).map(|_| Lane::default()).collect(),
             weights: Aligned::default(),
+            apart: Aligned::default(),
             staging: Aligned::default(),
             staging_stride: 0,
             labels_read: Vec::new(),
@@ -200,9 +203,7 @@ impl Lanes {
             .unwrap_or(0);
         self.reserve(most);
         let mut waiting = 0..tasks.len();
-        for lane in 0..LANES {
-            self.begin(lane, waiting.next(), tasks, global);
-        }
+        self.begin(&[true; LANES], &mut waiting, tasks, global);
         let mut negative_rates = [0.0; LANES];
         let mut scales = [0.0; LANES];
         while self.lanes.iter().any(|lane| lane.task.is_some()) {
@@ -214,11 +215,10 @@ impl Lanes {
                 anchor: global,
             };
             self.step(&step, &scales);
-            for lane in 0..LANES {
-                if self.end_step(lane) {
-                    self.finish(lane, global, tasks, results);
-                    self.begin(lane, waiting.next(), tasks, global);
-                }
+            let done: [bool; LANES] = core::array::from_fn(|lane| self.end_step(lane));
+            if done.contains(&true) {
+                self.finish(&done, global, tasks, results);
+                self.begin(&done, &mut waiting, tasks, global);
             }
         }
         Ok(())
@@ -226,6 +226,7 @@ impl Lanes {
 
     fn reserve(&mut self, batch: usize) {
         self.weights.reserve(self.parameters * LANES);
+        self.apart.reserve(self.parameters * LANES);
         // A gap, so that the lanes' rows do not all fall into the same lines of the first cache.
         let stride = batch * self.features + 16;
         if self.staging_stride < stride {
@@ -240,30 +241,50 @@ impl Lanes {
         reserve(&mut self.rows.active, batch * LANES);
     }
 
-    /// Gives the lane its next task, if there is one.
-    fn begin(&mut self, lane: usize, task: Option<usize>, tasks: &[FitTask<'_>], global: &[f32]) {
-        let state = &mut self.lanes[lane];
-        state.task = task;
-        let Some(task) = task else {
-            return;
-        };
-        let task = &tasks[task];
-        let (epochs, steps) = work(task.plan.work, task.limit);
-        let examples = task.data.len();
-        reserve(&mut state.order, examples);
-        *state = Lane {
-            task: state.task,
-            order: core::mem::take(&mut state.order),
-            next: examples,
-            examples,
-            batch: batch_of(task.plan, examples),
-            epochs,
-            steps,
-            ..Lane::default()
-        };
+    /// Gives each of these lanes its next task, if there is one.
+    fn begin(
+        &mut self,
+        which: &[bool; LANES],
+        waiting: &mut core::ops::Range<usize>,
+        tasks: &[FitTask<'_>],
+        global: &[f32],
+    ) {
+        for (state, _) in self
+            .lanes
+            .iter_mut()
+            .zip(which)
+            .filter(|(_, which)| **which)
+        {
+            state.task = waiting.next();
+            let Some(task) = state.task else {
+                continue;
+            };
+            let task = &tasks[task];
+            let (epochs, steps) = work(task.plan.work, task.limit);
+            let examples = task.data.len();
+            reserve(&mut state.order, examples);
+            *state = Lane {
+                task: state.task,
+                order: core::mem::take(&mut state.order),
+                next: examples,
+                examples,
+                batch: batch_of(task.plan, examples),
+                epochs,
+                steps,
+                ..Lane::default()
+            };
+        }
         let weights = self.weights.values_mut().as_chunks_mut::<LANES>().0;
-        for (weights, global) in weights.iter_mut().zip(global) {
-            weights[lane] = *global;
+        if which.iter().all(|which| *which) {
+            for (weights, global) in weights.iter_mut().zip(global) {
+                *weights = [*global; LANES];
+            }
+            return;
+        }
+        for lane in (0..LANES).filter(|lane| which[*lane]) {
+            for (weights, global) in weights.iter_mut().zip(global) {
+                weights[lane] = *global;
+            }
         }
     }
 
@@ -301,6 +322,12 @@ impl Lanes {
             let inputs = InputsMut::Real(inputs);
             task.data
                 .fill(batch, inputs, TargetsMut::Classes(&mut labels[..]));
+            if let Some(examples) = task.data.real_rows() {
+                // The next batch is on its way while this one is worked on.
+                let after = &state.order[state.next..state.examples];
+                let after = &after[..after.len().min(state.batch)];
+                self.kernels.prefetch_rows(examples, self.features, after);
+            }
             for (row, (&label, &example)) in labels.iter().zip(batch).enumerate() {
                 if label as usize >= self.classes {
                     let bad = BadExample::Label {
@@ -433,28 +460,30 @@ impl Lanes {
             || (state.next == state.examples && state.epochs_begun == state.epochs)
     }
 
-    /// Writes the lane's update and result.
+    /// Writes the updates and results of these lanes.
     fn finish(
         &mut self,
-        lane: usize,
+        which: &[bool; LANES],
         global: &[f32],
         tasks: &mut [FitTask<'_>],
         results: &mut [LocalResult],
     ) {
-        let state = &mut self.lanes[lane];
-        let Some(index) = state.task.take() else {
-            return;
-        };
-        let weights = self.weights.values().as_chunks::<LANES>().0;
-        for ((update, weights), global) in tasks[index].update.iter_mut().zip(weights).zip(global) {
-            *update = weights[lane] - global;
+        let count = self.parameters;
+        self.kernels
+            .transpose(count, LANES, self.weights.values(), self.apart.values_mut());
+        for (lane, state) in self.lanes.iter_mut().enumerate() {
+            let Some(index) = state.task.take_if(|_| which[lane]) else {
+                continue;
+            };
+            let local = &self.apart.values()[lane * count..][..count];
+            self.kernels.difference(local, global, tasks[index].update);
+            results[index] = LocalResult {
+                examples: ExampleCount(state.examples as u64),
+                examples_processed: state.processed,
+                steps: state.steps_done,
+                mean_loss: state.loss / state.processed as f64,
+            };
         }
-        results[index] = LocalResult {
-            examples: ExampleCount(state.examples as u64),
-            examples_processed: state.processed,
-            steps: state.steps_done,
-            mean_loss: state.loss / state.processed as f64,
-        };
     }
 }
 

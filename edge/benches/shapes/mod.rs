@@ -5,17 +5,19 @@
     reason = "each benchmark uses a part; a benchmark measures time"
 )]
 
+use std::cell::RefCell;
 use std::hint::black_box;
+use std::rc::Rc;
 use std::time::Instant;
 
 use fl_edge::kernel::{Conv, ConvShape, Dense, Fused, Gradient, Kernels, Padding, SgdStep, Write};
 
 /// One product: ours and a plain one of `m x k x n`.
-pub struct Product {
-    pub name: String,
-    pub mkn: [usize; 3],
-    pub ours: Box<dyn FnMut()>,
-    pub gemm: Box<dyn FnMut()>,
+pub(crate) struct Product {
+    pub(crate) name: String,
+    pub(crate) mkn: [usize; 3],
+    pub(crate) ours: Box<dyn FnMut()>,
+    pub(crate) gemm: Box<dyn FnMut()>,
 }
 
 fn numbers(len: usize) -> Vec<f32> {
@@ -78,7 +80,7 @@ const STEP: SgdStep = SgdStep {
 
 /// How a weight's gradient is used.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Use {
+pub(crate) enum Use {
     Stored,
     Stepped,
 }
@@ -97,44 +99,44 @@ fn gradient(used: Use, to: &mut [f32]) -> Gradient<'_> {
 fn dense(list: &mut Vec<Product>, name: &str, rows: usize, d: Dense, dx: bool, used: Use) {
     let k = Kernels::best();
     let Dense { inputs, outputs } = d;
-    let (x, w, dy) = (
-        numbers(rows * inputs),
-        numbers(inputs * outputs),
-        numbers(rows * outputs),
-    );
-    let (xs, dys) = (x.clone(), dy.clone());
-    let weights = w.clone();
+    // The three products of a layer share their operands, as in a step.
+    let x = Rc::new(numbers(rows * inputs));
+    let dy = Rc::new(numbers(rows * outputs));
+    let w = Rc::new(RefCell::new(numbers(inputs * outputs)));
+    let (xs, dys) = (Rc::clone(&x), Rc::clone(&dy));
+    let weights = Rc::clone(&w);
     let mut y = vec![0.0; rows * outputs];
     list.push(Product {
         name: format!("{name} forward"),
         mkn: [rows, inputs, outputs],
         ours: Box::new(move || {
-            k.dense(&d, rows, &x, &weights, None, Fused::None, &mut y);
+            k.dense(&d, rows, &x, &weights.borrow(), None, Fused::None, &mut y);
             black_box(&mut y);
         }),
         gemm: plain([rows, inputs, outputs], Lies::Rows, Lies::Rows),
     });
     if dx {
-        let weights = w.clone();
+        let weights = Rc::clone(&w);
         let mut to = vec![0.0; rows * inputs];
         let mut scratch = vec![0.0; d.dx_scratch_len()];
         list.push(Product {
             name: format!("{name} dX"),
             mkn: [rows, outputs, inputs],
             ours: Box::new(move || {
-                k.dense_dx(&d, rows, &dy, &weights, &mut to, Write::Store, &mut scratch);
+                let write = Write::Store;
+                let weights = weights.borrow();
+                k.dense_dx(&d, rows, &dy, &weights, &mut to, write, &mut scratch);
                 black_box(&mut to);
             }),
             gemm: plain([rows, outputs, inputs], Lies::Rows, Lies::Columns),
         });
     }
-    let mut to = w;
     list.push(Product {
         name: format!("{name} dW"),
         mkn: [inputs, rows, outputs],
         ours: Box::new(move || {
-            k.dense_dw(&d, rows, &xs, &dys, gradient(used, &mut to));
-            black_box(&mut to);
+            k.dense_dw(&d, rows, &xs, &dys, gradient(used, &mut w.borrow_mut()));
+            black_box(&w);
         }),
         gemm: plain([inputs, rows, outputs], Lies::Columns, Lies::Rows),
     });
@@ -146,24 +148,24 @@ fn conv(list: &mut Vec<Product>, name: &str, rows: usize, shape: ConvShape, dx: 
     let [kh, kw] = shape.kernel;
     let window = kh * kw * shape.channels;
     let positions = rows * c.out_height() * c.out_width();
-    let x = numbers(rows * c.padded_len());
-    let xs = x.clone();
-    let w = numbers(c.weight_len());
-    let dy = numbers(rows * c.output_len());
-    let dys = dy.clone();
-    let (weights, forward) = (w.clone(), c.clone());
+    let x = Rc::new(numbers(rows * c.padded_len()));
+    let dy = Rc::new(numbers(rows * c.output_len()));
+    let w = Rc::new(RefCell::new(numbers(c.weight_len())));
+    let (xs, dys) = (Rc::clone(&x), Rc::clone(&dy));
+    let (weights, forward) = (Rc::clone(&w), c.clone());
     let mut y = vec![0.0; rows * c.output_len()];
     list.push(Product {
         name: format!("{name} forward"),
         mkn: [positions, window, shape.filters],
         ours: Box::new(move || {
+            let weights = weights.borrow();
             k.conv(&forward, rows, &x, &weights, None, Fused::None, &mut y);
             black_box(&mut y);
         }),
         gemm: plain([positions, window, shape.filters], Lies::Rows, Lies::Rows),
     });
     if dx {
-        let (weights, backward) = (w.clone(), c.clone());
+        let (weights, backward) = (Rc::clone(&w), c.clone());
         let mut to = vec![0.0; rows * c.input_len()];
         let mut scratch = vec![0.0; c.dx_scratch_len(rows)];
         let mkn = [
@@ -176,20 +178,21 @@ fn conv(list: &mut Vec<Product>, name: &str, rows: usize, shape: ConvShape, dx: 
             mkn,
             ours: Box::new(move || {
                 let write = Write::Store;
+                let weights = weights.borrow();
                 k.conv_dx(&backward, rows, &dy, &weights, &mut to, write, &mut scratch);
                 black_box(&mut to);
             }),
             gemm: plain(mkn, Lies::Rows, Lies::Rows),
         });
     }
-    let mut to = w;
     let mut scratch = vec![0.0; c.dw_scratch_len()];
     list.push(Product {
         name: format!("{name} dW"),
         mkn: [window, positions, shape.filters],
         ours: Box::new(move || {
-            k.conv_dw(&c, rows, &xs, &dys, gradient(used, &mut to), &mut scratch);
-            black_box(&mut to);
+            let mut w = w.borrow_mut();
+            k.conv_dw(&c, rows, &xs, &dys, gradient(used, &mut w), &mut scratch);
+            black_box(&w);
         }),
         gemm: plain(
             [window, positions, shape.filters],
@@ -200,7 +203,7 @@ fn conv(list: &mut Vec<Product>, name: &str, rows: usize, shape: ConvShape, dx: 
 }
 
 /// `mlp-2nn` of McMahan et al. 2017.
-pub fn mlp(batch: usize, used: Use) -> Vec<Product> {
+pub(crate) fn mlp(batch: usize, used: Use) -> Vec<Product> {
     let mut list = Vec::new();
     let layer = |inputs, outputs| Dense { inputs, outputs };
     dense(&mut list, "fc1", batch, layer(784, 200), false, used);
@@ -210,7 +213,7 @@ pub fn mlp(batch: usize, used: Use) -> Vec<Product> {
 }
 
 /// `cnn-fedavg` of McMahan et al. 2017.
-pub fn cnn(batch: usize, used: Use) -> Vec<Product> {
+pub(crate) fn cnn(batch: usize, used: Use) -> Vec<Product> {
     let mut list = Vec::new();
     let layer = |side: usize, channels, filters| ConvShape {
         height: side,
@@ -237,17 +240,17 @@ pub fn cnn(batch: usize, used: Use) -> Vec<Product> {
     list
 }
 
-pub fn minimum(times: &[f64]) -> f64 {
+pub(crate) fn minimum(times: &[f64]) -> f64 {
     times.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-pub fn median(times: &mut [f64]) -> f64 {
+pub(crate) fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }
 
 /// Seconds of one call, from `calls` calls.
-pub fn time(f: &mut dyn FnMut(), calls: usize) -> f64 {
+pub(crate) fn time(f: &mut dyn FnMut(), calls: usize) -> f64 {
     let start = Instant::now();
     for _ in 0..calls {
         f();

@@ -274,6 +274,17 @@ vectorized! {
         }
     }
 
+    fn prefetch_rows(v, x: &[f32], width: usize, rows: &[u32]) {
+        for &row in rows {
+            let start = row as usize * width;
+            if let Some(row) = x.get(start..start + width) {
+                for line in row.chunks(16) {
+                    v.prefetch(line.as_ptr());
+                }
+            }
+        }
+    }
+
     fn sum_of_squares(v, x: &[f32]) -> f64 {
         let mut total = 0.0f64;
         for block in x.chunks(SQUARES_BLOCK) {

@@ -559,6 +559,12 @@ impl Kernels {
         elementwise::adam(self.isa, step, gradient, anchor, first, second, weights);
     }
 
+    /// Asks for the rows of `x[.., width]` at `rows` ahead of their use. Changes nothing; rows
+    /// outside `x` are left out.
+    pub fn prefetch_rows(&self, x: &[f32], width: usize, rows: &[u32]) {
+        elementwise::prefetch_rows(self.isa, x, width, rows);
+    }
+
     /// Interleaves sixteen rows: `to[i][lane] = from[lane * stride + i]` for `i` below `len`.
     pub fn lanes_interleave(&self, from: &[f32], stride: usize, len: usize, to: &mut [f32]) {
         need("from", from, (LANES - 1) * stride + len);
