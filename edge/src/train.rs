@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fl_core::{
     BatchSize, ClientId, Evaluation, ExampleCount, Examples, FitTask, InputSpec, Layout,
-    LocalResult, LocalWork, Parameters, TrainError, Trainer, WorkLimit,
+    LocalResult, LocalWork, Parameters, Precision, TrainError, Trainer, WorkLimit,
 };
 
 use crate::arena::reserve;
@@ -109,6 +109,12 @@ impl EdgeTrainer {
         }
         if task.data.is_empty() {
             return Err(TrainError::NoExamples(task.client));
+        }
+        if task.plan.precision != Precision::F32 {
+            return Err(TrainError::Unsupported {
+                what: format!("training in {:?}", task.plan.precision),
+                instead: "choose precision = \"f32\"".to_owned(),
+            });
         }
         Ok(())
     }

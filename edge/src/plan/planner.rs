@@ -1,0 +1,573 @@
+//! Makes the plan of a model.
+
+use super::place::{Buffer, Kept, place};
+use super::{Backward, Bytes, Forward, Mask, Memory, Mode, Slot, Tensor};
+use crate::graph::{Function, Graph, Node, Op, ValueId};
+use crate::kernel::{Activation, Write};
+use crate::model::Model;
+
+/// Walks the graph forward, then backward, and notes who touches which buffer when.
+pub(super) struct Planner<'a> {
+    model: &'a Model,
+    graph: &'a Graph,
+    rows: usize,
+    mode: Mode,
+    time: usize,
+    buffers: Vec<Buffer>,
+    bytes: usize,
+    /// Of each root value: its activation's buffer, its gradient's, whether it needs one.
+    activation: Vec<Slot>,
+    gradient: Vec<Option<Slot>>,
+    needs_gradient: Vec<bool>,
+    /// Of each node: padded input or statistics, argmax or mask.
+    saved: Vec<Option<Slot>>,
+    saved_bytes: Vec<Option<Bytes>>,
+    forward: Vec<Forward>,
+    backward: Vec<Backward>,
+    masks: Vec<Mask>,
+    stores_gradients: bool,
+}
+
+/// Stands for "no buffer yet".
+const NONE: Slot = usize::MAX;
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(model: &'a Model, rows: usize, mode: Mode) -> Self {
+        let graph = &model.graph;
+        let values = graph.values.len();
+        let mut needs_gradient = vec![false; values];
+        for node in &graph.nodes {
+            let own = matches!(
+                node.op,
+                Op::Dense { .. } | Op::Conv { .. } | Op::Norm { .. } | Op::Embedding { .. }
+            );
+            let needs = own
+                || node
+                    .inputs()
+                    .any(|value| needs_gradient[graph.values[value].root]);
+            needs_gradient[graph.values[node.output].root] = needs;
+        }
+        Self {
+            model,
+            graph,
+            rows,
+            mode,
+            time: 0,
+            buffers: Vec::new(),
+            bytes: 0,
+            activation: vec![NONE; values],
+            gradient: vec![None; values],
+            needs_gradient,
+            saved: vec![None; graph.nodes.len()],
+            saved_bytes: vec![None; graph.nodes.len()],
+            forward: Vec::new(),
+            backward: Vec::new(),
+            masks: Vec::new(),
+            stores_gradients: false,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Memory {
+        let tokens = matches!(self.graph.input, fl_core::InputSpec::Tokens { .. });
+        let input_len = if tokens { 0 } else { self.len(0) };
+        let input = self.buffer(input_len, 0);
+        self.activation[0] = input;
+        for index in 0..self.graph.nodes.len() {
+            self.time += 1;
+            self.forward(index);
+        }
+        self.time += 1;
+        let root = self.root(self.graph.output);
+        let output = self.use_activation(root);
+        let output_gradient = self.buffer(self.len(root), 0);
+        if self.mode == Mode::Training && self.needs_gradient[root] {
+            self.gradient[root] = Some(output_gradient);
+            for index in (0..self.graph.nodes.len()).rev() {
+                self.time += 1;
+                self.backward(index);
+            }
+        }
+        let (places, len) = place(&self.buffers, self.rows);
+        Memory {
+            rows: self.rows,
+            places,
+            len,
+            bytes: self.bytes,
+            forward: self.forward,
+            backward: self.backward,
+            input,
+            output,
+            output_gradient,
+            masks: self.masks,
+            stores_gradients: self.stores_gradients,
+        }
+    }
+
+    fn root(&self, value: ValueId) -> ValueId {
+        self.graph.values[value].root
+    }
+
+    fn len(&self, value: ValueId) -> usize {
+        self.graph.values[value].len()
+    }
+
+    fn tensor(&self, tensor: usize) -> Tensor {
+        self.model.layout().tensors()[tensor].range()
+    }
+
+    fn buffer(&mut self, row: usize, fixed: usize) -> Slot {
+        self.buffers.push(Buffer {
+            row,
+            fixed,
+            first: self.time,
+            last: self.time,
+            kept: Kept::No,
+        });
+        self.buffers.len() - 1
+    }
+
+    fn byte_buffer(&mut self, row: usize) -> Bytes {
+        let offset = self.bytes;
+        self.bytes += (self.rows * row).next_multiple_of(64);
+        Bytes { offset, row }
+    }
+
+    fn touch(&mut self, slot: Slot) -> Slot {
+        self.buffers[slot].last = self.time;
+        slot
+    }
+
+    fn use_activation(&mut self, root: ValueId) -> Slot {
+        self.touch(self.activation[root])
+    }
+
+    fn keep(&mut self, slot: Slot, kept: Kept) {
+        if self.mode == Mode::Training && self.buffers[slot].kept != Kept::Values {
+            self.buffers[slot].kept = kept;
+        }
+    }
+
+    /// Whether the only reader of a value may overwrite it.
+    fn may_overwrite(&self, root: ValueId, signs_stay: bool) -> bool {
+        root != 0
+            && self.graph.readers(root) == 1
+            && match self.buffers[self.activation[root]].kept {
+                Kept::No => true,
+                Kept::Sign => signs_stay,
+                Kept::Values => false,
+            }
+    }
+
+    /// Whether the relu in the node's product is undone by the pooling that alone reads it: a
+    /// maximum is above zero exactly where the input that it came from is.
+    fn relu_left_to_pool(&self, index: usize) -> bool {
+        let root = self.root(self.graph.nodes[index].output);
+        self.graph.readers(root) == 1
+            && self
+                .graph
+                .nodes
+                .iter()
+                .any(|node| matches!(node.op, Op::MaxPool(_)) && self.root(node.input) == root)
+    }
+
+    /// Whether the node that gives this value left its relu to the pooling that reads it.
+    fn pool_undoes_relu(&self, value: ValueId) -> bool {
+        let root = self.root(value);
+        self.graph.readers(root) == 1
+            && self.graph.nodes.iter().any(|node| {
+                self.root(node.output) == root
+                    && matches!(
+                        node.op,
+                        Op::Dense { relu: true, .. } | Op::Conv { relu: true, .. }
+                    )
+            })
+    }
+
+    fn forward(&mut self, index: usize) {
+        let Node { op, input, output } = self.graph.nodes[index].clone();
+        let (source, target) = (self.root(input), self.root(output));
+        let x = match op {
+            Op::Embedding { .. } => NONE,
+            _ => self.use_activation(source),
+        };
+        let out_len = self.len(output);
+        match op {
+            Op::Dense {
+                geometry,
+                weight,
+                bias,
+                relu,
+            } => {
+                self.keep(x, Kept::Values);
+                let y = self.output(target, out_len);
+                if relu {
+                    self.keep(y, Kept::Sign);
+                }
+                self.forward.push(Forward::Dense {
+                    geometry,
+                    x,
+                    y,
+                    weight: self.tensor(weight),
+                    bias: bias.map(|bias| self.tensor(bias)),
+                    relu,
+                });
+            }
+            Op::Conv {
+                geometry,
+                weight,
+                bias,
+                relu,
+            } => {
+                let padded = geometry
+                    .is_padded()
+                    .then(|| self.buffer(geometry.padded_len(), 0));
+                match padded {
+                    Some(_) => self.saved[index] = padded,
+                    None => self.keep(x, Kept::Values),
+                }
+                let y = self.output(target, out_len);
+                if relu && !self.relu_left_to_pool(index) {
+                    self.keep(y, Kept::Sign);
+                }
+                self.forward.push(Forward::Conv {
+                    geometry,
+                    x,
+                    padded,
+                    y,
+                    weight: self.tensor(weight),
+                    bias: bias.map(|bias| self.tensor(bias)),
+                    relu,
+                });
+            }
+            Op::MaxPool(geometry) => {
+                let y = self.output(target, out_len);
+                if self.pool_undoes_relu(input) {
+                    self.keep(y, Kept::Sign);
+                }
+                let argmax = self.byte_buffer(out_len);
+                self.saved_bytes[index] = Some(argmax);
+                self.forward.push(Forward::MaxPool {
+                    geometry,
+                    x,
+                    y,
+                    argmax,
+                });
+            }
+            Op::AvgPool(geometry) => {
+                let y = self.output(target, out_len);
+                self.forward.push(Forward::AvgPool { geometry, x, y });
+            }
+            Op::GlobalAvgPool {
+                positions,
+                channels,
+            } => {
+                let y = self.output(target, out_len);
+                self.forward.push(Forward::GlobalAvgPool {
+                    positions,
+                    channels,
+                    x,
+                    y,
+                });
+            }
+            Op::Function(function) => {
+                let f = kernel_function(function);
+                let y = if !f.keeps_input() && self.may_overwrite(source, false) {
+                    self.activation[target] = x;
+                    self.forward.push(Forward::ActivateInPlace { f, y: x });
+                    x
+                } else {
+                    let y = self.output(target, out_len);
+                    self.forward.push(Forward::Activate { f, x, y });
+                    y
+                };
+                let kept = if f.keeps_input() { x } else { y };
+                self.keep(kept, Kept::Values);
+            }
+            Op::Dropout { rate } => self.dropout(index, rate, x, source, target),
+            Op::Norm {
+                geometry,
+                scale,
+                shift,
+            } => {
+                self.keep(x, Kept::Values);
+                let stats = self.buffer(geometry.stats_len(), 0);
+                self.saved[index] = Some(stats);
+                let scratch = self.buffer(0, geometry.scratch_len());
+                let y = self.output(target, out_len);
+                self.forward.push(Forward::Norm {
+                    geometry,
+                    x,
+                    y,
+                    stats,
+                    scratch,
+                    gamma: self.tensor(scale),
+                    beta: self.tensor(shift),
+                });
+            }
+            Op::Embedding { table, size, .. } => {
+                let y = self.output(target, out_len);
+                self.forward.push(Forward::Embedding {
+                    size,
+                    table: self.tensor(table),
+                    y,
+                });
+            }
+            Op::Add { other } => {
+                let other = self.use_activation(self.root(other));
+                let y = if self.may_overwrite(source, false) {
+                    self.activation[target] = x;
+                    x
+                } else {
+                    let y = self.output(target, out_len);
+                    self.forward.push(Forward::Copy { x, y });
+                    y
+                };
+                self.forward.push(Forward::Add { x: other, y });
+            }
+        }
+    }
+
+    fn output(&mut self, root: ValueId, len: usize) -> Slot {
+        let slot = self.buffer(len, 0);
+        self.activation[root] = slot;
+        slot
+    }
+
+    fn dropout(&mut self, index: usize, rate: f32, x: Slot, source: ValueId, target: ValueId) {
+        if self.mode == Mode::Evaluation || rate == 0.0 {
+            self.activation[target] = x;
+            return;
+        }
+        let len = self.len(source);
+        let keep = self.byte_buffer(len);
+        self.saved_bytes[index] = Some(keep);
+        // Exact for any rate: a product of an f32 below 1 and 2^32 fits an f64.
+        let threshold = (f64::from(rate) * 4_294_967_296.0) as u32;
+        self.masks.push(Mask { keep, threshold });
+        // A dropped value has no gradient, so whether it was above zero does not matter.
+        let y = if self.may_overwrite(source, true) {
+            self.activation[target] = x;
+            x
+        } else {
+            let y = self.output(target, len);
+            self.forward.push(Forward::Copy { x, y });
+            y
+        };
+        let scale = 1.0 / (1.0 - rate);
+        self.forward.push(Forward::Dropout { keep, scale, y });
+    }
+
+    /// The gradient buffer of `root` and whether to add to it.
+    fn gradient_of(&mut self, root: ValueId) -> Option<(Slot, Write)> {
+        if !self.needs_gradient[root] {
+            return None;
+        }
+        match self.gradient[root] {
+            Some(slot) => Some((self.touch(slot), Write::Add)),
+            None => {
+                let slot = self.buffer(self.len(root), 0);
+                self.gradient[root] = Some(slot);
+                Some((slot, Write::Store))
+            }
+        }
+    }
+
+    /// Hands the gradient in `dy` to `root`: the buffer itself when it is the first.
+    fn pass_on(&mut self, dy: Slot, root: ValueId) {
+        if !self.needs_gradient[root] {
+            return;
+        }
+        match self.gradient[root] {
+            None => self.gradient[root] = Some(dy),
+            Some(to) => {
+                self.touch(to);
+                self.backward.push(Backward::Add { from: dy, to });
+            }
+        }
+    }
+
+    /// A buffer for an operator that can only overwrite, then [`Self::pass_on`].
+    fn overwrite(&mut self, root: ValueId, step: impl FnOnce(Slot) -> Backward) {
+        if self.needs_gradient[root] {
+            let dx = self.buffer(self.len(root), 0);
+            self.backward.push(step(dx));
+            self.pass_on(dx, root);
+        }
+    }
+
+    fn undo_relu(&mut self, f: Activation, root: ValueId, dy: Slot) {
+        let kept = self.use_activation(root);
+        self.backward.push(Backward::Activate { f, kept, dy });
+    }
+
+    fn backward(&mut self, index: usize) {
+        let Node { op, input, output } = self.graph.nodes[index].clone();
+        let (source, target) = (self.root(input), self.root(output));
+        if !self.needs_gradient[target] {
+            return;
+        }
+        let Some(dy) = self.gradient[target] else {
+            return;
+        };
+        self.touch(dy);
+        match op {
+            Op::Dense {
+                geometry,
+                weight,
+                bias,
+                relu,
+            } => {
+                if relu {
+                    self.undo_relu(Activation::Relu, target, dy);
+                }
+                let x = self.use_activation(source);
+                let dx = self.gradient_of(source);
+                let scratch = self.buffer(0, geometry.dx_scratch_len());
+                self.backward.push(Backward::Dense {
+                    geometry,
+                    x,
+                    dy,
+                    dx,
+                    scratch,
+                    weight: self.tensor(weight),
+                    bias: bias.map(|bias| self.tensor(bias)),
+                });
+            }
+            Op::Conv {
+                geometry,
+                weight,
+                bias,
+                relu,
+            } => {
+                if relu && !self.relu_left_to_pool(index) {
+                    self.undo_relu(Activation::Relu, target, dy);
+                }
+                let x = match self.saved[index] {
+                    Some(padded) => self.touch(padded),
+                    None => self.use_activation(source),
+                };
+                let dx = self.gradient_of(source);
+                let dx_len = match dx {
+                    Some(_) => geometry.dx_scratch_len(self.rows),
+                    None => 0,
+                };
+                let dx_scratch = self.buffer(0, dx_len);
+                let dw_scratch = self.buffer(0, geometry.dw_scratch_len());
+                self.backward.push(Backward::Conv {
+                    geometry,
+                    x,
+                    dy,
+                    dx,
+                    dx_scratch,
+                    dw_scratch,
+                    weight: self.tensor(weight),
+                    bias: bias.map(|bias| self.tensor(bias)),
+                });
+            }
+            Op::MaxPool(geometry) => {
+                if self.pool_undoes_relu(input) {
+                    self.undo_relu(Activation::Relu, target, dy);
+                }
+                if let Some(argmax) = self.saved_bytes[index] {
+                    self.overwrite(source, |dx| Backward::MaxPool {
+                        geometry,
+                        argmax,
+                        dy,
+                        dx,
+                    });
+                }
+            }
+            Op::AvgPool(geometry) => {
+                self.overwrite(source, |dx| Backward::AvgPool { geometry, dy, dx });
+            }
+            Op::GlobalAvgPool {
+                positions,
+                channels,
+            } => self.overwrite(source, |dx| Backward::GlobalAvgPool {
+                positions,
+                channels,
+                dy,
+                dx,
+            }),
+            Op::Function(function) => {
+                let f = kernel_function(function);
+                let kept = if f.keeps_input() { source } else { target };
+                self.undo_relu(f, kept, dy);
+                self.pass_on(dy, source);
+            }
+            Op::Dropout { rate } => {
+                if let Some(keep) = self.saved_bytes[index] {
+                    let scale = 1.0 / (1.0 - rate);
+                    self.backward.push(Backward::Dropout { keep, scale, dy });
+                }
+                self.pass_on(dy, source);
+            }
+            Op::Norm {
+                geometry,
+                scale,
+                shift,
+            } => {
+                self.stores_gradients = true;
+                let x = self.use_activation(source);
+                let stats = self.saved[index].unwrap_or(NONE);
+                self.touch(stats);
+                let scratch = self.buffer(0, geometry.scratch_len());
+                let dx = match self.needs_gradient[source] {
+                    true => Some(self.buffer(self.len(source), 0)),
+                    false => None,
+                };
+                self.backward.push(Backward::Norm {
+                    geometry,
+                    x,
+                    stats,
+                    dy,
+                    dx,
+                    scratch,
+                    gamma: self.tensor(scale),
+                    beta: self.tensor(shift),
+                });
+                if let Some(dx) = dx {
+                    self.pass_on(dx, source);
+                }
+            }
+            Op::Embedding { table, size, .. } => {
+                self.stores_gradients = true;
+                self.backward.push(Backward::Embedding {
+                    size,
+                    table: self.tensor(table),
+                    dy,
+                });
+            }
+            Op::Add { other } => {
+                let other = self.root(other);
+                if other == source {
+                    self.backward.push(Backward::Double { dy });
+                } else if self.needs_gradient[other] {
+                    match self.gradient[other] {
+                        Some(to) => {
+                            self.touch(to);
+                            self.backward.push(Backward::Add { from: dy, to });
+                        }
+                        None if self.needs_gradient[source] => {
+                            let to = self.buffer(self.len(other), 0);
+                            self.gradient[other] = Some(to);
+                            self.backward.push(Backward::Copy { from: dy, to });
+                        }
+                        None => self.gradient[other] = Some(dy),
+                    }
+                }
+                self.pass_on(dy, source);
+            }
+        }
+    }
+}
+
+pub(crate) fn kernel_function(function: Function) -> Activation {
+    match function {
+        Function::Relu => Activation::Relu,
+        Function::LeakyRelu { slope } => Activation::Leaky { slope },
+        Function::Gelu => Activation::Gelu,
+        Function::Tanh => Activation::Tanh,
+        Function::Sigmoid => Activation::Sigmoid,
+    }
+}

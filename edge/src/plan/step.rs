@@ -1,0 +1,158 @@
+//! The operators of a plan, with the places of their operands.
+
+use super::{Bytes, Slot, Tensor};
+use crate::kernel::{Activation, Conv, Dense, Norm, Pool, Write};
+
+/// One operator of the forward pass.
+#[derive(Debug)]
+pub(crate) enum Forward {
+    Dense {
+        geometry: Dense,
+        x: Slot,
+        y: Slot,
+        weight: Tensor,
+        bias: Option<Tensor>,
+        relu: bool,
+    },
+    Conv {
+        geometry: Conv,
+        x: Slot,
+        /// Where the padded input goes, if it must be padded.
+        padded: Option<Slot>,
+        y: Slot,
+        weight: Tensor,
+        bias: Option<Tensor>,
+        relu: bool,
+    },
+    MaxPool {
+        geometry: Pool,
+        x: Slot,
+        y: Slot,
+        argmax: Bytes,
+    },
+    AvgPool {
+        geometry: Pool,
+        x: Slot,
+        y: Slot,
+    },
+    GlobalAvgPool {
+        positions: usize,
+        channels: usize,
+        x: Slot,
+        y: Slot,
+    },
+    Activate {
+        f: Activation,
+        x: Slot,
+        y: Slot,
+    },
+    ActivateInPlace {
+        f: Activation,
+        y: Slot,
+    },
+    Copy {
+        x: Slot,
+        y: Slot,
+    },
+    Dropout {
+        keep: Bytes,
+        scale: f32,
+        y: Slot,
+    },
+    Norm {
+        geometry: Norm,
+        x: Slot,
+        y: Slot,
+        stats: Slot,
+        scratch: Slot,
+        gamma: Tensor,
+        beta: Tensor,
+    },
+    Embedding {
+        size: usize,
+        table: Tensor,
+        y: Slot,
+    },
+    Add {
+        x: Slot,
+        y: Slot,
+    },
+}
+
+/// One operator of the backward pass.
+#[derive(Debug)]
+pub(crate) enum Backward {
+    Dense {
+        geometry: Dense,
+        x: Slot,
+        dy: Slot,
+        dx: Option<(Slot, Write)>,
+        scratch: Slot,
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
+    Conv {
+        geometry: Conv,
+        x: Slot,
+        dy: Slot,
+        dx: Option<(Slot, Write)>,
+        dx_scratch: Slot,
+        dw_scratch: Slot,
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
+    MaxPool {
+        geometry: Pool,
+        argmax: Bytes,
+        dy: Slot,
+        dx: Slot,
+    },
+    AvgPool {
+        geometry: Pool,
+        dy: Slot,
+        dx: Slot,
+    },
+    GlobalAvgPool {
+        positions: usize,
+        channels: usize,
+        dy: Slot,
+        dx: Slot,
+    },
+    /// `dy *= f'` in place.
+    Activate {
+        f: Activation,
+        kept: Slot,
+        dy: Slot,
+    },
+    Dropout {
+        keep: Bytes,
+        scale: f32,
+        dy: Slot,
+    },
+    Norm {
+        geometry: Norm,
+        x: Slot,
+        stats: Slot,
+        dy: Slot,
+        dx: Option<Slot>,
+        scratch: Slot,
+        gamma: Tensor,
+        beta: Tensor,
+    },
+    Embedding {
+        size: usize,
+        table: Tensor,
+        dy: Slot,
+    },
+    Copy {
+        from: Slot,
+        to: Slot,
+    },
+    Add {
+        from: Slot,
+        to: Slot,
+    },
+    Double {
+        dy: Slot,
+    },
+}

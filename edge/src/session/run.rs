@@ -1,0 +1,322 @@
+//! The forward and the backward pass over a plan.
+
+use super::batch::Batch;
+use crate::arena::pick;
+use crate::kernel::{Fused, Gradient, Kernels, SgdStep, Write};
+use crate::plan::{Backward, Forward, Memory, Tensor};
+
+/// Where gradients go in a backward pass.
+#[derive(Clone, Copy)]
+pub(super) enum Update<'a> {
+    Store,
+    Accumulate,
+    Step { step: SgdStep, anchor: &'a [f32] },
+}
+
+fn fused(relu: bool) -> Fused {
+    match relu {
+        true => Fused::Relu,
+        false => Fused::None,
+    }
+}
+
+/// Runs the forward pass.
+pub(super) fn forward(
+    k: &Kernels,
+    memory: &Memory,
+    batch: &mut Batch,
+    weights: &[f32],
+    rows: usize,
+) {
+    let arena = batch.arena.values_mut();
+    let at = |slot| memory.at(slot, rows);
+    for step in &memory.forward {
+        match step {
+            Forward::Dense {
+                geometry,
+                x,
+                y,
+                weight,
+                bias,
+                relu,
+            } => {
+                let [x, y] = pick(arena, [at(*x), at(*y)]);
+                let bias = bias.clone().map(|bias| &weights[bias]);
+                k.dense(
+                    geometry,
+                    rows,
+                    x,
+                    &weights[weight.clone()],
+                    bias,
+                    fused(*relu),
+                    y,
+                );
+            }
+            Forward::Conv {
+                geometry,
+                x,
+                padded,
+                y,
+                weight,
+                bias,
+                relu,
+            } => {
+                let input = match padded {
+                    Some(padded) => {
+                        let [x, to] = pick(arena, [at(*x), at(*padded)]);
+                        k.pad(geometry, rows, x, to);
+                        *padded
+                    }
+                    None => *x,
+                };
+                let [x, y] = pick(arena, [at(input), at(*y)]);
+                let bias = bias.clone().map(|bias| &weights[bias]);
+                k.conv(
+                    geometry,
+                    rows,
+                    x,
+                    &weights[weight.clone()],
+                    bias,
+                    fused(*relu),
+                    y,
+                );
+            }
+            Forward::MaxPool {
+                geometry,
+                x,
+                y,
+                argmax,
+            } => {
+                let [x, y] = pick(arena, [at(*x), at(*y)]);
+                k.max_pool(geometry, rows, x, y, &mut batch.bytes[argmax.range(rows)]);
+            }
+            Forward::AvgPool { geometry, x, y } => {
+                let [x, y] = pick(arena, [at(*x), at(*y)]);
+                k.avg_pool(geometry, rows, x, y);
+            }
+            Forward::GlobalAvgPool {
+                positions,
+                channels,
+                x,
+                y,
+            } => {
+                let [x, y] = pick(arena, [at(*x), at(*y)]);
+                k.global_avg_pool(rows, *positions, *channels, x, y);
+            }
+            Forward::Activate { f, x, y } => {
+                let [x, y] = pick(arena, [at(*x), at(*y)]);
+                k.activate(*f, x, y);
+            }
+            Forward::ActivateInPlace { f, y } => k.activate_in_place(*f, &mut arena[at(*y)]),
+            Forward::Copy { x, y } => {
+                let [x, y] = pick(arena, [at(*x), at(*y)]);
+                y.copy_from_slice(x);
+            }
+            Forward::Dropout { keep, scale, y } => {
+                k.dropout(&batch.bytes[keep.range(rows)], *scale, &mut arena[at(*y)]);
+            }
+            Forward::Norm {
+                geometry,
+                x,
+                y,
+                stats,
+                scratch,
+                gamma,
+                beta,
+            } => {
+                let places = [at(*x), at(*y), at(*stats), at(*scratch)];
+                let [x, y, stats, scratch] = pick(arena, places);
+                let (gamma, beta) = (&weights[gamma.clone()], &weights[beta.clone()]);
+                k.norm(geometry, rows, x, gamma, beta, y, stats, scratch);
+            }
+            Forward::Embedding { size, table, y } => {
+                let y = &mut arena[at(*y)];
+                let tokens = &batch.tokens[..y.len() / size];
+                k.embedding(tokens, *size, &weights[table.clone()], y);
+            }
+            Forward::Add { x, y } => {
+                let [x, y] = pick(arena, [at(*x), at(*y)]);
+                k.add(x, y);
+            }
+        }
+    }
+}
+
+/// Where the gradient of one tensor goes.
+fn gradient_of<'a>(
+    update: Update<'a>,
+    tensor: &Tensor,
+    weights: &'a mut [f32],
+    gradient: &'a mut [f32],
+) -> Gradient<'a> {
+    match update {
+        Update::Store => Gradient::Store(&mut gradient[tensor.clone()]),
+        Update::Accumulate => Gradient::Accumulate(&mut gradient[tensor.clone()]),
+        Update::Step { step, anchor } => Gradient::Step {
+            weights: &mut weights[tensor.clone()],
+            anchor: anchor_of(step, anchor, tensor),
+            step,
+        },
+    }
+}
+
+fn anchor_of<'a>(step: SgdStep, anchor: &'a [f32], tensor: &Tensor) -> &'a [f32] {
+    if step.proximal_mu > 0.0 {
+        &anchor[tensor.clone()]
+    } else {
+        &[]
+    }
+}
+
+/// A stored gradient's own step, where the others are fused.
+fn step_stored(
+    k: &Kernels,
+    update: Update<'_>,
+    tensor: &Tensor,
+    weights: &mut [f32],
+    gradient: &[f32],
+) {
+    if let Update::Step { step, anchor } = update {
+        let anchor = anchor_of(step, anchor, tensor);
+        let weights = &mut weights[tensor.clone()];
+        k.sgd(step, &gradient[tensor.clone()], anchor, weights);
+    }
+}
+
+/// Runs the backward pass from the outputs' gradient.
+pub(super) fn backward(
+    k: &Kernels,
+    memory: &Memory,
+    batch: &mut Batch,
+    weights: &mut [f32],
+    gradient: &mut [f32],
+    update: Update<'_>,
+    rows: usize,
+) {
+    let arena = batch.arena.values_mut();
+    let at = |slot| memory.at(slot, rows);
+    for step in &memory.backward {
+        match step {
+            Backward::Dense {
+                geometry,
+                x,
+                dy,
+                dx,
+                scratch,
+                weight,
+                bias,
+            } => {
+                if let Some((dx, write)) = dx {
+                    let [dy, dx, scratch] = pick(arena, [at(*dy), at(*dx), at(*scratch)]);
+                    let weight = &weights[weight.clone()];
+                    k.dense_dx(geometry, rows, dy, weight, dx, *write, scratch);
+                }
+                let [x, dy] = pick(arena, [at(*x), at(*dy)]);
+                if let Some(bias) = bias {
+                    let to = gradient_of(update, bias, weights, gradient);
+                    k.column_sums(rows, geometry.outputs, dy, to);
+                }
+                let to = gradient_of(update, weight, weights, gradient);
+                k.dense_dw(geometry, rows, x, dy, to);
+            }
+            Backward::Conv {
+                geometry,
+                x,
+                dy,
+                dx,
+                dx_scratch,
+                dw_scratch,
+                weight,
+                bias,
+            } => {
+                if let Some((dx, write)) = dx {
+                    let [dy, dx, scratch] = pick(arena, [at(*dy), at(*dx), at(*dx_scratch)]);
+                    let weight = &weights[weight.clone()];
+                    k.conv_dx(geometry, rows, dy, weight, dx, *write, scratch);
+                }
+                let [x, dy, scratch] = pick(arena, [at(*x), at(*dy), at(*dw_scratch)]);
+                if let Some(bias) = bias {
+                    let positions = rows * geometry.out_height() * geometry.out_width();
+                    let to = gradient_of(update, bias, weights, gradient);
+                    k.column_sums(positions, geometry.shape().filters, dy, to);
+                }
+                let to = gradient_of(update, weight, weights, gradient);
+                k.conv_dw(geometry, rows, x, dy, to, scratch);
+            }
+            Backward::MaxPool {
+                geometry,
+                argmax,
+                dy,
+                dx,
+            } => {
+                let [dy, dx] = pick(arena, [at(*dy), at(*dx)]);
+                k.max_pool_dx(geometry, rows, dy, &batch.bytes[argmax.range(rows)], dx);
+            }
+            Backward::AvgPool { geometry, dy, dx } => {
+                let [dy, dx] = pick(arena, [at(*dy), at(*dx)]);
+                k.avg_pool_dx(geometry, rows, dy, dx);
+            }
+            Backward::GlobalAvgPool {
+                positions,
+                channels,
+                dy,
+                dx,
+            } => {
+                let [dy, dx] = pick(arena, [at(*dy), at(*dx)]);
+                k.global_avg_pool_dx(rows, *positions, *channels, dy, dx);
+            }
+            Backward::Activate { f, kept, dy } => {
+                let [kept, dy] = pick(arena, [at(*kept), at(*dy)]);
+                k.activate_grad(*f, kept, dy);
+            }
+            Backward::Dropout { keep, scale, dy } => {
+                k.dropout(&batch.bytes[keep.range(rows)], *scale, &mut arena[at(*dy)]);
+            }
+            Backward::Norm {
+                geometry,
+                x,
+                stats,
+                dy,
+                dx,
+                scratch,
+                gamma,
+                beta,
+            } => {
+                if let Some(dx) = dx {
+                    let places = [at(*x), at(*stats), at(*dy), at(*dx), at(*scratch)];
+                    let [x, stats, dy, dx, scratch] = pick(arena, places);
+                    let gamma = &weights[gamma.clone()];
+                    k.norm_dx(geometry, rows, x, gamma, stats, dy, dx, scratch);
+                }
+                let [x, stats, dy] = pick(arena, [at(*x), at(*stats), at(*dy)]);
+                let write = match update {
+                    Update::Accumulate => Write::Add,
+                    Update::Store | Update::Step { .. } => Write::Store,
+                };
+                let [dgamma, dbeta] = pick(gradient, [gamma.clone(), beta.clone()]);
+                k.norm_dparameters(geometry, rows, x, stats, dy, dgamma, dbeta, write);
+                step_stored(k, update, gamma, weights, gradient);
+                step_stored(k, update, beta, weights, gradient);
+            }
+            Backward::Embedding { size, table, dy } => {
+                let dy = &arena[at(*dy)];
+                let tokens = &batch.tokens[..dy.len() / size];
+                let to = &mut gradient[table.clone()];
+                if !matches!(update, Update::Accumulate) {
+                    to.fill(0.0);
+                }
+                k.embedding_dw(tokens, *size, dy, to);
+                step_stored(k, update, table, weights, gradient);
+            }
+            Backward::Copy { from, to } => {
+                let [from, to] = pick(arena, [at(*from), at(*to)]);
+                to.copy_from_slice(from);
+            }
+            Backward::Add { from, to } => {
+                let [from, to] = pick(arena, [at(*from), at(*to)]);
+                k.add(from, to);
+            }
+            Backward::Double { dy } => k.scale(2.0, &mut arena[at(*dy)]),
+        }
+    }
+}
