@@ -277,7 +277,10 @@ mod tests {
         assert_eq!(found.pairs[0].a.name, "y");
         assert_eq!(found.pairs[0].same_model, Some(true));
         assert_eq!(found.pairs[0].first_difference, None);
-        assert_eq!((found.only_a, found.only_b), (vec!["x".into()], vec!["z".into()]));
+        assert_eq!(
+            (found.only_a, found.only_b),
+            (vec!["x".into()], vec!["z".into()])
+        );
         // Single variants are compared whatever their names.
         let one = results(vec![variant("x", "", &[0.5])]);
         let other = results(vec![variant("z", "", &[0.5])]);
@@ -286,7 +289,11 @@ mod tests {
 
     #[test]
     fn differences_and_rounds_to_the_target_are_found() {
-        let a = variant("x", "seed = 1\n[strategy]\nkind = \"fedavg\"\n", &[0.2, 0.7, 0.8]);
+        let a = variant(
+            "x",
+            "seed = 1\n[strategy]\nkind = \"fedavg\"\n",
+            &[0.2, 0.7, 0.8],
+        );
         let b = variant(
             "x",
             "seed = 1\n[strategy]\nkind = \"fedprox\"\nmu = 0.1\n",
@@ -311,7 +318,11 @@ mod tests {
         );
         let difference = found.first_difference.unwrap();
         assert_eq!(
-            (difference.table.as_str(), difference.round, difference.column.as_str()),
+            (
+                difference.table.as_str(),
+                difference.round,
+                difference.column.as_str()
+            ),
             ("rounds", Some(1), "train_loss")
         );
     }

@@ -40,7 +40,10 @@ pub fn draw(results: &[Results], folder: &Path) -> Result<Vec<PathBuf>, ResultsE
             what: "the figure",
             why,
         };
-        files.push((format!("{name}.svg"), scene.svg().map_err(encode)?.into_bytes()));
+        files.push((
+            format!("{name}.svg"),
+            scene.svg().map_err(encode)?.into_bytes(),
+        ));
         files.push((format!("{name}.png"), scene.png().map_err(encode)?));
     }
     results::write_drawn(folder, &files)
@@ -85,7 +88,10 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
         };
         curves::draw(&quantity, &subtitle, curves)
     };
-    add("loss", loss("Test loss", &evaluated(&series, |row| row.test_loss)));
+    add(
+        "loss",
+        loss("Test loss", &evaluated(&series, |row| row.test_loss)),
+    );
     let global = loss(
         "Training loss of the global model",
         &evaluated(&series, |row| row.train_loss),
@@ -125,7 +131,10 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
             format!("partition-{}", seen.len() + 1)
         };
         seen.push(digest);
-        let shown = series.variant.partition.chunk_by(|a, b| a.client == b.client);
+        let shown = series
+            .variant
+            .partition
+            .chunk_by(|a, b| a.client == b.client);
         let mut about = format!(
             "{} · {} of {}",
             data(series.variant),
@@ -180,7 +189,11 @@ fn data(variant: &VariantResults) -> String {
         let kind = partition.get("kind").and_then(toml::Value::as_str);
         text.push_str(" · ");
         text.push_str(kind.unwrap_or("partition"));
-        for (key, short) in [("alpha", "α"), ("shards_per_client", "shards"), ("labels", "labels")] {
+        for (key, short) in [
+            ("alpha", "α"),
+            ("shards_per_client", "shards"),
+            ("labels", "labels"),
+        ] {
             if let Some(value) = partition.get(key) {
                 text.push_str(&format!(" {short} = {value}"));
             }

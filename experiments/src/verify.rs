@@ -139,9 +139,7 @@ fn verify_variant(
             }),
         }));
     }
-    let wanted = manifest
-        .rounds_done
-        .min(options.rounds.unwrap_or(u64::MAX));
+    let wanted = manifest.rounds_done.min(options.rounds.unwrap_or(u64::MAX));
     let mut simulation = Simulation::new(
         prepared.simulation(&RunOptions {
             threads: options.threads,
@@ -283,7 +281,10 @@ impl Observer for Checker<'_, '_> {
         let recorded = self.recorded;
         // An interrupted run may have been stopped before its last evaluation.
         if recorded.manifest.status == Status::Stopped
-            && recorded.evaluations.last().is_none_or(|last| last.round < row.round)
+            && recorded
+                .evaluations
+                .last()
+                .is_none_or(|last| last.round < row.round)
         {
             return;
         }
@@ -296,7 +297,11 @@ impl Observer for Checker<'_, '_> {
         let row = ClientRow::from(record);
         let recorded = self.recorded;
         // Only the last evaluation of the clients is kept.
-        if recorded.clients.first().is_none_or(|first| first.round != row.round) {
+        if recorded
+            .clients
+            .first()
+            .is_none_or(|first| first.round != row.round)
+        {
             return;
         }
         let index = usize::try_from(self.clients).unwrap_or(usize::MAX);
@@ -353,9 +358,8 @@ mod tests {
 
     #[test]
     fn the_tensor_that_differs_is_named() {
-        let layout = Arc::new(
-            Layout::new([("a".to_owned(), vec![2]), ("b".to_owned(), vec![2])]).unwrap(),
-        );
+        let layout =
+            Arc::new(Layout::new([("a".to_owned(), vec![2]), ("b".to_owned(), vec![2])]).unwrap());
         let model = |values: [f32; 4]| Parameters::new(layout.clone(), values.to_vec()).unwrap();
         let first = model([1.0, 2.0, 3.0, 0.0]);
         assert_eq!(model_difference(&first, &first), None);

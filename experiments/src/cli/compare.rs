@@ -46,10 +46,7 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
 }
 
 fn explain(comparison: &Comparison, args: &Args) -> Result<(), Error> {
-    let (a, b) = (
-        args.a.display().to_string(),
-        args.b.display().to_string(),
-    );
+    let (a, b) = (args.a.display().to_string(), args.b.display().to_string());
     for pair in &comparison.pairs {
         output::line(&output::table(&[&title(pair), &a, &b], &rows(pair)))?;
         output::line(&verdict(pair))?;
@@ -108,7 +105,8 @@ fn rows(pair: &Pair) -> Vec<Vec<String>> {
     if let Some(target) = pair.target_accuracy {
         add(
             &format!("rounds to {:.1} %", target * 100.0),
-            pair.rounds_to_target.map(|rounds| rounds.map(output::count)),
+            pair.rounds_to_target
+                .map(|rounds| rounds.map(output::count)),
         );
     }
     add(
@@ -140,7 +138,9 @@ fn verdict(pair: &Pair) -> String {
     text.push_str(&match (&pair.first_difference, pair.same_model) {
         (Some(difference), _) => format!("the records part at {difference}"),
         (None, Some(true)) => "records and models are the same, bit for bit".to_owned(),
-        (None, Some(false)) => "the records are the same as far as both go; the models differ".to_owned(),
+        (None, Some(false)) => {
+            "the records are the same as far as both go; the models differ".to_owned()
+        }
         (None, None) => "the records are the same as far as both go".to_owned(),
     });
     text

@@ -58,6 +58,9 @@ struct Line<'a> {
 /// [`Error`]; whatever was recorded before it can be resumed.
 pub fn run(args: &Args) -> Result<Exit, Error> {
     let experiment = args.experiment.read()?;
+    // The results of variants that are not run now are kept.
+    let every = Experiment::from_file(&args.experiment.file, &args.experiment.sets)?;
+    let keys: Vec<VariantKey> = every.variants.iter().map(Variant::key).collect();
     let out = args
         .out
         .clone()
@@ -76,7 +79,6 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
             break;
         }
     }
-    let keys: Vec<VariantKey> = experiment.variants.iter().map(Variant::key).collect();
     let host = host_facts(args);
     let results = folder.publish(&experiment.name, &keys, &host)?;
     report(args, &experiment, &results, &host, interrupted)?;
@@ -195,7 +197,13 @@ fn report(
             .collect();
         output::line(&output::table(
             &[
-                "variant", "rounds", "accuracy", "loss", "time/round", "examples/s", "model",
+                "variant",
+                "rounds",
+                "accuracy",
+                "loss",
+                "time/round",
+                "examples/s",
+                "model",
             ],
             &rows,
         ))?;

@@ -47,15 +47,20 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
         bar.set_style(style.progress_chars("━━─"));
     }
     let mut shown = String::new();
-    let report = verify(&args.results, options, &stop, &mut |variant, done, rounds| {
-        if shown != variant {
-            variant.clone_into(&mut shown);
-            bar.set_prefix(shown.clone());
-            bar.reset();
-        }
-        bar.set_length(rounds);
-        bar.set_position(done);
-    });
+    let report = verify(
+        &args.results,
+        options,
+        &stop,
+        &mut |variant, done, rounds| {
+            if shown != variant {
+                variant.clone_into(&mut shown);
+                bar.set_prefix(shown.clone());
+                bar.reset();
+            }
+            bar.set_length(rounds);
+            bar.set_position(done);
+        },
+    );
     bar.finish_and_clear();
     let Some(report) = report? else {
         return Ok(Exit::Interrupted);

@@ -231,7 +231,10 @@ impl Panel {
         let (right, bottom) = (self.right(), self.bottom());
         scene.line(vec![(self.left, bottom), (right, bottom)], 0.9, AXIS);
         scene.text(
-            (self.left + self.width / 2.0, bottom + 14.0 + TICK_SIZE + LABEL_SIZE),
+            (
+                self.left + self.width / 2.0,
+                bottom + 14.0 + TICK_SIZE + LABEL_SIZE,
+            ),
             x_title,
             LABEL_SIZE,
             INK,
@@ -346,9 +349,17 @@ mod tests {
         let cases: &[(f64, f64, &[&str])] = &[
             (0.0, 100.0, &["0", "20", "40", "60", "80", "100"]),
             (83.1, 91.7, &["82", "84", "86", "88", "90", "92"]),
-            (0.12, 0.61, &["0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7"]),
+            (
+                0.12,
+                0.61,
+                &["0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7"],
+            ),
             (-0.3, 0.2, &["−0.3", "−0.2", "−0.1", "0.0", "0.1", "0.2"]),
-            (0.0, 49_000.0, &["0", "10,000", "20,000", "30,000", "40,000", "50,000"]),
+            (
+                0.0,
+                49_000.0,
+                &["0", "10,000", "20,000", "30,000", "40,000", "50,000"],
+            ),
             (5.0, 5.0, &["5.0", "5.1"]),
         ];
         for (low, high, labels) in cases {
@@ -365,7 +376,9 @@ mod tests {
         let labels: Vec<_> = axis.ticks.iter().map(|&tick| axis.label(tick)).collect();
         assert_eq!(
             labels,
-            ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5", "10", "20"]
+            [
+                "0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5", "10", "20"
+            ]
         );
         assert!((axis.share(axis.low)).abs() < 1e-12);
         assert!((axis.share(axis.high) - 1.0).abs() < 1e-12);

@@ -36,18 +36,23 @@ impl Canvas {
     pub(crate) fn png(&self) -> Result<Vec<u8>, png::EncodingError> {
         let (width, height) = (self.width / FINE, self.height / FINE);
         let mut pixels = Vec::with_capacity(width as usize * height as usize * 3);
-        for y in 0..height {
-            for x in 0..width {
-                let mut sum = [0u32; 3];
-                for dy in 0..FINE {
-                    for dx in 0..FINE {
-                        let at = self.index(x * FINE + dx, y * FINE + dy);
-                        for (sum, value) in sum.iter_mut().zip(&self.rgb[at..at + 3]) {
-                            *sum += u32::from(*value);
-                        }
+        let mut sums = vec![[0u32; 3]; width as usize];
+        for lines in self
+            .rgb
+            .chunks_exact(self.width as usize * 3 * FINE as usize)
+        {
+            sums.fill([0; 3]);
+            for line in lines.chunks_exact(self.width as usize * 3) {
+                for (sum, points) in sums.iter_mut().zip(line.chunks_exact(3 * FINE as usize)) {
+                    for [r, g, b] in points.as_chunks::<3>().0 {
+                        sum[0] += u32::from(*r);
+                        sum[1] += u32::from(*g);
+                        sum[2] += u32::from(*b);
                     }
                 }
-                let points = FINE * FINE;
+            }
+            let points = FINE * FINE;
+            for sum in &sums {
                 pixels.extend(sum.map(|sum| ((sum + points / 2) / points) as u8));
             }
         }
@@ -78,6 +83,12 @@ impl Canvas {
         let last = self.index(right.cast_unsigned(), y.cast_unsigned()) + 3;
         let (r, g, b) = color.rgb;
         let alpha = color.alpha.clamp(0.0, 1.0);
+        if alpha >= 1.0 {
+            for point in self.rgb[first..last].as_chunks_mut::<3>().0 {
+                *point = [r, g, b];
+            }
+            return;
+        }
         for (place, ink) in self.rgb[first..last]
             .iter_mut()
             .zip([r, g, b].into_iter().cycle())

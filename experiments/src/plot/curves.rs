@@ -123,7 +123,13 @@ pub(crate) fn draw(quantity: &Quantity, subtitle: &str, curves: &[Curve]) -> Opt
 /// Title and subtitle at the upper left.
 pub(crate) fn heading(scene: &mut Scene, title: &str, subtitle: &str) {
     scene.text((12.0, 22.0), title, TITLE_SIZE, INK, Anchor::Start);
-    scene.text((12.0, 39.0), subtitle, LABEL_SIZE - 1.0, SOFT, Anchor::Start);
+    scene.text(
+        (12.0, 39.0),
+        subtitle,
+        LABEL_SIZE - 1.0,
+        SOFT,
+        Anchor::Start,
+    );
 }
 
 fn last(curve: &Curve) -> Option<(f64, f64)> {
@@ -310,14 +316,21 @@ mod tests {
     #[test]
     fn a_steep_start_is_cut_off() {
         let points: Vec<_> = (0..=100)
-            .map(|round| (f64::from(round), 95.0 - 85.0 * (-f64::from(round) / 3.0).exp()))
+            .map(|round| {
+                (
+                    f64::from(round),
+                    95.0 - 85.0 * (-f64::from(round) / 3.0).exp(),
+                )
+            })
             .collect();
         let axis = range(Kind::Percent, &[&curve(&points)], 100.0);
         assert!(axis.low > 80.0 && axis.high >= 95.0, "{axis:?}");
         let flat: Vec<_> = (0..=10).map(|round| (f64::from(round), 50.0)).collect();
         let axis = range(Kind::Percent, &[&curve(&flat)], 10.0);
         assert!(axis.high - axis.low >= 2.0);
-        let full: Vec<_> = (0..=10).map(|round| (f64::from(round), f64::from(round) * 10.0)).collect();
+        let full: Vec<_> = (0..=10)
+            .map(|round| (f64::from(round), f64::from(round) * 10.0))
+            .collect();
         let axis = range(Kind::Percent, &[&curve(&full)], 10.0);
         assert_eq!((axis.low, axis.high), (0.0, 100.0));
     }
@@ -344,7 +357,12 @@ mod tests {
 
     #[test]
     fn three_digits_are_enough() {
-        for (value, text) in [(0.123_45, "0.123"), (12.345, "12.3"), (1234.5, "1234"), (0.0, "0")] {
+        for (value, text) in [
+            (0.123_45, "0.123"),
+            (12.345, "12.3"),
+            (1234.5, "1234"),
+            (0.0, "0"),
+        ] {
             assert_eq!(short(value), text);
         }
     }

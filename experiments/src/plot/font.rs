@@ -116,10 +116,7 @@ impl BackendTextStyle for TextStyle {
         let height = 2.0 * Self::base(self.em);
         Ok((
             (0, 0),
-            (
-                width(text, self.em).round() as i32,
-                height.round() as i32,
-            ),
+            (width(text, self.em).round() as i32, height.round() as i32),
         ))
     }
 

@@ -23,7 +23,12 @@ pub(crate) fn draw(subtitle: &str, rows: &[PartitionRow]) -> Option<Scene> {
     if clients.is_empty() {
         return None;
     }
-    let largest = rows.iter().map(|row| row.examples).max().unwrap_or(1).max(1);
+    let largest = rows
+        .iter()
+        .map(|row| row.examples)
+        .max()
+        .unwrap_or(1)
+        .max(1);
     let totals: Vec<u64> = clients
         .iter()
         .map(|&client| {
@@ -71,7 +76,10 @@ pub(crate) fn draw(subtitle: &str, rows: &[PartitionRow]) -> Option<Scene> {
     for (line, class) in classes.iter().enumerate() {
         if line % name_every == 0 {
             scene.text(
-                (left - 8.0, top + row * (line as f64 + 0.5) + 0.36 * TICK_SIZE),
+                (
+                    left - 8.0,
+                    top + row * (line as f64 + 0.5) + 0.36 * TICK_SIZE,
+                ),
                 shortened(names[class]),
                 TICK_SIZE,
                 INK,
@@ -79,8 +87,8 @@ pub(crate) fn draw(subtitle: &str, rows: &[PartitionRow]) -> Option<Scene> {
             );
         }
     }
-    // The largest disc fills its cell.
-    let full = row.min(column) * 0.5;
+    // The largest disc nearly fills its cell.
+    let full = row.min(column) * 0.46;
     for entry in rows.iter().filter(|entry| entry.examples > 0) {
         let (Ok(x), Ok(y)) = (
             clients.binary_search(&entry.client),
@@ -234,7 +242,10 @@ mod tests {
                 .collect();
             let scene = draw("", &rows).unwrap();
             assert!(scene.svg().is_ok());
-            assert!(scene.width < 1200 && scene.height < 800, "{clients} {classes}");
+            assert!(
+                scene.width < 1200 && scene.height < 800,
+                "{clients} {classes}"
+            );
         }
     }
 }

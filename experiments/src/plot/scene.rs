@@ -148,7 +148,12 @@ impl Scene {
                     alpha,
                 } => {
                     let far = (corner.0 + size.0, corner.1 + size.1);
-                    backend.draw_rect(place(*corner), place(far), &pen(*color, *alpha, 1.0), true)?;
+                    backend.draw_rect(
+                        place(*corner),
+                        place(far),
+                        &pen(*color, *alpha, 1.0),
+                        true,
+                    )?;
                 }
                 Mark::Disc {
                     center,
@@ -195,7 +200,8 @@ impl Scene {
         let mut text = String::new();
         {
             let mut backend = SVGBackend::with_string(&mut text, (width, height));
-            self.paint(&mut backend).map_err(|error| error.to_string())?;
+            self.paint(&mut backend)
+                .map_err(|error| error.to_string())?;
         }
         // The drawing is in fine units; on the page it has the figure's size. Lines join round.
         let body = text.split_once('\n').map_or("", |(_, body)| body);

@@ -31,12 +31,7 @@ const PALETTE: [Rgb; 7] = [
 ];
 
 /// Line patterns: solid first; when the colours are used up, they come again dashed.
-const PATTERNS: [&[f64]; 4] = [
-    &[],
-    &[6.0, 3.5],
-    &[1.5, 3.5],
-    &[8.0, 3.5, 1.5, 3.5],
-];
+const PATTERNS: [&[f64]; 4] = [&[], &[6.0, 3.5], &[1.5, 3.5], &[8.0, 3.5, 1.5, 3.5]];
 
 /// Colour and dash pattern of the series with this index.
 pub(crate) fn series(index: usize) -> (Rgb, &'static [f64]) {

@@ -213,9 +213,8 @@ impl ResultsFolder {
         let Some(manifest) = manifest::read::<Manifest>(&self.path.join(MANIFEST))? else {
             return Ok(None);
         };
-        let same = |variant: &VariantManifest| {
-            variant.name == key.name && variant.config == key.config
-        };
+        let same =
+            |variant: &VariantManifest| variant.name == key.name && variant.config == key.config;
         if !manifest.variants.iter().any(same) {
             return Ok(None);
         }
@@ -345,7 +344,11 @@ impl ResultsFolder {
     /// Nothing depends on it, so what cannot be removed stays.
     fn tidy(&self, old: Option<&Manifest>, new: &Manifest, wanted: usize) {
         if let Some(old) = old {
-            for file in old.files.keys().filter(|&file| !new.files.contains_key(file)) {
+            for file in old
+                .files
+                .keys()
+                .filter(|&file| !new.files.contains_key(file))
+            {
                 if let Some((variant, model::FILE)) = file.rsplit_once('/')
                     && Path::new(variant).file_name() == Some(variant.as_ref())
                 {
@@ -379,7 +382,10 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
             Entry::Evaluation(row) => evaluations.push(row),
             Entry::Client(row) => {
                 // Only the last evaluation of the clients is kept.
-                if clients.first().is_some_and(|first| first.round != row.round) {
+                if clients
+                    .first()
+                    .is_some_and(|first| first.round != row.round)
+                {
                     clients.clear();
                 }
                 clients.push(row);
@@ -563,7 +569,12 @@ mod tests {
             .publish("x", &[key("a")], &HostFacts::default())
             .unwrap();
         assert_eq!(bytes_of(&once), bytes_of(&twice));
-        assert!(ResultsFolder::open(&twice).unwrap().finished(&key("a")).unwrap());
+        assert!(
+            ResultsFolder::open(&twice)
+                .unwrap()
+                .finished(&key("a"))
+                .unwrap()
+        );
     }
 
     #[test]
@@ -656,15 +667,11 @@ mod tests {
         whole(path, &["a"]);
         super::super::write_drawn(&path.join("plots"), &[("p.svg".to_owned(), vec![1])]).unwrap();
         for (name, bytes) in bytes_of(path) {
-            for damaged in [
-                Vec::new(),
-                bytes[..bytes.len() - 1].to_vec(),
-                {
-                    let mut flipped = bytes.clone();
-                    flipped[bytes.len() / 2] ^= 4;
-                    flipped
-                },
-            ] {
+            for damaged in [Vec::new(), bytes[..bytes.len() - 1].to_vec(), {
+                let mut flipped = bytes.clone();
+                flipped[bytes.len() / 2] ^= 4;
+                flipped
+            }] {
                 fs::write(path.join(&name), &damaged).unwrap();
                 let found = super::super::damage(path).unwrap();
                 assert_eq!(found.len(), 1, "{name}");

@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::error::ResultsError;
-use super::row::{Cell, ClientRow, ColumnKind, EvaluationRow, PartitionRow, RoundRow, Row, TimingRow};
+use super::row::{
+    Cell, ClientRow, ColumnKind, EvaluationRow, PartitionRow, RoundRow, Row, TimingRow,
+};
 
 const MAGIC: [u8; 8] = *b"FLJRNL\0\x01";
 const HEADER: usize = MAGIC.len() + 32;
@@ -292,7 +294,10 @@ fn parse(
         return Err(ResultsError::damaged(path, "it is shorter than its header"));
     };
     if bytes[..MAGIC.len()] != MAGIC {
-        return Err(ResultsError::damaged(path, "it does not start as a journal"));
+        return Err(ResultsError::damaged(
+            path,
+            "it does not start as a journal",
+        ));
     }
     if found != configuration {
         return Err(ResultsError::OtherConfiguration {
@@ -300,7 +305,9 @@ fn parse(
         });
     }
     let end = limit.map_or(bytes.len(), |limit| {
-        usize::try_from(limit).unwrap_or(usize::MAX).min(bytes.len())
+        usize::try_from(limit)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len())
     });
     let mut rest = &bytes[HEADER.min(end)..end];
     let mut entries = Vec::new();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::atomic;
 use super::error::ResultsError;
-use super::manifest::{self, Host, HOST, HostFacts, MANIFEST, Manifest, VariantManifest};
+use super::manifest::{self, HOST, Host, HostFacts, MANIFEST, Manifest, VariantManifest};
 use super::model;
 use super::row::{ClientRow, EvaluationRow, PartitionRow, RoundRow, Row, TimingRow};
 use super::table;
@@ -71,11 +71,16 @@ impl Results {
             return Self::load_folder(path);
         }
         // RESULTS/VARIANT names one variant.
-        match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+        match (
+            path.parent(),
+            path.file_name().and_then(|name| name.to_str()),
+        ) {
             (Some(parent), Some(variant)) if parent.join(MANIFEST).exists() => {
                 let mut results = Self::load_folder(parent)?;
                 let known = results.names();
-                results.variants.retain(|found| found.manifest.name == variant);
+                results
+                    .variants
+                    .retain(|found| found.manifest.name == variant);
                 if results.variants.is_empty() {
                     return Err(ResultsError::NoVariant {
                         path: parent.to_owned(),
@@ -233,6 +238,10 @@ fn mismatch(path: &Path, expected: u64, found: u64) -> ResultsError {
     )
 }
 
+fn missing(path: &Path) -> ResultsError {
+    ResultsError::read(path, std::io::ErrorKind::NotFound.into())
+}
+
 /// Every file of the results that is missing or is not what was written: manifest, host facts,
 /// tables, models and plots.
 ///
@@ -257,18 +266,20 @@ pub fn damage(path: &Path) -> Result<Vec<ResultsError>, ResultsError> {
     for (name, digest) in &manifest.files {
         check(path.join(name), digest.bytes, &digest.sha256);
     }
-    let host = manifest::read::<Host>(&path.join(HOST));
-    if let Ok(Some(host)) = &host {
-        for (name, digest) in &host.files {
-            check(path.join(name), digest.bytes, &digest.sha256);
+    match manifest::read::<Host>(&path.join(HOST)) {
+        Ok(Some(host)) => {
+            for (name, digest) in &host.files {
+                check(path.join(name), digest.bytes, &digest.sha256);
+            }
         }
+        Ok(None) => found.push(missing(&path.join(HOST))),
+        Err(error) => found.push(error),
     }
-    found.extend(host.err());
     let plots = path.join(super::PLOTS);
     if plots.is_dir() {
         match manifest::read::<super::plots::Drawn>(&plots.join(super::plots::LIST)) {
-            Ok(drawn) => {
-                for (name, digest) in drawn.map(|drawn| drawn.files).unwrap_or_default() {
+            Ok(Some(drawn)) => {
+                for (name, digest) in drawn.files {
                     match atomic::digest_of(&plots.join(&name)) {
                         Ok(there) if there == digest => {}
                         Ok(there) => {
@@ -278,6 +289,7 @@ pub fn damage(path: &Path) -> Result<Vec<ResultsError>, ResultsError> {
                     }
                 }
             }
+            Ok(None) => found.push(missing(&plots.join(super::plots::LIST))),
             Err(error) => found.push(error),
         }
     }

@@ -42,8 +42,8 @@ pub(crate) fn stage(path: &Path, parameters: &Parameters) -> Result<Staged, Resu
         .map_err(|error| encode(error.to_string()))?;
     // One key only: the order of several would not be the same twice.
     let metadata = [(ORDER.to_owned(), order)].into_iter().collect();
-    let file = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| encode(error.to_string()))?;
+    let file =
+        safetensors::serialize(views, Some(metadata)).map_err(|error| encode(error.to_string()))?;
     atomic::stage(path, |writer| writer.write_all(&file))
 }
 
