@@ -488,3 +488,91 @@ impl Norm {
         2 * self.channels
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: ConvShape = ConvShape {
+        height: 8,
+        width: 9,
+        channels: 4,
+        filters: 6,
+        kernel: [3, 3],
+        stride: [2, 1],
+        padding: Padding::NONE,
+        groups: 2,
+    };
+
+    #[test]
+    fn same_padding_is_tensorflows() {
+        // (input, kernel, stride) to (before, after), as TensorFlow's documentation has it.
+        for (input, kernel, stride, before, after) in [
+            (28, 5, 1, 2, 2),
+            (14, 2, 2, 0, 0),
+            (13, 6, 5, 1, 2),
+            (8, 3, 2, 0, 1),
+            (7, 1, 2, 0, 0),
+        ] {
+            let same = Padding::same([input; 2], [kernel; 2], [stride; 2]);
+            assert_eq!((same.top, same.bottom), (before, after));
+            assert_eq!((same.left, same.right), (before, after));
+            let shape = ConvShape {
+                height: input,
+                width: input,
+                kernel: [kernel; 2],
+                stride: [stride; 2],
+                padding: same,
+                ..SHAPE
+            };
+            let conv = Conv::new(shape).expect("a valid shape");
+            assert_eq!(conv.out_height(), input.div_ceil(stride));
+        }
+    }
+
+    #[test]
+    fn wrong_shapes_are_refused() {
+        let wrong = |change: fn(&mut ConvShape)| {
+            let mut shape = SHAPE;
+            change(&mut shape);
+            Conv::new(shape)
+                .map(|_| ())
+                .map_err(|error| error.to_string())
+        };
+        for (change, message) in [
+            (
+                (|s| s.stride[1] = 0) as fn(&mut ConvShape),
+                "the stride is zero; every size of an operator must be at least 1",
+            ),
+            (
+                |s| s.groups = 3,
+                "4 channels do not fall into 3 equal groups; use a divisor",
+            ),
+            (
+                |s| s.kernel = [9, 3],
+                "a window of 9 does not fit into 8 padded inputs; use a smaller kernel or more padding",
+            ),
+            (
+                |s| s.padding.left = 3,
+                "padding 3 is not below the kernel size 3; use less padding",
+            ),
+            (
+                |s| s.height = usize::MAX / 2,
+                "the operator's size overflows; use smaller shapes",
+            ),
+        ] {
+            assert_eq!(wrong(change), Err(message.to_owned()));
+        }
+        assert_eq!(
+            Pool::new([64, 64, 1], [16, 16], [1, 1], Padding::NONE),
+            Err(GeometryError::PoolTooLarge { positions: 256 })
+        );
+        assert_eq!(
+            Norm::new(4, 6, 4, 1e-5),
+            Err(GeometryError::Groups {
+                channels: 6,
+                groups: 4
+            })
+        );
+    }
+}

@@ -18,8 +18,7 @@ pub const LANES: usize = 16;
 pub struct LaneRows {
     /// The most rows of any lane.
     pub most: usize,
-    /// Rows that all lanes take part with, or more lanes do not matter: rows below need no
-    /// selection.
+    /// Rows that every lane with a client takes part with; they need no selection.
     pub full: usize,
     /// For each row and lane 1 where the lane takes part, else 0: `[most][LANES]`.
     pub active: Vec<f32>,

@@ -3,7 +3,7 @@
 use super::math;
 use super::simd::{MAX_WIDTH, Simd, map, vectorized};
 
-/// The softmax of one row and its loss, in place of scratch: `z` becomes the gradient.
+/// The sum, from front to back.
 #[inline(always)]
 fn sum_in_order(x: &[f32]) -> f32 {
     let mut sum = 0.0f32;
@@ -142,5 +142,75 @@ pub(super) fn argmax(rows: usize, columns: usize, x: &[f32], best: &mut [u32]) {
             }
         }
         *best = at as u32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Kernels;
+
+    const Z: [f32; 6] = [1.5, -2.0, 0.25, 30.0, -30.0, 0.0];
+
+    fn close(got: f32, exact: f64) {
+        let error = (f64::from(got) - exact).abs();
+        assert!(error < 2e-6 * exact.abs().max(1.0), "{got} for {exact}");
+    }
+
+    #[test]
+    fn softmax_against_f64() {
+        let (mut losses, mut gradient) = ([0.0; 2], [0.0; 6]);
+        let labels = [2, 1];
+        Kernels::best().softmax_cross_entropy(
+            2,
+            3,
+            &Z,
+            &labels,
+            0.5,
+            &mut losses,
+            Some(&mut gradient),
+        );
+        for row in 0..2 {
+            let z: Vec<f64> = Z[3 * row..][..3].iter().map(|&z| f64::from(z)).collect();
+            let sum: f64 = z.iter().map(|z| libm::exp(*z)).sum();
+            let label = labels[row] as usize;
+            close(losses[row], libm::log(sum) - z[label]);
+            for class in 0..3 {
+                let hit = f64::from(u8::from(class == label));
+                let exact = 0.5 * (libm::exp(z[class]) / sum - hit);
+                close(gradient[3 * row + class], exact);
+            }
+        }
+    }
+
+    #[test]
+    fn regression_losses_against_f64() {
+        let t = [1.0f32, 0.0, 1.0, 1.0, 0.0, 0.5];
+        let (mut losses, mut gradient) = ([0.0; 2], [0.0; 6]);
+        let pairs =
+            |row: usize| (3 * row..3 * row + 3).map(move |i| (f64::from(Z[i]), f64::from(t[i]), i));
+        let k = Kernels::best();
+        k.mean_squared_error(2, 3, &Z, &t, 0.5, &mut losses, Some(&mut gradient));
+        for row in 0..2 {
+            let sum: f64 = pairs(row).map(|(z, t, _)| (z - t) * (z - t)).sum();
+            close(losses[row], sum / 3.0);
+            pairs(row).for_each(|(z, t, i)| close(gradient[i], (z - t) / 3.0));
+        }
+        k.binary_cross_entropy(2, 3, &Z, &t, 0.5, &mut losses, Some(&mut gradient));
+        for row in 0..2 {
+            let p = |z: f64| 1.0 / (1.0 + libm::exp(-z));
+            let sum: f64 = pairs(row)
+                .map(|(z, t, _)| -t * libm::log(p(z)) - (1.0 - t) * libm::log(p(-z)))
+                .sum();
+            close(losses[row], sum / 3.0);
+            pairs(row).for_each(|(z, t, i)| close(gradient[i], 0.5 * (p(z) - t) / 3.0));
+        }
+    }
+
+    #[test]
+    fn the_first_largest_wins() {
+        let x = [1.0, 3.0, 3.0, f32::NAN, 1.0, 0.0, -1.0, -2.0, -1.0];
+        let mut best = [9; 3];
+        Kernels::best().argmax(3, 3, &x, &mut best);
+        assert_eq!(best, [1, 0, 0]);
     }
 }

@@ -162,3 +162,72 @@ const ERFC_FAR: [f32; 9] = [
     1.330_939e-5,
     -1.614_061_6e-6,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::super::simd::Scalar;
+    use super::*;
+
+    /// Distance in units of the last place of the true value's f32.
+    fn ulp(got: f32, exact: f64) -> f64 {
+        let near = exact as f32;
+        let next = f32::from_bits(near.abs().to_bits() + 1) - near.abs();
+        (f64::from(got) - exact).abs() / f64::from(next)
+    }
+
+    /// The largest error over `[low, high]`.
+    fn worst(low: f32, high: f32, error: impl Fn(f32) -> f64) -> f64 {
+        let steps = 200_000;
+        (0..=steps)
+            .map(|i| error(low + (high - low) * (i as f32 / steps as f32)))
+            .fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn functions_are_as_exact_as_they_say() {
+        let v = Scalar;
+        let e = |x: f32| ulp(exp(v, x), libm::exp(f64::from(x)));
+        assert!(worst(-87.0, 88.7, e) < 2.0);
+        assert!(worst(-0.4, 0.4, e) < 2.0);
+        // Subnormal results are within two of the smallest steps.
+        assert!(worst(-104.0, -87.0, e) < 2.0);
+        let l = |x: f32| ulp(ln(v, x), libm::log(f64::from(x)));
+        assert!(worst(1.5, 1000.0, l) < 2.0);
+        assert!(worst(1e-30, 0.6, l) < 2.0);
+        let near_one = |x: f32| (f64::from(ln(v, x)) - libm::log(f64::from(x))).abs();
+        assert!(worst(0.5, 2.0, near_one) < 1e-7);
+        let t = |x: f32| ulp(tanh(v, x), libm::tanh(f64::from(x)));
+        assert!(worst(-9.0, 9.0, t) < 3.0);
+        let s = |x: f32| ulp(sigmoid(v, x), 1.0 / (1.0 + libm::exp(-f64::from(x))));
+        assert!(worst(-80.0, 30.0, s) < 4.0);
+        let f = |x: f32| (f64::from(erf(v, x)) - libm::erf(f64::from(x))).abs();
+        assert!(worst(-5.0, 5.0, f) < 2e-7);
+    }
+
+    #[test]
+    fn ends_and_special_values() {
+        let v = Scalar;
+        for (x, expected) in [
+            (0.0, 1.0),
+            (-0.0, 1.0),
+            (89.0, f32::INFINITY),
+            (1e30, f32::INFINITY),
+            (f32::INFINITY, f32::INFINITY),
+            (-104.0, 0.0),
+            (f32::NEG_INFINITY, 0.0),
+            (-103.0, 1.0e-45),
+        ] {
+            assert_eq!(exp(v, x).to_bits(), f32::to_bits(expected), "exp {x}");
+        }
+        assert!(exp(v, f32::NAN).is_nan());
+        assert_eq!(ln(v, 1.0).to_bits(), 0.0f32.to_bits());
+        for x in [0.0f32, 40.0, -40.0] {
+            let limit = x.signum() * f32::from(u8::from(x != 0.0));
+            assert_eq!(tanh(v, x).to_bits(), limit.to_bits(), "tanh {x}");
+            assert_eq!(erf(v, x).to_bits(), limit.to_bits(), "erf {x}");
+        }
+        assert!(tanh(v, f32::NAN).is_nan() && sigmoid(v, f32::NAN).is_nan());
+        assert_eq!(sigmoid(v, f32::NEG_INFINITY).to_bits(), 0);
+        assert_eq!(sigmoid(v, f32::INFINITY).to_bits(), 1.0f32.to_bits());
+    }
+}

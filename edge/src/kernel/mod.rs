@@ -5,11 +5,15 @@
 //! the products' as plain loops): one accumulator, terms in ascending order, products fused
 //! (`fma`) with one rounding. The recipe depends on no tile size, vector width or machine, so
 //! AVX-512, AVX2 and portable code give the same bits. Elementary functions are our own
-//! ([`math`]), written once over an abstract vector.
+//! (`math`), written once over an abstract vector.
 //!
 //! # Layout
 //! Activations are NHWC, dense weights `[inputs, outputs]`, convolution weights HWIO, all
 //! row-major. A slice may be longer than needed; the rest is not touched.
+//!
+//! A batch has at least one row. On x86-64 the instructions are chosen when the process starts to
+//! use kernels; elsewhere the portable kernels are compiled to the target's own vectors (on
+//! aarch64 its baseline NEON has the fused multiply-add that they ask for).
 //!
 //! # Panics
 //! Every kernel checks the lengths of its slices against the geometry once and panics when one

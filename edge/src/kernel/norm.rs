@@ -169,3 +169,39 @@ vectorized! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Kernels, Norm};
+
+    #[test]
+    fn normalisation_against_f64() {
+        let (positions, channels, groups) = (7, 6, 3);
+        let n = Norm::new(positions, channels, groups, 1e-3).expect("a valid shape");
+        let x: Vec<f32> = (0..42)
+            .map(|i| ((i * 17) % 23) as f32 * 0.3 - 2.0)
+            .collect();
+        let gamma = [1.0, 0.5, 2.0, -1.0, 0.0, 3.0];
+        let beta = [0.0, 1.0, -1.0, 0.5, 2.0, 0.0];
+        let (mut y, mut stats) = (vec![0.0; 42], vec![0.0; n.stats_len()]);
+        let mut scratch = vec![0.0; n.scratch_len()];
+        Kernels::best().norm(&n, 1, &x, &gamma, &beta, &mut y, &mut stats, &mut scratch);
+        for group in 0..groups {
+            let of_group = |i: &usize| i % channels / 2 == group;
+            let values: Vec<f64> = (0..42).filter(of_group).map(|i| f64::from(x[i])).collect();
+            let mean = values.iter().sum::<f64>() / 14.0;
+            let variance = values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / 14.0;
+            let r = 1.0 / libm::sqrt(variance + f64::from(1e-3f32));
+            for i in (0..42).filter(of_group) {
+                let channel = i % channels;
+                let exact = (f64::from(x[i]) - mean) * r * f64::from(gamma[channel])
+                    + f64::from(beta[channel]);
+                assert!(
+                    (f64::from(y[i]) - exact).abs() < 1e-5,
+                    "{} for {exact}",
+                    y[i]
+                );
+            }
+        }
+    }
+}

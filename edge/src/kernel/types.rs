@@ -146,3 +146,41 @@ impl Activation {
         matches!(self, Self::Gelu)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Kernels;
+    use super::*;
+
+    #[test]
+    fn adam_against_the_algorithm_in_f64() {
+        let step = SgdStep {
+            rate: 0.01,
+            weight_decay: 0.1,
+            proximal_mu: 0.0,
+        };
+        for decoupled in [false, true] {
+            let (mut m, mut s, mut w) = ([0.0f32], [0.0f32], [0.7f32]);
+            let (mut m64, mut s64, mut w64) = (0.0f64, 0.0f64, 0.7f64);
+            for t in 1..=50u64 {
+                let gradient = [libm::sin(t as f64) as f32];
+                let adam = AdamStep::new(step, 0.9, 0.99, 1e-6, decoupled, t);
+                Kernels::best().adam(&adam, &gradient, &[], &mut m, &mut s, &mut w);
+                let (b1, b2) = (f64::from(0.9f32), f64::from(0.99f32));
+                let (rate, decay) = (f64::from(0.01f32), f64::from(0.1f32));
+                let mut g = f64::from(gradient[0]);
+                match decoupled {
+                    true => w64 -= rate * decay * w64,
+                    false => g += decay * w64,
+                }
+                m64 = b1 * m64 + (1.0 - b1) * g;
+                s64 = b2 * s64 + (1.0 - b2) * g * g;
+                let hat = m64 / (1.0 - libm::pow(b1, t as f64));
+                let root = libm::sqrt(s64 / (1.0 - libm::pow(b2, t as f64)));
+                w64 -= rate * hat / (root + f64::from(1e-6f32));
+            }
+            let error = (f64::from(w[0]) - w64).abs();
+            assert!(error < 2e-6, "{} for {w64}", w[0]);
+        }
+    }
+}
