@@ -1,29 +1,23 @@
 //! The population: clients as views over shared data.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use fl_core::{
-    ClientId, Examples, InputSpec, InputsMut, Purpose, RoundId, Seed, Stream, TargetSpec,
-    TargetsMut,
-};
+use fl_core::{ClientId, Examples, InputSpec, Seed, TargetSpec};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use crate::config::DatasetConfig;
 use crate::error::DatasetError;
-use crate::generator::{ClientScratch, GeneratedView, Generator};
+use crate::generator::{ClientScratch, Generator};
 use crate::heterogeneity::Heterogeneity;
-use crate::index::{ClientIndex, Groups, Rows};
-use crate::partition::{AnyPartitioner, FeatureNoise, Natural, PartitionConfig, Partitioner as _};
 use crate::sets::{About, Material};
-use crate::store::{Inputs, Store, Targets, hash_words};
-use crate::table::MISSING;
+use crate::store::{Inputs, Store, Targets};
 
-/// Clients whose inputs hold at most so many numbers are decoded once when they are opened, into
-/// the scratch (256 KiB), so that a trainer reads rows without copying; larger ones batch by
-/// batch.
-const DECODED_NUMBERS: usize = 1 << 16;
+mod stored;
+mod view;
+
+use stored::{ClientTest, Stored};
+pub use view::ClientExamples;
+use view::View;
 
 /// Clients up to which a generated population pools every held-out example; examples that a
 /// larger one pools.
@@ -51,32 +45,8 @@ enum Source {
     Stored(Box<Stored>),
     Generated {
         generator: Box<dyn Generator>,
-        test: OnceLock<Option<Store>>,
+        test: OnceLock<Option<Box<Store>>>,
     },
-}
-
-/// Data in memory and who owns which row.
-#[derive(Debug)]
-struct Stored {
-    train: Store,
-    index: ClientIndex,
-    /// Whether client `c`'s rows are `offsets[c] .. offsets[c + 1]`.
-    contiguous: bool,
-    test: Option<Store>,
-    client_test: Option<ClientTest>,
-    noise: Option<FeatureNoise>,
-    /// Name of each client, where the partition is natural.
-    client_names: Option<Vec<String>>,
-    natural_clients: u64,
-}
-
-/// Where clients' own held-out examples lie.
-#[derive(Debug)]
-enum ClientTest {
-    /// Among the training store's rows.
-    InTrain(ClientIndex),
-    /// Among the test store's rows.
-    InTest(ClientIndex),
 }
 
 /// What a data set is, for people and manifests.
@@ -110,159 +80,6 @@ pub struct DatasetSummary {
     pub memory_bytes: u64,
 }
 
-/// A client's examples: a view.
-#[derive(Debug)]
-pub struct ClientExamples<'a> {
-    view: View<'a>,
-}
-
-#[derive(Debug)]
-enum View<'a> {
-    /// Rows of a store, decoded as they are read.
-    Rows {
-        store: &'a Store,
-        rows: RowSet<'a>,
-        noise: Option<RowNoise<'a>>,
-    },
-    /// Rows of a store, decoded when the client was opened.
-    Decoded {
-        store: &'a Store,
-        rows: RowSet<'a>,
-        inputs: &'a [f32],
-    },
-    /// Generated.
-    Generated {
-        examples: GeneratedView<'a>,
-        input: &'a InputSpec,
-        target: TargetSpec,
-    },
-}
-
-/// A client's rows of a store.
-#[derive(Clone, Copy, Debug)]
-enum RowSet<'a> {
-    Listed(&'a [u32]),
-    Range { start: u32, end: u32 },
-}
-
-impl RowSet<'_> {
-    fn len(self) -> usize {
-        match self {
-            Self::Listed(rows) => rows.len(),
-            Self::Range { start, end } => (end - start) as usize,
-        }
-    }
-
-    fn at(self, place: u32) -> u32 {
-        match self {
-            Self::Listed(rows) => rows[place as usize],
-            Self::Range { start, .. } => start + place,
-        }
-    }
-}
-
-/// The noise of one client's rows.
-#[derive(Clone, Copy, Debug)]
-struct RowNoise<'a> {
-    noise: &'a FeatureNoise,
-    client: ClientId,
-    /// Added to a row's number, so that training and test rows have noise of their own.
-    offset: u32,
-}
-
-impl RowNoise<'_> {
-    fn add(self, row: u32, features: &mut [f32]) {
-        self.noise
-            .add(self.client, row.wrapping_add(self.offset), features);
-    }
-}
-
-impl Examples for ClientExamples<'_> {
-    fn len(&self) -> usize {
-        match &self.view {
-            View::Rows { rows, .. } | View::Decoded { rows, .. } => rows.len(),
-            View::Generated { examples, .. } => examples.classes.len(),
-        }
-    }
-
-    fn input(&self) -> &InputSpec {
-        match &self.view {
-            View::Rows { store, .. } | View::Decoded { store, .. } => store.input(),
-            View::Generated { input, .. } => input,
-        }
-    }
-
-    fn target(&self) -> TargetSpec {
-        match &self.view {
-            View::Rows { store, .. } | View::Decoded { store, .. } => store.target(),
-            View::Generated { target, .. } => *target,
-        }
-    }
-
-    fn fill(&self, rows: &[u32], inputs: InputsMut<'_>, targets: TargetsMut<'_>) {
-        match &self.view {
-            View::Rows {
-                store,
-                rows: own,
-                noise,
-            } => {
-                let own_rows = || rows.iter().map(|&place| own.at(place));
-                match (noise, inputs) {
-                    (Some(noise), InputsMut::Real(out)) => {
-                        let width = store.input().len();
-                        for (row, out) in own_rows().zip(out.chunks_exact_mut(width)) {
-                            store.decode(row, out);
-                            noise.add(row, out);
-                        }
-                    }
-                    (_, inputs) => store.fill_inputs(own_rows(), inputs),
-                }
-                store.fill_targets(own_rows(), targets);
-            }
-            View::Decoded {
-                store,
-                rows: own,
-                inputs: decoded,
-            } => {
-                copy_rows(decoded, store.input().len(), rows, inputs);
-                store.fill_targets(rows.iter().map(|&place| own.at(place)), targets);
-            }
-            View::Generated {
-                examples, input, ..
-            } => {
-                copy_rows(examples.inputs, input.len(), rows, inputs);
-                if let TargetsMut::Classes(out) = targets {
-                    for (out, &row) in out.iter_mut().zip(rows) {
-                        *out = examples.classes[row as usize];
-                    }
-                }
-            }
-        }
-    }
-
-    fn real_rows(&self) -> Option<&[f32]> {
-        match &self.view {
-            View::Rows {
-                store,
-                rows: RowSet::Range { start, end },
-                noise: None,
-            } => store.real_rows(*start as usize..*end as usize),
-            View::Rows { .. } => None,
-            View::Decoded { inputs, .. } => Some(inputs),
-            View::Generated { examples, .. } => Some(examples.inputs),
-        }
-    }
-}
-
-fn copy_rows(from: &[f32], width: usize, rows: &[u32], inputs: InputsMut<'_>) {
-    if let InputsMut::Real(out) = inputs {
-        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(width)) {
-            let start = row as usize * width;
-            out.copy_from_slice(&from[start..start + width]);
-        }
-    }
-}
-
 impl FederatedDataset {
     /// Divides stored data as `config` says: `limit`, `partition`, `holdout` and `feature_noise`.
     /// This is also the door for data that no reader of this crate knows.
@@ -271,143 +88,21 @@ impl FederatedDataset {
     /// [`DatasetError`] when the partition is impossible or left out where the data have no
     /// natural clients.
     pub fn divide(
-        mut material: Material,
+        material: Material,
         config: &DatasetConfig,
         seed: Seed,
     ) -> Result<Self, DatasetError> {
-        if let Some(limit) = config.limit.and_then(|limit| usize::try_from(limit).ok()) {
-            material.train.truncate(limit);
-            if let Some(groups) = &mut material.groups {
-                groups.of.truncate(limit);
-            }
-        }
         let Material {
             about,
-            mut train,
+            train,
             test,
             groups,
             class_names,
         } = material;
-        let partition = match (&config.partition, &groups) {
-            (Some(partition), _) => partition.clone(),
-            (None, Some(_)) => PartitionConfig::Natural(Natural::default()),
-            (None, None) => {
-                return Err(DatasetError::MissingKey {
-                    name: about.name,
-                    key: "partition",
-                    meaning: "how the examples fall apart into clients, e.g. { kind = \"iid\", clients = 100 }",
-                });
-            }
-        };
-        let natural = matches!(partition, PartitionConfig::Natural(_));
-        if natural && groups.is_none() {
-            return Err(DatasetError::NoNaturalClients {
-                name: about.name,
-                instead: "choose another `partition`, e.g. { kind = \"dirichlet\", alpha = 0.3, clients = 100 }",
-            });
-        }
-        let labels = train.labels();
-        let rows = Rows {
-            len: train.rows(),
-            labels: labels.as_deref(),
-            classes: train.classes(),
-            groups: groups.as_ref().map(|groups| Groups {
-                of: &groups.of,
-                count: groups.names.len(),
-                noun: groups.noun,
-            }),
-        };
-        let partitioner = AnyPartitioner::from_config(partition)
-            .map_err(crate::partition::PartitionError::from)?;
-        let index = partitioner.assign(&rows, seed)?;
-        drop(labels);
-        let owner_of_client = |client: u64| {
-            let groups = groups.as_ref().filter(|_| natural)?;
-            let row = *index.rows_of(client).first()?;
-            Some(groups.of[row as usize])
-        };
-        let clients = index.clients() as u64;
-        let client_names = groups.as_ref().filter(|_| natural).map(|groups| {
-            (0..clients)
-                .map(|client| {
-                    let owner = owner_of_client(client);
-                    owner.map_or_else(String::new, |owner| groups.names[owner as usize].clone())
-                })
-                .collect()
-        });
-        let test_owners = groups
-            .as_ref()
-            .filter(|_| natural)
-            .and_then(|groups| groups.of_test.as_deref());
-        let mut client_test = match (config.holdout, test_owners) {
-            (Some(_), _) | (None, None) => None,
-            (None, Some(owners)) => {
-                let client_of: BTreeMap<u32, u32> = (0..clients)
-                    .filter_map(|client| Some((owner_of_client(client)?, client as u32)))
-                    .collect();
-                let owners: Vec<u32> = (owners.iter())
-                    .map(|owner| client_of.get(owner).copied().unwrap_or(MISSING))
-                    .collect();
-                Some(ClientTest::InTest(ClientIndex::from_owners(
-                    &owners,
-                    index.clients(),
-                )?))
-            }
-        };
-        let mut index = index;
-        if let Some(share) = config.holdout {
-            let (kept, held) = hold_out(&index, share, seed, train.rows())?;
-            index = kept;
-            client_test = Some(ClientTest::InTrain(held));
-        }
-        let noise = match config.feature_noise {
-            None => None,
-            Some(sigma) => {
-                if !matches!(train.input(), InputSpec::Real(_)) {
-                    return Err(DatasetError::UnusedKey {
-                        name: about.name,
-                        key: "feature_noise",
-                        keys: "no noise, for its inputs are text".to_owned(),
-                    });
-                }
-                let noise = FeatureNoise::new(sigma, clients, seed)
-                    .map_err(crate::partition::PartitionError::from)?;
-                Some(noise)
-            }
-        };
-        let mut contiguous = false;
-        if train.prefers_order() && noise.is_none() {
-            let mut order = index.rows().to_vec();
-            if let Some(ClientTest::InTrain(held)) = &mut client_test {
-                let start = order.len() as u32;
-                order.extend_from_slice(held.rows());
-                *held = ClientIndex::new(
-                    held.offsets().to_vec(),
-                    (start..order.len() as u32).collect(),
-                    order.len(),
-                )?;
-            }
-            train.reorder(&order);
-            index = ClientIndex::new(
-                index.offsets().to_vec(),
-                (0..index.assigned() as u32).collect(),
-                order.len(),
-            )?;
-            contiguous = true;
-        }
-        let natural_clients = groups.map_or(0, |groups| groups.names.len() as u64);
+        let stored = Stored::divide(train, test, groups, &about.name, config, seed)?;
         Ok(Self::of(
             about,
-            Source::Stored(Box::new(Stored {
-                train,
-                index,
-                contiguous,
-                test,
-                client_test,
-                noise,
-                client_names,
-                natural_clients,
-            })),
+            Source::Stored(Box::new(stored)),
             class_names,
         ))
     }
@@ -566,8 +261,8 @@ impl FederatedDataset {
         match &self.inner.source {
             Source::Stored(stored) => stored.test.as_ref().map(|test| test as &dyn Examples),
             Source::Generated { generator, test } => test
-                .get_or_init(|| pooled(generator.as_ref()))
-                .as_ref()
+                .get_or_init(|| pooled(generator.as_ref()).map(Box::new))
+                .as_deref()
                 .map(|test| test as &dyn Examples),
         }
     }
@@ -653,7 +348,7 @@ impl FederatedDataset {
                         .then(|| (0..clients).map(|c| generator.train_len(ClientId(c))).sum());
                     let test = test
                         .get()
-                        .map(|test| test.as_ref().map_or(0, Store::rows) as u64);
+                        .map(|test| test.as_deref().map_or(0, Store::rows) as u64);
                     (clients, total, test, 0)
                 }
             };
@@ -713,129 +408,4 @@ fn pooled(generator: &dyn Generator) -> Option<Store> {
         Targets::classes(classes, count),
     )
     .ok()
-}
-
-impl Stored {
-    fn rows<'a>(&self, index: &'a ClientIndex, client: ClientId, contiguous: bool) -> RowSet<'a> {
-        let rows = index.rows_of(client.0);
-        match (contiguous, rows.first()) {
-            (true, Some(&start)) => RowSet::Range {
-                start,
-                end: start + rows.len() as u32,
-            },
-            _ => RowSet::Listed(rows),
-        }
-    }
-
-    fn open<'a>(
-        &'a self,
-        store: &'a Store,
-        rows: RowSet<'a>,
-        client: ClientId,
-        offset: u32,
-        scratch: &'a mut ClientScratch,
-    ) -> ClientExamples<'a> {
-        let width = store.input().len();
-        let noise = self.noise.as_ref().map(|noise| RowNoise {
-            noise,
-            client,
-            offset,
-        });
-        let in_place = noise.is_none()
-            && matches!(rows, RowSet::Range { .. })
-            && store.real_rows(0..0).is_some();
-        let small = matches!(store.input(), InputSpec::Real(_))
-            && rows.len().saturating_mul(width) <= DECODED_NUMBERS;
-        if in_place || !small {
-            return ClientExamples {
-                view: View::Rows { store, rows, noise },
-            };
-        }
-        scratch.inputs.clear();
-        scratch.inputs.resize(rows.len() * width, 0.0);
-        for (place, out) in (0..).zip(scratch.inputs.chunks_exact_mut(width)) {
-            let row = rows.at(place);
-            store.decode(row, out);
-            if let Some(noise) = noise {
-                noise.add(row, out);
-            }
-        }
-        ClientExamples {
-            view: View::Decoded {
-                store,
-                rows,
-                inputs: &scratch.inputs,
-            },
-        }
-    }
-
-    fn digest(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        hash.update(b"fledgling data set, version 1");
-        self.train.hash(&mut hash);
-        hash_index(&mut hash, &self.index);
-        hash.update([u8::from(self.test.is_some())]);
-        if let Some(test) = &self.test {
-            test.hash(&mut hash);
-        }
-        match &self.client_test {
-            None => hash.update([0]),
-            Some(ClientTest::InTrain(index)) => {
-                hash.update([1]);
-                hash_index(&mut hash, index);
-            }
-            Some(ClientTest::InTest(index)) => {
-                hash.update([2]);
-                hash_index(&mut hash, index);
-            }
-        }
-        if let Some(noise) = &self.noise {
-            // Two levels and one noisy row tell the level and the seed.
-            for client in [ClientId(1), ClientId(self.index.clients() as u64)] {
-                let mut row = [0f32; 4];
-                noise.add(client, 0, &mut row);
-                hash.update(noise.level(client).to_le_bytes());
-                hash_words(&mut hash, row.iter().map(|value| value.to_le_bytes()));
-            }
-        }
-        hash.finalize().into()
-    }
-}
-
-fn hash_index(hash: &mut Sha256, index: &ClientIndex) {
-    hash.update((index.clients() as u64).to_le_bytes());
-    hash_words(hash, index.offsets().iter().map(|v| v.to_le_bytes()));
-    hash_words(hash, index.rows().iter().map(|v| v.to_le_bytes()));
-}
-
-/// Takes `floor(share * n)` of each client's `n` rows from training, but leaves at least one;
-/// rows stay in their order.
-fn hold_out(
-    index: &ClientIndex,
-    share: f64,
-    seed: Seed,
-    total: usize,
-) -> Result<(ClientIndex, ClientIndex), DatasetError> {
-    let (mut kept_offsets, mut held_offsets) = (vec![0u32], vec![0u32]);
-    let (mut kept, mut held) = (Vec::new(), Vec::new());
-    let mut places = Vec::new();
-    for client in 0..index.clients() as u64 {
-        let rows = index.rows_of(client);
-        let count = (rows.len() as f64 * share) as usize;
-        let count = count.min(rows.len().saturating_sub(1));
-        places.clear();
-        places.extend(0..rows.len() as u32);
-        let mut stream = Stream::at(Purpose::TrainTestSplit, seed, RoundId(0), ClientId(client));
-        stream.shuffle(&mut places);
-        places[..count].sort_unstable();
-        places[count..].sort_unstable();
-        held.extend(places[..count].iter().map(|&place| rows[place as usize]));
-        kept.extend(places[count..].iter().map(|&place| rows[place as usize]));
-        kept_offsets.push(kept.len() as u32);
-        held_offsets.push(held.len() as u32);
-    }
-    Ok((
-        ClientIndex::new(kept_offsets, kept, total)?,
-        ClientIndex::new(held_offsets, held, total)?,
-    ))
 }

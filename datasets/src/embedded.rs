@@ -43,4 +43,26 @@ mod tests {
         let fashion: usize = files[3..].iter().map(|(_, bytes)| bytes.len()).sum();
         assert!(fashion <= 6_000_000, "{fashion}");
     }
+
+    #[test]
+    fn files_hold_what_their_originals_hold() {
+        let Some(root) = crate::testing::data_root() else {
+            return;
+        };
+        let original = |name: &str| {
+            let bytes = crate::read::file(&root.path().join(name)).unwrap();
+            crate::read::gunzip(name, &bytes).unwrap()
+        };
+        let packed = |bytes: &[u8]| crate::read::gunzip("embedded", bytes).unwrap();
+        assert!(packed(ADULT_TRAIN) == original("adult/adult.data.gz"));
+        assert!(packed(ADULT_TEST) == original("adult/adult.test.gz"));
+        assert!(packed(DIGITS) == original("digits/digits.csv.gz"));
+        // Behind the header with its other count.
+        let images = packed(FASHION_TRAIN_IMAGES);
+        let whole = original("fashion-mnist/train-images-idx3-ubyte.gz");
+        assert!(images[16..] == whole[16..images.len()]);
+        let labels = packed(FASHION_TEST_LABELS);
+        let whole = original("fashion-mnist/t10k-labels-idx1-ubyte.gz");
+        assert!(labels[8..] == whole[8..labels.len()]);
+    }
 }

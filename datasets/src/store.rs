@@ -27,6 +27,8 @@ pub enum Normalise {
 /// `value = byte * scale + shift`, channel by channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Affine {
+    /// Scale and shift where all channels have the same.
+    uniform: Option<(f32, f32)>,
     /// One per value of a run of [`Self::RUN`] pixels, channels interleaved.
     scale: Vec<f32>,
     shift: Vec<f32>,
@@ -36,10 +38,15 @@ impl Affine {
     /// Pixels that one pass of the decoding loop covers.
     const RUN: usize = 16;
 
-    /// From each channel's scale and shift.
+    /// From each channel's scale and shift; there is at least one channel.
     fn new(channels: &[(f32, f32)]) -> Self {
         let run = || channels.iter().cycle().take(channels.len() * Self::RUN);
+        let same = |channel: &(f32, f32)| {
+            let bits = |(scale, shift): (f32, f32)| (scale.to_bits(), shift.to_bits());
+            bits(*channel) == bits(channels[0])
+        };
         Self {
+            uniform: channels.iter().all(same).then(|| channels[0]),
             scale: run().map(|&(scale, _)| scale).collect(),
             shift: run().map(|&(_, shift)| shift).collect(),
         }
@@ -47,6 +54,12 @@ impl Affine {
 
     /// Decodes one example.
     fn decode(&self, bytes: &[u8], out: &mut [f32]) {
+        if let Some((scale, shift)) = self.uniform {
+            for (out, &byte) in out.iter_mut().zip(bytes) {
+                *out = f32::from(byte) * scale + shift;
+            }
+            return;
+        }
         let run = self.scale.len();
         for (bytes, out) in bytes.chunks(run).zip(out.chunks_mut(run)) {
             for (((out, &byte), &scale), &shift) in
@@ -208,6 +221,17 @@ impl Store {
             Ok(values / width)
         };
         let rows = match &inputs {
+            Inputs::Bytes(bytes)
+                if bytes.channels == 0 || !width.is_multiple_of(bytes.channels) =>
+            {
+                return Err(DatasetError::Malformed {
+                    file: what.to_owned(),
+                    place: "inputs".to_owned(),
+                    found: format!("{} channels", bytes.channels),
+                    expected: format!("a divisor of {width}, the numbers of one example"),
+                    remedy: "give the last dimension of the inputs, or 1",
+                });
+            }
             Inputs::Bytes(bytes) => count(bytes.data.len())?,
             Inputs::Real(values) => count(values.len())?,
             Inputs::Text(text) => text.starts.len(),
@@ -632,135 +656,4 @@ impl Examples for Store {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn images(data: Vec<u8>, labels: Vec<u8>) -> Store {
-        Store::new(
-            "test",
-            InputSpec::Real(vec![1, 2, 2]),
-            TargetSpec::Class { classes: 3 },
-            Inputs::Bytes(ByteRows {
-                data,
-                channels: 2,
-                zero: 0,
-                largest: 255,
-            }),
-            Targets::Bytes(labels),
-        )
-        .unwrap()
-    }
-
-    fn read(store: &Store, rows: &[u32]) -> (Vec<f32>, Vec<u32>) {
-        let mut inputs = vec![f32::NAN; rows.len() * store.input().len()];
-        let mut targets = vec![u32::MAX; rows.len()];
-        store.fill(
-            rows,
-            InputsMut::Real(&mut inputs),
-            TargetsMut::Classes(&mut targets),
-        );
-        (inputs, targets)
-    }
-
-    #[test]
-    fn bytes_become_the_unit_interval() {
-        let store = images(vec![0, 255, 51, 102, 255, 0, 0, 0], vec![2, 1]);
-        let (inputs, targets) = read(&store, &[1, 0, 1]);
-        assert_eq!(targets, [1, 2, 1]);
-        let expected = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.2, 0.4, 1.0, 0.0, 0.0, 0.0];
-        for (found, expected) in inputs.iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-6, "{inputs:?}");
-        }
-    }
-
-    #[test]
-    fn standard_means_zero_mean_and_unit_variance_per_channel() {
-        let mut store = images(vec![0, 7, 10, 7, 30, 7, 60, 7], vec![0, 1]);
-        let mut test = images(vec![25, 7, 25, 9], vec![0]);
-        store.normalise(Normalise::Standard, Some(&mut test));
-        let (inputs, _) = read(&store, &[0, 1]);
-        let first: Vec<f32> = inputs.iter().step_by(2).copied().collect();
-        let mean = first.iter().sum::<f32>() / 4.0;
-        let variance = first.iter().map(|v| v * v).sum::<f32>() / 4.0;
-        assert!(mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5);
-        assert!(inputs.iter().skip(1).step_by(2).all(|&v| v.abs() < 1e-9));
-        assert!(read(&test, &[0]).0.iter().all(|v| v.abs() < 1e-6));
-    }
-
-    #[test]
-    fn tables_standardise_by_column_and_keep_their_order() {
-        let table = |values: Vec<f32>, labels: Vec<u32>| {
-            Store::new(
-                "test",
-                InputSpec::Real(vec![2]),
-                TargetSpec::Class { classes: 1000 },
-                Inputs::Real(values),
-                Targets::classes(labels, 1000),
-            )
-            .unwrap()
-        };
-        let mut store = table(vec![1.0, 5.0, 3.0, 5.0, 5.0, 5.0], vec![999, 1, 2]);
-        store.reorder(&[2, 0]);
-        assert_eq!(
-            read(&store, &[0, 1]),
-            (vec![5.0, 5.0, 1.0, 5.0], vec![2, 999])
-        );
-        assert_eq!(store.real_rows(1..2), Some(&[1.0, 5.0][..]));
-        store.normalise(Normalise::Standard, None);
-        assert_eq!(read(&store, &[0, 1]).0, [1.0, 0.0, -1.0, 0.0]);
-    }
-
-    #[test]
-    fn text_is_windows_and_the_token_after() {
-        let store = Store::new(
-            "test",
-            InputSpec::Tokens {
-                length: 3,
-                vocabulary: 6,
-            },
-            TargetSpec::Class { classes: 6 },
-            Inputs::Text(TextRows {
-                tokens: vec![0, 1, 2, 3, 4, 5].into(),
-                starts: vec![0, 1, 2],
-            }),
-            Targets::NextToken,
-        )
-        .unwrap();
-        let (mut tokens, mut next) = ([9; 6], [9; 2]);
-        store.fill(
-            &[2, 0],
-            InputsMut::Tokens(&mut tokens),
-            TargetsMut::Classes(&mut next),
-        );
-        assert_eq!((tokens, next), ([2, 3, 4, 0, 1, 2], [5, 3]));
-        assert_eq!(store.labels(), Some(vec![3, 4, 5]));
-    }
-
-    #[test]
-    fn wrong_labels_and_counts_are_refused() {
-        let make = |labels: Vec<u8>, values: usize| {
-            Store::new(
-                "set",
-                InputSpec::Real(vec![2]),
-                TargetSpec::Class { classes: 3 },
-                Inputs::Real(vec![0.0; values]),
-                Targets::Bytes(labels),
-            )
-            .map(|_| ())
-            .unwrap_err()
-            .to_string()
-        };
-        assert_eq!(
-            make(vec![0, 3], 4),
-            "set, example 1: found label 3, expected a label below 3, the number of classes; check that the labels belong to these data"
-        );
-        assert_eq!(
-            make(vec![0], 4),
-            "set (inputs) holds 2 examples and set (labels) holds 1; both must hold the same number, so use files of one release"
-        );
-        assert_eq!(
-            make(vec![0], 3),
-            "set, inputs: found 3 numbers, expected a multiple of 2, the numbers of one example; check that every example has the same shape"
-        );
-    }
-}
+mod tests;
