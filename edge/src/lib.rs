@@ -55,6 +55,7 @@
 //! | `plan` | gives every activation, gradient and scratch a fixed place in one arena, by when it lives | a batch size |
 //! | [`Session`] | runs the plan: forward, backward, step | numbers |
 //! | [`EdgeTrainer`] | a client: order of examples, epochs, the update | the local plan |
+//! | `lanes` | sixteen clients of a small model in one step | numbers, clients |
 //! | [`kernel`] | the numbers themselves, for each instruction set | slices |
 //!
 //! Adding a model to the zoo is one file in `zoo/` and one line in its list. Adding an operator
