@@ -190,18 +190,18 @@ mod tests {
             |row: usize| (3 * row..3 * row + 3).map(move |i| (f64::from(Z[i]), f64::from(t[i]), i));
         let k = Kernels::best();
         k.mean_squared_error(2, 3, &Z, &t, 0.5, &mut losses, Some(&mut gradient));
-        for row in 0..2 {
+        for (row, loss) in losses.into_iter().enumerate() {
             let sum: f64 = pairs(row).map(|(z, t, _)| (z - t) * (z - t)).sum();
-            close(losses[row], sum / 3.0);
+            close(loss, sum / 3.0);
             pairs(row).for_each(|(z, t, i)| close(gradient[i], (z - t) / 3.0));
         }
         k.binary_cross_entropy(2, 3, &Z, &t, 0.5, &mut losses, Some(&mut gradient));
-        for row in 0..2 {
+        for (row, loss) in losses.into_iter().enumerate() {
             let p = |z: f64| 1.0 / (1.0 + libm::exp(-z));
             let sum: f64 = pairs(row)
                 .map(|(z, t, _)| -t * libm::log(p(z)) - (1.0 - t) * libm::log(p(-z)))
                 .sum();
-            close(losses[row], sum / 3.0);
+            close(loss, sum / 3.0);
             pairs(row).for_each(|(z, t, i)| close(gradient[i], 0.5 * (p(z) - t) / 3.0));
         }
     }

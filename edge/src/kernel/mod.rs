@@ -1,7 +1,7 @@
 //! The numbers: matrix products, convolutions and everything that stands between them.
 //!
 //! # The numeric law
-//! Every output element of every kernel is defined by a fixed scalar recipe ([`reference`] holds
+//! Every output element of every kernel is defined by a fixed scalar recipe ([`mod@reference`] holds
 //! the products' as plain loops): one accumulator, terms in ascending order, products fused
 //! (`fma`) with one rounding. The recipe depends on no tile size, vector width or machine, so
 //! AVX-512, AVX2 and portable code give the same bits. Elementary functions are our own
