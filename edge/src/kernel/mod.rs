@@ -120,10 +120,10 @@ impl Kernels {
         fused: Fused,
         y: &mut [f32],
     ) {
-        need("x", x, rows * d.inputs);
-        need("the weight", weight, d.inputs * d.outputs);
+        need("x", x, rows.saturating_mul(d.inputs));
+        need("the weight", weight, d.inputs.saturating_mul(d.outputs));
         bias.inspect(|b| need("the bias", b, d.outputs));
-        need("y", y, rows * d.outputs);
+        need("y", y, rows.saturating_mul(d.outputs));
         product::dense(self.isa, d, rows, x, weight, bias, fused, y);
     }
 
@@ -140,25 +140,25 @@ impl Kernels {
         write: Write,
         scratch: &mut [f32],
     ) {
-        need("dy", dy, rows * d.outputs);
-        need("the weight", weight, d.inputs * d.outputs);
-        need("dx", dx, rows * d.inputs);
+        need("dy", dy, rows.saturating_mul(d.outputs));
+        need("the weight", weight, d.inputs.saturating_mul(d.outputs));
+        need("dx", dx, rows.saturating_mul(d.inputs));
         need("the scratch", scratch, d.dx_scratch_len());
         product::dense_dx(self.isa, d, rows, dy, weight, dx, write, scratch);
     }
 
     /// Gradient of the weights: `x^T * dy`, rows ascending.
     pub fn dense_dw(&self, d: &Dense, rows: usize, x: &[f32], dy: &[f32], gradient: Gradient<'_>) {
-        need("x", x, rows * d.inputs);
-        need("dy", dy, rows * d.outputs);
-        need_gradient(&gradient, d.inputs * d.outputs);
+        need("x", x, rows.saturating_mul(d.inputs));
+        need("dy", dy, rows.saturating_mul(d.outputs));
+        need_gradient(&gradient, d.inputs.saturating_mul(d.outputs));
         product::dense_dw(self.isa, d, rows, x, dy, gradient);
     }
 
     /// Gradient of a bias: the sums of the columns of `dy[rows, columns]`, rows ascending. For a
     /// convolution the rows are all positions of all examples and the columns its filters.
     pub fn column_sums(&self, rows: usize, columns: usize, dy: &[f32], gradient: Gradient<'_>) {
-        need("dy", dy, rows * columns);
+        need("dy", dy, rows.saturating_mul(columns));
         need_gradient(&gradient, columns);
         elementwise::column_sums(self.isa, rows, columns, dy, gradient);
     }
@@ -166,8 +166,12 @@ impl Kernels {
     /// Copies `x` (`[rows, height, width, channels]`) into `padded`, with the convolution's
     /// zeros around every image.
     pub fn pad(&self, c: &Conv, rows: usize, x: &[f32], padded: &mut [f32]) {
-        need("x", x, rows * c.input_len());
-        need("the padded input", padded, rows * c.padded_len());
+        need("x", x, rows.saturating_mul(c.input_len()));
+        need(
+            "the padded input",
+            padded,
+            rows.saturating_mul(c.padded_len()),
+        );
         let s = c.shape;
         let border = [s.padding.top, s.padding.left];
         let to = [c.padded_height(), c.padded_width()];
@@ -187,10 +191,10 @@ impl Kernels {
         fused: Fused,
         y: &mut [f32],
     ) {
-        need("x", x, rows * c.padded_len());
+        need("x", x, rows.saturating_mul(c.padded_len()));
         need("the weight", weight, c.weight_len());
         bias.inspect(|b| need("the bias", b, c.shape.filters));
-        need("y", y, rows * c.output_len());
+        need("y", y, rows.saturating_mul(c.output_len()));
         product::conv(self.isa, c, rows, x, weight, bias, fused, y);
     }
 
@@ -207,9 +211,9 @@ impl Kernels {
         write: Write,
         scratch: &mut [f32],
     ) {
-        need("dy", dy, rows * c.output_len());
+        need("dy", dy, rows.saturating_mul(c.output_len()));
         need("the weight", weight, c.weight_len());
-        need("dx", dx, rows * c.input_len());
+        need("dx", dx, rows.saturating_mul(c.input_len()));
         need("the scratch", scratch, c.dx_scratch_len(rows));
         product::conv_dx(self.isa, c, rows, dy, weight, dx, write, scratch);
     }
@@ -226,8 +230,8 @@ impl Kernels {
         gradient: Gradient<'_>,
         scratch: &mut [f32],
     ) {
-        need("x", x, rows * c.padded_len());
-        need("dy", dy, rows * c.output_len());
+        need("x", x, rows.saturating_mul(c.padded_len()));
+        need("dy", dy, rows.saturating_mul(c.output_len()));
         need_gradient(&gradient, c.weight_len());
         need("the scratch", scratch, c.dw_scratch_len());
         product::conv_dw(self.isa, c, rows, x, dy, gradient, scratch);
@@ -261,8 +265,8 @@ impl Kernels {
     /// Maximum pooling. `argmax` receives, for each output, the position in its window (row by
     /// row) of the first largest input; NaN counts only when it comes first.
     pub fn max_pool(&self, p: &Pool, rows: usize, x: &[f32], y: &mut [f32], argmax: &mut [u8]) {
-        need("x", x, rows * p.input_len());
-        need("y", y, rows * p.output_len());
+        need("x", x, rows.saturating_mul(p.input_len()));
+        need("y", y, rows.saturating_mul(p.output_len()));
         assert!(argmax.len() >= rows * p.output_len(), "argmax is too short");
         pool::max_pool(self.isa, p, rows, x, y, argmax);
     }
@@ -270,23 +274,23 @@ impl Kernels {
     /// Gradient of maximum pooling; `dx` is overwritten. Where windows overlap, an input's terms
     /// are added in the order of the outputs.
     pub fn max_pool_dx(&self, p: &Pool, rows: usize, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
-        need("dy", dy, rows * p.output_len());
-        need("dx", dx, rows * p.input_len());
+        need("dy", dy, rows.saturating_mul(p.output_len()));
+        need("dx", dx, rows.saturating_mul(p.input_len()));
         assert!(argmax.len() >= rows * p.output_len(), "argmax is too short");
         pool::max_pool_dx(self.isa, p, rows, dy, argmax, dx);
     }
 
     /// Average pooling over the inputs in each window, row by row.
     pub fn avg_pool(&self, p: &Pool, rows: usize, x: &[f32], y: &mut [f32]) {
-        need("x", x, rows * p.input_len());
-        need("y", y, rows * p.output_len());
+        need("x", x, rows.saturating_mul(p.input_len()));
+        need("y", y, rows.saturating_mul(p.output_len()));
         pool::avg_pool(self.isa, p, rows, x, y);
     }
 
     /// Gradient of average pooling; `dx` is overwritten.
     pub fn avg_pool_dx(&self, p: &Pool, rows: usize, dy: &[f32], dx: &mut [f32]) {
-        need("dy", dy, rows * p.output_len());
-        need("dx", dx, rows * p.input_len());
+        need("dy", dy, rows.saturating_mul(p.output_len()));
+        need("dx", dx, rows.saturating_mul(p.input_len()));
         pool::avg_pool_dx(self.isa, p, rows, dy, dx);
     }
 
@@ -299,8 +303,12 @@ impl Kernels {
         x: &[f32],
         y: &mut [f32],
     ) {
-        need("x", x, rows * positions * channels);
-        need("y", y, rows * channels);
+        need(
+            "x",
+            x,
+            rows.saturating_mul(positions).saturating_mul(channels),
+        );
+        need("y", y, rows.saturating_mul(channels));
         pool::global_avg_pool(self.isa, rows, positions, channels, x, y);
     }
 
@@ -313,8 +321,12 @@ impl Kernels {
         dy: &[f32],
         dx: &mut [f32],
     ) {
-        need("dy", dy, rows * channels);
-        need("dx", dx, rows * positions * channels);
+        need("dy", dy, rows.saturating_mul(channels));
+        need(
+            "dx",
+            dx,
+            rows.saturating_mul(positions).saturating_mul(channels),
+        );
         pool::global_avg_pool_dx(self.isa, rows, positions, channels, dy, dx);
     }
 
@@ -333,11 +345,11 @@ impl Kernels {
         stats: &mut [f32],
         scratch: &mut [f32],
     ) {
-        need("x", x, rows * n.example_len());
+        need("x", x, rows.saturating_mul(n.example_len()));
         need("gamma", gamma, n.channels);
         need("beta", beta, n.channels);
-        need("y", y, rows * n.example_len());
-        need("stats", stats, rows * n.stats_len());
+        need("y", y, rows.saturating_mul(n.example_len()));
+        need("stats", stats, rows.saturating_mul(n.stats_len()));
         need("the scratch", scratch, n.scratch_len());
         norm::norm(self.isa, n, rows, x, gamma, beta, y, stats, scratch);
     }
@@ -354,11 +366,11 @@ impl Kernels {
         dx: &mut [f32],
         scratch: &mut [f32],
     ) {
-        need("x", x, rows * n.example_len());
+        need("x", x, rows.saturating_mul(n.example_len()));
         need("gamma", gamma, n.channels);
-        need("stats", stats, rows * n.stats_len());
-        need("dy", dy, rows * n.example_len());
-        need("dx", dx, rows * n.example_len());
+        need("stats", stats, rows.saturating_mul(n.stats_len()));
+        need("dy", dy, rows.saturating_mul(n.example_len()));
+        need("dx", dx, rows.saturating_mul(n.example_len()));
         need("the scratch", scratch, n.scratch_len());
         norm::norm_dx(self.isa, n, rows, x, gamma, stats, dy, dx, scratch);
     }
@@ -376,9 +388,9 @@ impl Kernels {
         dbeta: &mut [f32],
         write: Write,
     ) {
-        need("x", x, rows * n.example_len());
-        need("stats", stats, rows * n.stats_len());
-        need("dy", dy, rows * n.example_len());
+        need("x", x, rows.saturating_mul(n.example_len()));
+        need("stats", stats, rows.saturating_mul(n.stats_len()));
+        need("dy", dy, rows.saturating_mul(n.example_len()));
         need("the gradient of gamma", dgamma, n.channels);
         need("the gradient of beta", dbeta, n.channels);
         norm::norm_dparameters(self.isa, n, rows, x, stats, dy, dgamma, dbeta, write);
@@ -398,10 +410,10 @@ impl Kernels {
         losses: &mut [f32],
         gradient: Option<&mut [f32]>,
     ) {
-        need("the logits", logits, rows * classes);
+        need("the logits", logits, rows.saturating_mul(classes));
         need("the losses", losses, rows);
         if let Some(gradient) = &gradient {
-            need("the gradient", gradient, rows * classes);
+            need("the gradient", gradient, rows.saturating_mul(classes));
         }
         assert!(
             labels[..rows]
@@ -426,11 +438,11 @@ impl Kernels {
         losses: &mut [f32],
         gradient: Option<&mut [f32]>,
     ) {
-        need("the outputs", outputs, rows * width);
-        need("the targets", targets, rows * width);
+        need("the outputs", outputs, rows.saturating_mul(width));
+        need("the targets", targets, rows.saturating_mul(width));
         need("the losses", losses, rows);
         if let Some(gradient) = &gradient {
-            need("the gradient", gradient, rows * width);
+            need("the gradient", gradient, rows.saturating_mul(width));
         }
         loss::mean_squared_error(
             self.isa, rows, width, outputs, targets, scale, losses, gradient,
@@ -450,11 +462,11 @@ impl Kernels {
         losses: &mut [f32],
         gradient: Option<&mut [f32]>,
     ) {
-        need("the logits", logits, rows * width);
-        need("the targets", targets, rows * width);
+        need("the logits", logits, rows.saturating_mul(width));
+        need("the targets", targets, rows.saturating_mul(width));
         need("the losses", losses, rows);
         if let Some(gradient) = &gradient {
-            need("the gradient", gradient, rows * width);
+            need("the gradient", gradient, rows.saturating_mul(width));
         }
         loss::binary_cross_entropy(
             self.isa, rows, width, logits, targets, scale, losses, gradient,
@@ -463,14 +475,14 @@ impl Kernels {
 
     /// The first largest column of each row of `x[rows, columns]`.
     pub fn argmax(&self, rows: usize, columns: usize, x: &[f32], best: &mut [u32]) {
-        need("x", x, rows * columns);
+        need("x", x, rows.saturating_mul(columns));
         loss::argmax(rows, columns, x, best);
     }
 
     /// Rows of `table[vocabulary, width]`: `y[i] = table[tokens[i]]`. A token outside the table
     /// panics.
     pub fn embedding(&self, tokens: &[u32], width: usize, table: &[f32], y: &mut [f32]) {
-        need("y", y, tokens.len() * width);
+        need("y", y, tokens.len().saturating_mul(width));
         for (to, &token) in y.chunks_exact_mut(width).zip(tokens) {
             to.copy_from_slice(&table[token as usize * width..][..width]);
         }
@@ -478,7 +490,7 @@ impl Kernels {
 
     /// Adds `dy[i]` to `dtable[tokens[i]]`, tokens ascending in `i`.
     pub fn embedding_dw(&self, tokens: &[u32], width: usize, dy: &[f32], dtable: &mut [f32]) {
-        need("dy", dy, tokens.len() * width);
+        need("dy", dy, tokens.len().saturating_mul(width));
         for (from, &token) in dy.chunks_exact(width).zip(tokens) {
             self.add(from, &mut dtable[token as usize * width..][..width]);
         }
@@ -571,8 +583,12 @@ impl Kernels {
 
     /// Interleaves sixteen rows: `to[i][lane] = from[lane * stride + i]` for `i` below `len`.
     pub fn lanes_interleave(&self, from: &[f32], stride: usize, len: usize, to: &mut [f32]) {
-        need("from", from, (LANES - 1) * stride + len);
-        need("to", to, len * LANES);
+        need(
+            "from",
+            from,
+            stride.saturating_mul(LANES - 1).saturating_add(len),
+        );
+        need("to", to, len.saturating_mul(LANES));
         product::interleave(self.isa, LANES, from, stride, len, to);
     }
 
@@ -646,8 +662,8 @@ impl Kernels {
 
     /// `y[columns, rows] = x[rows, columns]^T`
     pub fn transpose(&self, rows: usize, columns: usize, x: &[f32], y: &mut [f32]) {
-        need("x", x, rows * columns);
-        need("y", y, rows * columns);
+        need("x", x, rows.saturating_mul(columns));
+        need("y", y, rows.saturating_mul(columns));
         product::transpose(self.isa, rows, columns, x, y);
     }
 }
