@@ -316,6 +316,7 @@ mod tests {
             },
             round: RoundId(round),
             position: RecorderPosition(round * 10),
+            evaluated: false,
             accuracy: None,
             state: vec![round as u8; 100],
         }

@@ -6,6 +6,8 @@
 //! than [`EvaluationConfig::max_clients`], one sample of that size, drawn uniformly for the whole
 //! run from a [`Purpose::Evaluation`] stream, stands for all.
 
+use std::sync::atomic::AtomicBool;
+
 use fl_core::registry::Registered as _;
 use fl_core::select::{Candidates, Selector as _, Uniform, UniformConfig};
 use fl_core::{ClientId, Evaluation, Parameters, Purpose, RoundId, Seed, Stream};
@@ -13,7 +15,7 @@ use fl_core::{ClientId, Evaluation, Parameters, Purpose, RoundId, Seed, Stream};
 use crate::clock::Stopwatch;
 use crate::config::{EvaluationConfig, PerClient, refused};
 use crate::error::SimError;
-use crate::executor::{ClientScore, Executor, Wanted, add};
+use crate::executor::{ClientScore, Executor, Halt, Wanted, add};
 use crate::population::{Engine, Population};
 use crate::record::{ClientEvaluation, EvaluationRecord};
 
@@ -50,6 +52,10 @@ pub(crate) struct Judgement {
 
 /// Judges `parameters`, which have seen `round` rounds. `last` is asked whether the run ends
 /// here, once the test accuracy is known.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "an evaluation needs a part of everything that a simulation owns"
+)]
 pub(crate) fn judge<P: Population, E: Engine>(
     executor: &mut Executor<P, E>,
     population: &P,
@@ -58,11 +64,12 @@ pub(crate) fn judge<P: Population, E: Engine>(
     parameters: &Parameters,
     round: RoundId,
     last: impl Fn(Option<f64>) -> bool,
-) -> Result<Judgement, SimError> {
+    stop: &AtomicBool,
+) -> Result<Judgement, Halt> {
     let watch = Stopwatch::start();
     let central = population
         .test()
-        .map(|data| executor.evaluate_test(parameters, data, round))
+        .map(|data| executor.evaluate_test(parameters, data, round, stop))
         .transpose()?;
     let single = |test: Option<&Evaluation>| match config.per_client {
         PerClient::Never => false,
@@ -76,12 +83,12 @@ pub(crate) fn judge<P: Population, E: Engine>(
     };
     let mut scores = Vec::new();
     if wanted.test || wanted.train {
-        scores = executor.evaluate_clients(population, parameters, sample, wanted, round)?;
+        scores = executor.evaluate_clients(population, parameters, sample, wanted, round, stop)?;
     }
     let test = central.or_else(|| total(scores.iter().filter_map(|score| score.test)));
     let single = single(test.as_ref());
     if single && !wanted.train {
-        score_untested(executor, population, parameters, &mut scores, round)?;
+        score_untested(executor, population, parameters, &mut scores, round, stop)?;
     }
     let train = config
         .train
@@ -120,7 +127,8 @@ fn score_untested<P: Population, E: Engine>(
     parameters: &Parameters,
     scores: &mut [ClientScore],
     round: RoundId,
-) -> Result<(), SimError> {
+    stop: &AtomicBool,
+) -> Result<(), Halt> {
     let wanted = Wanted {
         test: false,
         train: true,
@@ -131,7 +139,7 @@ fn score_untested<P: Population, E: Engine>(
         .filter(untested())
         .map(|score| score.client)
         .collect();
-    let more = executor.evaluate_clients(population, parameters, &clients, wanted, round)?;
+    let more = executor.evaluate_clients(population, parameters, &clients, wanted, round, stop)?;
     for (score, more) in scores.iter_mut().filter(untested()).zip(more) {
         score.train = more.train;
     }

@@ -8,7 +8,7 @@
 //! order.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fl_core::ring::RingPlan;
 use fl_core::round::RoundError;
@@ -20,6 +20,7 @@ use fl_core::{
 
 use crate::error::SimError;
 use crate::population::{Engine, Population};
+use crate::progress::{Activity, Progress};
 use crate::record::ClientSplit;
 use crate::schedule::plan_groups;
 
@@ -112,16 +113,25 @@ pub(crate) struct Executor<P: Population, E: Engine> {
     /// None for one thread: the caller's.
     pool: Option<rayon::ThreadPool>,
     workers: Vec<Mutex<Worker<P::Scratch, E::Trainer>>>,
+    progress: Arc<Progress>,
     lanes: usize,
     order: Vec<u32>,
     groups: Vec<core::ops::Range<usize>>,
     lengths: Vec<u64>,
 }
 
-/// Whether the work was done or given up because the stop flag was raised.
-pub(crate) enum Done<R> {
-    All(R),
+/// Why work was given up.
+pub(crate) enum Halt {
+    /// The stop flag was raised.
     Stopped,
+    /// Something went wrong.
+    Failed(SimError),
+}
+
+impl From<SimError> for Halt {
+    fn from(error: SimError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl<P: Population, E: Engine> Executor<P, E> {
@@ -158,11 +168,17 @@ impl<P: Population, E: Engine> Executor<P, E> {
         Ok(Self {
             pool,
             workers,
+            progress: Arc::default(),
             lanes,
             order: Vec::new(),
             groups: Vec::new(),
             lengths: Vec::new(),
         })
+    }
+
+    /// How far the work at hand is.
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
     }
 
     /// Number of worker threads.
@@ -178,7 +194,7 @@ impl<P: Population, E: Engine> Executor<P, E> {
         task: &RoundTask<'_>,
         jobs: &[Job],
         stop: &AtomicBool,
-    ) -> Result<Done<Trained>, SimError> {
+    ) -> Result<Trained, Halt> {
         self.lengths.clear();
         self.lengths.extend(jobs.iter().map(|job| job.length));
         plan_groups(
@@ -191,20 +207,21 @@ impl<P: Population, E: Engine> Executor<P, E> {
         let (order, groups) = (&self.order, &self.groups);
         let share = jobs.len() / self.workers.len() + self.lanes;
         let start = || Vec::with_capacity(share);
+        self.progress.begin(Activity::Training, jobs.len());
         let done = self.run(groups.len(), stop, start, |worker, index, reports| {
             let members = &order[groups[index].clone()];
-            worker.train_group(population, task, jobs, members, reports)
+            worker.train_group(population, task, jobs, members, reports)?;
+            self.progress.add(members.len());
+            Ok(())
         });
-        match done {
-            Ok(Done::All(by_worker)) => Ok(Done::All(Trained { by_worker })),
-            other => {
-                for worker in &mut self.workers {
-                    let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
-                    worker.sum.reset();
-                }
-                other.map(|_| Done::Stopped)
+        self.progress.end();
+        if done.is_err() {
+            for worker in &mut self.workers {
+                let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
+                worker.sum.reset();
             }
         }
+        Ok(Trained { by_worker: done? })
     }
 
     /// Hands over, worker by worker, the sum of the updates that it absorbed and the clients that
@@ -238,9 +255,11 @@ impl<P: Population, E: Engine> Executor<P, E> {
         parameters: &Parameters,
         data: &dyn fl_core::Examples,
         round: RoundId,
-    ) -> Result<Evaluation, SimError> {
+        stop: &AtomicBool,
+    ) -> Result<Evaluation, Halt> {
         let chunks = data.len().div_ceil(TEST_CHUNK);
-        let parts = self.run_all(chunks, Vec::new, |worker, index, output| {
+        self.progress.begin(Activity::Evaluating, chunks);
+        let parts = self.run(chunks, stop, Vec::new, |worker, index, output| {
             let start = index * TEST_CHUNK;
             let rows = start..(start + TEST_CHUNK).min(data.len());
             let score = worker
@@ -248,9 +267,11 @@ impl<P: Population, E: Engine> Executor<P, E> {
                 .evaluate(parameters.values(), data, rows)
                 .map_err(|source| SimError::EvaluateTest { round, source })?;
             output.push((index, score));
+            self.progress.add(1);
             Ok(())
-        })?;
-        let mut scores: Vec<(usize, Evaluation)> = parts.into_iter().flatten().collect();
+        });
+        self.progress.end();
+        let mut scores: Vec<(usize, Evaluation)> = parts?.into_iter().flatten().collect();
         scores.sort_unstable_by_key(|&(index, _)| index);
         let mut sum = Evaluation::default();
         for (_, score) in &scores {
@@ -267,13 +288,15 @@ impl<P: Population, E: Engine> Executor<P, E> {
         clients: &[ClientId],
         wanted: Wanted,
         round: RoundId,
-    ) -> Result<Vec<ClientScore>, SimError> {
+        stop: &AtomicBool,
+    ) -> Result<Vec<ClientScore>, Halt> {
         self.lengths.clear();
         self.lengths
             .extend(clients.iter().map(|&client| population.train_len(client)));
         let (mut order, mut groups) = (Vec::new(), Vec::new());
         plan_groups(&self.lengths, 1, 1, &mut order, &mut groups);
-        let parts = self.run_all(order.len(), Vec::new, |worker, index, output| {
+        self.progress.begin(Activity::Evaluating, order.len());
+        let parts = self.run(order.len(), stop, Vec::new, |worker, index, output| {
             let position = order[index];
             let client = clients[position as usize];
             let score = worker
@@ -284,24 +307,13 @@ impl<P: Population, E: Engine> Executor<P, E> {
                     source,
                 })?;
             output.push((position, score));
+            self.progress.add(1);
             Ok(())
-        })?;
-        let mut scores: Vec<(u32, ClientScore)> = parts.into_iter().flatten().collect();
+        });
+        self.progress.end();
+        let mut scores: Vec<(u32, ClientScore)> = parts?.into_iter().flatten().collect();
         scores.sort_unstable_by_key(|&(position, _)| position);
         Ok(scores.into_iter().map(|(_, score)| score).collect())
-    }
-
-    /// [`run`](Self::run) without a stop flag.
-    fn run_all<R: Send>(
-        &self,
-        tasks: usize,
-        start: impl Fn() -> R + Sync,
-        work: impl Fn(&mut Worker<P::Scratch, E::Trainer>, usize, &mut R) -> Result<(), SimError> + Sync,
-    ) -> Result<Vec<R>, SimError> {
-        match self.run(tasks, &AtomicBool::new(false), start, work)? {
-            Done::All(outputs) => Ok(outputs),
-            Done::Stopped => Ok(Vec::new()),
-        }
     }
 
     /// Lets the workers take the tasks `0..tasks` in that order until none are left, the stop
@@ -312,7 +324,7 @@ impl<P: Population, E: Engine> Executor<P, E> {
         stop: &AtomicBool,
         start: impl Fn() -> R + Sync,
         work: impl Fn(&mut Worker<P::Scratch, E::Trainer>, usize, &mut R) -> Result<(), SimError> + Sync,
-    ) -> Result<Done<Vec<R>>, SimError> {
+    ) -> Result<Vec<R>, Halt> {
         let next = AtomicUsize::new(0);
         let completed = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
@@ -349,12 +361,12 @@ impl<P: Population, E: Engine> Executor<P, E> {
             }
         }
         if let Some((_, error)) = first {
-            return Err(error);
+            return Err(Halt::Failed(error));
         }
         if completed.load(Ordering::Relaxed) < tasks {
-            return Ok(Done::Stopped);
+            return Err(Halt::Stopped);
         }
-        Ok(Done::All(outputs))
+        Ok(outputs)
     }
 }
 

@@ -35,6 +35,7 @@ mod executor;
 pub mod fleet;
 mod play;
 pub mod population;
+pub mod progress;
 pub mod record;
 mod schedule;
 pub mod simulation;
@@ -44,6 +45,7 @@ pub use config::{CheckpointConfig, EvaluationConfig, PerClient, SimulationConfig
 pub use error::{ObserverError, SimError};
 pub use fleet::FleetConfig;
 pub use population::{Engine, Population};
+pub use progress::{Activity, Progress};
 pub use record::{
     ClientEvaluation, ClientSplit, EvaluationRecord, Observer, RecorderPosition, RoundRecord,
     Silent,

@@ -16,7 +16,7 @@ use fl_core::{
 
 use crate::clock::Stopwatch;
 use crate::error::SimError;
-use crate::executor::{Done, Job, RoundTask, Trained};
+use crate::executor::{Halt, Job, RoundTask, Trained};
 use crate::fleet::{arrival_order, draw_fates};
 use crate::population::{Engine, Population};
 use crate::record::RoundRecord;
@@ -26,8 +26,8 @@ use crate::simulation::{Buffers, Simulation};
 const NOW: VirtualTime = VirtualTime(0);
 
 impl<P: Population, E: Engine> Simulation<P, E> {
-    /// Plays one round; [`Done::Stopped`] leaves everything as before it.
-    pub(crate) fn play(&mut self, stop: &AtomicBool) -> Result<Done<RoundRecord>, SimError> {
+    /// Plays one round; when it is given up, everything is as before it.
+    pub(crate) fn play(&mut self, stop: &AtomicBool) -> Result<RoundRecord, Halt> {
         let watch = Stopwatch::start();
         let round = self.server.round();
         let failed = |source: RoundError| SimError::Round { round, source };
@@ -67,10 +67,12 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 global: self.server.global(),
             };
             let jobs = &self.buffers.jobs;
-            let done = self.executor.train(&self.population, &task, jobs, stop)?;
-            let Done::All(trained) = done else {
-                self.server = self.server_at(self.server.state().clone(), round);
-                return Ok(Done::Stopped);
+            let trained = match self.executor.train(&self.population, &task, jobs, stop) {
+                Ok(trained) => trained,
+                Err(halt) => {
+                    self.server = self.server_at(self.server.state().clone(), round);
+                    return Err(halt);
+                }
             };
             let server = &mut self.server;
             self.executor
@@ -95,7 +97,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         }
         record.update_norm = distance(&self.buffers.before, self.server.global().values());
         record.seconds = watch.seconds();
-        Ok(Done::All(record))
+        Ok(record)
     }
 
     /// Starts the round and lets every client with examples answer its invitation. Leaves the

@@ -27,9 +27,10 @@ use crate::checkpoint::{
 use crate::config::{SimulationConfig, refused};
 use crate::error::SimError;
 use crate::evaluate::{judge, sample};
-use crate::executor::{Done, Executor, Job};
+use crate::executor::{Executor, Halt, Job};
 use crate::fleet::ClientFate;
 use crate::population::{Engine, Population};
+use crate::progress::Progress;
 use crate::record::{Observer, RecorderPosition};
 
 /// How a run ended.
@@ -77,9 +78,11 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     store: Option<CheckpointStore>,
     /// Round of the newest checkpoint on disk.
     saved: Option<u64>,
-    /// Accuracy of the evaluation after the rounds done, if there was one.
+    /// Whether the global model was evaluated after the rounds done.
+    evaluated: bool,
+    /// Its accuracy then.
     accuracy: Option<f64>,
-    /// Whether the initial model is still to be evaluated, and old checkpoints to be removed.
+    /// Whether checkpoints of a former run are still to be removed.
     fresh: bool,
     position: RecorderPosition,
     warnings: Vec<CheckpointWarning>,
@@ -190,6 +193,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             ring,
             store,
             saved: None,
+            evaluated: false,
             accuracy: None,
             fresh: true,
             position: RecorderPosition::default(),
@@ -244,6 +248,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         }
         self.server = self.server_at(state, checkpoint.round);
         self.saved = Some(checkpoint.round.0);
+        self.evaluated = checkpoint.evaluated;
         self.accuracy = checkpoint.accuracy;
         self.position = checkpoint.position;
         self.fresh = false;
@@ -261,8 +266,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     }
 
     /// Plays rounds until all are done, the accuracy asked for is reached or `stop` is raised.
-    /// On a finished run it does nothing. A round that is interrupted leaves no trace: called
-    /// again, or resumed, the run goes on as if it had never been stopped.
+    /// On a finished run it does nothing. A round or an evaluation that is interrupted leaves no
+    /// trace: called again, or resumed, the run goes on as if it had never been stopped.
     ///
     /// # Errors
     /// [`SimError`]; the newest checkpoint on disk stays usable.
@@ -278,39 +283,54 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             if let Some(store) = &mut self.store {
                 store.remove_all()?;
             }
-            if self.config.evaluation.initial {
-                self.evaluate(observer)?;
-            }
             self.fresh = false;
         }
         loop {
-            if let Some(outcome) = self.ended() {
-                self.save(observer)?;
-                return Ok(outcome);
-            }
-            let played = if stop.load(Ordering::Relaxed) {
-                Done::Stopped
-            } else {
-                self.play(stop)?
-            };
-            let Done::All(record) = played else {
-                self.save(observer)?;
-                return Ok(Outcome::Stopped {
+            let ended = match self.step(observer, stop) {
+                Ok(None) => continue,
+                Ok(Some(outcome)) => outcome,
+                Err(Halt::Stopped) => Outcome::Stopped {
                     round: self.round(),
-                });
+                },
+                Err(Halt::Failed(error)) => return Err(error),
             };
-            observer.round(&record);
-            self.accuracy = None;
-            let done = self.round();
-            if done.is_multiple_of(self.config.evaluation.every) || done == self.config.rounds {
-                self.evaluate(observer)?;
-            }
-            if let Some(checkpoint) = &self.config.checkpoint
-                && done.is_multiple_of(checkpoint.every)
-            {
-                self.save(observer)?;
-            }
+            self.save(observer)?;
+            return Ok(ended);
         }
+    }
+
+    /// Does what is due after the rounds done, and unless that ends the run, plays a round.
+    fn step(
+        &mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<Outcome>, Halt> {
+        let done = self.round();
+        let evaluation = &self.config.evaluation;
+        let evaluate = match done {
+            0 => evaluation.initial,
+            done => done.is_multiple_of(evaluation.every) || done == self.config.rounds,
+        };
+        if evaluate && !self.evaluated {
+            self.evaluate(observer, stop)?;
+        }
+        if let Some(checkpoint) = &self.config.checkpoint
+            && done > 0
+            && done.is_multiple_of(checkpoint.every)
+        {
+            self.save(observer)?;
+        }
+        if let Some(outcome) = self.ended() {
+            return Ok(Some(outcome));
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Err(Halt::Stopped);
+        }
+        let record = self.play(stop)?;
+        self.evaluated = false;
+        self.accuracy = None;
+        observer.round(&record);
+        Ok(None)
     }
 
     /// The global model.
@@ -350,6 +370,12 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         &self.ring
     }
 
+    /// How far the work at hand is: to be read from another thread while the run goes on.
+    #[must_use]
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(self.executor.progress())
+    }
+
     /// Worker threads.
     #[must_use]
     pub fn threads(&self) -> usize {
@@ -372,7 +398,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         (round >= self.config.rounds).then_some(Outcome::Finished)
     }
 
-    fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<(), SimError> {
+    fn evaluate(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<(), Halt> {
         let round = self.server.round();
         let config = &self.config;
         let last = |accuracy: Option<f64>| {
@@ -390,10 +416,12 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             self.server.global(),
             round,
             last,
+            stop,
         )?;
         for client in &judgement.clients {
             observer.client_evaluated(client);
         }
+        self.evaluated = true;
         self.accuracy = judgement.record.test_accuracy;
         observer.evaluated(&judgement.record);
         Ok(())
@@ -418,6 +446,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             identity: self.identity.clone(),
             round,
             position,
+            evaluated: self.evaluated,
             accuracy: self.accuracy,
             state,
         })?;

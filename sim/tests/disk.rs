@@ -85,7 +85,8 @@ impl DiskFile for BreakingFile {
             }
             return Err(error);
         }
-        self.file.sync()
+        // The process lives on, so that nothing is lost that was not synced; and it is quick.
+        Ok(())
     }
 }
 
@@ -111,7 +112,8 @@ impl Disk for Breaking {
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.step()?;
-        LocalDisk.sync_dir(dir)
+        assert!(dir.is_dir());
+        Ok(())
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.step()?;
@@ -125,6 +127,15 @@ impl Disk for Breaking {
         self.step()?;
         LocalDisk.open(path)
     }
+}
+
+/// A disk on which nothing fails.
+fn sound() -> Arc<dyn Disk> {
+    Arc::new(Breaking {
+        steps: Arc::default(),
+        breaks: u64::MAX,
+        fault: Fault::Refused,
+    })
 }
 
 fn config(dir: &Path) -> SimulationConfig {
@@ -179,7 +190,7 @@ fn run(simulation: &mut Tiny) -> Result<Outcome, SimError> {
 fn a_disk_that_breaks_at_any_step_leaves_a_run_that_can_be_resumed() {
     let expected = {
         let dir = tempfile::tempdir().unwrap();
-        let mut whole = tiny(dir.path(), Arc::new(LocalDisk)).unwrap();
+        let mut whole = tiny(dir.path(), sound()).unwrap();
         run(&mut whole).unwrap();
         whole.parameters().digest()
     };
@@ -203,7 +214,7 @@ fn a_disk_that_breaks_at_any_step_leaves_a_run_that_can_be_resumed() {
             let message = ended.unwrap_err().to_string();
             let dir_name = dir.path().display().to_string();
             messages.insert(message.replace(&dir_name, "DIR"));
-            let mut second = resumed_or_new(dir.path(), Arc::new(LocalDisk))
+            let mut second = resumed_or_new(dir.path(), sound())
                 .unwrap_or_else(|error| panic!("{fault:?} at {breaks}: {error}"));
             assert!(second.warnings().is_empty(), "{fault:?} at {breaks}");
             run(&mut second).unwrap();
@@ -238,7 +249,7 @@ fn a_disk_that_breaks_at_any_step_leaves_a_run_that_can_be_resumed() {
 fn two_deaths_in_a_row_are_survived_too() {
     let expected = {
         let dir = tempfile::tempdir().unwrap();
-        let mut whole = tiny(dir.path(), Arc::new(LocalDisk)).unwrap();
+        let mut whole = tiny(dir.path(), sound()).unwrap();
         run(&mut whole).unwrap();
         whole.parameters().digest()
     };
@@ -253,7 +264,7 @@ fn two_deaths_in_a_row_are_survived_too() {
                 });
                 let _ = resumed_or_new(dir.path(), disk).and_then(|mut run_| run(&mut run_));
             }
-            let mut last = resumed_or_new(dir.path(), Arc::new(LocalDisk)).unwrap();
+            let mut last = resumed_or_new(dir.path(), sound()).unwrap();
             run(&mut last).unwrap();
             assert_eq!(last.parameters().digest(), expected, "{first} and {second}");
         }

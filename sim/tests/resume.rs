@@ -82,10 +82,9 @@ fn a_run_that_is_stopped_after_any_round_and_resumed_is_the_uninterrupted_run() 
                 let mut first = simulation(config.clone());
                 let outcome = first.run(&mut observer, &flag).unwrap();
                 let mut journal = observer.journal;
-                if rounds < 6 {
-                    assert_eq!(outcome, Outcome::Stopped { round: rounds });
-                    assert_eq!(journal.checkpoints.last(), Some(&rounds));
-                }
+                // Also after the last round: its evaluation is still to come.
+                assert_eq!(outcome, Outcome::Stopped { round: rounds });
+                assert_eq!(journal.checkpoints.last(), Some(&rounds));
                 drop(first);
                 let mut second = resume(SimulationConfig {
                     threads: 2,
@@ -134,6 +133,41 @@ fn a_round_that_is_interrupted_leaves_no_trace() {
         assert_eq!(resumed.parameters().digest(), digest);
         assert_eq!(second.outcome(), expected.outcome());
         // ... and by the same value, which goes on where it was.
+        first.run(&mut journal, &AtomicBool::new(false)).unwrap();
+        assert_eq!(first.parameters().digest(), digest);
+        assert_eq!(journal.outcome(), expected.outcome());
+    }
+}
+
+#[test]
+fn an_evaluation_that_is_interrupted_leaves_no_trace() {
+    static FLAG: AtomicBool = AtomicBool::new(false);
+    let (digest, expected) = play_config(config());
+    // An evaluation is 3 chunks of the test set and 60 clients' training examples; the last
+    // one has 60 clients' held-out examples beside.
+    for (calls, rounds, evaluations) in
+        [(1, 0, 0), (40, 0, 0), (64, 2, 1), (130, 4, 2), (250, 6, 3)]
+    {
+        FLAG.store(false, Ordering::SeqCst);
+        let dir = tempfile::tempdir().unwrap();
+        let config = checkpointed(dir.path(), 100);
+        let engine = TinyEngine {
+            interrupt_evaluation: Some((calls, &FLAG)),
+            ..TinyEngine::new()
+        };
+        let mut first =
+            Tiny::with_parts(config.clone(), population(), engine, Arc::new(LocalDisk)).unwrap();
+        let mut journal = Journal::default();
+        let outcome = first.run(&mut journal, &FLAG).unwrap();
+        assert_eq!(outcome, Outcome::Stopped { round: rounds });
+        assert_eq!(journal.rounds.len() as u64, rounds);
+        assert_eq!(journal.evaluations.len(), evaluations);
+        let mut second = journal.clone();
+        let mut resumed = resume(config).unwrap();
+        second.truncate(resumed.position());
+        resumed.run(&mut second, &AtomicBool::new(false)).unwrap();
+        assert_eq!(resumed.parameters().digest(), digest);
+        assert_eq!(second.outcome(), expected.outcome());
         first.run(&mut journal, &AtomicBool::new(false)).unwrap();
         assert_eq!(first.parameters().digest(), digest);
         assert_eq!(journal.outcome(), expected.outcome());

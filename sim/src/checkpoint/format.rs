@@ -10,7 +10,7 @@
 //! | 4 + n | name of the kernel, UTF-8, n at most 256 |
 //! | 8 | rounds done |
 //! | 8 | the recorder's position |
-//! | 1 + 8 | 1 and the accuracy of the last evaluation as `f64` bits, or 0 and zeros |
+//! | 1 + 8 | 0 before this round's evaluation, 1 after it, 2 if it gave an accuracy; its `f64` bits, else zeros |
 //! | 8 + n | the strategy's state |
 //! | 32 | SHA-256 of everything before |
 
@@ -52,7 +52,9 @@ pub struct Checkpoint {
     pub round: RoundId,
     /// Where the recorder stood.
     pub position: RecorderPosition,
-    /// Accuracy of the evaluation after this round, if there was one.
+    /// Whether the global model was evaluated after this round.
+    pub evaluated: bool,
+    /// Its accuracy then.
     pub accuracy: Option<f64>,
     /// The strategy's state, with the global parameters, as the simulation encodes it.
     pub state: Vec<u8>,
@@ -121,7 +123,11 @@ pub(super) fn encode(checkpoint: &Checkpoint, file: &mut dyn DiskFile) -> io::Re
     head.extend_from_slice(kernel);
     head.extend_from_slice(&checkpoint.round.0.to_le_bytes());
     head.extend_from_slice(&checkpoint.position.0.to_le_bytes());
-    head.push(u8::from(checkpoint.accuracy.is_some()));
+    head.push(match (checkpoint.evaluated, checkpoint.accuracy) {
+        (false, _) => 0,
+        (true, None) => 1,
+        (true, Some(_)) => 2,
+    });
     head.extend_from_slice(&checkpoint.accuracy.unwrap_or(0.0).to_bits().to_le_bytes());
     head.extend_from_slice(&(checkpoint.state.len() as u64).to_le_bytes());
     out.write(&head)?;
@@ -201,11 +207,12 @@ pub(super) fn decode(length: u64, input: &mut dyn Read) -> Result<Checkpoint, Ch
         .map_err(|_| CheckpointFault::Value("the kernel's name"))?;
     let round = RoundId(u64::from_le_bytes(reader.array("the round")?));
     let position = RecorderPosition(u64::from_le_bytes(reader.array("the recorder's position")?));
-    let [evaluated] = reader.array("the accuracy")?;
+    let [evaluation] = reader.array("the accuracy")?;
     let accuracy = f64::from_bits(u64::from_le_bytes(reader.array("the accuracy")?));
-    let accuracy = match evaluated {
-        0 => None,
-        1 => Some(accuracy),
+    let (evaluated, accuracy) = match evaluation {
+        0 => (false, None),
+        1 => (true, None),
+        2 => (true, Some(accuracy)),
         _ => return Err(CheckpointFault::Value("the accuracy")),
     };
     let state_len = u64::from_le_bytes(reader.array("the length of the state")?);
@@ -222,6 +229,7 @@ pub(super) fn decode(length: u64, input: &mut dyn Read) -> Result<Checkpoint, Ch
         },
         round,
         position,
+        evaluated,
         accuracy,
         state,
     })
@@ -309,6 +317,7 @@ mod tests {
             },
             round: RoundId(17),
             position: RecorderPosition(4096),
+            evaluated: true,
             accuracy: Some(0.25),
             state: (0..=255).collect(),
         }
@@ -331,6 +340,8 @@ mod tests {
         let mut checkpoint = sample();
         assert_eq!(read(&bytes(&checkpoint)).unwrap(), checkpoint);
         checkpoint.accuracy = None;
+        assert_eq!(read(&bytes(&checkpoint)).unwrap(), checkpoint);
+        checkpoint.evaluated = false;
         checkpoint.state.clear();
         checkpoint.identity.kernel.clear();
         let shortest = bytes(&checkpoint);

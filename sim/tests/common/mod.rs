@@ -202,6 +202,9 @@ pub(crate) struct TinyEngine {
     /// Raised once a trainer has trained so many clients: `(clients, flag)`.
     pub(crate) interrupt: Option<(usize, &'static AtomicBool)>,
     pub(crate) trained: Arc<AtomicUsize>,
+    /// The same for calls of `evaluate`.
+    pub(crate) interrupt_evaluation: Option<(usize, &'static AtomicBool)>,
+    pub(crate) evaluated: Arc<AtomicUsize>,
 }
 
 impl TinyEngine {
@@ -218,6 +221,8 @@ impl TinyEngine {
             largest_group: Arc::default(),
             interrupt: None,
             trained: Arc::default(),
+            interrupt_evaluation: None,
+            evaluated: Arc::default(),
         }
     }
 }
@@ -232,6 +237,8 @@ impl Engine for TinyEngine {
             largest_group: Arc::clone(&self.largest_group),
             interrupt: self.interrupt,
             trained: Arc::clone(&self.trained),
+            interrupt_evaluation: self.interrupt_evaluation,
+            evaluated: Arc::clone(&self.evaluated),
         }
     }
 
@@ -255,6 +262,8 @@ pub(crate) struct TinyTrainer {
     largest_group: Arc<AtomicUsize>,
     interrupt: Option<(usize, &'static AtomicBool)>,
     trained: Arc<AtomicUsize>,
+    interrupt_evaluation: Option<(usize, &'static AtomicBool)>,
+    evaluated: Arc<AtomicUsize>,
 }
 
 fn score(w: &[f32], x: &[f32]) -> f32 {
@@ -366,6 +375,15 @@ impl Trainer for TinyTrainer {
         data: &dyn Examples,
         rows: Range<usize>,
     ) -> Result<Evaluation, TrainError> {
+        let calls = self
+            .evaluated
+            .fetch_add(1, std::sync::atomic::Ordering::SeqCst)
+            + 1;
+        if let Some((limit, flag)) = self.interrupt_evaluation
+            && calls >= limit
+        {
+            flag.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
         let rows: Vec<u32> = (rows.start as u32..rows.end as u32).collect();
         let (mut x, mut y) = (vec![0.0; rows.len() * FEATURES], vec![0; rows.len()]);
         data.fill(&rows, InputsMut::Real(&mut x), TargetsMut::Classes(&mut y));
