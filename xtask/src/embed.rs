@@ -67,7 +67,7 @@ const ORIGINALS: [Original; 7] = [
 ];
 
 /// Reads the originals below `source` and writes the packed files and `SHA256SUMS` into `into`.
-pub fn run(source: &Path, into: &Path) -> Result<()> {
+pub(crate) fn run(source: &Path, into: &Path) -> Result<()> {
     let mut sums = String::new();
     for original in &ORIGINALS {
         let mut contents = original.read(source)?;

@@ -3,9 +3,12 @@
 #![expect(clippy::print_stdout, reason = "a command-line tool talks to its user")]
 
 mod ci;
+mod embed;
 mod end_to_end;
 mod graph;
 mod process;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -27,6 +30,13 @@ enum Chore {
     Licences,
     /// Run every file in `experiments/` at reduced size, then verify one result bit for bit.
     EndToEnd,
+    /// Pack the embedded data sets from the files of the packages that publish them, and check
+    /// them against the recorded SHA-256.
+    Embed {
+        /// The folder that holds the packages' files.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+    },
 }
 
 fn main() -> Result<()> {
@@ -35,5 +45,6 @@ fn main() -> Result<()> {
         Chore::Graph => graph::check(),
         Chore::Licences => ci::licences(),
         Chore::EndToEnd => end_to_end::run(),
+        Chore::Embed { from } => embed::run(&from, &process::root().join("datasets/embedded")),
     }
 }
