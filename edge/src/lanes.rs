@@ -27,8 +27,8 @@ use crate::zoo::Loss;
 const MOST_PARAMETERS: usize = (1 << 20) / (4 * LANES);
 /// Most numbers of one lane's batch of activations: 1 MiB in all lanes.
 const MOST_ACTIVATIONS: usize = (1 << 20) / (4 * LANES);
-/// Fewer tasks than this train faster one by one.
-const FEWEST_TASKS: usize = 3;
+/// Fewer tasks than this train faster one by one: a step of all lanes costs about seven single ones.
+const FEWEST_TASKS: usize = 8;
 
 /// One layer; `input` and `output` are widths.
 #[derive(Clone, Debug)]
