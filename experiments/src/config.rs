@@ -11,14 +11,13 @@ use std::sync::Arc;
 
 use fl_core::Seed;
 use fl_core::strategy::StrategyConfig;
-use fl_datasets::DatasetConfig;
+use fl_datasets::{DatasetConfig, DatasetError};
 use fl_edge::ModelDef;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::Error;
 
-pub(crate) use dataset::explain as explain_dataset;
 pub(crate) use diagnostic::suggest;
 pub use diagnostic::{ConfigErrors, Diagnostic};
 pub use evaluation::EvaluationTable;
@@ -203,9 +202,18 @@ impl Variant {
         Error::Config(self.located(key, message.into()))
     }
 
-    /// As [`fault`](Self::fault), for data that are missing or damaged.
-    pub(crate) fn data_fault(&self, key: &str, message: impl Into<String>) -> Error {
-        Error::Data(self.located(key, message.into()))
+    /// An error of the data, at the key that causes it.
+    pub(crate) fn data_fault(&self, error: &DatasetError) -> Error {
+        let (mut key, message) = dataset::explain(error);
+        if key == "dataset.path" && self.dataset.path.is_none() {
+            // The files of a data set of the catalogue.
+            key = "dataset.name".to_owned();
+        }
+        let located = self.located(&key, message);
+        match dataset::is_configuration(error) {
+            true => Error::Config(located),
+            false => Error::Data(located),
+        }
     }
 
     fn located(&self, key: &str, message: String) -> ConfigErrors {

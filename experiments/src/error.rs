@@ -11,7 +11,7 @@ pub enum Error {
     /// The experiment is not valid.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
-    /// The data are missing, damaged, or cannot be divided as asked.
+    /// The files of the data are missing or damaged.
     #[error(transparent)]
     Data(ConfigErrors),
     /// The simulation stopped.

@@ -8,7 +8,7 @@ use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
 use fl_edge::{EdgeError, Model};
 use fl_sim::{CheckpointConfig, SimulationConfig};
 
-use crate::config::{Variant, explain_dataset};
+use crate::config::Variant;
 use crate::error::Error;
 use crate::results::{DatasetFacts, PartitionRow, VariantFacts, VariantKey};
 
@@ -34,7 +34,7 @@ impl DataCache {
     /// The data of a variant.
     ///
     /// # Errors
-    /// [`Error::Data`] at the key at fault.
+    /// [`Error::Config`] or [`Error::Data`] at the key at fault.
     pub fn load(&mut self, variant: &Variant) -> Result<FederatedDataset, Error> {
         if let Some((config, seed, data)) = &self.last
             && *config == variant.dataset
@@ -44,16 +44,7 @@ impl DataCache {
         }
         // Two data sets need not fit into memory at once.
         self.last = None;
-        let located = |error: fl_datasets::DatasetError| {
-            let (key, message) = explain_dataset(&error);
-            match key.as_str() {
-                // The files of a data set of the catalogue.
-                "dataset.path" if variant.dataset.path.is_none() => {
-                    variant.data_fault("dataset.name", message)
-                }
-                key => variant.data_fault(key, message),
-            }
-        };
+        let located = |error: fl_datasets::DatasetError| variant.data_fault(&error);
         let root = DataRoot::from_env().map_err(located)?;
         let data = fl_datasets::load(&variant.dataset, &root, variant.seed).map_err(located)?;
         self.last = Some((variant.dataset.clone(), variant.seed, data.clone()));

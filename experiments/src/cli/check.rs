@@ -5,6 +5,7 @@ use fl_sim::{Observer, RoundRecord, Simulation};
 use serde::Serialize;
 
 use super::{Exit, ExperimentArgs, output};
+use crate::config::Variant;
 use crate::error::Error;
 use crate::runner::{DataCache, Prepared, RunOptions};
 
@@ -41,6 +42,8 @@ struct Explanation {
     macs_per_example: u64,
     layers: Vec<Layer>,
     cohort: Option<u64>,
+    /// What a client does, and the strategy.
+    training: String,
     /// Expected examples processed in a round, all epochs together.
     examples_per_round: Option<u64>,
     /// Parameters down and updates up, uncompressed.
@@ -51,7 +54,7 @@ struct Explanation {
     seconds: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 struct Layer {
     name: String,
     kind: String,
@@ -67,6 +70,7 @@ struct Layer {
 pub fn run(args: &Args) -> Result<Exit, Error> {
     let experiment = args.experiment.read()?;
     let mut cache = DataCache::default();
+    let mut shown: Option<Explanation> = None;
     for variant in &experiment.variants {
         let prepared = Prepared::new(variant, &mut cache)?;
         let mut explanation = explain(&prepared);
@@ -76,7 +80,8 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
         if args.json {
             output::json(&explanation)?;
         } else {
-            print(&explanation)?;
+            print(&explanation, shown.as_ref())?;
+            shown = Some(explanation);
         }
     }
     if !args.json {
@@ -138,6 +143,7 @@ fn explain(prepared: &Prepared) -> Explanation {
             })
             .collect(),
         cohort,
+        training: describe_training(variant),
         examples_per_round: cohort.map(|cohort| (cohort as f64 * per_client).round() as u64),
         bytes_per_round: cohort.map(|cohort| 2 * 4 * parameters * cohort),
         memory_per_thread: training as u64 + 8 * parameters,
@@ -148,8 +154,32 @@ fn explain(prepared: &Prepared) -> Explanation {
 /// Rows that the edge runtime holds at most at once of a full batch.
 const FULL_BATCH_CHUNK: u64 = 256;
 
-fn print(it: &Explanation) -> Result<(), Error> {
+/// `strategy` and `local` in a line, as they are in the configuration.
+fn describe_training(variant: &Variant) -> String {
+    let inline = |name: &str| match variant.config.get(name) {
+        Some(toml::Value::Table(table)) => {
+            let parts: Vec<String> = table
+                .iter()
+                .map(|(key, value)| match value {
+                    toml::Value::Table(inner) => {
+                        let kind = inner.get("kind").and_then(toml::Value::as_str);
+                        format!("{key} {}", kind.unwrap_or("-"))
+                    }
+                    toml::Value::String(text) => format!("{key} {text}"),
+                    value => format!("{key} {value}"),
+                })
+                .collect();
+            parts.join(", ")
+        }
+        _ => String::new(),
+    };
+    format!("{}; {}", inline("strategy"), inline("local"))
+}
+
+/// Prints what is not the same as in `shown`, the variant before.
+fn print(it: &Explanation, shown: Option<&Explanation>) -> Result<(), Error> {
     let count = output::count;
+    let same_model = shown.is_some_and(|shown| shown.layers == it.layers);
     let mut lines = vec![
         it.name.clone(),
         format!(
@@ -183,7 +213,10 @@ fn print(it: &Explanation) -> Result<(), Error> {
         })
         .collect();
     let table = output::table(&["layer", "output", "parameters", "multiply-adds"], &rows);
-    lines.extend(table.lines().map(|line| format!("            {line}")));
+    if !same_model {
+        lines.extend(table.lines().map(|line| format!("           {line}")));
+    }
+    lines.push(format!("  training  {}", it.training));
     if let (Some(cohort), Some(examples), Some(bytes)) =
         (it.cohort, it.examples_per_round, it.bytes_per_round)
     {

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
 use crate::error::Error;
 
@@ -46,10 +46,14 @@ pub(crate) fn complain(error: &Error) {
     }
 }
 
+/// A line below the header and no other.
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
 /// A table with a header; all columns but the first are figures and stand at the right.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(STYLE);
     table.set_header(header.to_vec());
     for row in rows {
         table.add_row(row.iter().enumerate().map(|(index, text)| {
@@ -60,18 +64,18 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
             }
         }));
     }
-    table.to_string()
+    table.trim_fmt()
 }
 
 /// A table of words, all at the left, with lines broken so that it is 100 columns wide.
 pub(crate) fn words(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(STYLE);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(100);
     table.set_header(header.to_vec());
     table.add_rows(rows.iter().cloned());
-    table.to_string()
+    table.trim_fmt()
 }
 
 /// A whole number with thin groups: `1,663,370`.

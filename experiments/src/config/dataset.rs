@@ -82,6 +82,19 @@ fn read_partition(node: &Node, errors: &Diagnostics) -> Option<PartitionConfig> 
     Some(config)
 }
 
+/// Whether the fault is in the configuration; else it is in the files.
+pub(crate) fn is_configuration(error: &DatasetError) -> bool {
+    matches!(
+        error,
+        DatasetError::UnknownName { .. }
+            | DatasetError::UnusedKey { .. }
+            | DatasetError::MissingKey { .. }
+            | DatasetError::BadValue { .. }
+            | DatasetError::Partition(_)
+            | DatasetError::NoNaturalClients { .. }
+    )
+}
+
 /// The key that causes an error of the data, and what to say of it.
 pub(crate) fn explain(error: &DatasetError) -> (String, String) {
     let message = error.to_string();

@@ -19,6 +19,12 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A fault at `place`; `key` is the dotted path of the key at fault, or empty.
     pub(crate) fn new(place: Option<Place>, key: impl Into<String>, message: String) -> Self {
+        // Messages of other libraries may have several lines.
+        let lines = message.lines().map(str::trim);
+        let message = lines
+            .filter(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
         Self {
             place,
             key: key.into(),

@@ -1,0 +1,908 @@
+//! Bad input, as a table: what is wrong, and the exact message that says so.
+//!
+//! Each case changes one place of a valid experiment and runs `fledgling check` on it. The expected
+//! lines are everything that is reported, each with file, line, column, key, what was found, and
+//! what to do. Exit code 2: the fault is in the experiment; 1: it is in the data's files.
+
+use std::process::Command;
+
+/// A valid experiment; its lines are counted in the expected messages.
+const VALID: &str = r#"name = "x"
+seed = 1
+rounds = 10
+
+[dataset]
+name = "digits"
+partition = { kind = "dirichlet", alpha = 0.3, clients = 20 }
+
+[model]
+kind = "logreg"
+
+[local]
+epochs = 1
+batch = 10
+learning_rate = 0.1
+
+[strategy]
+kind = "fedprox"
+mu = 0.1
+
+[selection]
+cohort = 10
+"#;
+
+struct Case {
+    /// What is wrong.
+    what: &'static str,
+    /// This part of the valid experiment ...
+    from: &'static str,
+    /// ... is replaced by this.
+    to: &'static str,
+    /// Files beside the experiment; `data` is the data folder.
+    files: &'static [(&'static str, &'static [u8])],
+    /// The exit code.
+    code: i32,
+    /// The first line of every fault that is reported.
+    messages: &'static [&'static str],
+}
+
+/// Faults of the text.
+const TEXT: &[Case] = &[
+    Case {
+        what: "a string without end",
+        from: r#"name = "x""#,
+        to: r#"name = "x"#,
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:1:10: this is not TOML: invalid basic string, expected `"`"#],
+    },
+    Case {
+        what: "a key given twice",
+        from: "rounds = 10",
+        to: "rounds = 10\nrounds = 20",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:4:1: this is not TOML: duplicate key"],
+    },
+    Case {
+        what: "two faults of syntax at once",
+        from: "seed = 1\nrounds = 10",
+        to: "seed =\nrounds = = 3",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:2:7: this is not TOML: string values must be quoted, expected literal string", "bad.toml:3:10: this is not TOML: extra `=`, expected nothing", "bad.toml:3:12: this is not TOML: unexpected key or value, expected newline, `#`"],
+    },
+    Case {
+        what: "a number that no integer holds",
+        from: "rounds = 10",
+        to: "rounds = 99999999999999999999",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:3:10: 99999999999999999999 is too large; whole numbers go from -9223372036854775808 to 9223372036854775807"],
+    },
+    Case {
+        what: "a date where a number is wanted",
+        from: "rounds = 10",
+        to: "rounds = 2026-01-01",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:3:10: `rounds`: found the date 2026-01-01, which no key takes; put a text in quotes"],
+    },
+    Case {
+        what: "an unknown key at the top",
+        from: "seed = 1",
+        to: "sed = 1",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:2:1: `sed`: unknown key; did you mean `seed`?"],
+    },
+    Case {
+        what: "an unknown table",
+        from: "[selection]",
+        to: "[fleets]\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:21:2: `fleets`: unknown key; did you mean `fleet`?"],
+    },
+    Case {
+        what: "no name",
+        from: "name = \"x\"\n",
+        to: "",
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:1:1: `name`: missing; add for example name = "my-experiment""#],
+    },
+    Case {
+        what: "a name that is no folder",
+        from: r#"name = "x""#,
+        to: r#"name = "../x""#,
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:1:8: `name`: found "../x", expected a name of 1 to 100 letters, digits, `-`, `_` or `.` that begins with a letter or digit"#],
+    },
+    Case {
+        what: "no rounds at all",
+        from: "rounds = 10",
+        to: "rounds = 0",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:3:10: `rounds`: found 0, expected a whole number of at least 1"],
+    },
+    Case {
+        what: "a negative seed",
+        from: "seed = 1",
+        to: "seed = -1",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:2:8: `seed`: found -1, expected a whole number of at least 0"],
+    },
+    Case {
+        what: "a share above one",
+        from: "seed = 1",
+        to: "seed = 1\nstop_at_accuracy = 97",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:3:20: `stop_at_accuracy`: found 97, expected a share between 0 and 1"],
+    },
+    Case {
+        what: "a table left out",
+        from: "[selection]\ncohort = 10\n",
+        to: "",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:1:1: `selection`: the table [selection] is missing; add for example [selection] with cohort = 10"],
+    },
+    Case {
+        what: "a list of models",
+        from: "[model]\nkind = \"logreg\"",
+        to: "[[model]]\nkind = \"logreg\"",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:9:1: `model`: found a list, expected a model: a table with `kind`, or with [[layer]] tables"],
+    },
+    Case {
+        what: "an unknown data set",
+        from: r#"name = "digits""#,
+        to: r#"name = "digit""#,
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:6:8: `dataset.name`: "digit" is not known; did you mean `digits`?"#],
+    },
+    Case {
+        what: "a key that this data set does not read",
+        from: r#"name = "digits""#,
+        to: "name = \"digits\"\nalpha = 0.5",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:7:1: `dataset.alpha`: unknown key; expected one of partition, limit, holdout, normalise, feature_noise"],
+    },
+    Case {
+        what: "a limit of nothing",
+        from: r#"name = "digits""#,
+        to: "name = \"digits\"\nlimit = 0",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:7:9: `dataset.limit`: found 0; give at least 1, or leave it out for all"],
+    },
+    Case {
+        what: "a share kept back of all",
+        from: r#"name = "digits""#,
+        to: "name = \"digits\"\nholdout = 1.0",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:7:11: `dataset.holdout`: found 1; give a share of at least 0 and below 1, e.g. 0.2"],
+    },
+    Case {
+        what: "no kind of partition",
+        from: r#"{ kind = "dirichlet", alpha"#,
+        to: "{ alpha",
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:7:13: `dataset.partition.kind`: missing; add kind = one of "iid", "dirichlet", "shards", "labels-per-client", "quantity-dirichlet", "quantity-log-normal", "quantity-power-law", "natural""#],
+    },
+    Case {
+        what: "an unknown kind of partition",
+        from: r#""dirichlet""#,
+        to: r#""dirichlett""#,
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:7:22: `dataset.partition.kind`: "dirichlett" is not known; did you mean `dirichlet`?"#],
+    },
+    Case {
+        what: "a partition's key missing",
+        from: "alpha = 0.3, ",
+        to: "",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:7:13: `dataset.partition.alpha`: missing; add alpha = ... (number above 0)"],
+    },
+    Case {
+        what: "a partition's key misspelt",
+        from: "alpha = 0.3, ",
+        to: "alpha = 0.3, min_example = 3, ",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:7:48: `dataset.partition.min_example`: unknown key; did you mean `min_examples`?"],
+    },
+    Case {
+        what: "alpha out of range",
+        from: "alpha = 0.3",
+        to: "alpha = 0",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:7:43: `dataset.partition.alpha`: found 0, expected a number from 0.000001 to 1000000"],
+    },
+    Case {
+        what: "no clients",
+        from: "clients = 20",
+        to: "clients = 0",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:7:58: `dataset.partition.clients`: found 0, expected a whole number of at least 1"],
+    },
+    Case {
+        what: "clients in words",
+        from: "clients = 20",
+        to: r#"clients = "many""#,
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:7:58: `dataset.partition.clients`: found the string "many", expected a whole number of at least 0"#],
+    },
+    Case {
+        what: "an unknown model",
+        from: r#"kind = "logreg""#,
+        to: r#"kind = "logregg""#,
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:10:8: `model.kind`: "logregg" is not known; did you mean `logreg`?"#],
+    },
+    Case {
+        what: "a model without kind or layers",
+        from: r#"kind = "logreg""#,
+        to: "",
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:9:1: `model.kind`: missing; add for example kind = "logreg" (one of layers, logreg, mlp-2nn, cnn-fedavg, cnn-pfl, resnet8-gn), or [[model.layer]] tables"#],
+    },
+    Case {
+        what: "a misspelt key of a layer",
+        from: r#"kind = "logreg""#,
+        to: r#"layer = [{ kind = "dense", unit = 10 }]"#,
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:10:28: `model.layer.0.unit`: unknown key; did you mean `units`?"],
+    },
+    Case {
+        what: "an unknown layer",
+        from: r#"kind = "logreg""#,
+        to: r#"layer = [{ kind = "dens" }]"#,
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:10:10: `model.layer.0`: "dens" is not known; did you mean `dense`?"#],
+    },
+    Case {
+        what: "a model's option of the wrong type",
+        from: r#"kind = "logreg""#,
+        to: "kind = \"mlp-2nn\"\nhidden = \"big\"",
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:11:10: `model.hidden`: found the string "big", expected a list"#],
+    },
+    Case {
+        what: "epochs in words",
+        from: "epochs = 1",
+        to: r#"epochs = "one""#,
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:13:10: `local.epochs`: found the string "one", expected a whole number from 1 to 4294967295"#],
+    },
+    Case {
+        what: "epochs and steps",
+        from: "epochs = 1",
+        to: "epochs = 1\nsteps = 5",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:14:9: `local.steps`: epochs and steps are both given; remove one of them"],
+    },
+    Case {
+        what: "neither epochs nor steps",
+        from: "epochs = 1\n",
+        to: "",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:12:1: `local`: neither epochs nor steps is given; add for example epochs = 1"],
+    },
+    Case {
+        what: "a batch of nothing",
+        from: "batch = 10",
+        to: "batch = 0",
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:14:9: `local.batch`: found 0, expected a whole number of at least 1, or "full""#],
+    },
+    Case {
+        what: "a batch in other words",
+        from: "batch = 10",
+        to: r#"batch = "all""#,
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:14:9: `local.batch`: found the string "all", expected a whole number of at least 1, or "full""#],
+    },
+    Case {
+        what: "no batch",
+        from: "batch = 10\n",
+        to: "",
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:12:1: `local.batch`: missing; add for example batch = 10, or batch = "full""#],
+    },
+    Case {
+        what: "a learning rate below zero",
+        from: "learning_rate = 0.1",
+        to: "learning_rate = -0.1",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:15:17: `local.learning_rate`: found -0.1, expected a number above 0"],
+    },
+    Case {
+        what: "a learning rate that is not a number",
+        from: "learning_rate = 0.1",
+        to: "learning_rate = nan",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:15:17: `local.learning_rate`: found NaN, expected a number above 0"],
+    },
+    Case {
+        what: "a learning rate too small for 32 bits",
+        from: "learning_rate = 0.1",
+        to: "learning_rate = 1e-60",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:15:17: `local.learning_rate`: found 1e-60, expected a number that 32 bits hold, from 1e-38 to 3e38"],
+    },
+    Case {
+        what: "an unknown optimizer",
+        from: "batch = 10",
+        to: "batch = 10\noptimizer = \"adan\"",
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:15:13: `local.optimizer`: "adan" is not known; did you mean `adam`?"#],
+    },
+    Case {
+        what: "momentum of one",
+        from: "batch = 10",
+        to: "batch = 10\noptimizer = { kind = \"sgd\", momentum = 1 }",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:15:40: `local.optimizer.momentum`: found 1, expected a number of at least 0 and below 1"],
+    },
+    Case {
+        what: "nesterov without momentum",
+        from: "batch = 10",
+        to: "batch = 10\noptimizer = { kind = \"sgd\", nesterov = true }",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:15:40: `local.optimizer.nesterov`: needs momentum above 0; add for example momentum = 0.9, or remove nesterov"],
+    },
+    Case {
+        what: "an optimizer's key of another kind",
+        from: "batch = 10",
+        to: "batch = 10\noptimizer = { kind = \"adam\", momentum = 0.9 }",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:15:30: `local.optimizer.momentum`: unknown key; expected one of beta1, beta2, epsilon, weight_decay"],
+    },
+    Case {
+        what: "a schedule that grows",
+        from: "batch = 10",
+        to: "batch = 10\nschedule = { kind = \"exponential\", decay = 1.5 }",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:15:44: `local.schedule.decay`: found 1.5, expected a number above 0 and at most 1"],
+    },
+    Case {
+        what: "a schedule without its length",
+        from: "batch = 10",
+        to: "batch = 10\nschedule = { kind = \"cosine\" }",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:15:12: `local.schedule.length`: missing; add for example length = 100"],
+    },
+    Case {
+        what: "a schedule that ends above its start",
+        from: "batch = 10",
+        to: "batch = 10\nschedule = { kind = \"cosine\", length = 10, minimum = 0.5 }",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:15:54: `local.schedule.minimum`: 0.5 is above learning_rate = 0.1; lower it"],
+    },
+    Case {
+        what: "an arithmetic that is not there",
+        from: "batch = 10",
+        to: "batch = 10\nprecision = \"f16\"",
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:15:13: `local.precision`: "f16" is not known; expected one of f32"#],
+    },
+    Case {
+        what: "a gradient norm of zero",
+        from: "batch = 10",
+        to: "batch = 10\nmax_gradient_norm = 0",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:15:21: `local.max_gradient_norm`: found 0, expected a number above 0"],
+    },
+    Case {
+        what: "an unknown strategy",
+        from: r#""fedprox""#,
+        to: r#""fedproxx""#,
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:18:8: `strategy.kind`: "fedproxx" is not known; did you mean `fedprox`?"#],
+    },
+    Case {
+        what: "a strategy's key of another kind",
+        from: "mu = 0.1",
+        to: "mu = 0.1\nserver_momentum = 0.9",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:20:1: `strategy.server_momentum`: unknown key; expected one of mu, weighting, stragglers"],
+    },
+    Case {
+        what: "a strategy's key missing",
+        from: "mu = 0.1\n",
+        to: "",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:17:1: `strategy.mu`: missing; add mu = ... (number, at least 0)"],
+    },
+    Case {
+        what: "mu below zero",
+        from: "mu = 0.1",
+        to: "mu = -1",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:19:6: `strategy.mu`: found -1, expected a finite number of at least 0"],
+    },
+    Case {
+        what: "a cohort of nobody",
+        from: "cohort = 10",
+        to: "cohort = 0",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:22:10: `selection.cohort`: found 0, expected a whole number of at least 1 and at most 2^40"],
+    },
+    Case {
+        what: "a cohort of more than all",
+        from: "cohort = 10",
+        to: "cohort = 1.5",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:22:10: `selection.cohort`: found 1.5, expected a whole number of clients, or a share of them above 0.0 and at most 1.0"],
+    },
+    Case {
+        what: "no cohort",
+        from: "cohort = 10\n",
+        to: "",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:21:1: `selection.cohort`: missing; add for example cohort = 10, or cohort = 0.1 for a tenth of the clients"],
+    },
+    Case {
+        what: "selecting fewer than the cohort",
+        from: "cohort = 10",
+        to: "cohort = 10\nover_select = 0.5",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:23:15: `selection.over_select`: found 0.5, expected a number of at least 1 and at most 100"],
+    },
+    Case {
+        what: "a share of stragglers above one",
+        from: "[selection]",
+        to: "[fleet]\nstragglers = 50\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:22:14: `fleet.stragglers`: found 50, expected a share between 0 and 1"],
+    },
+    Case {
+        what: "evaluating never",
+        from: "[selection]",
+        to: "[evaluation]\nevery = 0\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:22:9: `evaluation.every`: found 0, expected a whole number of at least 1"],
+    },
+    Case {
+        what: "yes instead of true",
+        from: "[selection]",
+        to: "[evaluation]\ntrain = \"yes\"\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:22:9: `evaluation.train`: found the string "yes", expected true or false"#],
+    },
+    Case {
+        what: "a choice that is not there",
+        from: "[selection]",
+        to: "[evaluation]\nper_client = \"always\"\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:22:14: `evaluation.per_client`: "always" is not known; expected one of never, last, each"#],
+    },
+    Case {
+        what: "a variant with single brackets",
+        from: "[selection]",
+        to: "[variant]\nname = \"a\"\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:21:1: `variant`: found a table, expected [[variant]] tables with double brackets"],
+    },
+    Case {
+        what: "a variant without name",
+        from: "cohort = 10\n",
+        to: "cohort = 10\n[[variant]]\nseed = 2\n",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:23:1: `variant.name`: missing; add a name that tells this variant from the others"],
+    },
+    Case {
+        what: "two variants of one name",
+        from: "cohort = 10\n",
+        to: "cohort = 10\n[[variant]]\nname = \"a\"\n[[variant]]\nname = \"a\"\n",
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:26:8: `variant.name`: another variant is named "a"; give each its own name"#],
+    },
+    Case {
+        what: "a variant's unknown key",
+        from: "cohort = 10\n",
+        to: "cohort = 10\n[[variant]]\nname = \"a\"\nround = 3\n",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:25:1: `variant.round`: unknown key; did you mean `rounds`?"],
+    },
+    Case {
+        what: "an override that breaks one variant",
+        from: "cohort = 10\n",
+        to: "cohort = 10\n[[variant]]\nname = \"a\"\n[[variant]]\nname = \"b\"\nlocal.batch = -1\n",
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:27:15: variant `b`: `local.batch`: found -1, expected a whole number of at least 1, or "full""#],
+    },
+    Case {
+        what: "a dotted key in quotes",
+        from: "cohort = 10\n",
+        to: "cohort = 10\n[[variant]]\nname = \"a\"\n\"strategy.mu\" = 1\n",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:25:1: `variant.strategy.mu`: unknown key; write the dotted key without quotes"],
+    },
+    Case {
+        what: "faults of four tables at once",
+        from: "seed = 1\nrounds = 10",
+        to: "sed = 1\nrounds = 0\nmodel.kind = \"logistic\"\nfleet.dropouts = 0.1\nevaluation.every = 0.5",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:12:2: this is not TOML: duplicate key", "bad.toml:13:1: this is not TOML: duplicate key"],
+    },
+];
+
+/// Faults that show only with the data at hand.
+const DATA: &[Case] = &[
+    Case {
+        what: "more clients than pictures",
+        from: r#"kind = "dirichlet", alpha = 0.3, clients = 20"#,
+        to: r#"kind = "iid", clients = 1000000"#,
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:7:39: `dataset.partition.clients`: 1000000 clients cannot share 1437 examples; ask for at most 1437 clients"],
+    },
+    Case {
+        what: "clients larger than the data allow",
+        from: "clients = 20",
+        to: "clients = 20, min_examples = 1000",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:7:77: `dataset.partition.min_examples`: 20 clients of at least 1000 examples need 20000 examples and there are 1437; lower `min_examples` to at most 71, or ask for fewer clients"],
+    },
+    Case {
+        what: "more labels than there are",
+        from: r#"kind = "dirichlet", alpha = 0.3, clients = 20"#,
+        to: r#"kind = "labels-per-client", labels = 11, clients = 20"#,
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:7:52: `dataset.partition.labels`: a client cannot hold 11 labels: the data have 10; lower `labels`"],
+    },
+    Case {
+        what: "more shards than pictures",
+        from: r#"kind = "dirichlet", alpha = 0.3, clients = 20"#,
+        to: r#"kind = "shards", shards_per_client = 1000, clients = 20"#,
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:7:68: `dataset.partition.clients`: 20 clients of 1000 shards need 20000 shards and there are 1437 examples; lower `clients` or `shards_per_client`"],
+    },
+    Case {
+        what: "natural clients where there are none",
+        from: r#"partition = { kind = "dirichlet", alpha = 0.3, clients = 20 }"#,
+        to: r#"partition = "natural""#,
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:7:13: `dataset.partition`: data set `digits` names no natural clients; choose another `partition`, e.g. { kind = "dirichlet", alpha = 0.3, clients = 100 }"#],
+    },
+    Case {
+        what: "a cohort of more than all clients",
+        from: "cohort = 10",
+        to: "cohort = 21",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:22:10: `selection.cohort`: found 21, and the data set has 20 clients; lower cohort, or divide the data among more clients in dataset.partition"],
+    },
+    Case {
+        what: "a model for pictures where there are none",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }\n\n[model]\nkind = \"logreg\"",
+        to: "name = \"adult\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }\n\n[model]\nkind = \"cnn-fedavg\"",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:10:8: `model.kind`: the model `cnn-fedavg` takes images [height, width, channels] and the data hold examples of shape [108]; choose a data set of larger images, or the model `logreg` or `mlp-2nn`"],
+    },
+    Case {
+        what: "a convolution larger than its input",
+        from: r#"kind = "logreg""#,
+        to: r#"layer = [{ kind = "conv2d", filters = 3, kernel = 9, padding = "valid" }, { kind = "flatten" }, { kind = "dense" }]"#,
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:10:10: `model.layer.0`: layer 1 `conv2d1`: kernel 9x9 does not fit the 8x8 input; use padding = "same" or a smaller kernel"#],
+    },
+    Case {
+        what: "a model that ends with the wrong size",
+        from: r#"kind = "logreg""#,
+        to: r#"layer = [{ kind = "flatten" }, { kind = "dense", units = 7 }]"#,
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:10:9: `model.layer`: the model ends with shape [7] and the loss `softmax-cross-entropy` needs 10 numbers; end with a dense layer without `units`, or with units = 10"],
+    },
+    Case {
+        what: "a loss for another target",
+        from: r#"kind = "logreg""#,
+        to: "layer = [{ kind = \"flatten\" }, { kind = \"dense\" }]\nloss = \"mse\"",
+        files: &[],
+        code: 2,
+        messages: &[r#"bad.toml:11:8: `model.loss`: the loss `mse` does not fit a target of classes; use loss = "softmax-cross-entropy""#],
+    },
+    Case {
+        what: "a file that is not there",
+        from: r#"name = "digits""#,
+        to: "name = \"csv\"\npath = \"nothing.csv\"\nlabel_column = \"y\"\nclient_column = \"c\"",
+        files: &[],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: reading nothing.csv: No such file or directory (os error 2); check the path, its permissions and the space left"],
+    },
+];
+
+/// Faults of the data's files.
+const FILES: &[Case] = &[
+    Case {
+        what: "a data set that was never fetched",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"mnist\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        files: &[],
+        code: 1,
+        messages: &["bad.toml:6:8: `dataset.name`: data/mnist/train-labels-idx1-ubyte.gz of data set `mnist` is not there; run `fledgling data fetch mnist`, or let FLEDGLING_DATA_DIR name the folder that holds mnist/train-labels-idx1-ubyte.gz"],
+    },
+    Case {
+        what: "a file of the wrong checksum",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"mnist\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        files: &[("data/mnist/train-images-idx3-ubyte.gz", b"not the file"), ("data/mnist/train-labels-idx1-ubyte.gz", b"nor this")],
+        code: 1,
+        messages: &["bad.toml:6:8: `dataset.name`: data/mnist/train-labels-idx1-ubyte.gz has SHA-256 1915f3193682b3d51d5c5bf927771034d37a6788e4f444f70164bc110f8be8a3 (8 bytes) where 3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c (28881 bytes) is expected; delete it and fetch or import it again"],
+    },
+    Case {
+        what: "a table that is not there",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"csv\"\npath = \"t.csv\"\nlabel_column = \"y\"\npartition = { kind = \"iid\", clients = 2 }",
+        files: &[],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: reading t.csv: No such file or directory (os error 2); check the path, its permissions and the space left"],
+    },
+    Case {
+        what: "a folder where a table is wanted",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"csv\"\npath = \"t.csv\"\nlabel_column = \"y\"\npartition = { kind = \"iid\", clients = 2 }",
+        files: &[("t.csv/x", b"")],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: t.csv, CSV: found No such device (os error 19), expected a header line and rows of as many fields; mend the file"],
+    },
+    Case {
+        what: "an empty table",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"csv\"\npath = \"t.csv\"\nlabel_column = \"y\"\npartition = { kind = \"iid\", clients = 2 }",
+        files: &[("t.csv", b"")],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: t.csv, CSV: found no data: empty CSV, expected a header line and rows of as many fields; mend the file"],
+    },
+    Case {
+        what: "a table without the label's column",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"csv\"\npath = \"t.csv\"\nlabel_column = \"y\"\npartition = { kind = \"iid\", clients = 2 }",
+        files: &[("t.csv", b"a,b\n1,2\n3,4\n")],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: t.csv, columns: found a, b, expected a column `y` (the label); name columns that the file has"],
+    },
+    Case {
+        what: "a table without the client's column",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"csv\"\npath = \"t.csv\"\nlabel_column = \"y\"\nclient_column = \"who\"",
+        files: &[("t.csv", b"a,y\n1,2\n3,4\n")],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: t.csv, columns: found a, y, expected a column `who` (the client); name columns that the file has"],
+    },
+    Case {
+        what: "a hole in a table",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"csv\"\npath = \"t.csv\"\nlabel_column = \"y\"\npartition = { kind = \"iid\", clients = 2 }",
+        files: &[("t.csv", b"a,y\n1,0\n,1\n")],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: t.csv, column `a`, row 1: found no value, expected a value in every row; fill the missing values or drop the rows"],
+    },
+    Case {
+        what: "a line with a value too many",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"csv\"\npath = \"t.csv\"\nlabel_column = \"y\"\npartition = { kind = \"iid\", clients = 2 }",
+        files: &[("t.csv", b"a,y\n1,0\n1,2,3\n")],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: t.csv, CSV: found found more fields than defined in 'Schema' Consider setting 'truncate_ragged_lines=true'., expected a header line and rows of as many fields; mend the file"],
+    },
+    Case {
+        what: "no path",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"csv\"\nlabel_column = \"y\"\npartition = { kind = \"iid\", clients = 2 }",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:6:8: `dataset.name`: data set `csv` needs `path`: the file of the table"],
+    },
+    Case {
+        what: "a Parquet file that is none",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"parquet\"\npath = \"t.parquet\"\nlabel_column = \"y\"\npartition = { kind = \"iid\", clients = 2 }",
+        files: &[("t.parquet", b"PAR1 but no more")],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: t.parquet, Parquet: found parquet: File out of specification: The file must end with PAR1, expected a whole Parquet file of numbers, truth values and text; get the file again, or convert columns of other types (dates, lists)"],
+    },
+    Case {
+        what: "an IDX file cut short",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"idx\"\npath = \"i\"\npartition = { kind = \"iid\", clients = 2 }",
+        files: &[("i/train-images-idx3-ubyte", b"\x00\x00\x08\x03\x00\x00\x00\x04\x00\x00\x00\x02\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), ("i/train-labels-idx1-ubyte", b"\x00\x00\x08\x01\x00\x00\x00\x04\x00\x01\x00\x01")],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: i/train-images-idx3-ubyte, byte 4: found sizes [4, 2, 2], expected at most the 31 bytes that the file can hold; the file is damaged or of another format; get it again"],
+    },
+    Case {
+        what: "an IDX file of another kind",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"idx\"\npath = \"i\"\npartition = { kind = \"iid\", clients = 2 }",
+        files: &[("i/train-images-idx3-ubyte", b"GIF89a.........."), ("i/train-labels-idx1-ubyte", b"\x00\x00\x08\x01\x00\x00\x00\x04\x00\x01\x00\x01")],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: i/train-images-idx3-ubyte, byte 0: found 47 49 46 38, expected an IDX magic: 00 00, then type 08, 09 or 0c, then 1 to 8 dimensions; the file is damaged or of another format; get it again"],
+    },
+    Case {
+        what: "more pictures than labels",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"idx\"\npath = \"i\"\npartition = { kind = \"iid\", clients = 2 }",
+        files: &[("i/train-images-idx3-ubyte", b"\x00\x00\x08\x03\x00\x00\x00\x04\x00\x00\x00\x02\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), ("i/train-labels-idx1-ubyte", b"\x00\x00\x08\x01\x00\x00\x00\x03\x00\x01\x00")],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: i/train-images-idx3-ubyte holds 4 examples and i/train-labels-idx1-ubyte holds 3; both must hold the same number, so use files of one release"],
+    },
+    Case {
+        what: "JSON that breaks off",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"leaf\"\npath = \"l.json\"",
+        files: &[("l.json", b"{\x22users\x22: [\x22a\x22], \x22user_data\x22: {\x22a\x22: {\x22x\x22: [[1")],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: l.json, line 1, column 45: found EOF while parsing a list at line 1 column 45, expected LEAF's JSON: `users`, `num_samples`, `user_data`; the file is damaged or of another format; get it again"],
+    },
+    Case {
+        what: "a folder without pictures",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"images\"\npath = \"p\"\npartition = { kind = \"iid\", clients = 2 }",
+        files: &[("p/cats/readme.txt", b"none")],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: p/cats/readme.txt, folder layout: found something that is no PNG, expected pictures named *.png; convert the pictures to PNG and keep nothing else in the folder"],
+    },
+    Case {
+        what: "a picture that is none",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"images\"\npath = \"p\"\npartition = { kind = \"iid\", clients = 2 }",
+        files: &[("p/cats/a.png", b"none")],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: p/cats/a.png, byte 4: found the end of the file, expected the IEND chunk that ends a PNG; the file is damaged or of another format; get it again"],
+    },
+    Case {
+        what: "a text without speakers",
+        from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }",
+        to: "name = \"text\"\npath = \"t.txt\"",
+        files: &[("t.txt", b"")],
+        code: 1,
+        messages: &["bad.toml:7:8: `dataset.path`: t.txt holds no speaker with enough text for one window; choose a smaller `window`"],
+    },
+];
+
+fn check(experiment: &str, files: &[(&str, &[u8])]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    std::fs::write(folder.path().join("bad.toml"), experiment).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_fledgling"))
+        .current_dir(folder.path())
+        .env("FLEDGLING_DATA_DIR", "data")
+        .args(["check", "bad.toml"])
+        .output()
+        .unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+fn run(cases: &[Case]) {
+    for case in cases {
+        assert!(VALID.contains(case.from), "{}: {}", case.what, case.from);
+        let (code, told) = check(&VALID.replacen(case.from, case.to, 1), case.files);
+        let messages: Vec<&str> = told
+            .strip_prefix("error: ")
+            .unwrap_or(&told)
+            .lines()
+            .filter(|line| line.starts_with("bad.toml:"))
+            .collect();
+        assert_eq!(messages, case.messages, "{}: {told}", case.what);
+        assert_eq!(code, Some(case.code), "{}", case.what);
+    }
+}
+
+#[test]
+fn the_experiment_without_a_fault_is_valid() {
+    let (code, told) = check(VALID, &[]);
+    assert_eq!((code, told.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn faults_of_the_text() {
+    run(TEXT);
+}
+
+#[test]
+fn faults_that_show_with_the_data() {
+    run(DATA);
+}
+
+#[test]
+#[cfg(target_os = "linux")] // The messages hold what the system says.
+fn faults_of_the_files() {
+    run(FILES);
+}
+
+#[test]
+fn the_place_is_shown() {
+    let broken = VALID
+        .replacen("learning_rate = 0.1", "learning_rate = \"fast\"", 1)
+        .replacen("seed", "sead", 1);
+    let (code, told) = check(&broken, &[]);
+    assert_eq!(code, Some(2));
+    assert_eq!(
+        told,
+        r#"error: bad.toml:2:1: `sead`: unknown key; did you mean `seed`?
+   |
+ 2 | sead = 1
+   | ^^^^
+
+bad.toml:15:17: `local.learning_rate`: found the string "fast", expected a number
+    |
+ 15 | learning_rate = "fast"
+    |                 ^^^^^^
+
+2 faults
+"#
+    );
+}
