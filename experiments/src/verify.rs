@@ -121,25 +121,30 @@ fn verify_variant(
     let mut variant = Experiment::from_table(&source, &manifest.config)?;
     variant.name.clone_from(&manifest.name);
     let prepared = Prepared::new(&variant, cache)?;
+    let mut report = VariantReport {
+        name: manifest.name.clone(),
+        rounds: 0,
+        evaluations: 0,
+        clients: 0,
+        model: false,
+        difference: None,
+    };
     let data = prepared.facts().dataset.digest;
     if data != manifest.dataset.digest {
-        return Ok(Some(VariantReport {
-            name: manifest.name.clone(),
-            rounds: 0,
-            evaluations: 0,
-            clients: 0,
-            model: false,
-            difference: Some(Difference {
-                table: "data".to_owned(),
-                round: None,
-                client: None,
-                column: "digest".to_owned(),
-                first: manifest.dataset.digest.clone(),
-                second: data,
-            }),
-        }));
+        report.difference = Some(Difference {
+            table: "data".to_owned(),
+            round: None,
+            client: None,
+            column: "digest".to_owned(),
+            first: manifest.dataset.digest.clone(),
+            second: data,
+        });
+        return Ok(Some(report));
     }
     let wanted = manifest.rounds_done.min(options.rounds.unwrap_or(u64::MAX));
+    if wanted == 0 {
+        return Ok(Some(report));
+    }
     let mut simulation = Simulation::new(
         prepared.simulation(&RunOptions {
             threads: options.threads,
@@ -148,7 +153,7 @@ fn verify_variant(
         prepared.data.clone(),
         prepared.model.clone(),
     )?;
-    let enough = AtomicBool::new(wanted == 0);
+    let enough = AtomicBool::new(false);
     let mut checker = Checker {
         recorded,
         wanted,
@@ -166,14 +171,10 @@ fn verify_variant(
     }
     let ended = !matches!(outcome, Outcome::Stopped { .. });
     checker.nothing_missing(ended);
-    let mut report = VariantReport {
-        name: manifest.name.clone(),
-        rounds: checker.rounds,
-        evaluations: checker.evaluations,
-        clients: checker.clients,
-        model: false,
-        difference: checker.difference.take(),
-    };
+    report.rounds = checker.rounds;
+    report.evaluations = checker.evaluations;
+    report.clients = checker.clients;
+    report.difference = checker.difference.take();
     if report.difference.is_none()
         && manifest.status == Status::Finished
         && wanted == manifest.rounds_done
@@ -270,8 +271,11 @@ impl Observer for Checker<'_, '_> {
         let index = usize::try_from(row.round).unwrap_or(usize::MAX);
         self.compare(recorded.rounds.get(index), &row, row.round);
         self.rounds += 1;
-        (self.watch)(&recorded.manifest.name, row.round + 1, self.wanted);
-        if row.round + 1 >= self.wanted || self.stop.load(Ordering::Relaxed) {
+        let done = row.round + 1;
+        (self.watch)(&recorded.manifest.name, done, self.wanted);
+        // The evaluation after the last round is waited for where there is one.
+        let judged = recorded.evaluations.iter().any(|row| row.round == done);
+        if (done >= self.wanted && !judged) || self.stop.load(Ordering::Relaxed) {
             self.enough.store(true, Ordering::Relaxed);
         }
     }
@@ -291,6 +295,9 @@ impl Observer for Checker<'_, '_> {
         let index = usize::try_from(self.evaluations).unwrap_or(usize::MAX);
         self.compare(recorded.evaluations.get(index), &row, row.round);
         self.evaluations += 1;
+        if row.round >= self.wanted {
+            self.enough.store(true, Ordering::Relaxed);
+        }
     }
 
     fn client_evaluated(&mut self, record: &ClientEvaluation) {

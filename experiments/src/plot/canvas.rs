@@ -256,6 +256,8 @@ mod tests {
         }
     }
 
+    type Draw = fn(&mut Canvas);
+
     fn red_points(canvas: &Canvas) -> usize {
         canvas
             .rgb
@@ -267,7 +269,7 @@ mod tests {
     #[test]
     fn areas_are_those_of_the_shapes() {
         let pi = core::f64::consts::PI;
-        let cases: [(&str, f64, fn(&mut Canvas)); 5] = [
+        let cases: [(&str, f64, Draw); 5] = [
             ("rectangle", 2400.0, |canvas| {
                 canvas.draw_rect((10, 10), (70, 50), &RED, true).unwrap();
             }),

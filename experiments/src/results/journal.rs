@@ -350,7 +350,7 @@ mod tests {
             examples: 1000,
             examples_processed: 5000,
             steps: 500,
-            train_loss: (round % 2 == 0).then_some(f64::NAN),
+            train_loss: round.is_multiple_of(2).then_some(f64::NAN),
             update_norm: 0.1,
             learning_rate: -0.0,
             bytes_down: 1,

@@ -1,5 +1,6 @@
 //! Results through the program: resumed, verified, drawn and compared.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod plot;
 mod resume;

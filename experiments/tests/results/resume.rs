@@ -2,6 +2,7 @@
 //! of threads, an experiment leaves the same bytes as one that was never interrupted.
 
 use std::fs;
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -18,14 +19,17 @@ fn now() -> Instant {
 
 #[test]
 fn killed_at_any_moment_and_resumed_it_leaves_the_same_bytes() {
-    let world = World::new(120);
-    let start = now();
+    let world = World::new(200);
     world.succeed("run small.toml --out whole --threads 1");
-    let whole = start.elapsed();
     let expected = deterministic(&world.path("whole"));
     assert!(expected.contains_key("plots/accuracy.png"));
     assert!(expected.contains_key("fedprox/model.safetensors"));
     assert!(!expected.keys().any(|name| name.starts_with("checkpoint/")));
+
+    let run = "small.toml --threads 2 --resume --checkpoint-every 3";
+    let start = now();
+    world.succeed(&format!("run {run} --out timed --no-plots"));
+    let whole = start.elapsed();
 
     // The delays come from a fixed seed; where in the run they fall is up to the machine.
     let mut state = 0x1234_5678_9abc_def0u64;
@@ -34,16 +38,19 @@ fn killed_at_any_moment_and_resumed_it_leaves_the_same_bytes() {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         let share = (state >> 40) as f64 / f64::from(1u32 << 24);
-        // Short ones hit the first rounds and the start; long ones the end and the writing of
+        // Short ones hit the start and the first rounds; long ones the end and the writing of
         // the results.
-        Duration::from_secs_f64(whole.as_secs_f64() * (0.02 + 0.6 * share))
+        whole.mul_f64(0.02 + 0.6 * share)
     };
     let mut kills = 0;
     for attempt in 0.. {
-        let out = format!("killed-{attempt}");
-        let run = format!("run small.toml --out {out} --threads 2 --resume --checkpoint-every 3");
-        loop {
-            let mut child = world.command(&run).arg("--json").spawn().unwrap();
+        let out = format!("--out killed-{attempt}");
+        for _ in 0..15 {
+            let mut child = world
+                .command(&format!("run {run} {out} --no-plots --json"))
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
             sleep(delay());
             child.kill().unwrap();
             let status = child.wait().unwrap();
@@ -53,9 +60,9 @@ fn killed_at_any_moment_and_resumed_it_leaves_the_same_bytes() {
             assert_eq!(status.code(), None, "it did not end by the kill");
             kills += 1;
         }
-        assert_same(&expected, &deterministic(&world.path(&out)));
-        world.succeed(&run);
-        assert_same(&expected, &deterministic(&world.path(&out)));
+        world.succeed(&format!("run {run} {out}"));
+        let found = deterministic(&world.path(&format!("killed-{attempt}")));
+        assert_same(&expected, &found);
         if kills >= 12 {
             break;
         }
