@@ -229,7 +229,11 @@ impl Variant {
         } else {
             known.join(".")
         };
-        ConfigErrors(vec![Diagnostic::new(Some(node.place.clone()), key, message)])
+        ConfigErrors(vec![Diagnostic::new(
+            Some(node.place.clone()),
+            key,
+            message,
+        )])
     }
 
     /// Paths in an experiment are relative to its file; from here on to the working directory.
@@ -379,7 +383,10 @@ pub fn is_name(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphanumeric())
 }
 
 fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
@@ -476,6 +483,9 @@ fn resolve(name: &str, variant: &Variant) -> Option<toml::Table> {
     table.insert("strategy".to_owned(), resolved::to_toml(&variant.strategy)?);
     table.insert("selection".to_owned(), variant.selection.to_toml()?);
     table.insert("fleet".to_owned(), resolved::to_toml(&variant.fleet)?);
-    table.insert("evaluation".to_owned(), resolved::to_toml(&variant.evaluation)?);
+    table.insert(
+        "evaluation".to_owned(),
+        resolved::to_toml(&variant.evaluation)?,
+    );
     Some(table)
 }

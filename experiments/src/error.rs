@@ -50,7 +50,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A name that cannot be one of an experiment.
-    #[error("{name:?} cannot name an experiment; use 1 to 100 letters, digits, `-`, `_` or `.` and begin with a letter or digit")]
+    #[error(
+        "{name:?} cannot name an experiment; use 1 to 100 letters, digits, `-`, `_` or `.` and begin with a letter or digit"
+    )]
     Name {
         /// The name given.
         name: String,

@@ -70,7 +70,11 @@ const TEXT: &[Case] = &[
         to: "seed =\nrounds = = 3",
         files: &[],
         code: 2,
-        messages: &["bad.toml:2:7: this is not TOML: string values must be quoted, expected literal string", "bad.toml:3:10: this is not TOML: extra `=`, expected nothing", "bad.toml:3:12: this is not TOML: unexpected key or value, expected newline, `#`"],
+        messages: &[
+            "bad.toml:2:7: this is not TOML: string values must be quoted, expected literal string",
+            "bad.toml:3:10: this is not TOML: extra `=`, expected nothing",
+            "bad.toml:3:12: this is not TOML: unexpected key or value, expected newline, `#`",
+        ],
     },
     Case {
         what: "a number that no integer holds",
@@ -78,7 +82,9 @@ const TEXT: &[Case] = &[
         to: "rounds = 99999999999999999999",
         files: &[],
         code: 2,
-        messages: &["bad.toml:3:10: 99999999999999999999 is too large; whole numbers go from -9223372036854775808 to 9223372036854775807"],
+        messages: &[
+            "bad.toml:3:10: 99999999999999999999 is too large; whole numbers go from -9223372036854775808 to 9223372036854775807",
+        ],
     },
     Case {
         what: "a date where a number is wanted",
@@ -86,7 +92,9 @@ const TEXT: &[Case] = &[
         to: "rounds = 2026-01-01",
         files: &[],
         code: 2,
-        messages: &["bad.toml:3:10: `rounds`: found the date 2026-01-01, which no key takes; put a text in quotes"],
+        messages: &[
+            "bad.toml:3:10: `rounds`: found the date 2026-01-01, which no key takes; put a text in quotes",
+        ],
     },
     Case {
         what: "an unknown key at the top",
@@ -118,7 +126,9 @@ const TEXT: &[Case] = &[
         to: r#"name = "../x""#,
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:1:8: `name`: found "../x", expected a name of 1 to 100 letters, digits, `-`, `_` or `.` that begins with a letter or digit"#],
+        messages: &[
+            r#"bad.toml:1:8: `name`: found "../x", expected a name of 1 to 100 letters, digits, `-`, `_` or `.` that begins with a letter or digit"#,
+        ],
     },
     Case {
         what: "no rounds at all",
@@ -142,7 +152,9 @@ const TEXT: &[Case] = &[
         to: "seed = 1\nstop_at_accuracy = 97",
         files: &[],
         code: 2,
-        messages: &["bad.toml:3:20: `stop_at_accuracy`: found 97, expected a share between 0 and 1"],
+        messages: &[
+            "bad.toml:3:20: `stop_at_accuracy`: found 97, expected a share between 0 and 1",
+        ],
     },
     Case {
         what: "a table left out",
@@ -150,7 +162,9 @@ const TEXT: &[Case] = &[
         to: "",
         files: &[],
         code: 2,
-        messages: &["bad.toml:1:1: `selection`: the table [selection] is missing; add for example [selection] with cohort = 10"],
+        messages: &[
+            "bad.toml:1:1: `selection`: the table [selection] is missing; add for example [selection] with cohort = 10",
+        ],
     },
     Case {
         what: "a list of models",
@@ -158,7 +172,9 @@ const TEXT: &[Case] = &[
         to: "[[model]]\nkind = \"logreg\"",
         files: &[],
         code: 2,
-        messages: &["bad.toml:9:1: `model`: found a list, expected a model: a table with `kind`, or with [[layer]] tables"],
+        messages: &[
+            "bad.toml:9:1: `model`: found a list, expected a model: a table with `kind`, or with [[layer]] tables",
+        ],
     },
     Case {
         what: "an unknown data set",
@@ -166,7 +182,9 @@ const TEXT: &[Case] = &[
         to: r#"name = "digit""#,
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:6:8: `dataset.name`: "digit" is not known; did you mean `digits`?"#],
+        messages: &[
+            r#"bad.toml:6:8: `dataset.name`: "digit" is not known; did you mean `digits`?"#,
+        ],
     },
     Case {
         what: "a key that this data set does not read",
@@ -174,7 +192,9 @@ const TEXT: &[Case] = &[
         to: "name = \"digits\"\nalpha = 0.5",
         files: &[],
         code: 2,
-        messages: &["bad.toml:7:1: `dataset.alpha`: unknown key; expected one of partition, limit, holdout, normalise, feature_noise"],
+        messages: &[
+            "bad.toml:7:1: `dataset.alpha`: unknown key; expected one of partition, limit, holdout, normalise, feature_noise",
+        ],
     },
     Case {
         what: "a limit of nothing",
@@ -182,7 +202,9 @@ const TEXT: &[Case] = &[
         to: "name = \"digits\"\nlimit = 0",
         files: &[],
         code: 2,
-        messages: &["bad.toml:7:9: `dataset.limit`: found 0; give at least 1, or leave it out for all"],
+        messages: &[
+            "bad.toml:7:9: `dataset.limit`: found 0; give at least 1, or leave it out for all",
+        ],
     },
     Case {
         what: "a share kept back of all",
@@ -190,7 +212,9 @@ const TEXT: &[Case] = &[
         to: "name = \"digits\"\nholdout = 1.0",
         files: &[],
         code: 2,
-        messages: &["bad.toml:7:11: `dataset.holdout`: found 1; give a share of at least 0 and below 1, e.g. 0.2"],
+        messages: &[
+            "bad.toml:7:11: `dataset.holdout`: found 1; give a share of at least 0 and below 1, e.g. 0.2",
+        ],
     },
     Case {
         what: "no kind of partition",
@@ -198,7 +222,9 @@ const TEXT: &[Case] = &[
         to: "{ alpha",
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:7:13: `dataset.partition.kind`: missing; add kind = one of "iid", "dirichlet", "shards", "labels-per-client", "quantity-dirichlet", "quantity-log-normal", "quantity-power-law", "natural""#],
+        messages: &[
+            r#"bad.toml:7:13: `dataset.partition.kind`: missing; add kind = one of "iid", "dirichlet", "shards", "labels-per-client", "quantity-dirichlet", "quantity-log-normal", "quantity-power-law", "natural""#,
+        ],
     },
     Case {
         what: "an unknown kind of partition",
@@ -206,7 +232,9 @@ const TEXT: &[Case] = &[
         to: r#""dirichlett""#,
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:7:22: `dataset.partition.kind`: "dirichlett" is not known; did you mean `dirichlet`?"#],
+        messages: &[
+            r#"bad.toml:7:22: `dataset.partition.kind`: "dirichlett" is not known; did you mean `dirichlet`?"#,
+        ],
     },
     Case {
         what: "a partition's key missing",
@@ -214,7 +242,9 @@ const TEXT: &[Case] = &[
         to: "",
         files: &[],
         code: 2,
-        messages: &["bad.toml:7:13: `dataset.partition.alpha`: missing; add alpha = ... (number above 0)"],
+        messages: &[
+            "bad.toml:7:13: `dataset.partition.alpha`: missing; add alpha = ... (number above 0)",
+        ],
     },
     Case {
         what: "a partition's key misspelt",
@@ -222,7 +252,9 @@ const TEXT: &[Case] = &[
         to: "alpha = 0.3, min_example = 3, ",
         files: &[],
         code: 2,
-        messages: &["bad.toml:7:48: `dataset.partition.min_example`: unknown key; did you mean `min_examples`?"],
+        messages: &[
+            "bad.toml:7:48: `dataset.partition.min_example`: unknown key; did you mean `min_examples`?",
+        ],
     },
     Case {
         what: "alpha out of range",
@@ -230,7 +262,9 @@ const TEXT: &[Case] = &[
         to: "alpha = 0",
         files: &[],
         code: 2,
-        messages: &["bad.toml:7:43: `dataset.partition.alpha`: found 0, expected a number from 0.000001 to 1000000"],
+        messages: &[
+            "bad.toml:7:43: `dataset.partition.alpha`: found 0, expected a number from 0.000001 to 1000000",
+        ],
     },
     Case {
         what: "no clients",
@@ -238,7 +272,9 @@ const TEXT: &[Case] = &[
         to: "clients = 0",
         files: &[],
         code: 2,
-        messages: &["bad.toml:7:58: `dataset.partition.clients`: found 0, expected a whole number of at least 1"],
+        messages: &[
+            "bad.toml:7:58: `dataset.partition.clients`: found 0, expected a whole number of at least 1",
+        ],
     },
     Case {
         what: "clients in words",
@@ -246,7 +282,9 @@ const TEXT: &[Case] = &[
         to: r#"clients = "many""#,
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:7:58: `dataset.partition.clients`: found the string "many", expected a whole number of at least 0"#],
+        messages: &[
+            r#"bad.toml:7:58: `dataset.partition.clients`: found the string "many", expected a whole number of at least 0"#,
+        ],
     },
     Case {
         what: "an unknown model",
@@ -254,7 +292,9 @@ const TEXT: &[Case] = &[
         to: r#"kind = "logregg""#,
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:10:8: `model.kind`: "logregg" is not known; did you mean `logreg`?"#],
+        messages: &[
+            r#"bad.toml:10:8: `model.kind`: "logregg" is not known; did you mean `logreg`?"#,
+        ],
     },
     Case {
         what: "a model without kind or layers",
@@ -262,7 +302,9 @@ const TEXT: &[Case] = &[
         to: "",
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:9:1: `model.kind`: missing; add for example kind = "logreg" (one of layers, logreg, mlp-2nn, cnn-fedavg, cnn-pfl, resnet8-gn), or [[model.layer]] tables"#],
+        messages: &[
+            r#"bad.toml:9:1: `model.kind`: missing; add for example kind = "logreg" (one of layers, logreg, mlp-2nn, cnn-fedavg, cnn-pfl, resnet8-gn), or [[model.layer]] tables"#,
+        ],
     },
     Case {
         what: "a misspelt key of a layer",
@@ -278,7 +320,9 @@ const TEXT: &[Case] = &[
         to: r#"layer = [{ kind = "dens" }]"#,
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:10:10: `model.layer.0`: "dens" is not known; did you mean `dense`?"#],
+        messages: &[
+            r#"bad.toml:10:10: `model.layer.0`: "dens" is not known; did you mean `dense`?"#,
+        ],
     },
     Case {
         what: "a model's option of the wrong type",
@@ -294,7 +338,9 @@ const TEXT: &[Case] = &[
         to: r#"epochs = "one""#,
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:13:10: `local.epochs`: found the string "one", expected a whole number from 1 to 4294967295"#],
+        messages: &[
+            r#"bad.toml:13:10: `local.epochs`: found the string "one", expected a whole number from 1 to 4294967295"#,
+        ],
     },
     Case {
         what: "epochs and steps",
@@ -302,7 +348,9 @@ const TEXT: &[Case] = &[
         to: "epochs = 1\nsteps = 5",
         files: &[],
         code: 2,
-        messages: &["bad.toml:14:9: `local.steps`: epochs and steps are both given; remove one of them"],
+        messages: &[
+            "bad.toml:14:9: `local.steps`: epochs and steps are both given; remove one of them",
+        ],
     },
     Case {
         what: "neither epochs nor steps",
@@ -310,7 +358,9 @@ const TEXT: &[Case] = &[
         to: "",
         files: &[],
         code: 2,
-        messages: &["bad.toml:12:1: `local`: neither epochs nor steps is given; add for example epochs = 1"],
+        messages: &[
+            "bad.toml:12:1: `local`: neither epochs nor steps is given; add for example epochs = 1",
+        ],
     },
     Case {
         what: "a batch of nothing",
@@ -318,7 +368,9 @@ const TEXT: &[Case] = &[
         to: "batch = 0",
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:14:9: `local.batch`: found 0, expected a whole number of at least 1, or "full""#],
+        messages: &[
+            r#"bad.toml:14:9: `local.batch`: found 0, expected a whole number of at least 1, or "full""#,
+        ],
     },
     Case {
         what: "a batch in other words",
@@ -326,7 +378,9 @@ const TEXT: &[Case] = &[
         to: r#"batch = "all""#,
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:14:9: `local.batch`: found the string "all", expected a whole number of at least 1, or "full""#],
+        messages: &[
+            r#"bad.toml:14:9: `local.batch`: found the string "all", expected a whole number of at least 1, or "full""#,
+        ],
     },
     Case {
         what: "no batch",
@@ -334,7 +388,9 @@ const TEXT: &[Case] = &[
         to: "",
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:12:1: `local.batch`: missing; add for example batch = 10, or batch = "full""#],
+        messages: &[
+            r#"bad.toml:12:1: `local.batch`: missing; add for example batch = 10, or batch = "full""#,
+        ],
     },
     Case {
         what: "a learning rate below zero",
@@ -358,7 +414,9 @@ const TEXT: &[Case] = &[
         to: "learning_rate = 1e-60",
         files: &[],
         code: 2,
-        messages: &["bad.toml:15:17: `local.learning_rate`: found 1e-60, expected a number that 32 bits hold, from 1e-38 to 3e38"],
+        messages: &[
+            "bad.toml:15:17: `local.learning_rate`: found 1e-60, expected a number that 32 bits hold, from 1e-38 to 3e38",
+        ],
     },
     Case {
         what: "an unknown optimizer",
@@ -366,7 +424,9 @@ const TEXT: &[Case] = &[
         to: "batch = 10\noptimizer = \"adan\"",
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:15:13: `local.optimizer`: "adan" is not known; did you mean `adam`?"#],
+        messages: &[
+            r#"bad.toml:15:13: `local.optimizer`: "adan" is not known; did you mean `adam`?"#,
+        ],
     },
     Case {
         what: "momentum of one",
@@ -374,7 +434,9 @@ const TEXT: &[Case] = &[
         to: "batch = 10\noptimizer = { kind = \"sgd\", momentum = 1 }",
         files: &[],
         code: 2,
-        messages: &["bad.toml:15:40: `local.optimizer.momentum`: found 1, expected a number of at least 0 and below 1"],
+        messages: &[
+            "bad.toml:15:40: `local.optimizer.momentum`: found 1, expected a number of at least 0 and below 1",
+        ],
     },
     Case {
         what: "nesterov without momentum",
@@ -382,7 +444,9 @@ const TEXT: &[Case] = &[
         to: "batch = 10\noptimizer = { kind = \"sgd\", nesterov = true }",
         files: &[],
         code: 2,
-        messages: &["bad.toml:15:40: `local.optimizer.nesterov`: needs momentum above 0; add for example momentum = 0.9, or remove nesterov"],
+        messages: &[
+            "bad.toml:15:40: `local.optimizer.nesterov`: needs momentum above 0; add for example momentum = 0.9, or remove nesterov",
+        ],
     },
     Case {
         what: "an optimizer's key of another kind",
@@ -390,7 +454,9 @@ const TEXT: &[Case] = &[
         to: "batch = 10\noptimizer = { kind = \"adam\", momentum = 0.9 }",
         files: &[],
         code: 2,
-        messages: &["bad.toml:15:30: `local.optimizer.momentum`: unknown key; expected one of beta1, beta2, epsilon, weight_decay"],
+        messages: &[
+            "bad.toml:15:30: `local.optimizer.momentum`: unknown key; expected one of beta1, beta2, epsilon, weight_decay",
+        ],
     },
     Case {
         what: "a schedule that grows",
@@ -398,7 +464,9 @@ const TEXT: &[Case] = &[
         to: "batch = 10\nschedule = { kind = \"exponential\", decay = 1.5 }",
         files: &[],
         code: 2,
-        messages: &["bad.toml:15:44: `local.schedule.decay`: found 1.5, expected a number above 0 and at most 1"],
+        messages: &[
+            "bad.toml:15:44: `local.schedule.decay`: found 1.5, expected a number above 0 and at most 1",
+        ],
     },
     Case {
         what: "a schedule without its length",
@@ -406,7 +474,9 @@ const TEXT: &[Case] = &[
         to: "batch = 10\nschedule = { kind = \"cosine\" }",
         files: &[],
         code: 2,
-        messages: &["bad.toml:15:12: `local.schedule.length`: missing; add for example length = 100"],
+        messages: &[
+            "bad.toml:15:12: `local.schedule.length`: missing; add for example length = 100",
+        ],
     },
     Case {
         what: "a schedule that ends above its start",
@@ -414,7 +484,9 @@ const TEXT: &[Case] = &[
         to: "batch = 10\nschedule = { kind = \"cosine\", length = 10, minimum = 0.5 }",
         files: &[],
         code: 2,
-        messages: &["bad.toml:15:54: `local.schedule.minimum`: 0.5 is above learning_rate = 0.1; lower it"],
+        messages: &[
+            "bad.toml:15:54: `local.schedule.minimum`: 0.5 is above learning_rate = 0.1; lower it",
+        ],
     },
     Case {
         what: "an arithmetic that is not there",
@@ -422,7 +494,9 @@ const TEXT: &[Case] = &[
         to: "batch = 10\nprecision = \"f16\"",
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:15:13: `local.precision`: "f16" is not known; expected one of f32"#],
+        messages: &[
+            r#"bad.toml:15:13: `local.precision`: "f16" is not known; expected one of f32"#,
+        ],
     },
     Case {
         what: "a gradient norm of zero",
@@ -430,7 +504,9 @@ const TEXT: &[Case] = &[
         to: "batch = 10\nmax_gradient_norm = 0",
         files: &[],
         code: 2,
-        messages: &["bad.toml:15:21: `local.max_gradient_norm`: found 0, expected a number above 0"],
+        messages: &[
+            "bad.toml:15:21: `local.max_gradient_norm`: found 0, expected a number above 0",
+        ],
     },
     Case {
         what: "an unknown strategy",
@@ -438,7 +514,9 @@ const TEXT: &[Case] = &[
         to: r#""fedproxx""#,
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:18:8: `strategy.kind`: "fedproxx" is not known; did you mean `fedprox`?"#],
+        messages: &[
+            r#"bad.toml:18:8: `strategy.kind`: "fedproxx" is not known; did you mean `fedprox`?"#,
+        ],
     },
     Case {
         what: "a strategy's key of another kind",
@@ -446,7 +524,9 @@ const TEXT: &[Case] = &[
         to: "mu = 0.1\nserver_momentum = 0.9",
         files: &[],
         code: 2,
-        messages: &["bad.toml:20:1: `strategy.server_momentum`: unknown key; expected one of mu, weighting, stragglers"],
+        messages: &[
+            "bad.toml:20:1: `strategy.server_momentum`: unknown key; expected one of mu, weighting, stragglers",
+        ],
     },
     Case {
         what: "a strategy's key missing",
@@ -462,7 +542,9 @@ const TEXT: &[Case] = &[
         to: "mu = -1",
         files: &[],
         code: 2,
-        messages: &["bad.toml:19:6: `strategy.mu`: found -1, expected a finite number of at least 0"],
+        messages: &[
+            "bad.toml:19:6: `strategy.mu`: found -1, expected a finite number of at least 0",
+        ],
     },
     Case {
         what: "a cohort of nobody",
@@ -470,7 +552,9 @@ const TEXT: &[Case] = &[
         to: "cohort = 0",
         files: &[],
         code: 2,
-        messages: &["bad.toml:22:10: `selection.cohort`: found 0, expected a whole number of at least 1 and at most 2^40"],
+        messages: &[
+            "bad.toml:22:10: `selection.cohort`: found 0, expected a whole number of at least 1 and at most 2^40",
+        ],
     },
     Case {
         what: "a cohort of more than all",
@@ -478,7 +562,9 @@ const TEXT: &[Case] = &[
         to: "cohort = 1.5",
         files: &[],
         code: 2,
-        messages: &["bad.toml:22:10: `selection.cohort`: found 1.5, expected a whole number of clients, or a share of them above 0.0 and at most 1.0"],
+        messages: &[
+            "bad.toml:22:10: `selection.cohort`: found 1.5, expected a whole number of clients, or a share of them above 0.0 and at most 1.0",
+        ],
     },
     Case {
         what: "no cohort",
@@ -486,7 +572,9 @@ const TEXT: &[Case] = &[
         to: "",
         files: &[],
         code: 2,
-        messages: &["bad.toml:21:1: `selection.cohort`: missing; add for example cohort = 10, or cohort = 0.1 for a tenth of the clients"],
+        messages: &[
+            "bad.toml:21:1: `selection.cohort`: missing; add for example cohort = 10, or cohort = 0.1 for a tenth of the clients",
+        ],
     },
     Case {
         what: "selecting fewer than the cohort",
@@ -494,7 +582,9 @@ const TEXT: &[Case] = &[
         to: "cohort = 10\nover_select = 0.5",
         files: &[],
         code: 2,
-        messages: &["bad.toml:23:15: `selection.over_select`: found 0.5, expected a number of at least 1 and at most 100"],
+        messages: &[
+            "bad.toml:23:15: `selection.over_select`: found 0.5, expected a number of at least 1 and at most 100",
+        ],
     },
     Case {
         what: "a share of stragglers above one",
@@ -502,7 +592,9 @@ const TEXT: &[Case] = &[
         to: "[fleet]\nstragglers = 50\n[selection]",
         files: &[],
         code: 2,
-        messages: &["bad.toml:22:14: `fleet.stragglers`: found 50, expected a share between 0 and 1"],
+        messages: &[
+            "bad.toml:22:14: `fleet.stragglers`: found 50, expected a share between 0 and 1",
+        ],
     },
     Case {
         what: "evaluating never",
@@ -510,7 +602,9 @@ const TEXT: &[Case] = &[
         to: "[evaluation]\nevery = 0\n[selection]",
         files: &[],
         code: 2,
-        messages: &["bad.toml:22:9: `evaluation.every`: found 0, expected a whole number of at least 1"],
+        messages: &[
+            "bad.toml:22:9: `evaluation.every`: found 0, expected a whole number of at least 1",
+        ],
     },
     Case {
         what: "yes instead of true",
@@ -518,7 +612,9 @@ const TEXT: &[Case] = &[
         to: "[evaluation]\ntrain = \"yes\"\n[selection]",
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:22:9: `evaluation.train`: found the string "yes", expected true or false"#],
+        messages: &[
+            r#"bad.toml:22:9: `evaluation.train`: found the string "yes", expected true or false"#,
+        ],
     },
     Case {
         what: "a choice that is not there",
@@ -526,7 +622,9 @@ const TEXT: &[Case] = &[
         to: "[evaluation]\nper_client = \"always\"\n[selection]",
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:22:14: `evaluation.per_client`: "always" is not known; expected one of never, last, each"#],
+        messages: &[
+            r#"bad.toml:22:14: `evaluation.per_client`: "always" is not known; expected one of never, last, each"#,
+        ],
     },
     Case {
         what: "a variant with single brackets",
@@ -534,7 +632,9 @@ const TEXT: &[Case] = &[
         to: "[variant]\nname = \"a\"\n[selection]",
         files: &[],
         code: 2,
-        messages: &["bad.toml:21:1: `variant`: found a table, expected [[variant]] tables with double brackets"],
+        messages: &[
+            "bad.toml:21:1: `variant`: found a table, expected [[variant]] tables with double brackets",
+        ],
     },
     Case {
         what: "a variant without name",
@@ -542,7 +642,9 @@ const TEXT: &[Case] = &[
         to: "cohort = 10\n[[variant]]\nseed = 2\n",
         files: &[],
         code: 2,
-        messages: &["bad.toml:23:1: `variant.name`: missing; add a name that tells this variant from the others"],
+        messages: &[
+            "bad.toml:23:1: `variant.name`: missing; add a name that tells this variant from the others",
+        ],
     },
     Case {
         what: "two variants of one name",
@@ -550,7 +652,9 @@ const TEXT: &[Case] = &[
         to: "cohort = 10\n[[variant]]\nname = \"a\"\n[[variant]]\nname = \"a\"\n",
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:26:8: `variant.name`: another variant is named "a"; give each its own name"#],
+        messages: &[
+            r#"bad.toml:26:8: `variant.name`: another variant is named "a"; give each its own name"#,
+        ],
     },
     Case {
         what: "a variant's unknown key",
@@ -566,7 +670,9 @@ const TEXT: &[Case] = &[
         to: "cohort = 10\n[[variant]]\nname = \"a\"\n[[variant]]\nname = \"b\"\nlocal.batch = -1\n",
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:27:15: variant `b`: `local.batch`: found -1, expected a whole number of at least 1, or "full""#],
+        messages: &[
+            r#"bad.toml:27:15: variant `b`: `local.batch`: found -1, expected a whole number of at least 1, or "full""#,
+        ],
     },
     Case {
         what: "a dotted key in quotes",
@@ -574,7 +680,9 @@ const TEXT: &[Case] = &[
         to: "cohort = 10\n[[variant]]\nname = \"a\"\n\"strategy.mu\" = 1\n",
         files: &[],
         code: 2,
-        messages: &["bad.toml:25:1: `variant.strategy.mu`: unknown key; write the dotted key without quotes"],
+        messages: &[
+            "bad.toml:25:1: `variant.strategy.mu`: unknown key; write the dotted key without quotes",
+        ],
     },
     Case {
         what: "faults of four tables at once",
@@ -582,7 +690,10 @@ const TEXT: &[Case] = &[
         to: "sed = 1\nrounds = 0\nmodel.kind = \"logistic\"\nfleet.dropouts = 0.1\nevaluation.every = 0.5",
         files: &[],
         code: 2,
-        messages: &["bad.toml:12:2: this is not TOML: duplicate key", "bad.toml:13:1: this is not TOML: duplicate key"],
+        messages: &[
+            "bad.toml:12:2: this is not TOML: duplicate key",
+            "bad.toml:13:1: this is not TOML: duplicate key",
+        ],
     },
 ];
 
@@ -594,7 +705,9 @@ const DATA: &[Case] = &[
         to: r#"kind = "iid", clients = 1000000"#,
         files: &[],
         code: 2,
-        messages: &["bad.toml:7:39: `dataset.partition.clients`: 1000000 clients cannot share 1437 examples; ask for at most 1437 clients"],
+        messages: &[
+            "bad.toml:7:39: `dataset.partition.clients`: 1000000 clients cannot share 1437 examples; ask for at most 1437 clients",
+        ],
     },
     Case {
         what: "clients larger than the data allow",
@@ -602,7 +715,9 @@ const DATA: &[Case] = &[
         to: "clients = 20, min_examples = 1000",
         files: &[],
         code: 2,
-        messages: &["bad.toml:7:77: `dataset.partition.min_examples`: 20 clients of at least 1000 examples need 20000 examples and there are 1437; lower `min_examples` to at most 71, or ask for fewer clients"],
+        messages: &[
+            "bad.toml:7:77: `dataset.partition.min_examples`: 20 clients of at least 1000 examples need 20000 examples and there are 1437; lower `min_examples` to at most 71, or ask for fewer clients",
+        ],
     },
     Case {
         what: "more labels than there are",
@@ -610,7 +725,9 @@ const DATA: &[Case] = &[
         to: r#"kind = "labels-per-client", labels = 11, clients = 20"#,
         files: &[],
         code: 2,
-        messages: &["bad.toml:7:52: `dataset.partition.labels`: a client cannot hold 11 labels: the data have 10; lower `labels`"],
+        messages: &[
+            "bad.toml:7:52: `dataset.partition.labels`: a client cannot hold 11 labels: the data have 10; lower `labels`",
+        ],
     },
     Case {
         what: "more shards than pictures",
@@ -618,7 +735,9 @@ const DATA: &[Case] = &[
         to: r#"kind = "shards", shards_per_client = 1000, clients = 20"#,
         files: &[],
         code: 2,
-        messages: &["bad.toml:7:68: `dataset.partition.clients`: 20 clients of 1000 shards need 20000 shards and there are 1437 examples; lower `clients` or `shards_per_client`"],
+        messages: &[
+            "bad.toml:7:68: `dataset.partition.clients`: 20 clients of 1000 shards need 20000 shards and there are 1437 examples; lower `clients` or `shards_per_client`",
+        ],
     },
     Case {
         what: "natural clients where there are none",
@@ -626,7 +745,9 @@ const DATA: &[Case] = &[
         to: r#"partition = "natural""#,
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:7:13: `dataset.partition`: data set `digits` names no natural clients; choose another `partition`, e.g. { kind = "dirichlet", alpha = 0.3, clients = 100 }"#],
+        messages: &[
+            r#"bad.toml:7:13: `dataset.partition`: data set `digits` names no natural clients; choose another `partition`, e.g. { kind = "dirichlet", alpha = 0.3, clients = 100 }"#,
+        ],
     },
     Case {
         what: "a cohort of more than all clients",
@@ -634,7 +755,9 @@ const DATA: &[Case] = &[
         to: "cohort = 21",
         files: &[],
         code: 2,
-        messages: &["bad.toml:22:10: `selection.cohort`: found 21, and the data set has 20 clients; lower cohort, or divide the data among more clients in dataset.partition"],
+        messages: &[
+            "bad.toml:22:10: `selection.cohort`: found 21, and the data set has 20 clients; lower cohort, or divide the data among more clients in dataset.partition",
+        ],
     },
     Case {
         what: "a model for pictures where there are none",
@@ -642,7 +765,9 @@ const DATA: &[Case] = &[
         to: "name = \"adult\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }\n\n[model]\nkind = \"cnn-fedavg\"",
         files: &[],
         code: 2,
-        messages: &["bad.toml:10:8: `model.kind`: the model `cnn-fedavg` takes images [height, width, channels] and the data hold examples of shape [108]; choose a data set of larger images, or the model `logreg` or `mlp-2nn`"],
+        messages: &[
+            "bad.toml:10:8: `model.kind`: the model `cnn-fedavg` takes images [height, width, channels] and the data hold examples of shape [108]; choose a data set of larger images, or the model `logreg` or `mlp-2nn`",
+        ],
     },
     Case {
         what: "a convolution larger than its input",
@@ -650,7 +775,9 @@ const DATA: &[Case] = &[
         to: r#"layer = [{ kind = "conv2d", filters = 3, kernel = 9, padding = "valid" }, { kind = "flatten" }, { kind = "dense" }]"#,
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:10:10: `model.layer.0`: layer 1 `conv2d1`: kernel 9x9 does not fit the 8x8 input; use padding = "same" or a smaller kernel"#],
+        messages: &[
+            r#"bad.toml:10:10: `model.layer.0`: layer 1 `conv2d1`: kernel 9x9 does not fit the 8x8 input; use padding = "same" or a smaller kernel"#,
+        ],
     },
     Case {
         what: "a model that ends with the wrong size",
@@ -658,7 +785,9 @@ const DATA: &[Case] = &[
         to: r#"layer = [{ kind = "flatten" }, { kind = "dense", units = 7 }]"#,
         files: &[],
         code: 2,
-        messages: &["bad.toml:10:9: `model.layer`: the model ends with shape [7] and the loss `softmax-cross-entropy` needs 10 numbers; end with a dense layer without `units`, or with units = 10"],
+        messages: &[
+            "bad.toml:10:9: `model.layer`: the model ends with shape [7] and the loss `softmax-cross-entropy` needs 10 numbers; end with a dense layer without `units`, or with units = 10",
+        ],
     },
     Case {
         what: "a loss for another target",
@@ -666,7 +795,9 @@ const DATA: &[Case] = &[
         to: "layer = [{ kind = \"flatten\" }, { kind = \"dense\" }]\nloss = \"mse\"",
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:11:8: `model.loss`: the loss `mse` does not fit a target of classes; use loss = "softmax-cross-entropy""#],
+        messages: &[
+            r#"bad.toml:11:8: `model.loss`: the loss `mse` does not fit a target of classes; use loss = "softmax-cross-entropy""#,
+        ],
     },
     Case {
         what: "a file that is not there",
@@ -674,7 +805,9 @@ const DATA: &[Case] = &[
         to: "name = \"csv\"\npath = \"nothing.csv\"\nlabel_column = \"y\"\nclient_column = \"c\"",
         files: &[],
         code: 1,
-        messages: &["bad.toml:7:8: `dataset.path`: reading nothing.csv: No such file or directory (os error 2); check the path, its permissions and the space left"],
+        messages: &[
+            "bad.toml:7:8: `dataset.path`: reading nothing.csv: No such file or directory (os error 2); check the path, its permissions and the space left",
+        ],
     },
 ];
 
@@ -827,22 +960,23 @@ const FILES: &[Case] = &[
 ];
 
 fn check(experiment: &str, files: &[(&str, &[u8])]) -> (Option<i32>, String) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, content) in files {
         let path = folder.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
+        let parent = path.parent().expect("a file in a folder");
+        std::fs::create_dir_all(parent).expect("a folder");
+        std::fs::write(path, content).expect("a file");
     }
-    std::fs::write(folder.path().join("bad.toml"), experiment).unwrap();
+    std::fs::write(folder.path().join("bad.toml"), experiment).expect("a file");
     let output = Command::new(env!("CARGO_BIN_EXE_fledgling"))
         .current_dir(folder.path())
         .env("FLEDGLING_DATA_DIR", "data")
         .args(["check", "bad.toml"])
         .output()
-        .unwrap();
+        .expect("the program starts");
     (
         output.status.code(),
-        String::from_utf8(output.stderr).unwrap(),
+        String::from_utf8(output.stderr).expect("messages in UTF-8"),
     )
 }
 

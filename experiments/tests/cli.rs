@@ -59,7 +59,15 @@ fn from_new_to_results() {
 
     let run = fledgling(
         at,
-        &["run", "mine.toml", "--json", "--set", "rounds=4", "--threads", "2"],
+        &[
+            "run",
+            "mine.toml",
+            "--json",
+            "--set",
+            "rounds=4",
+            "--threads",
+            "2",
+        ],
     );
     assert!(run.status.success(), "{}", text(&run.stderr));
     let done = lines(&run);
@@ -86,10 +94,23 @@ fn from_new_to_results() {
     assert!(at.join("results/mine/fedprox/model.safetensors").is_file());
 
     // A person sees a table and where the plots are.
-    let seen = fledgling(at, &["run", "mine.toml", "--set", "rounds=4", "--variant", "fedavg"]);
+    let seen = fledgling(
+        at,
+        &[
+            "run",
+            "mine.toml",
+            "--set",
+            "rounds=4",
+            "--variant",
+            "fedavg",
+        ],
+    );
     assert!(seen.status.success(), "{}", text(&seen.stderr));
     let page = text(&seen.stdout);
-    assert!(page.contains("accuracy") && page.contains("fedavg"), "{page}");
+    assert!(
+        page.contains("accuracy") && page.contains("fedavg"),
+        "{page}"
+    );
     assert!(page.contains("results  results/mine"), "{page}");
     assert!(page.contains(".svg"), "{page}");
 }
@@ -99,7 +120,14 @@ fn a_run_that_was_interrupted_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     assert!(fledgling(at, &["new", "mine"]).status.success());
-    let common = ["run", "mine.toml", "--json", "--set", "rounds=400", "--no-plots"];
+    let common = [
+        "run",
+        "mine.toml",
+        "--json",
+        "--set",
+        "rounds=400",
+        "--no-plots",
+    ];
     let with = |more: &[&'static str]| [&common[..], more].concat();
     let whole = fledgling(at, &with(&["--out", "whole"]));
     assert!(whole.status.success(), "{}", text(&whole.stderr));
@@ -122,7 +150,9 @@ fn a_run_that_was_interrupted_goes_on() {
     assert_eq!(cut.status.code(), Some(130), "{}", text(&cut.stderr));
     let told = text(&cut.stderr);
     assert!(
-        told.contains("stopped; to go on: fledgling run mine.toml --set rounds=400 --out cut --resume"),
+        told.contains(
+            "stopped; to go on: fledgling run mine.toml --set rounds=400 --out cut --resume"
+        ),
         "{told}"
     );
 

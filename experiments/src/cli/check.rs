@@ -98,7 +98,9 @@ fn explain(prepared: &Prepared) -> Explanation {
     let variant = &prepared.variant;
     let data = &prepared.data;
     let clients = data.clients();
-    let mut sizes: Vec<u64> = (0..clients).map(|id| data.train_len(ClientId(id))).collect();
+    let mut sizes: Vec<u64> = (0..clients)
+        .map(|id| data.train_len(ClientId(id)))
+        .collect();
     sizes.sort_unstable();
     let examples: u64 = sizes.iter().sum();
     let largest = sizes.last().copied().unwrap_or(0);

@@ -181,7 +181,10 @@ fn ready(entry: &Entry, root: &DataRoot, installed: usize) -> Result<(), Error> 
             root.path().join(entry.name).display()
         ),
         Presence::Missing(missing) => {
-            format!("{}: {installed} files new, {missing} still missing", entry.name)
+            format!(
+                "{}: {installed} files new, {missing} still missing",
+                entry.name
+            )
         }
     })
 }
@@ -211,7 +214,10 @@ fn inspect(name: &str, json: bool) -> Result<(), Error> {
             let clients = output::count(summary.natural_clients);
             lines.push(format!("  natural   {clients} clients"));
         }
-        lines.push(format!("  memory    {}", output::bytes(summary.memory_bytes)));
+        lines.push(format!(
+            "  memory    {}",
+            output::bytes(summary.memory_bytes)
+        ));
         if let Some(counts) = &inspection.label_counts {
             let names = summary.class_names.as_deref().unwrap_or_default();
             let classes: Vec<String> = counts

@@ -134,7 +134,12 @@ mod tests {
 
     #[test]
     fn figures_for_people() {
-        let counts = [(0, "0"), (999, "999"), (1000, "1,000"), (1_663_370, "1,663,370")];
+        let counts = [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_663_370, "1,663,370"),
+        ];
         for (value, text) in counts {
             assert_eq!(count(value), text);
         }

@@ -34,10 +34,7 @@ impl<O: Observer> Progress<O> {
         }
         bar.reset_eta();
         bar.enable_steady_tick(Duration::from_millis(250));
-        Self {
-            recorder,
-            bar,
-        }
+        Self { recorder, bar }
     }
 
     /// Removes the bar and gives the recorder back.
@@ -78,6 +75,7 @@ impl<O: Observer> Observer for Progress<O> {
 
     fn warning(&mut self, warning: &CheckpointWarning) {
         self.recorder.warning(warning);
-        self.bar.suspend(|| super::output::tell(&format!("warning: {warning}")));
+        self.bar
+            .suspend(|| super::output::tell(&format!("warning: {warning}")));
     }
 }

@@ -49,7 +49,12 @@ impl Transport for Http {
 
 /// The first byte of `bytes FIRST-LAST/TOTAL`.
 fn first_byte(range: &str) -> Option<u64> {
-    range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
+    range
+        .strip_prefix("bytes ")?
+        .split('-')
+        .next()?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]

@@ -32,8 +32,11 @@ impl<'a> Check<'a> {
             "" => self.path.to_owned(),
             key => join(self.path, key),
         };
-        self.errors
-            .add(Diagnostic::new(Some(node.place.clone()), path, message.into()));
+        self.errors.add(Diagnostic::new(
+            Some(node.place.clone()),
+            path,
+            message.into(),
+        ));
     }
 
     /// Notes `key` unless `holds`.

@@ -34,7 +34,9 @@ pub(crate) fn read(node: &Node, errors: &Diagnostics) -> Option<DatasetConfig> {
                 unknown_key(key, PATH, keys.iter().copied(), errors);
             }
         }
-        table.entries.retain(|(key, _)| keys.contains(&key.name.as_str()));
+        table
+            .entries
+            .retain(|(key, _)| keys.contains(&key.name.as_str()));
         table.remove("partition")
     });
     let partition = match &partition {
@@ -71,11 +73,19 @@ fn name_entry(node: &Node) -> Option<(super::node::Key, Node)> {
 
 fn read_partition(node: &Node, errors: &Diagnostics) -> Option<PartitionConfig> {
     let path = join(PATH, "partition");
-    let kinds: Vec<_> = PartitionConfig::KINDS.iter().map(|info| info.kind).collect();
+    let kinds: Vec<_> = PartitionConfig::KINDS
+        .iter()
+        .map(|info| info.kind)
+        .collect();
     let (kind, rest) = split_kind(node, "kind", &path, &kinds, errors)?;
-    let config = decode_registered(&rest, &path, errors, PartitionConfig::KINDS, kind, |decoder| {
-        PartitionConfig::from_kind(kind, decoder)
-    })?;
+    let config = decode_registered(
+        &rest,
+        &path,
+        errors,
+        PartitionConfig::KINDS,
+        kind,
+        |decoder| PartitionConfig::from_kind(kind, decoder),
+    )?;
     if let Err(error) = AnyPartitioner::from_config(config.clone()) {
         Check::new(node, &path, errors).refused(&error);
     }

@@ -52,7 +52,10 @@ fn decode_with<T>(
         };
         let at = fault.path.unwrap_or_else(|| path.to_owned());
         let missing = fault.missing.as_ref().map(|name| join(&at, name));
-        if missing.as_ref().is_some_and(|key| masked.borrow().contains(key)) {
+        if missing
+            .as_ref()
+            .is_some_and(|key| masked.borrow().contains(key))
+        {
             return None;
         }
         let message = match (&fault.unknown, &missing) {
@@ -112,7 +115,10 @@ pub(crate) fn missing_key(key: &str) -> String {
         ("local.schedule.decay", "decay = 0.99"),
         ("local.schedule.every", "every = 10"),
         ("local.schedule.length", "length = 100"),
-        ("selection.cohort", "cohort = 10, or cohort = 0.1 for a tenth of the clients"),
+        (
+            "selection.cohort",
+            "cohort = 10, or cohort = 0.1 for a tenth of the clients",
+        ),
     ];
     let example = examples.iter().find(|(known, _)| *known == key);
     match example {
@@ -164,10 +170,17 @@ pub(crate) fn split_kind<'a>(
         _ => (None, node.clone()),
     };
     let Some((name, place, key)) = kind else {
-        let at = node.table().and_then(|table| table.get(tag)).unwrap_or(node);
+        let at = node
+            .table()
+            .and_then(|table| table.get(tag))
+            .unwrap_or(node);
         errors.add(Diagnostic::new(
             Some(at.place.clone()),
-            if at.table().is_some() { path.to_owned() } else { join(path, tag) },
+            if at.table().is_some() {
+                path.to_owned()
+            } else {
+                join(path, tag)
+            },
             format!("found {}, expected one of {}", at.describe(), quoted(kinds)),
         ));
         return None;
@@ -176,7 +189,10 @@ pub(crate) fn split_kind<'a>(
         errors.add(Diagnostic::new(
             Some(place.place.clone()),
             key,
-            format!("{name:?} is not known; {}", suggest(name, kinds.iter().copied())),
+            format!(
+                "{name:?} is not known; {}",
+                suggest(name, kinds.iter().copied())
+            ),
         ));
         return None;
     }
@@ -560,11 +576,7 @@ impl<'de> VariantAccess<'de> for Tagged<'_> {
         seed.deserialize(self.decoder.inside(&self.entry.1, &self.entry.0.name))
     }
 
-    fn tuple_variant<V: Visitor<'de>>(
-        self,
-        _length: usize,
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
+    fn tuple_variant<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value, Fault> {
         serde::Deserializer::deserialize_any(
             self.decoder.inside(&self.entry.1, &self.entry.0.name),
             visitor,

@@ -104,9 +104,7 @@ impl<'de> Deserialize<'de> for Batch {
                     .ok()
                     .and_then(NonZeroU32::new)
                     .map(Batch::Examples)
-                    .ok_or_else(|| {
-                        E::invalid_value(serde::de::Unexpected::Signed(value), &self)
-                    })
+                    .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Signed(value), &self))
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Batch, E> {

@@ -6,8 +6,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use toml::de::{DeTable, DeValue};
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 
@@ -79,7 +79,11 @@ impl Table {
 
     /// Adds an entry, in place of an older one of the same name.
     pub(crate) fn set(&mut self, key: Key, node: Node) {
-        match self.entries.iter_mut().find(|(old, _)| old.name == key.name) {
+        match self
+            .entries
+            .iter_mut()
+            .find(|(old, _)| old.name == key.name)
+        {
             Some(entry) => *entry = (key, node),
             None => self.entries.push((key, node)),
         }
@@ -110,11 +114,12 @@ impl Node {
 
     /// The value at a dotted path of keys.
     pub(crate) fn at(&self, path: &str) -> Option<&Self> {
-        path.split('.').try_fold(self, |node, name| match &node.value {
-            Value::Table(table) => table.get(name),
-            Value::Array(items) => items.get(name.parse::<usize>().ok()?),
-            _ => None,
-        })
+        path.split('.')
+            .try_fold(self, |node, name| match &node.value {
+                Value::Table(table) => table.get(name),
+                Value::Array(items) => items.get(name.parse::<usize>().ok()?),
+                _ => None,
+            })
     }
 
     /// What the value is, in words: `the string "fast"`, `a table`.
@@ -255,13 +260,9 @@ fn convert(
                 }),
             )
         }
-        DeValue::Float(number) => Value::Float(
-            number
-                .as_str()
-                .replace('_', "")
-                .parse()
-                .unwrap_or(f64::NAN),
-        ),
+        DeValue::Float(number) => {
+            Value::Float(number.as_str().replace('_', "").parse().unwrap_or(f64::NAN))
+        }
         DeValue::Boolean(value) => Value::Boolean(*value),
         DeValue::Datetime(value) => Value::Datetime(value.to_string()),
         DeValue::Array(items) => Value::Array(

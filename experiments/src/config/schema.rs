@@ -45,12 +45,18 @@ pub fn json_schema() -> Value {
         "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
     });
     let mut top = Map::new();
-    top.insert("name".to_owned(), described(&name, "Name of the experiment and of its results."));
+    top.insert(
+        "name".to_owned(),
+        described(&name, "Name of the experiment and of its results."),
+    );
     for (key, meaning, schema) in top_keys() {
         top.insert(key.to_owned(), described(&schema, meaning));
     }
     let mut over = top.clone();
-    over.insert("name".to_owned(), described(&name, "Name of the variant, unique."));
+    over.insert(
+        "name".to_owned(),
+        described(&name, "Name of the variant, unique."),
+    );
     for key in tables.keys() {
         // Overrides hold any part of a table.
         over.insert(key.clone(), json!({ "type": ["object", "string"] }));
@@ -93,7 +99,9 @@ pub fn markdown() -> String {
     page.push_str(
         "| `[[variant]]` | tables | Runs of the same experiment: `name`, and any of the keys below, overridden. |\n",
     );
-    page.push_str("\n## `[dataset]`\n`name` chooses the data set; the other keys depend on it.\n\n");
+    page.push_str(
+        "\n## `[dataset]`\n`name` chooses the data set; the other keys depend on it.\n\n",
+    );
     page.push_str("| name | keys |\n|---|---|\n");
     for name in fl_datasets::sets::names() {
         let keys: Vec<String> = fl_datasets::config::keys(name)
@@ -105,20 +113,30 @@ pub fn markdown() -> String {
     }
     page.push_str("\n### Kinds of `partition`\n\n");
     page.push_str(&registry::markdown(PartitionConfig::KINDS));
-    page.push_str("## `[model]`\n`kind` is one of these, or there are `[[model.layer]]` tables.\n\n");
+    page.push_str(
+        "## `[model]`\n`kind` is one of these, or there are `[[model.layer]]` tables.\n\n",
+    );
     page.push_str("| kind | model |\n|---|---|\n");
     for (kind, summary) in fl_edge::MODELS {
         let _ = writeln!(page, "| `{kind}` | {summary} |");
     }
     let mut generator = SchemaGenerator::default();
-    let _ = writeln!(page, "\n## `[local]`\n{}", properties::<LocalTable>(&mut generator));
+    let _ = writeln!(
+        page,
+        "\n## `[local]`\n{}",
+        properties::<LocalTable>(&mut generator)
+    );
     page.push_str("## `[strategy]`\nWithout the table: `fedavg`.\n\n");
     page.push_str(&registry::markdown(StrategyConfig::KINDS));
     page.push_str(
         "## `[selection]`\nWithout `kind`: `uniform`. A `cohort` with a decimal point is a share of the clients.\n\n",
     );
     page.push_str(&registry::markdown(SelectorConfig::KINDS));
-    let _ = writeln!(page, "## `[fleet]`\n{}", properties::<FleetTable>(&mut generator));
+    let _ = writeln!(
+        page,
+        "## `[fleet]`\n{}",
+        properties::<FleetTable>(&mut generator)
+    );
     let _ = writeln!(
         page,
         "## `[evaluation]`\n{}",
@@ -244,7 +262,9 @@ fn key_schema(key: &KeyInfo) -> Value {
             let names: Vec<&str> = text.split('"').skip(1).step_by(2).collect();
             json!({ "enum": names })
         }
-        text if text.starts_with("true") || text.starts_with("bool") => json!({ "type": "boolean" }),
+        text if text.starts_with("true") || text.starts_with("bool") => {
+            json!({ "type": "boolean" })
+        }
         _ => json!({}),
     };
     if let Some(schema) = schema.as_object_mut() {
@@ -311,7 +331,12 @@ mod tests {
         assert_eq!(kinds, ["fedavg", "fedprox"]);
         assert_eq!(properties["local"]["properties"]["epochs"]["minimum"], 1);
         let page = markdown();
-        for word in ["`over_select`", "`max_gradient_norm`", "`alpha`", "`mlp-2nn`"] {
+        for word in [
+            "`over_select`",
+            "`max_gradient_norm`",
+            "`alpha`",
+            "`mlp-2nn`",
+        ] {
             assert!(page.contains(word), "{word}");
         }
     }

@@ -40,10 +40,12 @@ impl Selection {
             }
         }
         let mut share = None;
-        if let Some(cohort) = node
-            .table_mut()
-            .and_then(|table| table.entries.iter_mut().find(|(key, _)| key.name == "cohort"))
-            && let Value::Float(value) = cohort.1.value
+        if let Some(cohort) = node.table_mut().and_then(|table| {
+            table
+                .entries
+                .iter_mut()
+                .find(|(key, _)| key.name == "cohort")
+        }) && let Value::Float(value) = cohort.1.value
         {
             if !(value > 0.0 && value <= 1.0) {
                 Check::new(&node, path, errors).fault(
@@ -59,9 +61,14 @@ impl Selection {
         }
         let kinds: Vec<_> = SelectorConfig::KINDS.iter().map(|info| info.kind).collect();
         let (kind, rest) = split_kind(&node, "kind", path, &kinds, errors)?;
-        let config = decode_registered(&rest, path, errors, SelectorConfig::KINDS, kind, |decoder| {
-            SelectorConfig::from_kind(kind, decoder)
-        })?;
+        let config = decode_registered(
+            &rest,
+            path,
+            errors,
+            SelectorConfig::KINDS,
+            kind,
+            |decoder| SelectorConfig::from_kind(kind, decoder),
+        )?;
         match AnySelector::from_config(config.clone()) {
             Ok(_) => Some(Self { config, share }),
             Err(error) => {

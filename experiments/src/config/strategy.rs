@@ -12,9 +12,14 @@ pub(crate) fn read(node: &Node, errors: &Diagnostics) -> Option<StrategyConfig> 
     let path = "strategy";
     let kinds: Vec<_> = StrategyConfig::KINDS.iter().map(|info| info.kind).collect();
     let (kind, rest) = split_kind(node, "kind", path, &kinds, errors)?;
-    let config = decode_registered(&rest, path, errors, StrategyConfig::KINDS, kind, |decoder| {
-        StrategyConfig::from_kind(kind, decoder)
-    })?;
+    let config = decode_registered(
+        &rest,
+        path,
+        errors,
+        StrategyConfig::KINDS,
+        kind,
+        |decoder| StrategyConfig::from_kind(kind, decoder),
+    )?;
     match AnyStrategy::from_config(config.clone()) {
         Ok(_) => Some(config),
         Err(error) => {
