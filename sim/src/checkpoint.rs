@@ -126,8 +126,10 @@ pub struct Found {
 pub struct CheckpointStore {
     dir: PathBuf,
     disk: Arc<dyn Disk>,
-    /// The checkpoint before the next, to be kept when that is written.
+    /// The newest checkpoint.
     last: Option<RoundId>,
+    /// The one of the round before it.
+    before: Option<RoundId>,
 }
 
 impl core::fmt::Debug for CheckpointStore {
@@ -147,6 +149,7 @@ impl CheckpointStore {
             dir,
             disk,
             last: None,
+            before: None,
         }
     }
 
@@ -159,11 +162,12 @@ impl CheckpointStore {
         let mut rounds = self.rounds()?;
         rounds.sort_unstable();
         let mut warnings = Vec::new();
-        for round in rounds.into_iter().rev() {
+        while let Some(round) = rounds.pop() {
             let path = self.path(round);
             match self.read(&path) {
                 Ok(checkpoint) if checkpoint.round == round => {
                     self.last = Some(round);
+                    self.before = rounds.last().copied();
                     return Ok(Some(Found {
                         path,
                         checkpoint,
@@ -186,8 +190,8 @@ impl CheckpointStore {
         }
     }
 
-    /// Writes a checkpoint; when this returns, it is durable. Keeps it and the one before it, and
-    /// removes all others from the folder.
+    /// Writes a checkpoint; when this returns, it is durable. It replaces one of the same round.
+    /// Keeps it and the one of the round before it, and removes all others from the folder.
     ///
     /// # Errors
     /// [`CheckpointError::Io`]; the checkpoints that were there are untouched.
@@ -219,8 +223,10 @@ impl CheckpointStore {
         self.disk
             .sync_dir(&self.dir)
             .map_err(io("sync checkpoint folder", &self.dir))?;
-        let before = self.last.replace(checkpoint.round);
-        self.remove_all_but(&[Some(checkpoint.round), before])
+        if self.last != Some(checkpoint.round) {
+            self.before = self.last.replace(checkpoint.round);
+        }
+        self.remove_all_but(&[self.last, self.before])
     }
 
     /// Creates the folder where it does not exist.
@@ -243,7 +249,7 @@ impl CheckpointStore {
     /// # Errors
     /// [`CheckpointError::Io`].
     pub fn remove_all(&mut self) -> Result<(), CheckpointError> {
-        self.last = None;
+        (self.last, self.before) = (None, None);
         self.remove_all_but(&[])
     }
 
@@ -350,6 +356,17 @@ mod tests {
                 "round-000000000010.checkpoint"
             ]
         );
+        // The same round again, by this writer or by one that resumed, replaces no other.
+        writer.write(&checkpoint(10)).unwrap();
+        let mut resumed = store(dir.path());
+        resumed.newest().unwrap();
+        let evaluated = Checkpoint {
+            evaluated: true,
+            ..checkpoint(10)
+        };
+        resumed.write(&evaluated).unwrap();
+        assert_eq!(resumed.newest().unwrap().unwrap().checkpoint, evaluated);
+        assert_eq!(files(dir.path()).len(), 2);
         writer.remove_all().unwrap();
         assert!(files(dir.path()).is_empty());
     }

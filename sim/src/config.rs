@@ -66,8 +66,8 @@ impl Default for EvaluationConfig {
     }
 }
 
-/// When the model is judged on single clients: on their held-out examples or, of a population
-/// without those, on their training examples.
+/// When the model is judged on single clients: on their held-out examples or, for a client
+/// without those, on its training examples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PerClient {

@@ -69,6 +69,7 @@ pub(crate) fn judge<P: Population, E: Engine>(
     let watch = Stopwatch::start();
     let central = population
         .test()
+        .filter(|data| !data.is_empty())
         .map(|data| executor.evaluate_test(parameters, data, round, stop))
         .transpose()?;
     let single = |test: Option<&Evaluation>| match config.per_client {

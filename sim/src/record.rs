@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::CheckpointWarning;
 use crate::error::ObserverError;
 
-/// One round, as it went: `cohort = reported + dropped + surplus + rejected`. Everything but [`seconds`](Self::seconds) is a function of the
-/// configuration alone.
+/// One round, as it went: `cohort = reported + dropped + surplus + rejected`. Everything but
+/// [`seconds`](Self::seconds) is a function of the configuration and the data alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RoundRecord {
     /// The round, counted from zero: it made model version `round + 1`.
@@ -73,7 +73,7 @@ pub struct EvaluationRecord {
 pub enum ClientSplit {
     /// Its held-out examples.
     Test,
-    /// Its training examples, because the population has no held-out ones.
+    /// Its training examples, because it has no held-out ones.
     Train,
 }
 

@@ -76,8 +76,8 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     pub(crate) server: RoundServer<AnyStrategy, ExactSum>,
     pub(crate) executor: Executor<P, E>,
     store: Option<CheckpointStore>,
-    /// Round of the newest checkpoint on disk.
-    saved: Option<u64>,
+    /// Rounds done in the newest checkpoint on disk, and whether it is of after their evaluation.
+    saved: Option<(u64, bool)>,
     /// Whether the global model was evaluated after the rounds done.
     evaluated: bool,
     /// Its accuracy then.
@@ -247,7 +247,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             return Err(bad("its parameters are another model's".to_owned()).into());
         }
         self.server = self.server_at(state, checkpoint.round);
-        self.saved = Some(checkpoint.round.0);
+        self.saved = Some((checkpoint.round.0, checkpoint.evaluated));
         self.evaluated = checkpoint.evaluated;
         self.accuracy = checkpoint.accuracy;
         self.position = checkpoint.position;
@@ -352,7 +352,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         self.position
     }
 
-    /// Checkpoints that were passed over on resume. They are also given to the observer.
+    /// Checkpoints that were passed over on resume; [`run`](Self::run) hands them to the observer
+    /// and leaves none here.
     #[must_use]
     pub fn warnings(&self) -> &[CheckpointWarning] {
         &self.warnings
@@ -427,13 +428,14 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         Ok(())
     }
 
-    /// Writes a checkpoint unless the newest is of this round.
+    /// Writes a checkpoint unless the newest is of this moment.
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), SimError> {
         let round = self.server.round();
         let Some(store) = &mut self.store else {
             return Ok(());
         };
-        if self.saved == Some(round.0) {
+        let moment = Some((round.0, self.evaluated));
+        if self.saved == moment {
             return Ok(());
         }
         let recorded = |source| SimError::Observer { round, source };
@@ -450,7 +452,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             accuracy: self.accuracy,
             state,
         })?;
-        self.saved = Some(round.0);
+        self.saved = moment;
         observer.checkpointed(round).map_err(recorded)
     }
 }

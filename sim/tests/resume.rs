@@ -88,7 +88,7 @@ fn a_run_that_is_stopped_after_any_round_and_resumed_is_the_uninterrupted_run() 
                 drop(first);
                 let mut second = resume(SimulationConfig {
                     threads: 2,
-                    ..config
+                    ..config.clone()
                 })
                 .unwrap();
                 assert_eq!(second.round(), rounds);
@@ -97,6 +97,9 @@ fn a_run_that_is_stopped_after_any_round_and_resumed_is_the_uninterrupted_run() 
                 assert_eq!(outcome, Outcome::Finished);
                 assert_eq!(second.parameters().digest(), digest);
                 assert_eq!(journal.outcome(), expected.outcome());
+                // All that was reported is in the checkpoint, so nothing is reported again.
+                let mut third = resume(config).unwrap();
+                assert_eq!(play(&mut third), Journal::default());
             }
         }
     }
