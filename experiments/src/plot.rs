@@ -151,30 +151,60 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
 
 /// The variants of all results, with names that tell them apart.
 fn series(results: &[Results]) -> Vec<Series<'_>> {
+    let names: Vec<(&str, &Path)> = results
+        .iter()
+        .map(|one| (one.manifest.name.as_str(), one.path.as_path()))
+        .collect();
+    let names = experiment_names(&names);
     let mut series = Vec::new();
-    for one in results {
+    for (one, experiment) in results.iter().zip(&names) {
         for variant in &one.variants {
             let name = &variant.manifest.name;
             let label = match (results.len(), one.variants.len()) {
                 (1, _) => name.clone(),
-                (_, 1) if *name == one.manifest.name => name.clone(),
-                _ => format!("{} · {name}", one.manifest.name),
+                (_, 1) if *name == one.manifest.name => experiment.clone(),
+                _ => format!("{experiment} · {name}"),
             };
             series.push(Series { label, variant });
         }
     }
-    // Results of the same name from different folders.
-    for index in 0..series.len() {
-        let same = |other: &Series<'_>| other.label == series[index].label;
-        if series.iter().filter(|other| same(other)).count() > 1 {
-            let number = series[..index].iter().filter(|other| same(other)).count() + 1;
-            // Labels of one name are numbered from the last, so that equality still finds them.
-            if number > 1 {
-                series[index].label = format!("{} ({number})", series[index].label);
-            }
-        }
-    }
     series
+}
+
+/// What experiments are called beside one another: by their names; where two of different folders
+/// share a name, all by their folders; and where these are the same, too, by their numbers.
+fn experiment_names(experiments: &[(&str, &Path)]) -> Vec<String> {
+    let clash = experiments.iter().enumerate().any(|(index, one)| {
+        let others = &experiments[..index];
+        others
+            .iter()
+            .any(|other| one.0 == other.0 && one.1 != other.1)
+    });
+    let called = |(name, path): &(&str, &Path)| {
+        let folder = path.file_name().and_then(|folder| folder.to_str());
+        match folder {
+            Some(folder) if clash => folder.to_owned(),
+            _ => (*name).to_owned(),
+        }
+    };
+    let names: Vec<String> = experiments.iter().map(called).collect();
+    // Paths that share a name, in the order of their first appearance.
+    experiments
+        .iter()
+        .zip(&names)
+        .map(|(one, name)| {
+            let mut paths: Vec<&Path> = Vec::new();
+            for (other, _) in experiments.iter().zip(&names).filter(|(_, n)| *n == name) {
+                if !paths.contains(&other.1) {
+                    paths.push(other.1);
+                }
+            }
+            match paths.iter().position(|path| *path == one.1) {
+                Some(index) if index > 0 => format!("{name} ({})", index + 1),
+                _ => name.clone(),
+            }
+        })
+        .collect()
 }
 
 fn data(variant: &VariantResults) -> String {
@@ -265,4 +295,33 @@ fn curves(
             points: points(series.variant),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn experiments_are_told_apart() {
+        type Case = (
+            &'static [(&'static str, &'static str)],
+            &'static [&'static str],
+        );
+        let cases: &[Case] = &[
+            (&[("x", "results/a"), ("y", "results/b")], &["x", "y"]),
+            (&[("x", "results/a"), ("x", "results/b")], &["a", "b"]),
+            (&[("x", "results/a"), ("x", "results/a")], &["x", "x"]),
+            (
+                &[("x", "1/a"), ("x", "2/a"), ("x", "3/a"), ("x", "2/a")],
+                &["a", "a (2)", "a (3)", "a (2)"],
+            ),
+        ];
+        for (experiments, expected) in cases {
+            let given: Vec<(&str, &Path)> = experiments
+                .iter()
+                .map(|(name, path)| (*name, Path::new(*path)))
+                .collect();
+            assert_eq!(experiment_names(&given), *expected);
+        }
+    }
 }

@@ -47,7 +47,7 @@ pub(crate) fn stage(path: &Path, parameters: &Parameters) -> Result<Staged, Resu
     atomic::stage(path, |writer| writer.write_all(&file))
 }
 
-/// Reads what [`stage`] wrote.
+/// Reads the model of a variant, as `model.safetensors` holds it.
 ///
 /// # Errors
 /// [`ResultsError::Read`] or [`ResultsError::Damaged`].
