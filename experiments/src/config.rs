@@ -489,3 +489,6 @@ fn resolve(name: &str, variant: &Variant) -> Option<toml::Table> {
     );
     Some(table)
 }
+
+#[cfg(test)]
+mod tests;

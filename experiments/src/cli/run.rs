@@ -155,7 +155,9 @@ fn host_facts(args: &Args) -> HostFacts {
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
     HostFacts {
-        command: std::env::args().collect(),
+        command: std::env::args_os()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect(),
         threads: threads as u64,
         kernel: fl_edge::kernel::name().to_owned(),
         platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
