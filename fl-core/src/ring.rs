@@ -173,7 +173,7 @@ impl RingPlan {
     /// resolution [`DEFAULT_RESOLUTION`] or, for weights too large for it, the finest that fits.
     ///
     /// # Errors
-    /// [`RingError::Weights`] or, for sums of weights above `2^57`, [`RingError::TooFine`].
+    /// [`RingError::Weights`] or, for sums of weights of `2^57` and more, [`RingError::TooFine`].
     pub fn for_weights(weights: WeightBounds) -> Result<Self, RingError> {
         let range_exponent = power_of_two_above(DEFAULT_RANGE).unwrap_or_default();
         let finest = finest_fraction(weights, range_exponent)?;
@@ -224,7 +224,7 @@ impl RingPlan {
     }
 
     /// A bound for the error of a weighted mean that no saturation touched: `n 2^-(f+1) / W`.
-    /// (Decoding adds at most one rounding of an `f64`.)
+    /// (Decoding adds the roundings of an `f64` division and, beyond `2^53`, of its operands.)
     #[must_use]
     pub fn mean_error(&self, clients: u64, weight: Weight) -> f64 {
         clients as f64 * 0.5 * self.resolution() / weight.0 as f64

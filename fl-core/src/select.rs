@@ -251,8 +251,9 @@ mod size {
 
         /// How many are asked among `available`.
         pub(super) fn asked(&self, available: u64) -> u64 {
-            let wanted = libm::ceil(self.cohort as f64 * self.over_select) as u64;
-            wanted.min(available)
+            // `1.1` is a little more than 11/10: what only that little would add is left out.
+            let wanted = self.cohort as f64 * self.over_select * (1.0 - 4.0 * f64::EPSILON);
+            (libm::ceil(wanted) as u64).min(available)
         }
 
         pub(super) fn goal(&self, available: u64) -> u64 {

@@ -41,8 +41,12 @@ pub enum Rejection {
         /// The plan's limit.
         limit: Weight,
     },
-    /// An encoded update was made for another plan or another weight.
-    #[error("the update was encoded for another ring or another weight than the server's")]
+    /// An encoded update was made for another plan or another weight, or counts more saturated
+    /// values than it has.
+    #[error(
+        "the update was encoded for another ring or another weight than the server's, or miscounts \
+         its saturated values"
+    )]
     WrongEncoding,
     /// An encoded value is larger than any value in range can be.
     #[error("integer {index} of the encoded update is outside of the planned range")]
@@ -329,7 +333,8 @@ impl Aggregator for ExactSum {
         if let Err(rejection) = self.check(update.values().len(), weight) {
             return Ok(self.reject(rejection));
         }
-        if *update.plan() != self.plan || update.weight() != weight {
+        let impossible = update.saturated() > update.values().len() as u64;
+        if *update.plan() != self.plan || update.weight() != weight || impossible {
             return Ok(self.reject(Rejection::WrongEncoding));
         }
         let limit = self.plan.largest(weight);
@@ -543,7 +548,12 @@ mod tests {
         let mut text: serde_json::Value = serde_json::to_value(&vector).unwrap();
         text["values"][2] = i64::MAX.into();
         let cheat: RingVector = serde_json::from_value(text).unwrap();
+        // One that cheats on the count, which would overflow the tally.
+        let mut text: serde_json::Value = serde_json::to_value(&vector).unwrap();
+        text["saturated"] = u64::MAX.into();
+        let miscount: RingVector = serde_json::from_value(text).unwrap();
         let cases = [
+            (&miscount, 7, Rejection::WrongEncoding),
             (&vector, 6, Rejection::WrongEncoding),
             (&other, 7, Rejection::WrongEncoding),
             (&cheat, 7, Rejection::OutOfRange { index: 2 }),

@@ -629,6 +629,41 @@ fn a_rejected_update_keeps_its_place_and_is_counted() {
     assert_eq!(server.global().values(), values(1));
 }
 
+/// Clients whose reports claim more examples than there can be are accepted with that weight; their
+/// updates are rejected where they are absorbed, and nothing overflows on the way.
+#[test]
+fn absurd_weights_are_data() {
+    let mut server = server(10, Stragglers::Drop, RoundSettings::default());
+    server.begin(0);
+    server.all_ready(0);
+    let mut partial = sum();
+    let mut clients = Vec::new();
+    for client in 0..N {
+        let claimed = if client < 3 { u64::MAX } else { 1 };
+        let answer = server.tell(
+            1,
+            Event::Reported(Report {
+                examples: ExampleCount(claimed),
+                ..report(client)
+            }),
+        );
+        let weight = Weight(claimed);
+        assert_eq!(answer, Answer::Accepted { weight });
+        partial.absorb(&values(client), weight).unwrap();
+        clients.push(id(client));
+    }
+    let sum = &mut partial;
+    let clients = &clients;
+    assert_eq!(
+        server.tell(2, Event::Summed { sum, clients }),
+        Answer::Noted
+    );
+    let record = server.record().unwrap();
+    assert_eq!(record.outcome, Outcome::Applied);
+    assert_eq!((record.tally.clients, record.tally.weight), (7, Weight(7)));
+    assert_eq!(record.tally.rejected.overweight, 3);
+}
+
 #[test]
 fn the_chain_is_undone_on_the_mean() {
     #[derive(Debug)]

@@ -48,6 +48,25 @@ fn every_subset_is_equally_likely() {
     assert_fits(&counts, &[100.0; 1225]);
 }
 
+/// `(cohort, over_select, population, asked)`
+#[test]
+fn so_many_times_the_cohort_are_asked() {
+    let cases = [
+        (10, 1.0, 1000, 10),
+        (10, 1.3, 1000, 13),
+        (10, 1.25, 1000, 13),
+        (10, 1.3, 12, 12),
+        // 100 times the number nearest to 1.1 is 110.00000000000001.
+        (100, 1.1, 1000, 110),
+        (7, 2.0001, 1000, 15),
+        (1 << 40, 1.0, 1 << 41, 1 << 40),
+    ];
+    for (cohort, over_select, population, asked) in cases {
+        let size = size::Size::new(cohort, over_select).unwrap();
+        assert_eq!(size.asked(population), asked, "{cohort} * {over_select}");
+    }
+}
+
 #[test]
 fn a_cohort_of_a_huge_population_costs_no_more_than_the_cohort() {
     let clients = select(&uniform(1000, 1.0), &Candidates::everyone(1 << 50), 0);
