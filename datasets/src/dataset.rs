@@ -86,7 +86,7 @@ impl FederatedDataset {
     ///
     /// # Errors
     /// [`DatasetError`] when the partition is impossible or left out where the data have no
-    /// natural clients.
+    /// natural clients, or the test examples do not go with the training examples or their owners.
     pub fn divide(
         material: Material,
         config: &DatasetConfig,
@@ -409,3 +409,6 @@ fn pooled(generator: &dyn Generator) -> Option<Store> {
     )
     .ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -237,12 +237,12 @@ pub(crate) fn labelled(
             remedy: "give a file with at least one",
         });
     }
-    let labels = labels.1.into_labels(labels.0)?;
+    let (label_file, labels) = (labels.0, labels.1.into_labels(labels.0)?);
     let largest_label = labels.iter().copied().max().unwrap_or(0);
     let classes = classes.unwrap_or(largest_label as usize + 1);
     if classes > MOST_CLASSES {
         return Err(DatasetError::TooLarge {
-            what: file.to_owned(),
+            what: label_file.to_owned(),
             noun: "classes",
             found: classes as u64,
             limit: MOST_CLASSES as u64,
@@ -251,7 +251,7 @@ pub(crate) fn labelled(
     }
     if largest_label as usize >= classes {
         return Err(malformed(
-            file,
+            label_file,
             "labels",
             format!("label {largest_label}"),
             format!("labels below {classes}"),

@@ -161,10 +161,11 @@ pub enum Targets {
 }
 
 impl Targets {
-    /// Classes in the smallest type that holds them.
+    /// Classes in the smallest type that holds them. Labels that are no class stay as they are,
+    /// for [`Store::new`] to refuse.
     #[must_use]
     pub fn classes(labels: Vec<u32>, classes: usize) -> Self {
-        if classes <= 256 {
+        if classes <= 256 && labels.iter().all(|&label| label < 256) {
             Self::Bytes(labels.into_iter().map(|label| label as u8).collect())
         } else {
             Self::Classes(labels)
@@ -191,8 +192,9 @@ impl Store {
     /// [`normalise`](Self::normalise) says otherwise.
     ///
     /// # Errors
-    /// [`DatasetError`] when counts disagree, a label or token is out of range, or there are too
-    /// many rows. `what` names the data in messages.
+    /// [`DatasetError`] when inputs or targets are not of the kind that `input` and `target` say,
+    /// counts disagree, a label or token is out of range, or there are too many rows. `what` names
+    /// the data in messages.
     pub fn new(
         what: &str,
         input: InputSpec,
@@ -200,6 +202,7 @@ impl Store {
         inputs: Inputs,
         targets: Targets,
     ) -> Result<Self, DatasetError> {
+        kinds_agree(what, &input, target, &inputs, &targets)?;
         let width = input.len();
         let too_large = |found: u64| DatasetError::TooLarge {
             what: what.to_owned(),
@@ -242,10 +245,8 @@ impl Store {
         let labels = match (&targets, target) {
             (Targets::Bytes(labels), _) => labels.len(),
             (Targets::Classes(labels), _) => labels.len(),
-            (Targets::Real(values), TargetSpec::Real { width }) if width > 0 => {
-                values.len() / width
-            }
-            (Targets::Real(values), _) => values.len(),
+            (Targets::Real(values), TargetSpec::Real { width }) => values.len() / width,
+            (Targets::Real(values), TargetSpec::Class { .. }) => values.len(),
             (Targets::NextToken, _) => rows,
         };
         if labels != rows {
@@ -579,6 +580,57 @@ impl Store {
             Targets::Real(values) => hash_words(hash, values.iter().map(|v| v.to_le_bytes())),
             Targets::NextToken => {}
         }
+    }
+}
+
+/// Refuses inputs and targets of another kind than their specifications.
+fn kinds_agree(
+    what: &str,
+    input: &InputSpec,
+    target: TargetSpec,
+    inputs: &Inputs,
+    targets: &Targets,
+) -> Result<(), DatasetError> {
+    let unfit = |place: &str, found: String, expected: &str| {
+        Err(DatasetError::Malformed {
+            file: what.to_owned(),
+            place: place.to_owned(),
+            found,
+            expected: expected.to_owned(),
+            remedy: "describe the examples as they are stored",
+        })
+    };
+    match (inputs, input) {
+        (Inputs::Bytes(_) | Inputs::Real(_), InputSpec::Real(_))
+        | (Inputs::Text(_), InputSpec::Tokens { .. }) => {}
+        (Inputs::Text(_), other) => return unfit("inputs", format!("{other:?}"), "tokens"),
+        (_, other) => return unfit("inputs", format!("{other:?}"), "real numbers"),
+    }
+    match (targets, target, input) {
+        (Targets::Bytes(_) | Targets::Classes(_), TargetSpec::Class { .. }, _) => Ok(()),
+        (Targets::Real(values), TargetSpec::Real { width }, _)
+            if width > 0 && values.len().is_multiple_of(width) =>
+        {
+            Ok(())
+        }
+        (
+            Targets::NextToken,
+            TargetSpec::Class { classes },
+            &InputSpec::Tokens { vocabulary, .. },
+        ) if vocabulary <= classes => Ok(()),
+        (Targets::Bytes(_) | Targets::Classes(_), other, _) => {
+            unfit("targets", format!("{other:?}"), "classes")
+        }
+        (Targets::Real(values), other, _) => unfit(
+            "targets",
+            format!("{other:?} for {} numbers", values.len()),
+            "real numbers, as many for each example",
+        ),
+        (Targets::NextToken, other, _) => unfit(
+            "targets",
+            format!("{other:?}"),
+            "a class for each token of the inputs' vocabulary",
+        ),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::index::{ClientIndex, Groups, Rows};
 use crate::partition::{
     AnyPartitioner, FeatureNoise, Natural, PartitionConfig, PartitionError, Partitioner as _,
 };
+use crate::read::malformed;
 use crate::sets::Owners;
 use crate::store::{Store, hash_words};
 use crate::table::MISSING;
@@ -56,6 +57,7 @@ impl Stored {
         config: &DatasetConfig,
         seed: Seed,
     ) -> Result<Self, DatasetError> {
+        check_test(&train, test.as_ref(), groups.as_ref(), name)?;
         if let Some(limit) = config.limit.and_then(|limit| usize::try_from(limit).ok()) {
             train.truncate(limit);
             if let Some(groups) = &mut groups {
@@ -214,6 +216,38 @@ impl Stored {
             }
         }
         hash.finalize().into()
+    }
+}
+
+/// Refuses test examples of another kind than the training ones, and owners of another number of
+/// test rows than there are.
+fn check_test(
+    train: &Store,
+    test: Option<&Store>,
+    groups: Option<&Owners>,
+    name: &str,
+) -> Result<(), DatasetError> {
+    if let Some(test) = test
+        && (test.input() != train.input() || test.target() != train.target())
+    {
+        return Err(malformed(
+            name,
+            "test examples",
+            format!("{:?}, {:?}", test.input(), test.target()),
+            format!("{:?}, {:?}, as in training", train.input(), train.target()),
+            "use training and test examples of one data set",
+        ));
+    }
+    let rows = test.map_or(0, Store::rows);
+    match groups.and_then(|groups| groups.of_test.as_ref()) {
+        Some(owners) if owners.len() != rows => Err(DatasetError::CountMismatch {
+            noun: "examples",
+            first: format!("{name} (test)"),
+            first_count: rows as u64,
+            second: format!("{name} (owners of the test examples)"),
+            second_count: owners.len() as u64,
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -164,15 +164,7 @@ impl Speakers {
         for (_, text) in &self.texts {
             characters.extend(text.chars());
         }
-        if characters.len() > MOST_CHARACTERS {
-            return Err(DatasetError::TooLarge {
-                what: file.to_owned(),
-                noun: "distinct characters",
-                found: characters.len() as u64,
-                limit: MOST_CHARACTERS as u64,
-                remedy: "simplify the text, e.g. to one alphabet",
-            });
-        }
+        fit_in_a_byte(file, characters.len())?;
         Ok(characters.into_iter().collect())
     }
 
@@ -180,14 +172,15 @@ impl Speakers {
     /// characters outside it become a blank (or its first character).
     ///
     /// # Errors
-    /// [`DatasetError::Empty`] when no speaker says enough for one window and its target, and
-    /// what [`Store::new`] refuses.
+    /// [`DatasetError::Empty`] when no speaker says enough for one window and its target,
+    /// [`DatasetError::TooLarge`] for more than 256 characters, and what [`Store::new`] refuses.
     pub fn windows(
         self,
         file: &str,
         characters: &[char],
         length: usize,
     ) -> Result<Windows, DatasetError> {
+        fit_in_a_byte(file, characters.len())?;
         let token_of: BTreeMap<char, u8> = (characters.iter().enumerate())
             .map(|(token, &character)| (character, token as u8))
             .collect();
@@ -257,6 +250,20 @@ impl Speakers {
         split.test = Some(store(test_starts)?);
         Ok(split)
     }
+}
+
+/// Refuses a vocabulary whose tokens are no bytes.
+fn fit_in_a_byte(file: &str, characters: usize) -> Result<(), DatasetError> {
+    if characters <= MOST_CHARACTERS {
+        return Ok(());
+    }
+    Err(DatasetError::TooLarge {
+        what: file.to_owned(),
+        noun: "distinct characters",
+        found: characters as u64,
+        limit: MOST_CHARACTERS as u64,
+        remedy: "simplify the text, e.g. to one alphabet",
+    })
 }
 
 /// Texts cut into training and test windows.
@@ -365,6 +372,23 @@ mod tests {
             TargetsMut::Classes(&mut next),
         );
         assert_eq!((tokens, next), ([6, 7, 8], [9]));
+    }
+
+    #[test]
+    fn a_vocabulary_of_more_than_a_byte_is_refused() {
+        let text: String = (0..257)
+            .filter_map(|c| char::from_u32(c + 0x4e00))
+            .collect();
+        let characters: Vec<char> = text.chars().collect();
+        let speakers = Speakers {
+            texts: vec![("all".into(), text)],
+        };
+        let message = speakers.characters("f").unwrap_err().to_string();
+        assert!(
+            message.starts_with("f holds 257 distinct characters"),
+            "{message}"
+        );
+        assert!(speakers.windows("f", &characters, 3).is_err());
     }
 
     #[test]

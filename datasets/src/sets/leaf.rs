@@ -72,27 +72,32 @@ impl Gathered {
             return Ok(());
         }
         let text = user.numbers.is_empty();
-        if *self.text.get_or_insert(text) != text || (self.width != 0 && self.width != user.width) {
+        let before = *self.text.get_or_insert(text);
+        if before != text || (self.width != 0 && self.width != user.width) {
+            let kind = |text| if text { "characters" } else { "numbers" };
             return Err(malformed(
                 file,
                 format!("user {}", shown(name)),
-                format!(
-                    "examples of {} {}",
-                    user.width,
-                    if text { "characters" } else { "numbers" }
-                ),
-                format!(
-                    "{} {}, as before",
-                    self.width,
-                    if text { "numbers" } else { "characters" }
-                ),
+                format!("examples of {} {}", user.width, kind(text)),
+                format!("{} {}, as before", self.width, kind(before)),
                 "use files of one data set",
             ));
         }
         self.width = user.width;
         self.numbers.extend_from_slice(&user.numbers);
         // Each window is followed by its target, so the store reads it as running text.
-        for (window, &label) in user.tokens.chunks_exact(user.width).zip(&user.labels) {
+        let windows = user.tokens.chunks_exact(user.width);
+        for (row, (window, &label)) in windows.zip(&user.labels).enumerate() {
+            let next = u8::try_from(label).ok();
+            let Some(next) = next.filter(|&next| usize::from(next) < LEAF_CHARACTERS.len()) else {
+                return Err(malformed(
+                    file,
+                    format!("user {}, example {row}", shown(name)),
+                    format!("label {label}"),
+                    "the character after the input, or its number from 0 to 79",
+                    "give the next character as the label",
+                ));
+            };
             let start = u32::try_from(self.tokens.len()).map_err(|_| DatasetError::TooLarge {
                 what: file.to_owned(),
                 noun: "characters",
@@ -102,7 +107,7 @@ impl Gathered {
             })?;
             self.starts.push(start);
             self.tokens.extend_from_slice(window);
-            self.tokens.push(label as u8);
+            self.tokens.push(next);
         }
         self.labels.extend_from_slice(&user.labels);
         self.groups

@@ -605,6 +605,22 @@ fn leaf_is_read() {
         TargetsMut::Classes(&mut next),
     );
     assert_eq!((tokens, next), ([54, 55], [56]));
+    // A label of a text that is no character, also where its last eight bits are one; texts of
+    // another length.
+    for (users, expected) in [
+        (
+            r#""users":["u"],"user_data":{"u":{"x":["ab"],"y":[256]}}"#,
+            "user `u`, example 0: found label 256, expected the character after the input",
+        ),
+        (
+            r#""users":["u","v"],"user_data":{"u":{"x":["ab"],"y":["c"]},"v":{"x":["abc"],"y":["d"]}}"#,
+            "user `v`: found examples of 3 characters, expected 2 characters, as before",
+        ),
+    ] {
+        put("text.json", &format!("{{{users}}}"));
+        let message = load(&config, &nowhere(), Seed(1)).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
 }
 
 #[test]

@@ -128,3 +128,60 @@ fn wrong_labels_and_counts_are_refused() {
         "set, inputs: found 3 numbers, expected a multiple of 2, the numbers of one example; check that every example has the same shape"
     );
 }
+
+#[test]
+fn labels_that_are_no_class_are_refused_whatever_their_size() {
+    // 259 is 3 in eight bits.
+    for (label, classes) in [(259, 10), (256, 256), (300, 300)] {
+        let made = Store::new(
+            "set",
+            InputSpec::Real(vec![1]),
+            TargetSpec::Class { classes },
+            Inputs::Real(vec![0.0]),
+            Targets::classes(vec![label], classes),
+        );
+        let message = made.map(|_| ()).unwrap_err().to_string();
+        assert!(
+            message.starts_with(&format!("set, example 0: found label {label}, expected")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn kinds_that_disagree_are_refused() {
+    let real = || InputSpec::Real(vec![1]);
+    let tokens = InputSpec::Tokens {
+        length: 1,
+        vocabulary: 5,
+    };
+    let class = |classes| TargetSpec::Class { classes };
+    let numbers = || Inputs::Real(vec![0.0; 2]);
+    let text = || {
+        Inputs::Text(TextRows {
+            tokens: vec![0, 1, 4].into(),
+            starts: vec![0, 1],
+        })
+    };
+    let bytes = || Targets::Bytes(vec![0; 2]);
+    let reals = |count| Targets::Real(vec![0.0; count]);
+    let width = |width| TargetSpec::Real { width };
+    #[rustfmt::skip]
+    let cases = [
+        (real(), class(5), text(), Targets::NextToken, "set, inputs: found Real([1]), expected tokens"),
+        (tokens.clone(), class(5), numbers(), bytes(), "set, inputs: found Tokens { length: 1, vocabulary: 5 }, expected real numbers"),
+        (tokens.clone(), class(4), text(), Targets::NextToken, "set, targets: found Class { classes: 4 }, expected a class for each token"),
+        (real(), class(5), numbers(), Targets::NextToken, "set, targets: found Class { classes: 5 }, expected a class for each token"),
+        (real(), width(1), numbers(), bytes(), "set, targets: found Real { width: 1 }, expected classes"),
+        (real(), class(5), numbers(), reals(2), "set, targets: found Class { classes: 5 } for 2 numbers, expected real numbers"),
+        (real(), width(0), numbers(), reals(2), "set, targets: found Real { width: 0 } for 2 numbers, expected real numbers"),
+        (real(), width(2), numbers(), reals(5), "set, targets: found Real { width: 2 } for 5 numbers, expected real numbers"),
+    ];
+    for (input, target, inputs, targets, expected) in cases {
+        let made = Store::new("set", input, target, inputs, targets);
+        let message = made.map(|_| ()).unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{message}");
+    }
+    assert!(Store::new("set", tokens, class(5), text(), Targets::NextToken).is_ok());
+    assert!(Store::new("set", real(), width(2), numbers(), reals(4)).is_ok());
+}
