@@ -289,26 +289,6 @@ impl Synthetic {
         Ok(synthetic)
     }
 
-    /// Held-out examples of evenly spaced clients, all clients' where they are at most `limit`
-    /// together, as one evaluation set: inputs `[rows, 60]` and classes `[rows]`.
-    #[must_use]
-    pub fn pooled_test(&self, limit: usize) -> (Vec<f32>, Vec<u32>) {
-        let mut scratch = ClientScratch::default();
-        let (mut inputs, mut classes) = (Vec::new(), Vec::new());
-        let opened = self.clients.min(limit as u64);
-        for place in 0..opened {
-            let client = u128::from(place) * u128::from(self.clients) / u128::from(opened);
-            let view = self.test(ClientId(client as u64), &mut scratch);
-            let rows = view.classes.len().min(limit - classes.len());
-            inputs.extend_from_slice(&view.inputs[..rows * FEATURES]);
-            classes.extend_from_slice(&view.classes[..rows]);
-            if classes.len() == limit {
-                break;
-            }
-        }
-        (inputs, classes)
-    }
-
     fn stream(&self, client: ClientId, round: RoundId) -> Stream {
         Stream::at(Purpose::DataClient, self.seed, round, client)
     }
