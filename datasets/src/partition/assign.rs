@@ -190,25 +190,7 @@ pub(super) fn skewed_sizes(
     ends
 }
 
-/// The index in which row `r` belongs to `owner[r]`, or to no client.
+/// The index in which row `r` belongs to `owner[r]`, or to [`NOBODY`].
 pub(super) fn index(owner: &[u32], clients: usize) -> Result<ClientIndex, PartitionError> {
-    if !owner.contains(&NOBODY) {
-        return Ok(ClientIndex::from_owners(owner, clients)?);
-    }
-    let mut offsets = vec![0u32; clients + 1];
-    for &client in owner.iter().filter(|&&client| client != NOBODY) {
-        offsets[client as usize + 1] += 1;
-    }
-    for client in 0..clients {
-        offsets[client + 1] += offsets[client];
-    }
-    let mut next = offsets.clone();
-    let mut rows = vec![0u32; offsets[clients] as usize];
-    for (row, &client) in owner.iter().enumerate() {
-        if client != NOBODY {
-            rows[next[client as usize] as usize] = row as u32;
-            next[client as usize] += 1;
-        }
-    }
-    Ok(ClientIndex::new(offsets, rows, owner.len())?)
+    Ok(ClientIndex::from_owners(owner, clients)?)
 }

@@ -34,7 +34,7 @@ use crate::index::{ClientIndex, Rows};
 pub struct Dirichlet {
     /// Number of clients.
     pub clients: u64,
-    /// Concentration, above 0; near 0 each client has one class, at infinity all are alike.
+    /// Concentration, from 1e-6 to 1e6; near 0 each client has one class, at infinity all are alike.
     pub alpha: f64,
     /// Whether clients have equal sizes.
     #[serde(default)]

@@ -7,8 +7,9 @@ use crate::normal::Normals;
 
 /// Gaussian noise of mean 0 and standard deviation `sigma * c / clients` added to every feature
 /// of client `c` (Li et al. 2022, NIID-Bench, arXiv:2102.02079, "noise-based feature
-/// imbalance"; as in the authors' code the level is a standard deviation and the first client is clean; the code divides by
-/// `clients - 1`, the paper, and this, by `clients`). Features are not clipped.
+/// imbalance"; as in the authors' code the level is a standard deviation and the first client is
+/// clean; the code divides by `clients - 1`, the paper, and this, by `clients`). Features are not
+/// clipped.
 ///
 /// The noise of a row depends on the seed, the client and the row alone: it is the same however
 /// often and in whatever order rows are read, and nothing is stored.

@@ -16,7 +16,7 @@ use crate::index::{ClientIndex, Rows};
 pub struct QuantityDirichlet {
     /// Number of clients.
     pub clients: u64,
-    /// Concentration, above 0; the smaller, the more unequal.
+    /// Concentration, from 1e-6 to 1e6; the smaller, the more unequal.
     pub alpha: f64,
     /// Examples that every client has at least.
     #[serde(default = "one")]

@@ -72,8 +72,8 @@ impl<R: Read> Members<R> {
     /// The next member that is a plain file; what is left of the last one is skipped.
     ///
     /// # Errors
-    /// [`DatasetError::Malformed`] for a header of another kind or with a wrong checksum, or a
-    /// cut stream.
+    /// [`DatasetError::Malformed`] for what is no tar header or has a wrong checksum or size, and
+    /// for a cut stream.
     pub fn next_member(&mut self) -> Result<Option<Member>, DatasetError> {
         loop {
             let rest = self.left + self.padding;
