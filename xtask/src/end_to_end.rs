@@ -14,9 +14,9 @@ const REDUCED: &[&str] = &["rounds=2", "local.epochs=1", "evaluation.every=1"];
 ///
 /// A file whose data are not embedded needs `FLEDGLING_DATA_DIR`; without it the file is passed
 /// over with a message, but never where `CI` is set.
-pub(crate) fn run_all(program: &Path, out: &Path) -> Result<()> {
-    let data = std::env::var_os("FLEDGLING_DATA_DIR").is_some();
-    let ci = std::env::var_os("CI").is_some();
+fn run_all(program: &Path, out: &Path) -> Result<()> {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let (data, ci) = (set("FLEDGLING_DATA_DIR"), set("CI"));
     let mut files: Vec<PathBuf> = std::fs::read_dir(root().join("experiments"))?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<std::io::Result<_>>()?;
@@ -82,9 +82,10 @@ pub(crate) fn run_all(program: &Path, out: &Path) -> Result<()> {
 /// Builds the program and runs every experiment into a temporary folder.
 pub(crate) fn run() -> Result<()> {
     run_build()?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let program = target
+    // Cargo runs in the root, so a relative folder starts there.
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let program = root()
+        .join(target)
         .join("release")
         .join(format!("fledgling{}", std::env::consts::EXE_SUFFIX));
     let out = tempfile::tempdir()?;

@@ -7,8 +7,7 @@ use serde_json::Value;
 
 use crate::process::{cargo, output};
 
-/// For each of our packages, our packages that it may use. Development dependencies count too,
-/// but for `xtask`.
+/// For each of our packages, our packages that it may use. Development dependencies count too.
 const ARROWS: &[(&str, &[&str])] = &[
     ("fl-core", &[]),
     ("fl-edge", &["fl-core"]),
@@ -18,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "fledgling",
         &["fl-core", "fl-datasets", "fl-edge", "fl-sim"],
     ),
-    ("xtask", &["fl-datasets"]),
+    ("xtask", &[]),
 ];
 
 /// Packages that others embed, with the most third-party packages that each may pull in.
@@ -42,7 +41,8 @@ const HEAVY: &[&str] = &[
 pub(crate) fn check() -> Result<()> {
     let metadata = output(cargo().args(["metadata", "--format-version", "1", "--locked"]))?;
     let graph = Graph::parse(&metadata)?;
-    let mut faults = graph.wrong_arrows();
+    let mut faults = graph.stale_rows();
+    faults.extend(graph.wrong_arrows());
     faults.extend(graph.heavy());
     if !faults.is_empty() {
         bail!("the dependency graph is broken:\n  {}", faults.join("\n  "));
@@ -101,6 +101,17 @@ impl Graph {
             graph.edges.insert(text(&node["id"])?.to_owned(), targets);
         }
         Ok(graph)
+    }
+
+    /// Rows of the tables above that check nothing, because no package of ours has the name.
+    fn stale_rows(&self) -> Vec<String> {
+        let arrows = ARROWS.iter().map(|(name, _)| *name);
+        let light = LIGHT.iter().map(|(name, _)| *name);
+        arrows
+            .chain(light)
+            .filter(|name| !self.named.contains_key(*name))
+            .map(|name| format!("`{name}` is no package of the workspace; mend its row"))
+            .collect()
     }
 
     fn wrong_arrows(&self) -> Vec<String> {
@@ -205,6 +216,12 @@ mod tests {
             ]}
         }"#;
         let graph = Graph::parse(metadata).unwrap();
+        assert!(
+            graph
+                .stale_rows()
+                .iter()
+                .any(|row| row.starts_with("`fl-edge` is no package"))
+        );
         assert_eq!(graph.wrong_arrows(), ["`fl-core` must not know `fl-sim`"]);
         assert_eq!(
             graph.heavy(),
