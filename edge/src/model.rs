@@ -7,6 +7,7 @@ use fl_core::{InputSpec, Layout, Parameters, Stream, TargetSpec};
 use crate::error::EdgeError;
 use crate::graph::{self, Graph, LayerSummary, Start};
 use crate::plan::{Memory, Mode};
+use crate::session::most_rows;
 use crate::zoo::{Loss, ModelDef};
 
 /// A checked model definition with its shapes and its parameters' layout.
@@ -83,17 +84,22 @@ impl Model {
         self.summary.iter().map(|layer| layer.macs).sum()
     }
 
-    /// Bytes that a session holds for a batch: the working parameters and the planned arena of
-    /// activations, their gradients and scratch. Plain SGD needs no more; momentum, clipping and
-    /// Adam add one, one and two times the parameters.
+    /// Bytes that a session holds to evaluate, or to train with plain SGD, at a batch: the working
+    /// parameters and the planned arena of activations, their gradients and scratch. A batch too
+    /// large for that is worked through in parts, and its gradient is stored, like any of a model
+    /// with normalisations or embeddings. Clipping stores the gradient too; momentum and Adam do,
+    /// and add one and two times the parameters to it.
     #[must_use]
     pub fn peak_bytes(&self, batch: usize, training: bool) -> usize {
         let mode = match training {
             true => Mode::Training,
             false => Mode::Evaluation,
         };
-        let memory = Memory::new(self, batch, mode);
-        4 * (self.parameters() + memory.len()) + memory.bytes()
+        let most = most_rows(&Memory::new(self, 1, mode), mode);
+        let memory = Memory::new(self, batch.clamp(1, most), mode);
+        let stored = training && (memory.stores_gradients || batch > most);
+        let vectors = if stored { 2 } else { 1 };
+        4 * (vectors * self.parameters() + memory.len()) + memory.bytes()
     }
 
     /// The layers, for a table.

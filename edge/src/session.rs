@@ -27,6 +27,15 @@ const MAX_ROWS: usize = 1024;
 /// Examples evaluated at once at most.
 const MAX_EVALUATION_ROWS: usize = 256;
 
+/// Examples worked on at once at most, given the memory of one.
+pub(crate) fn most_rows(one: &Memory, mode: Mode) -> usize {
+    let (bytes, most) = match mode {
+        Mode::Training => (TRAINING_BYTES, MAX_ROWS),
+        Mode::Evaluation => (EVALUATION_BYTES, MAX_EVALUATION_ROWS),
+    };
+    (bytes / (4 * one.len() + one.bytes()).max(1)).clamp(1, most)
+}
+
 /// A label or token outside the model's range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadExample {
@@ -92,12 +101,9 @@ impl Session {
     pub fn new(model: Arc<Model>, kernels: &'static Kernels) -> Self {
         let training = Memory::new(&model, 1, Mode::Training);
         let evaluation = Memory::new(&model, 1, Mode::Evaluation);
-        let rows = |memory: &Memory, bytes: usize, most: usize| {
-            (bytes / (4 * memory.len() + memory.bytes()).max(1)).clamp(1, most)
-        };
         let mut session = Self {
-            training_rows: rows(&training, TRAINING_BYTES, MAX_ROWS),
-            evaluation_rows: rows(&evaluation, EVALUATION_BYTES, MAX_EVALUATION_ROWS),
+            training_rows: most_rows(&training, Mode::Training),
+            evaluation_rows: most_rows(&evaluation, Mode::Evaluation),
             input_len: model.input().len(),
             target_width: target_width(model.target()),
             model,

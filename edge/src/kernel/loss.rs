@@ -182,6 +182,21 @@ mod tests {
         }
     }
 
+    /// A logit that is not a number is seen in the loss, whichever class it belongs to.
+    #[test]
+    fn softmax_of_nan_is_nan() {
+        for place in 0..3 {
+            let mut z = [0.5, 1.0, -1.0];
+            z[place] = f32::NAN;
+            for with_gradient in [false, true] {
+                let (mut losses, mut gradient) = ([0.0], [0.0; 3]);
+                let gradient = with_gradient.then_some(&mut gradient[..]);
+                Kernels::best().softmax_cross_entropy(1, 3, &z, &[0], 1.0, &mut losses, gradient);
+                assert!(losses[0].is_nan(), "{place}: {}", losses[0]);
+            }
+        }
+    }
+
     #[test]
     fn regression_losses_against_f64() {
         let t = [1.0f32, 0.0, 1.0, 1.0, 0.0, 0.5];

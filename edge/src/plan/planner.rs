@@ -15,8 +15,10 @@ pub(super) struct Planner<'a> {
     time: usize,
     buffers: Vec<Buffer>,
     bytes: usize,
-    /// Of each root value: its activation's buffer, its gradient's, whether it needs one.
+    /// Of each root value: its activation's buffer, whether a value that others read lies there
+    /// too, its gradient's buffer, whether it needs one.
     activation: Vec<Slot>,
+    shared: Vec<bool>,
     gradient: Vec<Option<Slot>>,
     needs_gradient: Vec<bool>,
     /// Of each node: padded input or statistics, argmax or mask.
@@ -56,6 +58,7 @@ impl<'a> Planner<'a> {
             buffers: Vec::new(),
             bytes: 0,
             activation: vec![NONE; values],
+            shared: vec![false; values],
             gradient: vec![None; values],
             needs_gradient,
             saved: vec![None; graph.nodes.len()],
@@ -147,10 +150,14 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Whether a value has one reader, and its memory no other.
+    fn read_once(&self, root: ValueId) -> bool {
+        root != 0 && !self.shared[root] && self.graph.readers(root) == 1
+    }
+
     /// Whether the only reader of a value may overwrite it.
     fn may_overwrite(&self, root: ValueId, signs_stay: bool) -> bool {
-        root != 0
-            && self.graph.readers(root) == 1
+        self.read_once(root)
             && match self.buffers[self.activation[root]].kept {
                 Kept::No => true,
                 Kept::Sign => signs_stay,
@@ -335,7 +342,9 @@ impl<'a> Planner<'a> {
 
     fn dropout(&mut self, index: usize, rate: f32, x: Slot, source: ValueId, target: ValueId) {
         if self.mode == Mode::Evaluation || rate == 0.0 {
+            // The identity: the output lies where the input does, which may have other readers.
             self.activation[target] = x;
+            self.shared[target] = !self.read_once(source);
             return;
         }
         let len = self.len(source);

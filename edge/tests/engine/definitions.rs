@@ -139,6 +139,13 @@ fn memory_is_planned() {
         let ten = model.peak_bytes(10, false);
         let training = model.peak_bytes(10, true);
         assert!(parameters < one && one < ten && ten < training, "{kind}");
+        // However large the batch, it is worked through in parts.
+        for (training, most) in [(false, 8 << 20), (true, 64 << 20)] {
+            let huge = model.peak_bytes(usize::MAX, training);
+            assert_eq!(huge, model.peak_bytes(1 << 20, training), "{kind}");
+            let arena = huge - parameters * if training { 2 } else { 1 };
+            assert!(arena <= most + 4096 * 4, "{kind}: {arena}");
+        }
     }
     // Without liveness, the activations alone of ten images would take this much in evaluation.
     let model = model("kind = \"cnn-fedavg\"", &image());

@@ -250,6 +250,72 @@ fn learns_and_evaluates() {
     assert!((sum - after.loss_sum).abs() < 1e-9 * sum);
 }
 
+/// Where dropout does nothing (in evaluation, and at rate 0) a model is the one without it, even
+/// where its input has other readers.
+#[test]
+fn idle_dropout_is_not_there() {
+    let input = InputSpec::Real(vec![5, 6, 4]);
+    let target = TargetSpec::Class { classes: 3 };
+    let conv = |name: &str| {
+        format!(
+            "[[layer]]\nkind = \"conv2d\"\nname = \"{name}\"\nfilters = 4\nkernel = 3\n\
+             padding = \"same\"\n"
+        )
+    };
+    let plain = |kind: &str| format!("[[layer]]\nkind = \"{kind}\"\n");
+    let add = |from: &str| format!("[[layer]]\nkind = \"add\"\nfrom = \"{from}\"\n");
+    let drop = "DROPOUT".to_owned();
+    let (a, b) = (conv("a"), conv("b"));
+    let bodies = [
+        vec![&a, &drop, &add("a")],
+        vec![&a, &drop, &plain("relu"), &add("a")],
+        vec![&a, &drop, &drop, &plain("tanh"), &b, &add("a")],
+        vec![
+            &a,
+            &drop,
+            &plain("tanh"),
+            &drop,
+            &plain("relu"),
+            &b,
+            &add("a"),
+        ],
+        vec![
+            &drop,
+            &plain("relu"),
+            &a,
+            &add("input"),
+            &drop,
+            &plain("sigmoid"),
+            &b,
+        ],
+    ]
+    .map(|layers| layers.into_iter().cloned().collect::<String>());
+    for body in &bodies {
+        let case = |dropout: &str| {
+            let text = format!("{body}{}{}", plain("flatten"), plain("dense"));
+            Case::new("dropout", &text.replace("DROPOUT", dropout), &input, target)
+        };
+        let without = case("");
+        let data = without.data(9);
+        let global = without.model.init(&mut stream(3));
+        let evaluate = |case: &Case| {
+            let mut trainer = EdgeTrainer::new(case.model.clone());
+            let evaluation = trainer.evaluate(global.values(), &data, 0..9);
+            evaluation.expect("evaluates")
+        };
+        let plan = plan(LocalWork::Epochs(count(2)), BatchSize::Examples(count(4)));
+        let train = |case: &Case| {
+            let mut trainer = EdgeTrainer::new(case.model.clone());
+            let (update, _) =
+                fit(&mut trainer, &global, &data, &plan, WorkLimit::Full).expect("trains");
+            bits(&update)
+        };
+        let rate = |rate: &str| case(&format!("[[layer]]\nkind = \"dropout\"\nrate = {rate}\n"));
+        assert_eq!(evaluate(&rate("0.5")), evaluate(&without), "{body}");
+        assert_eq!(train(&rate("0.0")), train(&without), "{body}");
+    }
+}
+
 /// A learning rate that explodes gives a non-finite update, not an error.
 #[test]
 fn divergence_is_data() {
