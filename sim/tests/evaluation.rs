@@ -101,8 +101,12 @@ fn without_a_central_test_set_the_clients_held_out_examples_are_it() {
         let mut simulation = Tiny::with_parts(config, population, TinyEngine::new(), disk).unwrap();
         play(&mut simulation)
     };
-    for train in [true, false] {
-        let journal = run(population().without_test(), train);
+    for (population, train) in [
+        (population().without_test(), true),
+        (population().without_test(), false),
+        (population().with_empty_test(), false),
+    ] {
+        let journal = run(population, train);
         let last = journal.evaluations.last().unwrap();
         let (mut loss, mut correct, mut examples) = (0.0, 0.0, 0);
         for client in &journal.clients {

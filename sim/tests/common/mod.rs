@@ -61,6 +61,11 @@ impl TinyPopulation {
         self
     }
 
+    pub(crate) fn with_empty_test(mut self) -> Self {
+        self.test = Some(TinyExamples::default());
+        self
+    }
+
     fn generate(&self, client: ClientId, len: u64, into: &mut TinyExamples) {
         let mut stream = Stream::at(Purpose::DataClient, Seed(self.seed), RoundId(len), client);
         into.inputs.clear();
