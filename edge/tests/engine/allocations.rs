@@ -53,13 +53,16 @@ fn plan(optimizer: Optimizer, batch: BatchSize, max_gradient_norm: Option<f32>) 
     }
 }
 
-/// Trains four clients in one call, in lanes where the model allows it, and evaluates.
+/// Clients in a call: more than there are lanes, so that some take a lane over.
+const CLIENTS: usize = 18;
+
+/// Trains all clients in one call, in lanes where the model allows it, and evaluates.
 fn fit(
     trainer: &mut EdgeTrainer,
     global: &Parameters,
     data: &Synthetic,
     plan: &LocalPlan,
-    updates: &mut [Vec<f32>; 4],
+    updates: &mut [Vec<f32>; CLIENTS],
 ) {
     let mut client = 0;
     let mut tasks = updates.each_mut().map(|update| {
@@ -74,7 +77,7 @@ fn fit(
             update,
         }
     });
-    let mut results = [LocalResult::default(); 4];
+    let mut results = [LocalResult::default(); CLIENTS];
     trainer
         .fit(global, &mut tasks, &mut results)
         .expect("trains");
@@ -112,7 +115,7 @@ fn a_warm_client_allocates_nothing() {
     for case in &cases {
         let data = case.data(21);
         let global = case.model.init(&mut stream(3));
-        let mut updates = [(); 4].map(|()| vec![0.0; case.model.parameters()]);
+        let mut updates = [(); CLIENTS].map(|()| vec![0.0; case.model.parameters()]);
         let mut trainer = EdgeTrainer::new(case.model.clone());
         for plan in &plans {
             fit(&mut trainer, &global, &data, plan, &mut updates);
