@@ -107,8 +107,7 @@ fn explain(prepared: &Prepared) -> Explanation {
     let plan = variant.local.plan();
     let batch = match plan.batch {
         fl_core::BatchSize::Examples(size) => u64::from(size.get()).min(largest),
-        // The edge runtime works through a large batch in chunks.
-        fl_core::BatchSize::Full => largest.min(FULL_BATCH_CHUNK),
+        fl_core::BatchSize::Full => largest,
     };
     let cohort = variant.selection.cohort(clients);
     let per_client = match plan.work {
@@ -152,9 +151,6 @@ fn explain(prepared: &Prepared) -> Explanation {
         seconds: None,
     }
 }
-
-/// Rows that the edge runtime holds at most at once of a full batch.
-const FULL_BATCH_CHUNK: u64 = 256;
 
 /// `strategy` and `local` in a line, as they are in the configuration.
 fn describe_training(variant: &Variant) -> String {
