@@ -7,7 +7,23 @@ use fl_sim::checkpoint::CheckpointWarning;
 use fl_sim::{
     ClientEvaluation, EvaluationRecord, Observer, ObserverError, RecorderPosition, RoundRecord,
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+/// How a bar over rounds looks: done, rate, time left, message.
+pub(super) fn round_style() -> ProgressStyle {
+    ProgressStyle::with_template(
+        "{prefix:<16} {bar:28} {pos}/{len} rounds  {rate}  {eta} left  {msg}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+    .with_key(
+        "rate",
+        |state: &ProgressState, to: &mut dyn std::fmt::Write| {
+            // A line that cannot be drawn is left out.
+            let _ = write!(to, "{:.1}/s", state.per_sec());
+        },
+    )
+    .progress_chars("━━─")
+}
 
 /// Passes everything on to the recorder, and shows a bar on a terminal.
 pub(crate) struct Progress<O> {
@@ -27,11 +43,7 @@ impl<O: Observer> Progress<O> {
         let bar = ProgressBar::with_draw_target(Some(rounds), target)
             .with_prefix(name.to_owned())
             .with_position(done);
-        if let Ok(style) = ProgressStyle::with_template(
-            "{prefix:<16} {bar:28} {pos}/{len} rounds  {per_sec}  {eta} left  {msg}",
-        ) {
-            bar.set_style(style.progress_chars("━━─"));
-        }
+        bar.set_style(round_style());
         bar.reset_eta();
         bar.enable_steady_tick(Duration::from_millis(250));
         Self { recorder, bar }

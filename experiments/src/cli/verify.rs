@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::{Exit, interrupt, output};
 use crate::error::Error;
@@ -41,11 +41,7 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
             false => ProgressDrawTarget::stderr_with_hz(8),
         },
     );
-    if let Ok(style) = ProgressStyle::with_template(
-        "{prefix:<16} {bar:28} {pos}/{len} rounds  {per_sec}  {eta} left",
-    ) {
-        bar.set_style(style.progress_chars("━━─"));
-    }
+    bar.set_style(super::progress::round_style());
     let mut shown = String::new();
     let report = verify(
         &args.results,
