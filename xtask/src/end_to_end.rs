@@ -79,6 +79,19 @@ fn run_all(program: &Path, out: &Path) -> Result<()> {
     )
 }
 
+/// `docs/reference.md` is what the program prints of its keys.
+fn reference(program: &Path) -> Result<()> {
+    let printed = output(Command::new(program).args(["schema", "--markdown"]))?;
+    let kept = std::fs::read_to_string(root().join("docs").join("reference.md"))?;
+    if printed != kept {
+        bail!(
+            "docs/reference.md is out of date; write it again with \
+             `cargo run --release -- schema --markdown > docs/reference.md`"
+        );
+    }
+    Ok(())
+}
+
 /// Builds the program and runs every experiment into a temporary folder.
 pub(crate) fn run() -> Result<()> {
     run_build()?;
@@ -88,6 +101,7 @@ pub(crate) fn run() -> Result<()> {
         .join(target)
         .join("release")
         .join(format!("fledgling{}", std::env::consts::EXE_SUFFIX));
+    reference(&program)?;
     let out = tempfile::tempdir()?;
     run_all(&program, out.path())
 }
