@@ -131,6 +131,14 @@ const TEXT: &[Case] = &[
         ],
     },
     Case {
+        what: "rounds in scientific notation, which TOML reads as a decimal",
+        from: "rounds = 10",
+        to: "rounds = 1e3",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:3:10: `rounds`: found 1000.0, expected a whole number of at least 0"],
+    },
+    Case {
         what: "no rounds at all",
         from: "rounds = 10",
         to: "rounds = 0",

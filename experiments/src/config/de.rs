@@ -301,7 +301,8 @@ fn found_in_words(found: Unexpected<'_>) -> String {
         Unexpected::Bool(value) => value.to_string(),
         Unexpected::Unsigned(value) => value.to_string(),
         Unexpected::Signed(value) => value.to_string(),
-        Unexpected::Float(value) => value.to_string(),
+        // With its point, which tells 1000.0 from a whole number.
+        Unexpected::Float(value) => format!("{value:?}"),
         Unexpected::Str(text) => format!("the string {text:?}"),
         Unexpected::Seq => "a list".to_owned(),
         Unexpected::Map => "a table".to_owned(),

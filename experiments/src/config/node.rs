@@ -127,7 +127,7 @@ impl Node {
         match &self.value {
             Value::String(text) => format!("the string {text:?}"),
             Value::Integer(value) => value.to_string(),
-            Value::Float(value) => value.to_string(),
+            Value::Float(value) => format!("{value:?}"),
             Value::Boolean(value) => value.to_string(),
             Value::Datetime(value) => format!("the date {value}"),
             Value::Array(_) => "a list".to_owned(),
