@@ -1,6 +1,7 @@
 //! A model definition made into operators over values with known shapes.
 
 mod build;
+mod unit;
 
 use fl_core::{InputSpec, TargetSpec};
 
@@ -8,6 +9,11 @@ use crate::kernel::{Conv, Dense, Norm, Pool};
 use crate::zoo::Loss;
 
 pub(crate) use build::build;
+#[expect(
+    unused_imports,
+    reason = "for the program, the quantizer and its training"
+)]
+pub(crate) use unit::{Residual, Unit, clamp_of, units};
 
 /// Index of a [`Value`] in its graph.
 pub(crate) type ValueId = usize;
