@@ -11,17 +11,18 @@ use crate::process::{cargo, output};
 const ARROWS: &[(&str, &[&str])] = &[
     ("fl-core", &[]),
     ("fl-edge", &["fl-core"]),
+    ("fl-onnx", &["fl-core", "fl-edge"]),
     ("fl-datasets", &["fl-core"]),
     ("fl-sim", &["fl-core", "fl-datasets", "fl-edge"]),
     (
         "fledgling",
-        &["fl-core", "fl-datasets", "fl-edge", "fl-sim"],
+        &["fl-core", "fl-datasets", "fl-edge", "fl-onnx", "fl-sim"],
     ),
     ("xtask", &[]),
 ];
 
 /// Packages that others embed, with the most third-party packages that each may pull in.
-const LIGHT: &[(&str, usize)] = &[("fl-core", 30), ("fl-edge", 32)];
+const LIGHT: &[(&str, usize)] = &[("fl-core", 30), ("fl-edge", 32), ("fl-onnx", 42)];
 
 /// What no light package may pull in, however indirectly.
 const HEAVY: &[&str] = &[

@@ -1,0 +1,14 @@
+//! ONNX files: read, checked, run and written.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`proto`] | the file's messages, as Protocol Buffers |
+//! | [`Tensor`] | typed tensors, read from and written to the messages |
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod proto;
+mod tensor;
+
+pub use error::{InputError, ModelError, NodeError, OnnxError, TensorError};
+pub use tensor::{DType, Data, Element, Tensor};
