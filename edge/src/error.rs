@@ -2,6 +2,8 @@
 
 use fl_core::ParametersError;
 
+use crate::quant::QuantError;
+
 /// Why a model was refused.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -69,6 +71,9 @@ pub enum EdgeError {
     /// The tensors cannot be laid out.
     #[error("the model's tensors: {0}")]
     Parameters(#[from] ParametersError),
+    /// The quantization does not fit.
+    #[error("the quantization: {0}")]
+    Quantization(#[from] QuantError),
 }
 
 /// What is wrong with a layer.

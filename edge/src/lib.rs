@@ -87,6 +87,7 @@ mod lanes;
 pub mod layer;
 mod model;
 mod plan;
+pub mod quant;
 mod session;
 mod tagged;
 mod train;

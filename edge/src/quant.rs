@@ -1,0 +1,93 @@
+//! Quantization: which numbers become integers, and with which scales.
+//!
+//! # The scheme
+//! An activation `x` is carried as a `u8` value `q` with a scale `s` and a zero point `z`
+//! ([`QParams`]): `x = s (q - z)`. Zero is always exact, so padding and relu cost nothing. A weight
+//! is a symmetric `i8` in `-127..=127`, with one scale for the tensor or one for each output
+//! channel ([`Granularity`]); a bias is an `i32` at the scale of the accumulator, `s_x s_w`. This
+//! is the scheme of Jacob et al. 2018 (arXiv:1712.05877, section 2) with the asymmetric
+//! activations and per-channel weights that Krishnamoorthi 2018 (arXiv:1806.08342, section 2)
+//! recommends. Every formula is computed in the number formats and the order of onnxruntime's
+//! tools (1.31.1), so that a model quantized by both has the same bits.
+//!
+//! # Points
+//! A *point* is a value of the graph that carries `u8`: the input, and what every integer unit
+//! gives. Points are called like the layer whose output they are; the input is called `input`. A
+//! [`Quantization`] holds the [`QParams`] of every point: beside the `f32` parameters it is all
+//! that a model needs to be served in integers.
+//!
+//! # Integers
+//! [`lower_product`] then gives the integers of a dense layer or a convolution.
+
+mod error;
+mod lower;
+mod params;
+mod weight;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use error::QuantError;
+pub use lower::{LoweredProduct, lower_product};
+pub use params::{QParams, Range};
+pub use weight::{
+    Granularity, fit_weight_scales, multipliers, quantize_bias, quantize_weights, weight_scales,
+};
+
+/// The name of the point that is the model's input.
+pub const INPUT: &str = "input";
+
+/// What a unit that stays out of the integers computes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Float {
+    /// Weights stored and computed in `f32`.
+    F32,
+    /// Weights stored in `f16`, computed in `f32`.
+    F16,
+}
+
+/// What a model needs, beside its `f32` parameters, to be served in `int8`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantization {
+    /// Scale and zero point of every value that carries `u8`, by the value's name.
+    pub points: BTreeMap<String, QParams>,
+    /// How many scales a weight has.
+    #[serde(default)]
+    pub granularity: Granularity,
+    /// Units that stay out of the integers, by the name of their output.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub float_units: BTreeMap<String, Float>,
+}
+
+impl Quantization {
+    /// The quantization with these ranges: scale and zero point of each by
+    /// [`QParams::from_range`].
+    #[must_use]
+    pub fn from_ranges<'a>(
+        ranges: impl IntoIterator<Item = (&'a str, Range)>,
+        granularity: Granularity,
+    ) -> Self {
+        Self {
+            points: ranges
+                .into_iter()
+                .map(|(point, range)| (point.to_owned(), QParams::from_range(range)))
+                .collect(),
+            granularity,
+            float_units: BTreeMap::new(),
+        }
+    }
+
+    /// Scale and zero point of a point.
+    ///
+    /// # Errors
+    /// [`QuantError::Point`] when it has none.
+    pub fn point(&self, name: &str) -> Result<QParams, QuantError> {
+        let found = self.points.get(name).copied();
+        found.ok_or_else(|| QuantError::Point {
+            name: name.to_owned(),
+        })
+    }
+}
