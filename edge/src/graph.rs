@@ -1,14 +1,16 @@
 //! A model definition made into operators over values with known shapes.
 
 mod build;
+mod fold;
 mod unit;
 
 use fl_core::{InputSpec, TargetSpec};
 
-use crate::kernel::{Conv, Dense, Norm, Pool};
+use crate::kernel::{Conv, Dense, Fused, Norm, Pool};
 use crate::zoo::Loss;
 
 pub(crate) use build::build;
+pub use fold::fold_batch_norm;
 #[expect(
     unused_imports,
     reason = "for the program, the quantizer and its training"
@@ -23,6 +25,9 @@ pub(crate) type TensorId = usize;
 /// Something computed for every example.
 #[derive(Clone, Debug)]
 pub(crate) struct Value {
+    /// The name of the layer whose output it is; `input` for the input. What a product gives
+    /// before the layer's activation is called `LAYER.linear`. No two values have one name.
+    pub(crate) name: String,
     /// Shape for one example.
     pub(crate) shape: Vec<usize>,
     /// The value whose memory this one is: itself, unless it is only another shape.
@@ -39,6 +44,7 @@ impl Value {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Function {
     Relu,
+    Relu6,
     LeakyRelu { slope: f32 },
     Gelu,
     Tanh,
@@ -52,13 +58,15 @@ pub(crate) enum Op {
         geometry: Dense,
         weight: TensorId,
         bias: Option<TensorId>,
-        relu: bool,
+        /// What is applied to the product before it is stored.
+        fused: Fused,
     },
     Conv {
         geometry: Conv,
         weight: TensorId,
         bias: Option<TensorId>,
-        relu: bool,
+        /// What is applied to the product before it is stored.
+        fused: Fused,
     },
     MaxPool(Pool),
     AvgPool(Pool),
@@ -74,6 +82,20 @@ pub(crate) enum Op {
         geometry: Norm,
         scale: TensorId,
         shift: TensorId,
+    },
+    /// Normalisation over the batch in training, by the running statistics in evaluation.
+    BatchNorm {
+        channels: usize,
+        positions: usize,
+        scale: TensorId,
+        shift: TensorId,
+        /// Running mean and variance, of which a training step writes new values.
+        mean: TensorId,
+        variance: TensorId,
+        epsilon: f32,
+        momentum: f32,
+        /// What is applied to the output before it is stored.
+        fused: Fused,
     },
     Embedding {
         table: TensorId,
@@ -177,6 +199,14 @@ impl Graph {
         reads + usize::from(self.values[self.output].root == root)
     }
 
+    /// Whether a tensor is a running statistic, which no optimizer moves.
+    pub(crate) fn is_statistic(&self, tensor: TensorId) -> bool {
+        self.nodes.iter().any(|node| match node.op {
+            Op::BatchNorm { mean, variance, .. } => tensor == mean || tensor == variance,
+            _ => false,
+        })
+    }
+
     /// The last node from which no way leads to the output.
     fn unused(&self) -> Option<usize> {
         let mut used = vec![false; self.values.len()];
@@ -194,31 +224,35 @@ impl Graph {
         unused
     }
 
-    /// Moves a relu that is the only reader of a dense or convolution into that product.
+    /// Moves a relu or relu6 that is the only reader of a product or a batch normalisation into
+    /// it.
     fn fuse_relu(&mut self) {
         let mut index = 0;
         while index < self.nodes.len() {
             let Node { op, input, output } = self.nodes[index].clone();
             index += 1;
-            if !matches!(op, Op::Function(Function::Relu))
-                || self.readers(self.values[input].root) != 1
-            {
+            let after = match op {
+                Op::Function(Function::Relu) => Fused::Relu,
+                Op::Function(Function::Relu6) => Fused::Relu6,
+                _ => continue,
+            };
+            if self.readers(self.values[input].root) != 1 {
                 continue;
             }
-            // The relu must read the product's output itself, not another shape of it.
+            // It must read the product's output itself, not another shape of it.
             let producer = self.nodes.iter_mut().find(|node| node.output == input);
             let Some(Node {
-                op: Op::Dense { relu, .. } | Op::Conv { relu, .. },
+                op: Op::Dense { fused, .. } | Op::Conv { fused, .. } | Op::BatchNorm { fused, .. },
                 output: product,
                 ..
             }) = producer
             else {
                 continue;
             };
-            if *relu {
+            if *fused != Fused::None {
                 continue;
             }
-            *relu = true;
+            *fused = after;
             *product = output;
             index -= 1;
             self.nodes.remove(index);

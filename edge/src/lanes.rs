@@ -37,7 +37,7 @@ enum Layer {
         geometry: Dense,
         weight: core::ops::Range<usize>,
         bias: Option<core::ops::Range<usize>>,
-        relu: bool,
+        fused: Fused,
     },
     Activate {
         f: Activation,
@@ -125,12 +125,12 @@ impl Lanes {
                     geometry,
                     weight,
                     bias,
-                    relu,
+                    fused,
                 } => Layer::Dense {
                     geometry: *geometry,
                     weight: tensors[*weight].range(),
                     bias: bias.map(|bias| tensors[bias].range()),
-                    relu: *relu,
+                    fused: *fused,
                 },
                 Op::Function(function) => Layer::Activate {
                     f: kernel_function(*function),
@@ -371,15 +371,11 @@ impl Lanes {
                     geometry,
                     weight,
                     bias,
-                    relu,
+                    fused,
                 } => {
-                    let fused = match relu {
-                        true => Fused::Relu,
-                        false => Fused::None,
-                    };
                     let weight = &weights[in_lanes(weight)];
                     let bias = bias.as_ref().map(|bias| &weights[in_lanes(bias)]);
-                    k.lanes_dense(geometry, rows, x, weight, bias, fused, y);
+                    k.lanes_dense(geometry, rows, x, weight, bias, *fused, y);
                 }
                 Layer::Activate { f, .. } => k.activate(*f, x, y),
             }
@@ -410,11 +406,11 @@ impl Lanes {
                     geometry,
                     weight,
                     bias,
-                    relu,
+                    fused,
                 } => {
-                    if *relu {
+                    if let Some(f) = fused.activation() {
                         let y = &values[y.clone()];
-                        k.activate_grad(Activation::Relu, y, &mut dy[..y.len()]);
+                        k.activate_grad(f, y, &mut dy[..y.len()]);
                     }
                     let matrix = &mut weights[in_lanes(weight)];
                     if index > 0 {

@@ -128,6 +128,8 @@ impl<'de> Deserialize<'de> for Padding {
 pub enum Activation {
     /// `max(x, 0)`
     Relu,
+    /// `min(max(x, 0), 6)` (Krizhevsky 2010, "Convolutional Deep Belief Networks on CIFAR-10").
+    Relu6,
     /// `x` where positive, `0.01 x` elsewhere.
     LeakyRelu,
     /// `x Φ(x)` with the exact normal distribution function (Hendrycks & Gimpel 2016,
@@ -176,6 +178,10 @@ fn slope() -> f32 {
 
 fn epsilon() -> f32 {
     1e-5
+}
+
+fn momentum() -> f32 {
+    0.1
 }
 
 macro_rules! layers {
@@ -333,6 +339,8 @@ layers! {
     "global-max-pool" GlobalMaxPool(GlobalMaxPoolDef) {}
     /// `max(x, 0)`
     "relu" Relu(ReluDef) {}
+    /// `min(max(x, 0), 6)`
+    "relu6" Relu6(Relu6Def) {}
     /// `x` where positive, `slope x` elsewhere.
     "leaky-relu" LeakyRelu(LeakyReluDef) {
         /// In `[0, 1)`.
@@ -359,6 +367,30 @@ layers! {
         /// Added to the variance, above 0.
         #[serde(default = "epsilon")]
         epsilon: f32,
+    }
+    /// Batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167, algorithms 1 and 2): each
+    /// channel by its mean and variance over the batch and all positions in training, by its
+    /// running mean and variance in evaluation; with a scale and a shift per channel.
+    ///
+    /// A training step moves the running statistics, `running = (1 - momentum) running +
+    /// momentum batch`, with the unbiased variance of the batch, as PyTorch does; one value per
+    /// channel has none and moves neither. They are tensors of the layout, `NAME.running_mean`
+    /// and `NAME.running_var`, which no optimizer, weight decay, proximal term or clipping touches.
+    /// A batch is never worked through in parts.
+    ///
+    /// # In federated learning
+    /// The running statistics travel in the update and are averaged with the parameters. Where
+    /// clients hold different classes, each normalises by statistics that no other has, and the
+    /// average fits none: accuracy falls, and group normalisation is the usual way out (Hsieh et
+    /// al. 2020, arXiv:1910.00189, §5). A server that clips or adds noise treats them like
+    /// parameters; a running variance that falls below zero counts as zero.
+    "batch-norm" BatchNorm(BatchNormDef) {
+        /// Added to the variance, above 0.
+        #[serde(default = "epsilon")]
+        epsilon: f32,
+        /// Share of a batch in the running statistics, above 0 and at most 1.
+        #[serde(default = "momentum")]
+        momentum: f32,
     }
     /// Layer normalisation over the last dimension (Ba et al. 2016, arXiv:1607.06450), with a
     /// scale and a shift per feature.
@@ -454,6 +486,17 @@ impl GroupNormDef {
     }
 }
 
+impl Default for BatchNormDef {
+    fn default() -> Self {
+        Self {
+            name: None,
+            input: None,
+            epsilon: epsilon(),
+            momentum: momentum(),
+        }
+    }
+}
+
 impl AddDef {
     /// Adds the output of `from`.
     #[must_use]
@@ -476,4 +519,4 @@ macro_rules! plain {
     )*};
 }
 
-plain! { FlattenDef ReluDef GeluDef TanhDef SigmoidDef GlobalAvgPoolDef GlobalMaxPoolDef }
+plain! { FlattenDef ReluDef Relu6Def GeluDef TanhDef SigmoidDef GlobalAvgPoolDef GlobalMaxPoolDef }

@@ -94,7 +94,7 @@ mod train;
 pub mod zoo;
 
 pub use error::{EdgeError, LayerError};
-pub use graph::LayerSummary;
+pub use graph::{LayerSummary, fold_batch_norm};
 pub use layer::LayerDef;
 pub use model::Model;
 pub use session::{BadExample, Session, Step};

@@ -1,5 +1,6 @@
 //! A model: what it computes and what parameters it has.
 
+use core::ops::Range;
 use std::sync::Arc;
 
 use fl_core::{InputSpec, Layout, Parameters, Stream, TargetSpec};
@@ -17,6 +18,8 @@ pub struct Model {
     layout: Arc<Layout>,
     starts: Vec<Start>,
     summary: Vec<LayerSummary>,
+    /// The parts of the flat vector that an optimizer moves, ascending and apart.
+    trained: Vec<Range<usize>>,
 }
 
 impl Model {
@@ -32,7 +35,17 @@ impl Model {
                 .into_iter()
                 .map(|tensor| (tensor.name, tensor.shape)),
         )?;
+        let mut trained = Vec::<Range<usize>>::new();
+        for (id, tensor) in layout.tensors().iter().enumerate() {
+            let range = tensor.range();
+            match trained.last_mut() {
+                _ if graph.is_statistic(id) => {}
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => trained.push(range),
+            }
+        }
         Ok(Self {
+            trained,
             graph,
             layout: Arc::new(layout),
             starts,
@@ -71,10 +84,22 @@ impl Model {
         parameters
     }
 
-    /// Number of parameters.
+    /// Numbers of the layout: the parameters, and the running statistics of batch normalisation,
+    /// which travel with them.
     #[must_use]
     pub fn parameters(&self) -> usize {
         self.layout.len()
+    }
+
+    /// Parameters that an optimizer moves: all but running statistics.
+    #[must_use]
+    pub fn trained_parameters(&self) -> usize {
+        self.trained.iter().map(Range::len).sum()
+    }
+
+    /// The parts of the flat vector that an optimizer moves, ascending.
+    pub(crate) fn trained(&self) -> &[Range<usize>] {
+        &self.trained
     }
 
     /// Multiply-accumulate operations of all products for one example, forward only. A training
@@ -86,8 +111,9 @@ impl Model {
 
     /// Bytes that a session holds to evaluate, or to train with plain SGD, at a batch: the working
     /// parameters and the planned arena of activations, their gradients and scratch. A batch too
-    /// large for that is worked through in parts, and its gradient is stored, like any of a model
-    /// with normalisations or embeddings. Clipping stores the gradient too; momentum and Adam do,
+    /// large for that is worked through in parts (never with batch normalisation, whose memory
+    /// grows with the batch), and its gradient is stored, like any of a model with normalisations
+    /// or embeddings. Clipping stores the gradient too; momentum and Adam do,
     /// and add one and two times the parameters to it.
     #[must_use]
     pub fn peak_bytes(&self, batch: usize, training: bool) -> usize {

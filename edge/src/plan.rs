@@ -56,6 +56,17 @@ pub(crate) struct Mask {
     pub(crate) threshold: u32,
 }
 
+/// Running statistics that a training step moves.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    /// Mean, reciprocal deviation and variance of the batch.
+    pub(crate) stats: Slot,
+    pub(crate) mean: Tensor,
+    pub(crate) variance: Tensor,
+    pub(crate) momentum: f32,
+    pub(crate) positions: usize,
+}
+
 /// A tensor's elements in the flat vector.
 pub(crate) type Tensor = Range<usize>;
 
@@ -73,6 +84,9 @@ pub(crate) struct Memory {
     pub(crate) output: Slot,
     pub(crate) output_gradient: Slot,
     pub(crate) masks: Vec<Mask>,
+    /// Running statistics that are moved after a step: examples depend on one another, so a batch
+    /// is worked through at once.
+    pub(crate) running: Vec<Running>,
     /// Whether some gradients are stored even when the others go straight into the parameters.
     pub(crate) stores_gradients: bool,
 }
@@ -81,6 +95,11 @@ impl Memory {
     /// The plan of a model.
     pub(crate) fn new(model: &Model, rows: usize, mode: Mode) -> Self {
         Planner::new(model, rows, mode).run()
+    }
+
+    /// Whether a batch cannot be worked through in parts.
+    pub(crate) fn whole_batch(&self) -> bool {
+        !self.running.is_empty()
     }
 
     /// Examples in the largest batch.

@@ -15,7 +15,7 @@ use crate::kernel::{AdamStep, Kernels, Momentum, SgdStep};
 use crate::model::Model;
 use crate::plan::{Memory, Mode};
 use batch::{Batch, draw_mask};
-use run::{Update, backward, forward};
+use run::{Update, backward, forward, move_statistics};
 
 /// Bytes of activations and gradients that a training step may take before its batch is worked
 /// through in parts.
@@ -29,6 +29,9 @@ const MAX_EVALUATION_ROWS: usize = 256;
 
 /// Examples worked on at once at most, given the memory of one.
 pub(crate) fn most_rows(one: &Memory, mode: Mode) -> usize {
+    if mode == Mode::Training && one.whole_batch() {
+        return usize::MAX;
+    }
     let (bytes, most) = match mode {
         Mode::Training => (TRAINING_BYTES, MAX_ROWS),
         Mode::Evaluation => (EVALUATION_BYTES, MAX_EVALUATION_ROWS),
@@ -122,10 +125,13 @@ impl Session {
 
     /// The same session working on at most so many examples at once, for a device with little
     /// memory: larger batches are worked through in parts whose gradients are summed. Changes no
-    /// bit of a result.
+    /// bit of a result. Batch normalisation needs the whole batch: a model that has one trains on
+    /// all examples of a batch at once whatever the limit.
     #[must_use]
     pub fn with_most_rows(mut self, rows: NonZeroUsize) -> Self {
-        self.training_rows = self.training_rows.min(rows.get());
+        if !self.training.whole_batch() {
+            self.training_rows = self.training_rows.min(rows.get());
+        }
         self.evaluation_rows = self.evaluation_rows.min(rows.get());
         self
     }
@@ -150,16 +156,7 @@ impl Session {
     /// When `global` is not one value per parameter.
     pub fn start(&mut self, global: &[f32], optimizer: &Optimizer, batch: usize) {
         self.weights.values_mut().copy_from_slice(global);
-        let rows = batch.clamp(1, self.training_rows);
-        if self.training.rows() < rows {
-            self.training = Memory::new(&self.model, rows, Mode::Training);
-        }
-        self.batch.reserve(
-            &self.training,
-            self.input_len,
-            self.target_width,
-            &self.model,
-        );
+        self.make_room(batch.clamp(1, self.training_rows));
         let parameters = self.model.parameters();
         let (first, second) = match optimizer {
             Optimizer::Sgd { momentum, .. } => (*momentum > 0.0, false),
@@ -175,9 +172,22 @@ impl Session {
         }
     }
 
+    /// Memory for parts of `rows` examples.
+    fn make_room(&mut self, rows: usize) {
+        if self.training.rows() < rows {
+            self.training = Memory::new(&self.model, rows, Mode::Training);
+        }
+        self.batch.reserve(
+            &self.training,
+            self.input_len,
+            self.target_width,
+            &self.model,
+        );
+    }
+
     /// One step on the examples at `rows`; the sum of their losses, added in their order.
     ///
-    /// The gradient is that of the mean loss. Dropout masks are drawn from `stream`: example by
+    /// The gradient is that of the mean loss. Running statistics move by the batch's. Dropout masks are drawn from `stream`: example by
     /// example, layer by layer, 32 bits a value.
     ///
     /// # Errors
@@ -192,6 +202,9 @@ impl Session {
     ) -> Result<f64, BadExample> {
         if rows.is_empty() {
             return Ok(0.0);
+        }
+        if self.training.whole_batch() {
+            self.make_room(rows.len());
         }
         let plain = match step.optimizer {
             Optimizer::Sgd {
@@ -216,15 +229,25 @@ impl Session {
                 step: sgd,
                 anchor: step.anchor,
             };
-            return self.pass(data, rows, rows.len(), update, stream);
+            let loss = self.pass(data, rows, rows.len(), update, stream)?;
+            self.move_statistics(rows.len());
+            return Ok(loss);
         }
         let loss = self.gradient(data, rows, stream)?;
         self.apply(step);
+        self.move_statistics(rows.len());
         Ok(loss)
     }
 
+    /// Moves the running statistics by those of a batch of `rows`, where the model has any.
+    fn move_statistics(&mut self, rows: usize) {
+        let weights = self.weights.values_mut();
+        move_statistics(self.kernels, &self.training, &self.batch, weights, rows);
+    }
+
     /// The gradient of the mean loss over the examples at `rows`, kept for
-    /// [`Session::gradients`]; the sum of their losses.
+    /// [`Session::gradients`]; the sum of their losses. Running statistics have gradient zero and
+    /// stay as they are.
     ///
     /// # Errors
     /// [`BadExample`]
@@ -235,6 +258,9 @@ impl Session {
         stream: &mut Stream,
     ) -> Result<f64, BadExample> {
         self.gradient.reserve(self.model.parameters());
+        if self.training.whole_batch() {
+            self.make_room(rows.len());
+        }
         let mut loss = 0.0;
         let mut update = Update::Store;
         for part in rows.chunks(self.training.rows()) {
@@ -250,33 +276,51 @@ impl Session {
         self.gradient.values()
     }
 
-    /// Moves the parameters along the last gradient.
+    /// Moves the parameters along the last gradient; running statistics stay.
     fn apply(&mut self, step: &Step<'_>) {
-        let (kernels, weights) = (self.kernels, self.weights.values_mut());
-        let gradient = self.gradient.values_mut();
+        let kernels = self.kernels;
+        let model = Arc::clone(&self.model);
         if let Some(most) = step.max_norm {
-            let norm = libm::sqrt(kernels.sum_of_squares(gradient));
+            let gradient = self.gradient.values_mut();
+            let squares = model.trained().iter();
+            let squares = squares.map(|part| kernels.sum_of_squares(&gradient[part.clone()]));
+            let norm = libm::sqrt(squares.sum());
             if norm > f64::from(most) {
                 kernels.scale((f64::from(most) / norm) as f32, gradient);
             }
         }
+        for part in model.trained() {
+            self.apply_to(step, part.clone());
+        }
+    }
+
+    /// Moves some of the parameters.
+    fn apply_to(&mut self, step: &Step<'_>, part: Range<usize>) {
+        let kernels = self.kernels;
+        let weights = &mut self.weights.values_mut()[part.clone()];
+        let gradient = &self.gradient.values()[part.clone()];
+        let anchor = match step.proximal_mu > 0.0 {
+            true => &step.anchor[part.clone()],
+            false => &[],
+        };
+        let mut sgd = SgdStep {
+            rate: step.rate,
+            weight_decay: 0.0,
+            proximal_mu: step.proximal_mu,
+        };
         match step.optimizer {
             Optimizer::Sgd {
                 momentum,
                 nesterov,
                 weight_decay,
             } => {
-                let sgd = SgdStep {
-                    rate: step.rate,
-                    weight_decay,
-                    proximal_mu: step.proximal_mu,
-                };
+                sgd.weight_decay = weight_decay;
                 if momentum == 0.0 {
-                    kernels.sgd(sgd, gradient, step.anchor, weights);
+                    kernels.sgd(sgd, gradient, anchor, weights);
                 } else {
                     let momentum = Momentum { momentum, nesterov };
-                    let velocity = self.first.values_mut();
-                    kernels.sgd_momentum(sgd, momentum, gradient, step.anchor, velocity, weights);
+                    let velocity = &mut self.first.values_mut()[part];
+                    kernels.sgd_momentum(sgd, momentum, gradient, anchor, velocity, weights);
                 }
             }
             Optimizer::Adam {
@@ -286,15 +330,12 @@ impl Session {
                 weight_decay,
                 decoupled,
             } => {
-                let sgd = SgdStep {
-                    rate: step.rate,
-                    weight_decay,
-                    proximal_mu: step.proximal_mu,
-                };
+                sgd.weight_decay = weight_decay;
                 let t = step.number + 1;
                 let adam = AdamStep::new(sgd, beta1, beta2, epsilon, decoupled, t);
-                let (first, second) = (self.first.values_mut(), self.second.values_mut());
-                kernels.adam(&adam, gradient, step.anchor, first, second, weights);
+                let first = &mut self.first.values_mut()[part.clone()];
+                let second = &mut self.second.values_mut()[part];
+                kernels.adam(&adam, gradient, anchor, first, second, weights);
             }
         }
     }

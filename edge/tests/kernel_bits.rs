@@ -2,8 +2,8 @@
 //! shapes, strides, tails and gradients' ways.
 
 use fl_edge::kernel::{
-    Activation, AdamStep, Conv, ConvShape, Dense, Fused, Gradient, Kernels, Momentum, Norm,
-    Padding, Pool, SgdStep, Write, reference,
+    Activation, AdamStep, BatchNorm, Conv, ConvShape, Dense, Fused, Gradient, Kernels, Momentum,
+    Norm, Padding, Pool, SgdStep, Write, reference,
 };
 
 /// xorshift64* (Vigna 2016): test data only.
@@ -155,6 +155,7 @@ fn dense_layers_follow_the_law() {
                 (None, Fused::None),
                 (Some(&bias[..]), Fused::None),
                 (Some(&bias[..]), Fused::Relu),
+                (Some(&bias[..]), Fused::Relu6),
             ] {
                 let (mut expected, mut got) =
                     (vec![0.0; rows * outputs], vec![f32::NAN; rows * outputs]);
@@ -242,7 +243,11 @@ fn convolutions_follow_the_law() {
             let what = format!("{shape:?} {}", kernels.name());
             let mut padded = vec![f32::NAN; rows * c.padded_len()];
             kernels.pad(&c, rows, &x, &mut padded);
-            for (bias, fused) in [(None, Fused::None), (Some(&bias[..]), Fused::Relu)] {
+            for (bias, fused) in [
+                (None, Fused::None),
+                (Some(&bias[..]), Fused::Relu),
+                (Some(&bias[..]), Fused::Relu6),
+            ] {
                 let len = rows * c.output_len();
                 let (mut expected, mut got) = (vec![0.0; len], vec![f32::NAN; len]);
                 reference::conv(&c, rows, &padded, &w, bias, fused, &mut expected);
@@ -280,6 +285,7 @@ fn everything_else(kernels: &Kernels, seed: u64) -> Vec<(&'static str, Vec<u32>)
     let dy = random.numbers(len);
     for f in [
         Activation::Relu,
+        Activation::Relu6,
         Activation::Leaky { slope: 0.01 },
         Activation::Gelu,
         Activation::Tanh,
@@ -398,6 +404,50 @@ fn everything_else(kernels: &Kernels, seed: u64) -> Vec<(&'static str, Vec<u32>)
     );
     out.push(("norm", [bits(&y), bits(&stats), bits(&dx)].concat()));
     out.push(("norm", [bits(&dgamma), bits(&dbeta)].concat()));
+
+    let rows = random.between(1, 60);
+    let batch_norm = BatchNorm::new(random.between(1, 20), channels, 1e-3).expect("a shape");
+    let x = random.numbers(rows * batch_norm.example_len());
+    let dy = random.numbers(x.len());
+    for fused in [Fused::None, Fused::Relu, Fused::Relu6] {
+        let mut stats = vec![0.0; batch_norm.stats_len()];
+        let (mut y, mut dx) = (vec![0.0; x.len()], dy.clone());
+        kernels.batch_norm_statistics(&batch_norm, rows, &x, &mut stats);
+        let (mean, r) = stats.split_at(channels);
+        kernels.batch_norm(&batch_norm, rows, &x, mean, r, &gamma, &beta, fused, &mut y);
+        kernels.batch_norm_dparameters(
+            &batch_norm,
+            rows,
+            &x,
+            &gamma,
+            &beta,
+            &stats,
+            fused,
+            &dy,
+            &mut dgamma,
+            &mut dbeta,
+        );
+        kernels.batch_norm_dx(
+            &batch_norm,
+            rows,
+            &x,
+            &gamma,
+            &beta,
+            &stats,
+            fused,
+            &dgamma,
+            &dbeta,
+            &mut dx,
+        );
+        kernels.batch_norm_running(0.1, 1.01, &stats, &mut dgamma);
+        let mut r = vec![0.0; channels];
+        kernels.batch_norm_factor(1e-3, &beta, &mut r);
+        out.push(("batch norm", [bits(&y), bits(&stats), bits(&dx)].concat()));
+        out.push((
+            "batch norm",
+            [bits(&dgamma), bits(&dbeta), bits(&r)].concat(),
+        ));
+    }
 
     let classes = random.between(1, 300);
     let rows = 5;

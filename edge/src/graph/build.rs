@@ -7,8 +7,8 @@ use fl_core::{InputSpec, TargetSpec};
 use super::target_width;
 use super::{Function, Graph, LayerSummary, Node, Op, Start, Tensor, TensorId, Value, ValueId};
 use crate::error::{EdgeError, LayerError, shape_text};
-use crate::kernel::{Conv, ConvShape, Dense, GeometryError, Norm, Padding as Pads, Pool};
-use crate::layer::{Activation, Conv2dDef, DenseDef, Init, LayerDef, Padding, Pair};
+use crate::kernel::{Conv, ConvShape, Dense, Fused, GeometryError, Norm, Padding as Pads, Pool};
+use crate::layer::{Activation, BatchNormDef, Conv2dDef, DenseDef, Init, LayerDef, Padding, Pair};
 use crate::zoo::{Loss, ModelDef};
 
 /// Largest number of elements of one example's value or of one tensor.
@@ -20,6 +20,8 @@ struct Builder {
     tensors: Vec<Tensor>,
     tokens: Option<usize>,
     width: usize,
+    /// The name of the layer being built.
+    name: String,
 }
 
 /// The graph, the tensors in order, and the table of layers.
@@ -47,11 +49,16 @@ pub(crate) fn build(
         return Err(EdgeError::NoLayers);
     }
     let mut builder = Builder {
-        values: vec![Value { shape, root: 0 }],
+        values: vec![Value {
+            name: "input".to_owned(),
+            shape,
+            root: 0,
+        }],
         nodes: Vec::new(),
         tensors: Vec::new(),
         tokens,
         width,
+        name: String::new(),
     };
     let mut names = BTreeMap::from([("input".to_owned(), 0)]);
     let mut counts = BTreeMap::<&str, usize>::new();
@@ -80,8 +87,15 @@ pub(crate) fn build(
         let tensors = builder.tensors.len();
         let nodes = builder.nodes.len();
         starts_at.push(nodes);
+        let values = builder.values.len();
+        builder.name.clone_from(&name);
         current = builder.layer(layer, &name, source, &names).map_err(wrong)?;
-        names.insert(name.clone(), current);
+        for value in values..builder.values.len() {
+            let value_name = builder.values[value].name.clone();
+            if names.insert(value_name, value).is_some() {
+                return Err(wrong(LayerError::DuplicateName));
+            }
+        }
         summary.push(LayerSummary {
             name,
             kind: layer.kind(),
@@ -209,6 +223,7 @@ impl From<Activation> for Function {
     fn from(activation: Activation) -> Self {
         match activation {
             Activation::Relu => Self::Relu,
+            Activation::Relu6 => Self::Relu6,
             Activation::LeakyRelu => Self::LeakyRelu { slope: 0.01 },
             Activation::Gelu => Self::Gelu,
             Activation::Tanh => Self::Tanh,
@@ -268,6 +283,7 @@ impl Builder {
                 self.node(Op::MaxPool(pool), source, vec![channels])
             }
             LayerDef::Relu(_) => self.node(Op::Function(Function::Relu), source, shape),
+            LayerDef::Relu6(_) => self.node(Op::Function(Function::Relu6), source, shape),
             LayerDef::LeakyRelu(def) => {
                 let slope = below_one("slope", def.slope)?;
                 self.node(Op::Function(Function::LeakyRelu { slope }), source, shape)
@@ -294,6 +310,7 @@ impl Builder {
                     epsilon,
                 )
             }
+            LayerDef::BatchNorm(def) => self.batch_norm(def, name, source, shape),
             LayerDef::LayerNorm(def) => {
                 let epsilon = above_zero("epsilon", def.epsilon)?;
                 let [features] = shape[..] else {
@@ -339,6 +356,7 @@ impl Builder {
                 let len = self.values[source].len();
                 let root = self.values[source].root;
                 self.values.push(Value {
+                    name: name.to_owned(),
                     shape: vec![len],
                     root,
                 });
@@ -377,7 +395,7 @@ impl Builder {
             geometry: Dense { inputs, outputs },
             weight,
             bias,
-            relu: false,
+            fused: Fused::None,
         };
         let out = self.node(op, source, vec![outputs])?;
         self.activation(def.activation, out)
@@ -431,7 +449,7 @@ impl Builder {
             geometry,
             weight,
             bias,
-            relu: false,
+            fused: Fused::None,
         };
         let out = self.node(op, source, out)?;
         self.activation(def.activation, out)
@@ -465,6 +483,46 @@ impl Builder {
         self.node(op, source, shape)
     }
 
+    fn batch_norm(
+        &mut self,
+        def: &BatchNormDef,
+        name: &str,
+        source: ValueId,
+        shape: Vec<usize>,
+    ) -> Result<ValueId, LayerError> {
+        let epsilon = above_zero("epsilon", def.epsilon)?;
+        if !(def.momentum > 0.0 && def.momentum <= 1.0) {
+            return Err(LayerError::Range {
+                key: "momentum",
+                value: def.momentum.to_string(),
+                range: "above 0 and at most 1",
+            });
+        }
+        let (positions, channels) = match shape[..] {
+            [channels] => (1, channels),
+            _ => positions(&shape)?,
+        };
+        let mut tensor = |part: &str, start: f32| {
+            self.tensor(
+                format!("{name}.{part}"),
+                vec![channels],
+                Start::Constant(start),
+            )
+        };
+        let op = Op::BatchNorm {
+            channels,
+            positions,
+            scale: tensor("weight", 1.0)?,
+            shift: tensor("bias", 0.0)?,
+            mean: tensor("running_mean", 0.0)?,
+            variance: tensor("running_var", 1.0)?,
+            epsilon,
+            momentum: def.momentum,
+            fused: Fused::None,
+        };
+        self.node(op, source, shape)
+    }
+
     fn activation(
         &mut self,
         activation: Option<Activation>,
@@ -473,6 +531,7 @@ impl Builder {
         match activation {
             Some(activation) => {
                 let shape = self.values[source].shape.clone();
+                self.values[source].name.push_str(".linear");
                 self.node(Op::Function(activation.into()), source, shape)
             }
             None => Ok(source),
@@ -498,6 +557,7 @@ impl Builder {
         }
         let output = self.values.len();
         self.values.push(Value {
+            name: self.name.clone(),
             shape,
             root: output,
         });

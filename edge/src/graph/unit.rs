@@ -27,6 +27,7 @@ pub(crate) struct Residual {
 pub(crate) fn clamp_of(function: Function) -> Fused {
     match function {
         Function::Relu => Fused::Relu,
+        Function::Relu6 => Fused::Relu6,
         _ => Fused::None,
     }
 }
@@ -65,7 +66,7 @@ impl Unit {
             | Op::Function(_)
             | Op::Dropout { .. }
             | Op::Add { .. } => true,
-            Op::Norm { .. } | Op::Embedding { .. } => false,
+            Op::Norm { .. } | Op::BatchNorm { .. } | Op::Embedding { .. } => false,
         }
     }
 
@@ -87,8 +88,29 @@ fn is_product(node: &Node) -> bool {
 /// The clamp that the node applies itself.
 fn own_clamp(node: &Node) -> Fused {
     match node.op {
-        Op::Dense { relu: true, .. } | Op::Conv { relu: true, .. } => Fused::Relu,
+        Op::Dense { fused, .. } | Op::Conv { fused, .. } | Op::BatchNorm { fused, .. } => fused,
         _ => Fused::None,
+    }
+}
+
+/// The batch normalisation that alone reads the value of the product `node`, which has no clamp.
+fn norm_after(graph: &Graph, node: &Node) -> Option<usize> {
+    if !is_product(node)
+        || own_clamp(node) != Fused::None
+        || graph.readers(graph.values[node.output].root) != 1
+    {
+        return None;
+    }
+    (graph.nodes.iter())
+        .position(|after| after.input == node.output && matches!(after.op, Op::BatchNorm { .. }))
+}
+
+/// The value of a product after its normalisation and its clamp.
+fn own_value(graph: &Graph, node: &Node) -> ValueId {
+    let last = norm_after(graph, node).map_or(node, |norm| &graph.nodes[norm]);
+    match clamp_after(graph, last.output) {
+        Some((_, _, value)) if own_clamp(last) == Fused::None => value,
+        _ => last.output,
     }
 }
 
@@ -122,6 +144,11 @@ pub(crate) fn units(graph: &Graph) -> Vec<Unit> {
         };
         let mut own = node.output;
         let mut clamp = own_clamp(node);
+        let norm = norm_after(graph, node);
+        if let Some(at) = norm {
+            join(at);
+            (clamp, own) = (own_clamp(&graph.nodes[at]), graph.nodes[at].output);
+        }
         let fuses = is_product(node) || matches!(node.op, Op::Add { .. });
         if fuses
             && clamp == Fused::None
@@ -132,7 +159,7 @@ pub(crate) fn units(graph: &Graph) -> Vec<Unit> {
         }
         let mut unit = Unit {
             node: index,
-            norm: None,
+            norm,
             clamp,
             own,
             residual: None,
@@ -176,11 +203,8 @@ fn residual_after(graph: &Graph, product: usize, own: ValueId) -> Option<(usize,
         true => node.input,
         false => other,
     };
-    let later = (graph.nodes.iter().enumerate().skip(product + 1)).any(|(_, node)| {
-        is_product(node)
-            && (node.output == other
-                || clamp_after(graph, node.output).is_some_and(|(_, _, value)| value == other))
-    });
+    let later = (graph.nodes.iter().enumerate().skip(product + 1))
+        .any(|(_, node)| is_product(node) && own_value(graph, node) == other);
     (!(later && alone(other))).then_some((add, other))
 }
 
@@ -199,6 +223,9 @@ mod tests {
         let describe = |unit: &Unit| {
             let mut text = format!("{:?}", graph.nodes[unit.node].op);
             text.truncate(text.find(['(', ' ']).unwrap_or(text.len()));
+            if unit.norm.is_some() {
+                text += "+norm";
+            }
             if unit.clamp != Fused::None {
                 text += "+clamp";
             }
@@ -226,6 +253,25 @@ mod tests {
             .iter()
             .filter(|unit| matches!(model.graph.nodes[unit.node].op, Op::Add { .. }));
         assert_eq!(adds.filter(|unit| unit.clamp != Fused::None).count(), 3);
+    }
+
+    #[test]
+    fn a_batch_normalisation_joins_its_product() {
+        let found = described(
+            "[[layer]]\nkind = \"batch-norm\"\n[[layer]]\nkind = \"conv2d\"\nname = \"a\"\nfilters = 4\nkernel = 1\n\
+             [[layer]]\nkind = \"batch-norm\"\n[[layer]]\nkind = \"relu6\"\nname = \"b\"\n\
+             [[layer]]\nkind = \"conv2d\"\nfilters = 4\nkernel = 1\n[[layer]]\nkind = \"batch-norm\"\n\
+             [[layer]]\nkind = \"add\"\nfrom = \"b\"\n[[layer]]\nkind = \"global-avg-pool\"\n\
+             [[layer]]\nkind = \"dense\"\nname = \"out\"\n",
+        );
+        let expected = [
+            "BatchNorm",
+            "Conv+norm+clamp",
+            "Conv+norm+add",
+            "GlobalAvgPool",
+            "Dense",
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

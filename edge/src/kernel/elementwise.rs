@@ -2,7 +2,7 @@
 
 use super::math;
 use super::simd::{Simd, map, vectorized};
-use super::types::{Activation, AdamStep, Gradient, Momentum, SgdStep};
+use super::types::{Activation, AdamStep, Fused, Gradient, Momentum, SgdStep};
 
 /// `g2` of [`SgdStep`].
 #[inline(always)]
@@ -23,12 +23,29 @@ pub(crate) fn apply_gradient<V: Simd>(v: V, step: SgdStep, g: V::F, w: V::F, anc
     v.fma(v.splat(-step.rate), full_gradient(v, step, g, w, anchor), w)
 }
 
+/// `min(max(x, 0), 6)`, and zero for NaN.
+#[inline(always)]
+pub(super) fn relu6<V: Simd>(v: V, x: V::F) -> V::F {
+    v.min(v.max(x, v.splat(0.0)), v.splat(6.0))
+}
+
+/// `x` as a product's end leaves it.
+#[inline(always)]
+pub(super) fn apply_fused<V: Simd>(v: V, fused: Fused, x: V::F) -> V::F {
+    match fused {
+        Fused::None => x,
+        Fused::Relu => v.max(x, v.splat(0.0)),
+        Fused::Relu6 => relu6(v, x),
+    }
+}
+
 /// `f(x)`
 #[inline(always)]
 pub(crate) fn apply_activation<V: Simd>(v: V, f: Activation, x: V::F) -> V::F {
     let zero = v.splat(0.0);
     match f {
         Activation::Relu => v.max(x, zero),
+        Activation::Relu6 => relu6(v, x),
         Activation::Leaky { slope } => v.select(v.greater(x, zero), x, v.mul(v.splat(slope), x)),
         Activation::Gelu => {
             let half = v.mul(v.splat(0.5), x);
@@ -47,6 +64,10 @@ pub(crate) fn apply_activation_grad<V: Simd>(v: V, f: Activation, kept: V::F, dy
     let one = v.splat(1.0);
     match f {
         Activation::Relu => v.select(v.greater(kept, zero), dy, zero),
+        Activation::Relu6 => {
+            let below_six = v.select(v.greater(v.splat(6.0), kept), dy, zero);
+            v.select(v.greater(kept, zero), below_six, zero)
+        }
         Activation::Leaky { slope } => {
             v.select(v.greater(kept, zero), dy, v.mul(v.splat(slope), dy))
         }
@@ -108,6 +129,7 @@ vectorized! {
         // One loop for each function, so that the choice is outside.
         match f {
             Activation::Relu => with!(Activation::Relu),
+            Activation::Relu6 => with!(Activation::Relu6),
             Activation::Leaky { slope } => with!(Activation::Leaky { slope }),
             Activation::Gelu => with!(Activation::Gelu),
             Activation::Tanh => with!(Activation::Tanh),
@@ -121,6 +143,7 @@ vectorized! {
         }
         match f {
             Activation::Relu => with!(Activation::Relu),
+            Activation::Relu6 => with!(Activation::Relu6),
             Activation::Leaky { slope } => with!(Activation::Leaky { slope }),
             Activation::Gelu => with!(Activation::Gelu),
             Activation::Tanh => with!(Activation::Tanh),
@@ -137,6 +160,7 @@ vectorized! {
         }
         match f {
             Activation::Relu => with!(Activation::Relu),
+            Activation::Relu6 => with!(Activation::Relu6),
             Activation::Leaky { slope } => with!(Activation::Leaky { slope }),
             Activation::Gelu => with!(Activation::Gelu),
             Activation::Tanh => with!(Activation::Tanh),

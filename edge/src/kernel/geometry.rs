@@ -489,6 +489,52 @@ impl Norm {
     }
 }
 
+/// Batch normalisation over NHWC images or rows.
+///
+/// # Source
+/// Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNorm {
+    pub(super) positions: usize,
+    pub(super) channels: usize,
+    pub(super) epsilon: f32,
+}
+
+impl BatchNorm {
+    /// Checks the shape: `positions` (height times width, or 1) of `channels`; `epsilon` is added
+    /// to variances.
+    ///
+    /// # Errors
+    /// [`GeometryError`]
+    pub fn new(positions: usize, channels: usize, epsilon: f32) -> Result<Self, GeometryError> {
+        for (what, size) in [
+            ("the number of positions", positions),
+            ("the number of channels", channels),
+        ] {
+            if size == 0 {
+                return Err(GeometryError::Zero { what });
+            }
+        }
+        Ok(Self {
+            positions,
+            channels,
+            epsilon,
+        })
+    }
+
+    /// Numbers in one example.
+    #[must_use]
+    pub fn example_len(&self) -> usize {
+        self.positions * self.channels
+    }
+
+    /// Statistics of a batch: mean, reciprocal deviation and variance of each channel.
+    #[must_use]
+    pub fn stats_len(&self) -> usize {
+        3 * self.channels
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

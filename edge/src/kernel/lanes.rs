@@ -4,7 +4,7 @@
 //! depend on its neighbours. A lane may take part with fewer rows than the others: sums over rows
 //! then leave the rows beyond its own out by selection, never by adding zeros.
 
-use super::elementwise::full_gradient;
+use super::elementwise::{full_gradient, relu6};
 use super::geometry::Dense;
 use super::math;
 use super::simd::{Simd, vectorized};
@@ -62,6 +62,7 @@ struct Product {
 enum End {
     Store,
     Relu,
+    Relu6,
     Step {
         negative_rates: *const f32,
         weight_decay: f32,
@@ -129,6 +130,7 @@ unsafe fn tile<V: Simd, const A: usize, const B: usize>(
                 let value = match t.end {
                     End::Store => acc,
                     End::Relu => v.max(acc, v.splat(0.0)),
+                    End::Relu6 => relu6(v, acc),
                     End::Step {
                         negative_rates,
                         weight_decay,
@@ -231,6 +233,7 @@ vectorized! {
             end: match fused {
                 Fused::None => End::Store,
                 Fused::Relu => End::Relu,
+                Fused::Relu6 => End::Relu6,
             },
             full_terms: d.inputs,
             active: core::ptr::null(),

@@ -27,6 +27,7 @@
     reason = "one slice for each operand of a formula"
 )]
 
+mod batch_norm;
 mod elementwise;
 mod geometry;
 mod lanes;
@@ -39,7 +40,7 @@ pub mod reference;
 mod simd;
 mod types;
 
-pub use geometry::{Conv, ConvShape, Dense, GeometryError, Norm, Padding, Pool};
+pub use geometry::{BatchNorm, Conv, ConvShape, Dense, GeometryError, Norm, Padding, Pool};
 pub use lanes::{LANES, LaneRows, LaneStep};
 pub use types::{Activation, AdamStep, Fused, Gradient, Momentum, SgdStep, Write};
 
@@ -394,6 +395,102 @@ impl Kernels {
         need("the gradient of gamma", dgamma, n.channels);
         need("the gradient of beta", dbeta, n.channels);
         norm::norm_dparameters(self.isa, n, rows, x, stats, dy, dgamma, dbeta, write);
+    }
+
+    /// Statistics of a batch for batch normalisation, over all rows and positions:
+    /// `stats = [mean, r, variance]`, each one number per channel, with the variance of the batch
+    /// itself (divided by the count) and `r = 1 / sqrt(variance + epsilon)`.
+    ///
+    /// `stats` holds [`BatchNorm::stats_len`].
+    pub fn batch_norm_statistics(&self, b: &BatchNorm, rows: usize, x: &[f32], stats: &mut [f32]) {
+        need("x", x, rows.saturating_mul(b.example_len()));
+        need("stats", stats, b.stats_len());
+        batch_norm::statistics(self.isa, b, rows, x, stats);
+    }
+
+    /// `r = 1 / sqrt(max(variance, 0) + epsilon)`, for running statistics.
+    pub fn batch_norm_factor(&self, epsilon: f32, variance: &[f32], r: &mut [f32]) {
+        need("r", r, variance.len());
+        batch_norm::factor(self.isa, epsilon, variance, r);
+    }
+
+    /// Batch normalisation: `y = fused(fma(x - mean, gamma * r, beta))`, one number of `mean`,
+    /// `r`, `gamma` and `beta` per channel.
+    pub fn batch_norm(
+        &self,
+        b: &BatchNorm,
+        rows: usize,
+        x: &[f32],
+        mean: &[f32],
+        r: &[f32],
+        gamma: &[f32],
+        beta: &[f32],
+        fused: Fused,
+        y: &mut [f32],
+    ) {
+        need("x", x, rows.saturating_mul(b.example_len()));
+        for (what, slice) in [("mean", mean), ("r", r), ("gamma", gamma), ("beta", beta)] {
+            need(what, slice, b.channels);
+        }
+        need("y", y, rows.saturating_mul(b.example_len()));
+        batch_norm::normalise(self.isa, b, rows, x, mean, r, gamma, beta, fused, y);
+    }
+
+    /// Gradients of `gamma` and `beta`, whose old values are lost. `dy` is the gradient of the
+    /// output after `fused`; `stats` is of [`Kernels::batch_norm_statistics`].
+    pub fn batch_norm_dparameters(
+        &self,
+        b: &BatchNorm,
+        rows: usize,
+        x: &[f32],
+        gamma: &[f32],
+        beta: &[f32],
+        stats: &[f32],
+        fused: Fused,
+        dy: &[f32],
+        dgamma: &mut [f32],
+        dbeta: &mut [f32],
+    ) {
+        need("x", x, rows.saturating_mul(b.example_len()));
+        need("dy", dy, rows.saturating_mul(b.example_len()));
+        batch_norm::dparameters(
+            self.isa, b, rows, x, gamma, beta, stats, fused, dy, dgamma, dbeta,
+        );
+    }
+
+    /// Gradient of the inputs, the batch's own statistics included: `dy` becomes `dx`. `dgamma`
+    /// and `dbeta` are of [`Kernels::batch_norm_dparameters`].
+    pub fn batch_norm_dx(
+        &self,
+        b: &BatchNorm,
+        rows: usize,
+        x: &[f32],
+        gamma: &[f32],
+        beta: &[f32],
+        stats: &[f32],
+        fused: Fused,
+        dgamma: &[f32],
+        dbeta: &[f32],
+        dy: &mut [f32],
+    ) {
+        need("x", x, rows.saturating_mul(b.example_len()));
+        need("dy", dy, rows.saturating_mul(b.example_len()));
+        batch_norm::dx(
+            self.isa, b, rows, x, gamma, beta, stats, fused, dgamma, dbeta, dy,
+        );
+    }
+
+    /// Moves running statistics: `running = fma(momentum * scale, batch, (1 - momentum) *
+    /// running)`. `scale` is 1 for the mean and `n / (n - 1)` for the variance of `n` values.
+    pub fn batch_norm_running(
+        &self,
+        momentum: f32,
+        scale: f32,
+        batch: &[f32],
+        running: &mut [f32],
+    ) {
+        need("the batch's statistics", batch, running.len());
+        batch_norm::running(self.isa, momentum, scale, batch, running);
     }
 
     /// Softmax cross-entropy. `losses[row] = ln(sum exp(z - max)) - (z[label] - max)`; where

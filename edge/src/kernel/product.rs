@@ -243,6 +243,7 @@ fn end_of(fused: Fused) -> End {
     match fused {
         Fused::None => End::Store,
         Fused::Relu => End::Relu,
+        Fused::Relu6 => End::Relu6,
     }
 }
 

@@ -45,9 +45,9 @@ fn write(to: &mut f32, value: f32, mode: Write) {
 }
 
 fn fused(value: f32, fused: Fused) -> f32 {
-    match fused {
-        Fused::None => value,
-        Fused::Relu => apply_activation(Scalar, super::Activation::Relu, value),
+    match fused.activation() {
+        None => value,
+        Some(f) => apply_activation(Scalar, f, value),
     }
 }
 

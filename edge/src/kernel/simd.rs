@@ -64,6 +64,12 @@ pub(crate) trait Simd: Copy {
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
         self.select(self.greater(a, b), a, b)
     }
+
+    /// `a` where `a < b`, else `b`: also `b` when either is NaN.
+    #[inline(always)]
+    fn min(self, a: Self::F, b: Self::F) -> Self::F {
+        self.select(self.greater(b, a), a, b)
+    }
 }
 
 /// The widest vector of any instruction set.

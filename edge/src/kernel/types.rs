@@ -7,6 +7,20 @@ pub enum Fused {
     None,
     /// `max(x, 0)`, and zero for NaN.
     Relu,
+    /// `min(max(x, 0), 6)`, and zero for NaN.
+    Relu6,
+}
+
+impl Fused {
+    /// The activation that it is.
+    #[must_use]
+    pub fn activation(self) -> Option<Activation> {
+        match self {
+            Self::None => None,
+            Self::Relu => Some(Activation::Relu),
+            Self::Relu6 => Some(Activation::Relu6),
+        }
+    }
 }
 
 /// Whether a kernel replaces its output or adds to it.
@@ -126,6 +140,9 @@ impl AdamStep {
 pub enum Activation {
     /// `max(x, 0)`; zero for NaN. Gradient zero at zero.
     Relu,
+    /// `min(max(x, 0), 6)`; zero for NaN. Gradient zero at zero and at six (Krizhevsky 2010,
+    /// "Convolutional Deep Belief Networks on CIFAR-10").
+    Relu6,
     /// `x` where `x > 0`, else `slope * x`.
     Leaky {
         /// Slope for negative inputs, in `[0, 1)`.

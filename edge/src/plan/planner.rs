@@ -1,9 +1,9 @@
 //! Makes the plan of a model.
 
 use super::place::{Buffer, Kept, place};
-use super::{Backward, Bytes, Forward, Mask, Memory, Mode, Slot, Tensor};
+use super::{Backward, Bytes, Forward, Mask, Memory, Mode, Running, Slot, Tensor};
 use crate::graph::{Function, Graph, Node, Op, ValueId};
-use crate::kernel::{Activation, Write};
+use crate::kernel::{Activation, BatchNorm, Fused, Write};
 use crate::model::Model;
 
 /// Walks the graph forward, then backward, and notes who touches which buffer when.
@@ -27,6 +27,7 @@ pub(super) struct Planner<'a> {
     forward: Vec<Forward>,
     backward: Vec<Backward>,
     masks: Vec<Mask>,
+    running: Vec<Running>,
     stores_gradients: bool,
 }
 
@@ -41,7 +42,11 @@ impl<'a> Planner<'a> {
         for node in &graph.nodes {
             let own = matches!(
                 node.op,
-                Op::Dense { .. } | Op::Conv { .. } | Op::Norm { .. } | Op::Embedding { .. }
+                Op::Dense { .. }
+                    | Op::Conv { .. }
+                    | Op::Norm { .. }
+                    | Op::BatchNorm { .. }
+                    | Op::Embedding { .. }
             );
             let needs = own
                 || node
@@ -66,6 +71,7 @@ impl<'a> Planner<'a> {
             forward: Vec::new(),
             backward: Vec::new(),
             masks: Vec::new(),
+            running: Vec::new(),
             stores_gradients: false,
         }
     }
@@ -90,6 +96,11 @@ impl<'a> Planner<'a> {
                 self.backward(index);
             }
         }
+        // After the backward pass the statistics of the batch are read once more.
+        self.time += 1;
+        for index in 0..self.running.len() {
+            self.touch(self.running[index].stats);
+        }
         let (places, len) = place(&self.buffers, self.rows);
         Memory {
             rows: self.rows,
@@ -102,6 +113,7 @@ impl<'a> Planner<'a> {
             output,
             output_gradient,
             masks: self.masks,
+            running: self.running,
             stores_gradients: self.stores_gradients,
         }
     }
@@ -177,17 +189,30 @@ impl<'a> Planner<'a> {
                 .any(|node| matches!(node.op, Op::MaxPool(_)) && self.root(node.input) == root)
     }
 
-    /// Whether the node that gives this value left its relu to the pooling that reads it.
-    fn pool_undoes_relu(&self, value: ValueId) -> bool {
+    /// What the node that gives this value left to the pooling that reads it.
+    fn left_to_pool(&self, value: ValueId) -> Fused {
         let root = self.root(value);
-        self.graph.readers(root) == 1
-            && self.graph.nodes.iter().any(|node| {
-                self.root(node.output) == root
-                    && matches!(
-                        node.op,
-                        Op::Dense { relu: true, .. } | Op::Conv { relu: true, .. }
-                    )
-            })
+        if self.graph.readers(root) != 1 {
+            return Fused::None;
+        }
+        let giver = self
+            .graph
+            .nodes
+            .iter()
+            .find(|node| self.root(node.output) == root);
+        match giver.map(|node| &node.op) {
+            Some(Op::Dense { fused, .. } | Op::Conv { fused, .. }) => *fused,
+            _ => Fused::None,
+        }
+    }
+
+    /// Keeps what the backward pass of a rectifier needs of its output.
+    fn keep_fused(&mut self, fused: Fused, y: Slot) {
+        match fused {
+            Fused::None => {}
+            Fused::Relu => self.keep(y, Kept::Sign),
+            Fused::Relu6 => self.keep(y, Kept::Values),
+        }
     }
 
     fn forward(&mut self, index: usize) {
@@ -203,27 +228,25 @@ impl<'a> Planner<'a> {
                 geometry,
                 weight,
                 bias,
-                relu,
+                fused,
             } => {
                 self.keep(x, Kept::Values);
                 let y = self.output(target, out_len);
-                if relu {
-                    self.keep(y, Kept::Sign);
-                }
+                self.keep_fused(fused, y);
                 self.forward.push(Forward::Dense {
                     geometry,
                     x,
                     y,
                     weight: self.tensor(weight),
                     bias: bias.map(|bias| self.tensor(bias)),
-                    relu,
+                    fused,
                 });
             }
             Op::Conv {
                 geometry,
                 weight,
                 bias,
-                relu,
+                fused,
             } => {
                 let padded = geometry
                     .is_padded()
@@ -233,8 +256,8 @@ impl<'a> Planner<'a> {
                     None => self.keep(x, Kept::Values),
                 }
                 let y = self.output(target, out_len);
-                if relu && !self.relu_left_to_pool(index) {
-                    self.keep(y, Kept::Sign);
+                if !self.relu_left_to_pool(index) {
+                    self.keep_fused(fused, y);
                 }
                 self.forward.push(Forward::Conv {
                     geometry,
@@ -243,14 +266,12 @@ impl<'a> Planner<'a> {
                     y,
                     weight: self.tensor(weight),
                     bias: bias.map(|bias| self.tensor(bias)),
-                    relu,
+                    fused,
                 });
             }
             Op::MaxPool(geometry) => {
                 let y = self.output(target, out_len);
-                if self.pool_undoes_relu(input) {
-                    self.keep(y, Kept::Sign);
-                }
+                self.keep_fused(self.left_to_pool(input), y);
                 let argmax = self.byte_buffer(out_len);
                 self.saved_bytes[index] = Some(argmax);
                 self.forward.push(Forward::MaxPool {
@@ -309,6 +330,58 @@ impl<'a> Planner<'a> {
                     scratch,
                     gamma: self.tensor(scale),
                     beta: self.tensor(shift),
+                });
+            }
+            Op::BatchNorm {
+                channels,
+                positions,
+                scale,
+                shift,
+                mean,
+                variance,
+                epsilon,
+                momentum,
+                fused,
+            } => {
+                let geometry = batch_norm(positions, channels, epsilon);
+                let (gamma, beta) = (self.tensor(scale), self.tensor(shift));
+                let (mean, variance) = (self.tensor(mean), self.tensor(variance));
+                if self.mode == Mode::Evaluation {
+                    let r = self.buffer(0, channels);
+                    let y = self.output(target, out_len);
+                    self.forward.push(Forward::RunningNorm {
+                        geometry,
+                        epsilon,
+                        x,
+                        y,
+                        r,
+                        gamma,
+                        beta,
+                        mean,
+                        variance,
+                        fused,
+                    });
+                    return;
+                }
+                self.keep(x, Kept::Values);
+                let stats = self.buffer(0, geometry.stats_len());
+                self.saved[index] = Some(stats);
+                self.running.push(Running {
+                    stats,
+                    mean,
+                    variance,
+                    momentum,
+                    positions,
+                });
+                let y = self.output(target, out_len);
+                self.forward.push(Forward::BatchNorm {
+                    geometry,
+                    x,
+                    y,
+                    stats,
+                    gamma,
+                    beta,
+                    fused,
                 });
             }
             Op::Embedding { table, size, .. } => {
@@ -424,10 +497,10 @@ impl<'a> Planner<'a> {
                 geometry,
                 weight,
                 bias,
-                relu,
+                fused,
             } => {
-                if relu {
-                    self.undo_relu(Activation::Relu, target, dy);
+                if let Some(f) = fused.activation() {
+                    self.undo_relu(f, target, dy);
                 }
                 let x = self.use_activation(source);
                 let dx = self.gradient_of(source);
@@ -446,10 +519,12 @@ impl<'a> Planner<'a> {
                 geometry,
                 weight,
                 bias,
-                relu,
+                fused,
             } => {
-                if relu && !self.relu_left_to_pool(index) {
-                    self.undo_relu(Activation::Relu, target, dy);
+                if let Some(f) = fused.activation()
+                    && !self.relu_left_to_pool(index)
+                {
+                    self.undo_relu(f, target, dy);
                 }
                 let x = match self.saved[index] {
                     Some(padded) => self.touch(padded),
@@ -474,8 +549,8 @@ impl<'a> Planner<'a> {
                 });
             }
             Op::MaxPool(geometry) => {
-                if self.pool_undoes_relu(input) {
-                    self.undo_relu(Activation::Relu, target, dy);
+                if let Some(f) = self.left_to_pool(input).activation() {
+                    self.undo_relu(f, target, dy);
                 }
                 if let Some(argmax) = self.saved_bytes[index] {
                     self.overwrite(source, |dx| Backward::MaxPool {
@@ -539,6 +614,31 @@ impl<'a> Planner<'a> {
                     self.pass_on(dx, source);
                 }
             }
+            Op::BatchNorm {
+                channels,
+                positions,
+                scale,
+                shift,
+                epsilon,
+                fused,
+                ..
+            } => {
+                self.stores_gradients = true;
+                let x = self.use_activation(source);
+                let stats = self.saved[index].unwrap_or(NONE);
+                self.touch(stats);
+                self.backward.push(Backward::BatchNorm {
+                    geometry: batch_norm(positions, channels, epsilon),
+                    x,
+                    stats,
+                    dy,
+                    dx: self.needs_gradient[source],
+                    gamma: self.tensor(scale),
+                    beta: self.tensor(shift),
+                    fused,
+                });
+                self.pass_on(dy, source);
+            }
             Op::Embedding { table, size, .. } => {
                 self.stores_gradients = true;
                 self.backward.push(Backward::Embedding {
@@ -574,9 +674,18 @@ impl<'a> Planner<'a> {
 pub(crate) fn kernel_function(function: Function) -> Activation {
     match function {
         Function::Relu => Activation::Relu,
+        Function::Relu6 => Activation::Relu6,
         Function::LeakyRelu { slope } => Activation::Leaky { slope },
         Function::Gelu => Activation::Gelu,
         Function::Tanh => Activation::Tanh,
         Function::Sigmoid => Activation::Sigmoid,
+    }
+}
+
+/// The geometry of a batch normalisation, whose sizes the graph has checked.
+fn batch_norm(positions: usize, channels: usize, epsilon: f32) -> BatchNorm {
+    match BatchNorm::new(positions, channels, epsilon) {
+        Ok(geometry) => geometry,
+        Err(_) => unreachable!("a graph's values hold at least one number"),
     }
 }

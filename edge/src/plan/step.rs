@@ -1,7 +1,7 @@
 //! The operators of a plan, with the places of their operands.
 
 use super::{Bytes, Slot, Tensor};
-use crate::kernel::{Activation, Conv, Dense, Norm, Pool, Write};
+use crate::kernel::{Activation, BatchNorm, Conv, Dense, Fused, Norm, Pool, Write};
 
 /// One operator of the forward pass.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub(crate) enum Forward {
         y: Slot,
         weight: Tensor,
         bias: Option<Tensor>,
-        relu: bool,
+        fused: Fused,
     },
     Conv {
         geometry: Conv,
@@ -22,7 +22,7 @@ pub(crate) enum Forward {
         y: Slot,
         weight: Tensor,
         bias: Option<Tensor>,
-        relu: bool,
+        fused: Fused,
     },
     MaxPool {
         geometry: Pool,
@@ -67,6 +67,29 @@ pub(crate) enum Forward {
         scratch: Slot,
         gamma: Tensor,
         beta: Tensor,
+    },
+    /// By the statistics of the batch, which go to `stats`.
+    BatchNorm {
+        geometry: BatchNorm,
+        x: Slot,
+        y: Slot,
+        stats: Slot,
+        gamma: Tensor,
+        beta: Tensor,
+        fused: Fused,
+    },
+    /// By the running statistics; `r` is scratch.
+    RunningNorm {
+        geometry: BatchNorm,
+        epsilon: f32,
+        x: Slot,
+        y: Slot,
+        r: Slot,
+        gamma: Tensor,
+        beta: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        fused: Fused,
     },
     Embedding {
         size: usize,
@@ -138,6 +161,17 @@ pub(crate) enum Backward {
         scratch: Slot,
         gamma: Tensor,
         beta: Tensor,
+    },
+    /// `dy` becomes `dx` in place, where that is asked for.
+    BatchNorm {
+        geometry: BatchNorm,
+        x: Slot,
+        stats: Slot,
+        dy: Slot,
+        dx: bool,
+        gamma: Tensor,
+        beta: Tensor,
+        fused: Fused,
     },
     Embedding {
         size: usize,

@@ -2,7 +2,7 @@
 
 use super::batch::Batch;
 use crate::arena::pick;
-use crate::kernel::{Fused, Gradient, Kernels, SgdStep, Write};
+use crate::kernel::{Gradient, Kernels, SgdStep, Write};
 use crate::plan::{Backward, Forward, Memory, Tensor};
 
 /// Where gradients go in a backward pass.
@@ -11,13 +11,6 @@ pub(super) enum Update<'a> {
     Store,
     Accumulate,
     Step { step: SgdStep, anchor: &'a [f32] },
-}
-
-fn fused(relu: bool) -> Fused {
-    match relu {
-        true => Fused::Relu,
-        false => Fused::None,
-    }
 }
 
 /// Runs the forward pass.
@@ -38,19 +31,11 @@ pub(super) fn forward(
                 y,
                 weight,
                 bias,
-                relu,
+                fused,
             } => {
                 let [x, y] = pick(arena, [at(*x), at(*y)]);
                 let bias = bias.clone().map(|bias| &weights[bias]);
-                k.dense(
-                    geometry,
-                    rows,
-                    x,
-                    &weights[weight.clone()],
-                    bias,
-                    fused(*relu),
-                    y,
-                );
+                k.dense(geometry, rows, x, &weights[weight.clone()], bias, *fused, y);
             }
             Forward::Conv {
                 geometry,
@@ -59,7 +44,7 @@ pub(super) fn forward(
                 y,
                 weight,
                 bias,
-                relu,
+                fused,
             } => {
                 let input = match padded {
                     Some(padded) => {
@@ -71,15 +56,7 @@ pub(super) fn forward(
                 };
                 let [x, y] = pick(arena, [at(input), at(*y)]);
                 let bias = bias.clone().map(|bias| &weights[bias]);
-                k.conv(
-                    geometry,
-                    rows,
-                    x,
-                    &weights[weight.clone()],
-                    bias,
-                    fused(*relu),
-                    y,
-                );
+                k.conv(geometry, rows, x, &weights[weight.clone()], bias, *fused, y);
             }
             Forward::MaxPool {
                 geometry,
@@ -128,6 +105,39 @@ pub(super) fn forward(
                 let [x, y, stats, scratch] = pick(arena, places);
                 let (gamma, beta) = (&weights[gamma.clone()], &weights[beta.clone()]);
                 k.norm(geometry, rows, x, gamma, beta, y, stats, scratch);
+            }
+            Forward::BatchNorm {
+                geometry,
+                x,
+                y,
+                stats,
+                gamma,
+                beta,
+                fused,
+            } => {
+                let [x, y, stats] = pick(arena, [at(*x), at(*y), at(*stats)]);
+                k.batch_norm_statistics(geometry, rows, x, stats);
+                let (mean, r) = stats.split_at(gamma.len());
+                let (gamma, beta) = (&weights[gamma.clone()], &weights[beta.clone()]);
+                k.batch_norm(geometry, rows, x, mean, r, gamma, beta, *fused, y);
+            }
+            Forward::RunningNorm {
+                geometry,
+                epsilon,
+                x,
+                y,
+                r,
+                gamma,
+                beta,
+                mean,
+                variance,
+                fused,
+            } => {
+                let [x, y, r] = pick(arena, [at(*x), at(*y), at(*r)]);
+                k.batch_norm_factor(*epsilon, &weights[variance.clone()], r);
+                let mean = &weights[mean.clone()];
+                let (gamma, beta) = (&weights[gamma.clone()], &weights[beta.clone()]);
+                k.batch_norm(geometry, rows, x, mean, r, gamma, beta, *fused, y);
             }
             Forward::Embedding { size, table, y } => {
                 let y = &mut arena[at(*y)];
@@ -298,6 +308,26 @@ pub(super) fn backward(
                 step_stored(k, update, gamma, weights, gradient);
                 step_stored(k, update, beta, weights, gradient);
             }
+            Backward::BatchNorm {
+                geometry,
+                x,
+                stats,
+                dy,
+                dx,
+                gamma,
+                beta,
+                fused,
+            } => {
+                let [x, stats, dy] = pick(arena, [at(*x), at(*stats), at(*dy)]);
+                let [dgamma, dbeta] = pick(gradient, [gamma.clone(), beta.clone()]);
+                let (g, b) = (&weights[gamma.clone()], &weights[beta.clone()]);
+                k.batch_norm_dparameters(geometry, rows, x, g, b, stats, *fused, dy, dgamma, dbeta);
+                if *dx {
+                    k.batch_norm_dx(geometry, rows, x, g, b, stats, *fused, dgamma, dbeta, dy);
+                }
+                step_stored(k, update, gamma, weights, gradient);
+                step_stored(k, update, beta, weights, gradient);
+            }
             Backward::Embedding { size, table, dy } => {
                 let dy = &arena[at(*dy)];
                 let tokens = &batch.tokens[..dy.len() / size];
@@ -317,6 +347,29 @@ pub(super) fn backward(
                 k.add(from, to);
             }
             Backward::Double { dy } => k.scale(2.0, &mut arena[at(*dy)]),
+        }
+    }
+}
+
+/// Moves the running statistics by those of the batch that was just worked through.
+pub(super) fn move_statistics(
+    k: &Kernels,
+    memory: &Memory,
+    batch: &Batch,
+    weights: &mut [f32],
+    rows: usize,
+) {
+    for running in &memory.running {
+        // The unbiased variance of one value does not exist: nothing moves.
+        let count = rows * running.positions;
+        if count > 1 {
+            let stats = &batch.arena.values()[memory.at(running.stats, rows)];
+            let channels = running.mean.len();
+            let mean = &mut weights[running.mean.clone()];
+            k.batch_norm_running(running.momentum, 1.0, stats, mean);
+            let unbiased = (count as f64 / (count - 1) as f64) as f32;
+            let variance = &mut weights[running.variance.clone()];
+            k.batch_norm_running(running.momentum, unbiased, &stats[2 * channels..], variance);
         }
     }
 }

@@ -129,6 +129,11 @@ impl Case {
         Synthetic::new(self.model.input(), self.model.target(), len, 99)
     }
 
+    pub(crate) fn has_batch_norm(&self) -> bool {
+        let tensors = self.model.layout().tensors();
+        tensors.iter().any(|t| t.name.ends_with(".running_var"))
+    }
+
     pub(crate) fn has_dropout(&self) -> bool {
         self.model
             .summary()
@@ -290,5 +295,40 @@ pub(crate) fn operators() -> Vec<Case> {
             &tokens,
             CLASSES,
         ),
+        plain("relu6", "relu6"),
+        within(
+            "conv with relu6",
+            "[[layer]]\nkind = \"conv2d\"\nfilters = 5\nkernel = 3\nactivation = \"relu6\"\n",
+        ),
+        within(
+            "relu6 undone by the pool, then dropout",
+            "[[layer]]\nkind = \"conv2d\"\nfilters = 5\nkernel = 3\nactivation = \"relu6\"\n\
+             [[layer]]\nkind = \"max-pool\"\nsize = 2\n[[layer]]\nkind = \"dropout\"\nrate = 0.3\n",
+        ),
+        plain("batch norm", "batch-norm"),
+        within(
+            "batch norm with relu",
+            "[[layer]]\nkind = \"batch-norm\"\nepsilon = 0.01\nmomentum = 0.3\n\
+             [[layer]]\nkind = \"relu\"\n",
+        ),
+        within(
+            "inverted residual",
+            "[[layer]]\nkind = \"conv2d\"\nfilters = 8\nkernel = 1\nbias = false\n\
+             [[layer]]\nkind = \"batch-norm\"\n[[layer]]\nkind = \"relu6\"\n\
+             [[layer]]\nkind = \"conv2d\"\nfilters = 8\nkernel = 3\npadding = 1\ngroups = 8\nbias = false\n\
+             [[layer]]\nkind = \"batch-norm\"\n[[layer]]\nkind = \"relu6\"\n\
+             [[layer]]\nkind = \"conv2d\"\nfilters = 4\nkernel = 1\nbias = false\n\
+             [[layer]]\nkind = \"batch-norm\"\n[[layer]]\nkind = \"add\"\nfrom = \"first\"\n",
+        ),
+        Case::new(
+            "batch norm of the input and of rows",
+            "layer = [{ kind = \"batch-norm\" }, { kind = \"dense\", units = 7 },\n\
+             { kind = \"batch-norm\" }, { kind = \"tanh\" }, { kind = \"dense\" }]",
+            &row,
+            CLASSES,
+        ),
     ]
 }
+
+/// How many of [`operators`] the first golden digest is over.
+pub(crate) const FIRST_OPERATORS: usize = 32;

@@ -80,7 +80,9 @@ fn start(case: &Case) -> Parameters {
 #[test]
 fn every_operator() {
     for case in operators() {
-        check(&case, 5e-3);
+        // Normalised values bend, and many lie at kinks; the exact comparison is with burn.
+        let tolerance = if case.has_batch_norm() { 2e-2 } else { 5e-3 };
+        check(&case, tolerance);
     }
 }
 

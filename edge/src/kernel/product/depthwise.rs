@@ -1,5 +1,6 @@
 //! Convolutions with one filter per channel, vectorised over channels.
 
+use super::super::elementwise::relu6;
 use super::super::geometry::Conv;
 use super::super::simd::{map, vectorized};
 use super::super::types::{Fused, Gradient, Write};
@@ -34,8 +35,10 @@ vectorized! {
                             map!(v, n; a = x, b = weight, t = y; {} y => v.fma(a, b, t));
                         }
                     }
-                    if fused == Fused::Relu {
-                        map!(v, n; t = y; {} y => v.max(t, v.splat(0.0)));
+                    match fused {
+                        Fused::None => {}
+                        Fused::Relu => map!(v, n; t = y; {} y => v.max(t, v.splat(0.0))),
+                        Fused::Relu6 => map!(v, n; t = y; {} y => relu6(v, t)),
                     }
                 }
             }

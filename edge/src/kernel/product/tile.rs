@@ -1,6 +1,6 @@
 //! The micro-kernels: one tile of a product, held in registers.
 
-use super::super::elementwise::apply_gradient;
+use super::super::elementwise::{apply_gradient, relu6};
 use super::super::simd::{Isa, Portable, Simd};
 use super::super::types::SgdStep;
 
@@ -22,6 +22,8 @@ pub(super) enum End {
     Store,
     /// `c = max(acc, 0)`
     Relu,
+    /// `c = min(max(acc, 0), 6)`
+    Relu6,
     /// `c = c + acc`
     Add,
     /// An SGD step of the weights, which lie like `c`, with `acc` as their gradient. The anchor
@@ -173,6 +175,12 @@ unsafe fn tile<V: Simd, const R: usize, const W: usize, const TERMS: bool>(v: V,
                 let c = t.c.add(r * t.c_stride);
                 vectors!(w, n = last, {
                     v.store_first(c.add(w * V::N), n, v.max(acc[r][w], v.splat(0.0)));
+                });
+            }),
+            End::Relu6 => rows!(r, {
+                let c = t.c.add(r * t.c_stride);
+                vectors!(w, n = last, {
+                    v.store_first(c.add(w * V::N), n, relu6(v, acc[r][w]));
                 });
             }),
             End::Add => rows!(r, {
