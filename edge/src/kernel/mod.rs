@@ -30,6 +30,7 @@
 mod batch_norm;
 mod elementwise;
 mod geometry;
+pub mod int8;
 mod lanes;
 mod loss;
 mod math;
@@ -52,6 +53,7 @@ use simd::Isa;
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels {
     isa: Isa,
+    integers: int8::Level,
 }
 
 /// The name of the kernels that this process uses: `avx512`, `avx2` or `portable`. (On other
@@ -99,7 +101,10 @@ impl Kernels {
         ALL.get_or_init(|| {
             Isa::available()
                 .into_iter()
-                .map(|isa| Self { isa })
+                .map(|isa| Self {
+                    isa,
+                    integers: int8::Level::of(isa),
+                })
                 .collect()
         })
     }

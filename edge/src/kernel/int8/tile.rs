@@ -1,0 +1,389 @@
+//! One tile of an integer product, held in registers, for every tier of instructions.
+
+use super::pack::PANEL;
+use super::types::{Add, INSIDE, POSITIVE, Side};
+
+/// A processor's integer instructions, sixteen columns at a time. A value proves that the
+/// processor has them.
+///
+/// Integer arithmetic wraps; f32 arithmetic rounds once. So all tiers give the same bits.
+pub(super) trait Tier: Copy {
+    /// Four inputs, broadcast.
+    type A: Copy;
+    /// Four weights of each of sixteen columns.
+    type B: Copy;
+    /// Sums of sixteen columns in whatever form is fastest to add to.
+    type Acc: Copy;
+    /// Sixteen integers.
+    type I: Copy;
+    /// Sixteen numbers.
+    type F: Copy;
+
+    /// # Safety
+    /// The processor must have the instructions.
+    unsafe fn assume() -> Self;
+
+    fn zero(self) -> Self::Acc;
+    fn a(self, four: u32) -> Self::A;
+    /// # Safety
+    /// `p` must be valid for reading 64 bytes.
+    unsafe fn b(self, p: *const i8) -> Self::B;
+    /// `acc + a . b`
+    fn dot(self, acc: Self::Acc, a: Self::A, b: Self::B) -> Self::Acc;
+    fn sums(self, acc: Self::Acc) -> Self::I;
+
+    fn splat_i(self, x: i32) -> Self::I;
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn min_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn max_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `bit` where `a == b`, else 0.
+    fn equal_i(self, a: Self::I, b: Self::I, bit: i32) -> Self::I;
+    /// `bit` where `a > b`, else 0.
+    fn greater_i(self, a: Self::I, b: Self::I, bit: i32) -> Self::I;
+    fn to_f(self, a: Self::I) -> Self::F;
+
+    fn splat_f(self, x: f32) -> Self::F;
+    fn mul_f(self, a: Self::F, b: Self::F) -> Self::F;
+    fn fma_f(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    fn div_f(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a < b ? a : b`
+    fn min_f(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a > b ? a : b`
+    fn max_f(self, a: Self::F, b: Self::F) -> Self::F;
+    /// To the nearest integer, ties to even; for `|a| < 2^21`.
+    fn round(self, a: Self::F) -> Self::I;
+
+    /// The first `n <= 16` integers at `p`, and zeros.
+    /// # Safety
+    /// `p` must be valid for reading `n` integers.
+    unsafe fn load_i(self, p: *const i32, n: usize) -> Self::I;
+    /// # Safety
+    /// `p` must be valid for reading `n` numbers.
+    unsafe fn load_f(self, p: *const f32, n: usize) -> Self::F;
+    /// # Safety
+    /// `p` must be valid for reading `n` bytes.
+    unsafe fn load_u8(self, p: *const u8, n: usize) -> Self::I;
+    /// # Safety
+    /// `p` must be valid for writing `n` integers.
+    unsafe fn store_i(self, p: *mut i32, n: usize, x: Self::I);
+    /// # Safety
+    /// `p` must be valid for writing `n` numbers.
+    unsafe fn store_f(self, p: *mut f32, n: usize, x: Self::F);
+    /// Stores integers of `0 ..= 255`.
+    /// # Safety
+    /// `p` must be valid for writing `n` bytes.
+    unsafe fn store_u8(self, p: *mut u8, n: usize, x: Self::I);
+
+    /// Requantizes sums of `W` panels, of whose last `last` columns count.
+    ///
+    /// # Safety
+    /// `y` must be valid for writing the columns.
+    #[inline(always)]
+    unsafe fn requantize<const W: usize>(
+        self,
+        sums: &[Self::I; W],
+        multipliers: &[Self::F; W],
+        r: &Rounding,
+        y: *mut u8,
+        last: usize,
+    ) {
+        for w in 0..W {
+            let q = self.rounded(sums[w], multipliers[w], r);
+            let n = if w + 1 == W { last } else { PANEL };
+            // SAFETY: the caller's promise.
+            unsafe { self.store_u8(y.add(w * PANEL), n, q) };
+        }
+    }
+
+    /// `clamp(rne(sums * multiplier) + zero_point, low, high)`
+    #[inline(always)]
+    fn rounded(self, sums: Self::I, multiplier: Self::F, r: &Rounding) -> Self::I {
+        let steps = self.mul_f(self.to_f(sums), multiplier);
+        let steps = self.max_f(steps, self.splat_f(f32::from(r.low - r.zero_point)));
+        let steps = self.min_f(steps, self.splat_f(f32::from(r.high - r.zero_point)));
+        self.add_i(self.round(steps), self.splat_i(i32::from(r.zero_point)))
+    }
+}
+
+/// [`Requantize`](super::Requantize) without its multipliers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rounding {
+    pub(super) zero_point: i16,
+    pub(super) low: i16,
+    pub(super) high: i16,
+}
+
+/// Numbers for each column, or one for all.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PerColumn {
+    One(f32),
+    Each(*const f32),
+}
+
+impl PerColumn {
+    pub(super) fn of(numbers: &[f32]) -> Self {
+        match numbers {
+            [one] => Self::One(*one),
+            many => Self::Each(many.as_ptr()),
+        }
+    }
+
+    /// # Safety
+    /// There must be numbers for the columns.
+    #[inline(always)]
+    unsafe fn load<T: Tier, const W: usize>(self, t: T, column: usize, last: usize) -> [T::F; W] {
+        let mut all = [t.splat_f(0.0); W];
+        for (w, to) in all.iter_mut().enumerate() {
+            let n = if w + 1 == W { last } else { PANEL };
+            *to = match self {
+                Self::One(x) => t.splat_f(x),
+                // SAFETY: the caller's promise.
+                Self::Each(p) => unsafe { t.load_f(p.add(column + w * PANEL), n) },
+            };
+        }
+        all
+    }
+}
+
+/// [`End`](super::End) as pointers to the product's first output.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Finish {
+    Raw(*mut i32),
+    Dequantize {
+        scales: PerColumn,
+        y: *mut f32,
+    },
+    Requantize {
+        multipliers: PerColumn,
+        rounding: Rounding,
+        y: *mut u8,
+    },
+    Masked {
+        multipliers: PerColumn,
+        rounding: Rounding,
+        y: *mut u8,
+        mask: *mut u8,
+    },
+    Add {
+        multipliers: PerColumn,
+        rounding: Rounding,
+        add: Add,
+        side: Side,
+        other: *const u8,
+        y: *mut u8,
+    },
+}
+
+/// Finishes the sums of `R` rows of `W` panels: `at` is the first output's index, rows are
+/// `stride` apart, `column` is the first column's index.
+///
+/// # Safety
+/// Everything that `finish` and `bias` point to must be valid for the outputs and columns.
+#[inline(always)]
+pub(super) unsafe fn finish<T: Tier, const R: usize, const W: usize>(
+    t: T,
+    mut sums: [[T::I; W]; R],
+    bias: *const i32,
+    finish: &Finish,
+    column: usize,
+    at: usize,
+    stride: usize,
+    last: usize,
+) {
+    // SAFETY: the caller's promise, for every load and store below.
+    unsafe {
+        for w in 0..W {
+            let n = if w + 1 == W { last } else { PANEL };
+            let bias = t.load_i(bias.wrapping_add(column + w * PANEL), n);
+            for row in &mut sums {
+                row[w] = t.add_i(row[w], bias);
+            }
+        }
+        let width = |w: usize| if w + 1 == W { last } else { PANEL };
+        match *finish {
+            Finish::Raw(y) => {
+                for (r, row) in sums.iter().enumerate() {
+                    for (w, sum) in row.iter().enumerate() {
+                        t.store_i(y.add(at + r * stride + w * PANEL), width(w), *sum);
+                    }
+                }
+            }
+            Finish::Dequantize { scales, y } => {
+                let scales = scales.load::<T, W>(t, column, last);
+                for (r, row) in sums.iter().enumerate() {
+                    for w in 0..W {
+                        let real = t.mul_f(t.to_f(row[w]), scales[w]);
+                        t.store_f(y.add(at + r * stride + w * PANEL), width(w), real);
+                    }
+                }
+            }
+            Finish::Requantize {
+                multipliers,
+                rounding,
+                y,
+            } => {
+                let multipliers = multipliers.load::<T, W>(t, column, last);
+                for (r, row) in sums.iter().enumerate() {
+                    t.requantize(row, &multipliers, &rounding, y.add(at + r * stride), last);
+                }
+            }
+            Finish::Masked {
+                multipliers,
+                rounding,
+                y,
+                mask,
+            } => {
+                let multipliers = multipliers.load::<T, W>(t, column, last);
+                for (r, row) in sums.iter().enumerate() {
+                    for w in 0..W {
+                        let (q, bits) = masked(t, row[w], multipliers[w], &rounding);
+                        let to = at + r * stride + w * PANEL;
+                        t.store_u8(y.add(to), width(w), q);
+                        t.store_u8(mask.add(to), width(w), bits);
+                    }
+                }
+            }
+            Finish::Add {
+                multipliers,
+                rounding,
+                add,
+                side,
+                other,
+                y,
+            } => {
+                let multipliers = multipliers.load::<T, W>(t, column, last);
+                for (r, row) in sums.iter().enumerate() {
+                    for w in 0..W {
+                        let own = t.rounded(row[w], multipliers[w], &rounding);
+                        let to = at + r * stride + w * PANEL;
+                        let other = t.load_u8(other.add(to), width(w));
+                        let sum = match side {
+                            Side::First => added(t, own, other, &add),
+                            Side::Second => added(t, other, own, &add),
+                        };
+                        t.store_u8(y.add(to), width(w), sum);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Requantized sums and their masks.
+#[inline(always)]
+pub(super) fn masked<T: Tier>(t: T, sums: T::I, multiplier: T::F, r: &Rounding) -> (T::I, T::I) {
+    // Bounds one step wider than the clamp's tell what the clamp would cut off.
+    let wide = Rounding {
+        zero_point: r.zero_point,
+        low: r.low - 1,
+        high: r.high + 1,
+    };
+    let free = t.rounded(sums, multiplier, &wide);
+    let q = t.max_i(free, t.splat_i(i32::from(r.low)));
+    let q = t.min_i(q, t.splat_i(i32::from(r.high)));
+    let inside = t.equal_i(q, free, i32::from(INSIDE));
+    let positive = t.greater_i(sums, t.splat_i(0), i32::from(POSITIVE));
+    (q, t.add_i(inside, positive))
+}
+
+/// The recipe of [`Add`].
+#[inline(always)]
+pub(super) fn added<T: Tier>(t: T, first: T::I, second: T::I, add: &Add) -> T::I {
+    let sum = t.fma_f(
+        t.to_f(second),
+        t.splat_f(add.second_ratio),
+        t.splat_f(add.fixed),
+    );
+    let sum = t.fma_f(t.to_f(first), t.splat_f(add.first_ratio), sum);
+    let sum = t.max_f(sum, t.splat_f(f32::from(add.low)));
+    t.round(t.min_f(sum, t.splat_f(f32::from(add.high))))
+}
+
+/// One tile's operands. The terms are `outer * inner` runs of `run_len` inputs side by side.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tile {
+    /// Row 0, first run.
+    pub(super) a: *const u8,
+    pub(super) row_stride: usize,
+    pub(super) outer: usize,
+    pub(super) outer_stride: usize,
+    pub(super) inner: usize,
+    pub(super) inner_stride: usize,
+    pub(super) run_len: usize,
+    /// The first panel.
+    pub(super) b: *const i8,
+    pub(super) panel_stride: usize,
+    pub(super) bias: *const i32,
+    pub(super) finish: Finish,
+    /// Index of the first column and of the first output, distance of rows of outputs.
+    pub(super) column: usize,
+    pub(super) at: usize,
+    pub(super) stride: usize,
+    /// Columns in the last panel, `1 ..= 16`.
+    pub(super) last: usize,
+}
+
+/// A micro-kernel.
+pub(super) type TileFn = unsafe fn(&Tile);
+
+/// Computes a tile of `R` rows and `W` panels.
+///
+/// # Safety
+/// Every element that the tile describes must be valid.
+#[inline(always)]
+pub(super) unsafe fn tile<T: Tier, const R: usize, const W: usize>(t: T, job: &Tile) {
+    let mut acc = [[t.zero(); W]; R];
+    let mut b = job.b;
+    let (quads, rest) = (job.run_len / 4, job.run_len % 4);
+    // SAFETY: the caller's promise; every pointer stays inside its operand, and the few terms of
+    // the last quadruple are read one by one.
+    unsafe {
+        for outer in 0..job.outer {
+            for inner in 0..job.inner {
+                let mut a = job
+                    .a
+                    .add(outer * job.outer_stride + inner * job.inner_stride);
+                for _ in 0..quads {
+                    let mut columns = [t.b(b); W];
+                    for (w, column) in columns.iter_mut().enumerate().skip(1) {
+                        *column = t.b(b.add(w * job.panel_stride));
+                    }
+                    for (r, acc) in acc.iter_mut().enumerate() {
+                        let four = a.add(r * job.row_stride).cast::<u32>().read_unaligned();
+                        let x = t.a(four);
+                        for w in 0..W {
+                            acc[w] = t.dot(acc[w], x, columns[w]);
+                        }
+                    }
+                    a = a.add(4);
+                    b = b.add(4 * PANEL);
+                }
+                if rest > 0 {
+                    for (r, acc) in acc.iter_mut().enumerate() {
+                        let from = a.add(r * job.row_stride);
+                        let mut four = [0u8; 4];
+                        for (i, to) in four.iter_mut().enumerate().take(rest) {
+                            *to = *from.add(i);
+                        }
+                        let x = t.a(u32::from_ne_bytes(four));
+                        for (w, acc) in acc.iter_mut().enumerate() {
+                            *acc = t.dot(*acc, x, t.b(b.add(w * job.panel_stride)));
+                        }
+                    }
+                    b = b.add(4 * PANEL);
+                }
+            }
+        }
+        let sums = acc.map(|row| row.map(|acc| t.sums(acc)));
+        finish::<T, R, W>(
+            t,
+            sums,
+            job.bias,
+            &job.finish,
+            job.column,
+            job.at,
+            job.stride,
+            job.last,
+        );
+    }
+}
