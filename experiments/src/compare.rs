@@ -224,6 +224,8 @@ mod tests {
                 round: index as u64 + 1,
                 test_loss: None,
                 test_accuracy: Some(accuracy),
+                test_loss_int8: None,
+                test_accuracy_int8: None,
                 train_loss: None,
                 train_accuracy: None,
                 train_clients: 0,

@@ -75,7 +75,28 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
         let curves = evaluated(&series, |row| pick(row).map(|share| share * 100.0));
         curves::draw(&quantity, &subtitle, &curves)
     };
-    let accuracy = percent("Test accuracy", |row| row.test_accuracy);
+    let accuracy = {
+        let title = "Test accuracy";
+        let quantity = Quantity {
+            title: title.to_owned(),
+            y_title: format!("{title} (%)"),
+            kind: Kind::Percent,
+        };
+        let percent = |share: f64| share * 100.0;
+        let mut curves = evaluated(&series, |row| row.test_accuracy.map(percent));
+        // The same models as devices serve them in int8, in colours of their own.
+        let int8 = evaluated(&series, |row| row.test_accuracy_int8.map(percent));
+        curves.extend(
+            int8.into_iter()
+                .filter(|curve| !curve.points.is_empty())
+                .map(|curve| Curve {
+                    label: format!("{}, int8", curve.label),
+                    index: series.len() + curve.index,
+                    points: curve.points,
+                }),
+        );
+        curves::draw(&quantity, &subtitle, &curves)
+    };
     add(
         "accuracy",
         accuracy.or_else(|| percent("Training accuracy", |row| row.train_accuracy)),

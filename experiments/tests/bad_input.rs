@@ -503,7 +503,7 @@ const TEXT: &[Case] = &[
         files: &[],
         code: 2,
         messages: &[
-            r#"bad.toml:15:13: `local.precision`: "f16" is not known; expected one of f32"#,
+            r#"bad.toml:15:13: `local.precision`: "f16" is not known; expected one of f32, qat-int8"#,
         ],
     },
     Case {
@@ -622,6 +622,26 @@ const TEXT: &[Case] = &[
         code: 2,
         messages: &[
             r#"bad.toml:22:9: `evaluation.train`: found the string "yes", expected true or false"#,
+        ],
+    },
+    Case {
+        what: "a precision of evaluation that is not there",
+        from: "[selection]",
+        to: "[evaluation]\nprecisions = [\"f32\", \"int4\"]\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:22:22: `evaluation.precisions.1`: "int4" is not known; did you mean `int8`?"#,
+        ],
+    },
+    Case {
+        what: "evaluation without f32",
+        from: "[selection]",
+        to: "[evaluation]\nprecisions = [\"int8\"]\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:22:14: `evaluation.precisions`: must hold "f32" once and may hold "int8" once; write ["f32"] or ["f32", "int8"]"#,
         ],
     },
     Case {

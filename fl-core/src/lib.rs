@@ -141,7 +141,7 @@ pub use strategy::{
 };
 pub use stream::{Purpose, Stream, StreamAddress};
 pub use sum::{Absorbed, Aggregate, Aggregator, ExactSum, Rejection, Rejections, SumError, Tally};
-pub use trainer::{Evaluation, FitTask, LocalResult, TrainError, Trainer};
+pub use trainer::{Evaluation, FitTask, LocalResult, ServedModel, TrainError, Trainer};
 pub use transform::{ClipNorm, TransformChain, TransformContext, UpdateTransform};
 pub use units::{
     Bytes, ClientId, ExampleCount, RoundId, Seed, VirtualDuration, VirtualTime, Weight,

@@ -174,6 +174,10 @@ pub enum Precision {
     /// 32-bit floating point.
     #[default]
     F32,
+    /// Quantization-aware training: the forward pass runs in 8-bit integers on weights quantized
+    /// from 32-bit masters, the backward pass is straight-through (Jacob et al. 2018,
+    /// arXiv:1712.05877, section 3).
+    QatInt8,
 }
 
 /// What a client is asked to do in a round. The same for every client of a cohort.

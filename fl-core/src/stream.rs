@@ -46,6 +46,8 @@ pub enum Purpose {
     Testing = 11,
     /// Stochastic rounding and other randomness of an update codec.
     UpdateCodec = 12,
+    /// Which examples calibrate a quantized model.
+    Calibration = 13,
 }
 
 /// Where a stream lives. Unused fields are zero.

@@ -152,3 +152,17 @@ pub trait Trainer: Send {
         rows: core::ops::Range<usize>,
     ) -> Result<Evaluation, TrainError>;
 }
+
+/// A model as a device serves it, with parameters and arithmetic of its own: quantized, folded,
+/// packed. Made once, then shared by the threads that evaluate it.
+pub trait ServedModel: Send + Sync {
+    /// Loss and accuracy on `rows` of `data`; losses are added in row order.
+    ///
+    /// # Errors
+    /// [`TrainError`] when the data do not fit the model.
+    fn evaluate(
+        &self,
+        data: &dyn Examples,
+        rows: core::ops::Range<usize>,
+    ) -> Result<Evaluation, TrainError>;
+}

@@ -52,6 +52,9 @@ pub struct EvaluationConfig {
     /// Of a larger population, a sample of so many clients, drawn once for the whole run, stands
     /// for all of them in `train` and `per_client`; at least 1.
     pub max_clients: u64,
+    /// Whether the model is also judged as a device serves it in 8-bit integers.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub int8: bool,
 }
 
 impl Default for EvaluationConfig {
@@ -62,6 +65,7 @@ impl Default for EvaluationConfig {
             train: false,
             per_client: PerClient::Last,
             max_clients: 10_000,
+            int8: false,
         }
     }
 }

@@ -93,6 +93,20 @@ pub enum SimError {
         /// Why.
         source: TrainError,
     },
+    /// The global model could not be quantized.
+    #[error("evaluation after {round} rounds, int8: {source}")]
+    Quantize {
+        /// Rounds done.
+        round: RoundId,
+        /// Why.
+        source: TrainError,
+    },
+    /// There is nothing to calibrate a quantized model on.
+    #[error(
+        "evaluation in int8 is calibrated on training examples, and none of the clients that were \
+         drawn has any; leave \"int8\" out of evaluation.precisions"
+    )]
+    NoCalibration,
     /// The observer could not record.
     #[error("recording after {round} rounds: {source}")]
     Observer {

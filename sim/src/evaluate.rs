@@ -10,12 +10,12 @@ use std::sync::atomic::AtomicBool;
 
 use fl_core::registry::Registered as _;
 use fl_core::select::{Candidates, Selector as _, Uniform, UniformConfig};
-use fl_core::{ClientId, Evaluation, Parameters, Purpose, RoundId, Seed, Stream};
+use fl_core::{ClientId, Evaluation, Parameters, Purpose, RoundId, Seed, ServedModel, Stream};
 
 use crate::clock::Stopwatch;
 use crate::config::{EvaluationConfig, PerClient, refused};
 use crate::error::SimError;
-use crate::executor::{ClientScore, Executor, Halt, Wanted, add};
+use crate::executor::{ClientScore, Executor, Halt, Judged, Wanted, add};
 use crate::population::{Engine, Population};
 use crate::record::{ClientEvaluation, EvaluationRecord};
 
@@ -51,7 +51,8 @@ pub(crate) struct Judgement {
 }
 
 /// Judges `parameters`, which have seen `round` rounds. `last` is asked whether the run ends
-/// here, once the test accuracy is known.
+/// here, once the test accuracy is known; `int8` is the same model as a device serves it, where
+/// that is to be judged, too.
 #[expect(
     clippy::too_many_arguments,
     reason = "an evaluation needs a part of everything that a simulation owns"
@@ -62,15 +63,17 @@ pub(crate) fn judge<P: Population, E: Engine>(
     config: &EvaluationConfig,
     sample: &[ClientId],
     parameters: &Parameters,
+    int8: Option<&dyn ServedModel>,
     round: RoundId,
     last: impl Fn(Option<f64>) -> bool,
     stop: &AtomicBool,
 ) -> Result<Judgement, Halt> {
     let watch = Stopwatch::start();
+    let trained = Judged::Trained(parameters);
     let central = population
         .test()
         .filter(|data| !data.is_empty())
-        .map(|data| executor.evaluate_test(parameters, data, round, stop))
+        .map(|data| executor.evaluate_test(trained, data, round, stop))
         .transpose()?;
     let single = |test: Option<&Evaluation>| match config.per_client {
         PerClient::Never => false,
@@ -84,16 +87,20 @@ pub(crate) fn judge<P: Population, E: Engine>(
     };
     let mut scores = Vec::new();
     if wanted.test || wanted.train {
-        scores = executor.evaluate_clients(population, parameters, sample, wanted, round, stop)?;
+        scores = executor.evaluate_clients(population, trained, sample, wanted, round, stop)?;
     }
     let test = central.or_else(|| total(scores.iter().filter_map(|score| score.test)));
     let single = single(test.as_ref());
     if single && !wanted.train {
-        score_untested(executor, population, parameters, &mut scores, round, stop)?;
+        score_untested(executor, population, trained, &mut scores, round, stop)?;
     }
     let train = config
         .train
         .then(|| total(scores.iter().filter_map(|score| score.train)))
+        .flatten();
+    let int8 = int8
+        .map(|model| score_int8(executor, population, model, sample, round, stop))
+        .transpose()?
         .flatten();
     let clients = if single {
         scores
@@ -108,6 +115,8 @@ pub(crate) fn judge<P: Population, E: Engine>(
             round: round.0,
             test_loss: test.as_ref().map(Evaluation::loss),
             test_accuracy: test.as_ref().map(Evaluation::accuracy),
+            test_loss_int8: int8.as_ref().map(Evaluation::loss),
+            test_accuracy_int8: int8.as_ref().map(Evaluation::accuracy),
             train_loss: train.as_ref().map(Evaluation::loss),
             train_accuracy: train.as_ref().map(Evaluation::accuracy),
             train_clients: if train.is_some() {
@@ -121,11 +130,32 @@ pub(crate) fn judge<P: Population, E: Engine>(
     })
 }
 
+/// The test score of the model as a device serves it: on the same examples as the trained one's.
+fn score_int8<P: Population, E: Engine>(
+    executor: &mut Executor<P, E>,
+    population: &P,
+    model: &dyn ServedModel,
+    sample: &[ClientId],
+    round: RoundId,
+    stop: &AtomicBool,
+) -> Result<Option<Evaluation>, Halt> {
+    let served = Judged::Served(model);
+    if let Some(data) = population.test().filter(|data| !data.is_empty()) {
+        return executor.evaluate_test(served, data, round, stop).map(Some);
+    }
+    let wanted = Wanted {
+        test: true,
+        train: false,
+    };
+    let scores = executor.evaluate_clients(population, served, sample, wanted, round, stop)?;
+    Ok(total(scores.iter().filter_map(|score| score.test)))
+}
+
 /// Evaluates clients without held-out examples on their training examples.
 fn score_untested<P: Population, E: Engine>(
     executor: &mut Executor<P, E>,
     population: &P,
-    parameters: &Parameters,
+    model: Judged<'_>,
     scores: &mut [ClientScore],
     round: RoundId,
     stop: &AtomicBool,
@@ -140,7 +170,7 @@ fn score_untested<P: Population, E: Engine>(
         .filter(untested())
         .map(|score| score.client)
         .collect();
-    let more = executor.evaluate_clients(population, parameters, &clients, wanted, round, stop)?;
+    let more = executor.evaluate_clients(population, model, &clients, wanted, round, stop)?;
     for (score, more) in scores.iter_mut().filter(untested()).zip(more) {
         score.train = more.train;
     }

@@ -14,8 +14,8 @@ use fl_core::ring::RingPlan;
 use fl_core::round::RoundError;
 use fl_core::sum::{Absorbed, Aggregator as _, ExactSum};
 use fl_core::{
-    ClientId, Evaluation, FitTask, LocalPlan, LocalResult, Parameters, Purpose, RoundId, Seed,
-    Stream, TrainError, Trainer, Weight, WorkLimit,
+    ClientId, Evaluation, Examples, FitTask, LocalPlan, LocalResult, Parameters, Purpose, RoundId,
+    Seed, ServedModel, Stream, TrainError, Trainer, Weight, WorkLimit,
 };
 
 use crate::error::SimError;
@@ -95,6 +95,29 @@ impl ClientScore {
 pub(crate) struct Wanted {
     pub(crate) test: bool,
     pub(crate) train: bool,
+}
+
+/// The model that is judged.
+#[derive(Clone, Copy)]
+pub(crate) enum Judged<'a> {
+    /// The parameters, in the trainers' own arithmetic.
+    Trained(&'a Parameters),
+    /// A model as a device serves it.
+    Served(&'a dyn ServedModel),
+}
+
+impl Judged<'_> {
+    fn evaluate<T: Trainer>(
+        self,
+        trainer: &mut T,
+        data: &dyn Examples,
+        rows: core::ops::Range<usize>,
+    ) -> Result<Evaluation, TrainError> {
+        match self {
+            Self::Trained(parameters) => trainer.evaluate(parameters.values(), data, rows),
+            Self::Served(model) => model.evaluate(data, rows),
+        }
+    }
 }
 
 struct Worker<S, T> {
@@ -249,11 +272,11 @@ impl<P: Population, E: Engine> Executor<P, E> {
         Ok(())
     }
 
-    /// Evaluates `parameters` on a test set.
+    /// Evaluates a model on a test set.
     pub(crate) fn evaluate_test(
         &self,
-        parameters: &Parameters,
-        data: &dyn fl_core::Examples,
+        model: Judged<'_>,
+        data: &dyn Examples,
         round: RoundId,
         stop: &AtomicBool,
     ) -> Result<Evaluation, Halt> {
@@ -262,9 +285,8 @@ impl<P: Population, E: Engine> Executor<P, E> {
         let parts = self.run(chunks, stop, Vec::new, |worker, index, output| {
             let start = index * TEST_CHUNK;
             let rows = start..(start + TEST_CHUNK).min(data.len());
-            let score = worker
-                .trainer
-                .evaluate(parameters.values(), data, rows)
+            let score = model
+                .evaluate(&mut worker.trainer, data, rows)
                 .map_err(|source| SimError::EvaluateTest { round, source })?;
             output.push((index, score));
             self.progress.add(1);
@@ -280,11 +302,11 @@ impl<P: Population, E: Engine> Executor<P, E> {
         Ok(sum)
     }
 
-    /// Evaluates `parameters` on each of `clients`; the scores are in the order of `clients`.
+    /// Evaluates a model on each of `clients`; the scores are in the order of `clients`.
     pub(crate) fn evaluate_clients(
         &mut self,
         population: &P,
-        parameters: &Parameters,
+        model: Judged<'_>,
         clients: &[ClientId],
         wanted: Wanted,
         round: RoundId,
@@ -300,7 +322,7 @@ impl<P: Population, E: Engine> Executor<P, E> {
             let position = order[index];
             let client = clients[position as usize];
             let score = worker
-                .evaluate_client(population, parameters, client, wanted)
+                .evaluate_client(population, model, client, wanted)
                 .map_err(|source| SimError::EvaluateClient {
                     round,
                     client,
@@ -439,11 +461,10 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
     fn evaluate_client<P: Population<Scratch = S>>(
         &mut self,
         population: &P,
-        parameters: &Parameters,
+        model: Judged<'_>,
         client: ClientId,
         wanted: Wanted,
     ) -> Result<ClientScore, TrainError> {
-        use fl_core::Examples as _;
         if self.scratch.is_empty() {
             self.scratch.push(S::default());
         }
@@ -458,13 +479,13 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
             && !data.is_empty()
         {
             let rows = 0..data.len();
-            score.test = Some(self.trainer.evaluate(parameters.values(), &data, rows)?);
+            score.test = Some(model.evaluate(&mut self.trainer, &data, rows)?);
         }
         if wanted.train {
             let data = population.train(client, scratch);
             if !data.is_empty() {
                 let rows = 0..data.len();
-                score.train = Some(self.trainer.evaluate(parameters.values(), &data, rows)?);
+                score.train = Some(model.evaluate(&mut self.trainer, &data, rows)?);
             }
         }
         Ok(score)

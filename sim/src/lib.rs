@@ -26,6 +26,7 @@
 //! [`fl_datasets::FederatedDataset`] and [`fl_edge::Model`] are what experiments use.
 #![forbid(unsafe_code)]
 
+mod calibrate;
 pub mod checkpoint;
 mod clock;
 pub mod config;

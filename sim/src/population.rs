@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use fl_core::{ClientId, Examples, Layout, Parameters, Stream, Trainer};
+use fl_core::{ClientId, Examples, Layout, Parameters, ServedModel, Stream, TrainError, Trainer};
 
 /// A population of clients and their examples, materialised one client at a time.
 pub trait Population: Send + Sync {
@@ -55,6 +55,23 @@ pub trait Engine: Send + Sync {
 
     /// A name for the arithmetic in use (e.g. `avx2`), for the checkpoint and the manifest.
     fn kernel(&self) -> String;
+
+    /// The model of `parameters` as a device serves it in 8-bit integers, calibrated on `samples`
+    /// unless the parameters hold the ranges of its activations.
+    ///
+    /// # Errors
+    /// [`TrainError`] when there is no such model; [`TrainError::Unsupported`] by default.
+    fn serve_int8(
+        &self,
+        parameters: &Parameters,
+        samples: &dyn Examples,
+    ) -> Result<Box<dyn ServedModel>, TrainError> {
+        let _ = (parameters, samples);
+        Err(TrainError::Unsupported {
+            what: "evaluation in int8".to_owned(),
+            instead: "leave \"int8\" out of evaluation.precisions".to_owned(),
+        })
+    }
 }
 
 impl Population for fl_datasets::FederatedDataset {

@@ -57,6 +57,10 @@ pub struct EvaluationRecord {
     pub test_loss: Option<f64>,
     /// Accuracy on the same examples.
     pub test_accuracy: Option<f64>,
+    /// The test loss of the model served in 8-bit integers, where asked for.
+    pub test_loss_int8: Option<f64>,
+    /// The test accuracy of the model served in 8-bit integers, where asked for.
+    pub test_accuracy_int8: Option<f64>,
     /// Mean loss over the clients' training examples.
     pub train_loss: Option<f64>,
     /// Accuracy over the clients' training examples.

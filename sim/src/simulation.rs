@@ -14,12 +14,14 @@ use fl_core::strategy::{AnyState, AnyStrategy, ModelState as _, Strategy as _};
 use fl_core::sum::ExactSum;
 use fl_core::transform::TransformChain;
 use fl_core::{
-    ClientId, ExampleCount, Parameters, Purpose, RingPlan, RoundId, Stream, Weight, WeightBounds,
+    ClientId, ExampleCount, Parameters, Purpose, RingPlan, RoundId, ServedModel, Stream, Weight,
+    WeightBounds,
 };
 use fl_datasets::FederatedDataset;
 use fl_edge::Model;
 use sha2::{Digest as _, Sha256};
 
+use crate::calibrate::Calibration;
 use crate::checkpoint::{
     Checkpoint, CheckpointError, CheckpointStore, CheckpointWarning, Disk, Found, Identity,
     LocalDisk,
@@ -88,6 +90,9 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     warnings: Vec<CheckpointWarning>,
     /// Clients that stand for all in evaluations.
     sample: Vec<ClientId>,
+    /// Examples on which a quantized model is calibrated, once they were drawn.
+    calibration: Option<Calibration>,
+    engine: E,
     pub(crate) buffers: Buffers,
 }
 
@@ -186,6 +191,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             ),
             executor: Executor::new(config.threads, &engine, ring)?,
             sample: sample(&config.evaluation, config.seed, population.clients())?,
+            calibration: None,
+            engine,
             config,
             population,
             strategy,
@@ -401,6 +408,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
 
     fn evaluate(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<(), Halt> {
         let round = self.server.round();
+        let int8 = self.serve_int8(round)?;
         let config = &self.config;
         let last = |accuracy: Option<f64>| {
             let reached = match (accuracy, config.stop_at_accuracy) {
@@ -415,6 +423,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             &config.evaluation,
             &self.sample,
             self.server.global(),
+            int8.as_deref(),
             round,
             last,
             stop,
@@ -426,6 +435,21 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         self.accuracy = judgement.record.test_accuracy;
         observer.evaluated(&judgement.record);
         Ok(())
+    }
+
+    /// The global model as a device serves it, where it is to be judged.
+    fn serve_int8(&mut self, round: RoundId) -> Result<Option<Box<dyn ServedModel>>, SimError> {
+        if !self.config.evaluation.int8 {
+            return Ok(None);
+        }
+        if self.calibration.is_none() {
+            self.calibration = Calibration::draw(&self.population, self.config.seed);
+        }
+        let samples = self.calibration.as_ref().ok_or(SimError::NoCalibration)?;
+        self.engine
+            .serve_int8(self.server.global(), samples)
+            .map(Some)
+            .map_err(|source| SimError::Quantize { round, source })
     }
 
     /// Writes a checkpoint unless the newest is of this moment.

@@ -153,3 +153,39 @@ fn a_large_population_is_judged_on_a_sample() {
     assert_eq!(journal.clients.len(), 7);
     assert!(journal.evaluations.iter().all(|e| e.train_clients == 7));
 }
+
+/// The int8 columns are the served model's score on the same examples; asking for them changes
+/// nothing else, and threads change nothing.
+#[test]
+fn the_served_model_is_judged_beside_the_trained_one() {
+    let plain = play(&mut simulation(config()));
+    let asked = |threads| SimulationConfig {
+        evaluation: EvaluationConfig {
+            int8: true,
+            ..config().evaluation
+        },
+        threads,
+        ..config()
+    };
+    let mut run = simulation(asked(1));
+    let judged = play(&mut run);
+    let other = play(&mut simulation(asked(3)));
+    assert_eq!(judged.evaluations.len(), plain.evaluations.len());
+    for ((with, without), other) in judged
+        .evaluations
+        .iter()
+        .zip(&plain.evaluations)
+        .zip(&other.evaluations)
+    {
+        assert_eq!(with.test_loss, without.test_loss);
+        assert_eq!(with.train_loss, without.train_loss);
+        assert_eq!(without.test_accuracy_int8, None);
+        assert_ne!(with.test_loss_int8, with.test_loss);
+        assert!(
+            with.test_accuracy_int8
+                .is_some_and(|a| (0.0..=1.0).contains(&a))
+        );
+        assert_eq!(with.test_loss_int8, other.test_loss_int8);
+        assert_eq!(with.test_accuracy_int8, other.test_accuracy_int8);
+    }
+}

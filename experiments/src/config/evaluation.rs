@@ -10,7 +10,7 @@ use super::diagnostic::Diagnostics;
 use super::node::Node;
 
 /// How often the global model is measured, and on what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationTable {
     /// Rounds between two evaluations, at least 1. The last round is always evaluated.
@@ -27,6 +27,21 @@ pub struct EvaluationTable {
     /// `per_client`; at least 1.
     #[schemars(range(min = 1))]
     pub max_clients: u64,
+    /// Arithmetics in which the global model is measured on the test set: "f32" always, and "int8"
+    /// for the model as a device serves it. After `local.precision = "qat-int8"` the int8 model
+    /// has the ranges that were trained; else it is calibrated on 256 training examples.
+    #[schemars(extend("items" = { "enum": ["f32", "int8"] }))]
+    pub precisions: Vec<MeasuredPrecision>,
+}
+
+/// Arithmetic in which a model is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MeasuredPrecision {
+    /// 32-bit floating point.
+    F32,
+    /// 8-bit integers.
+    Int8,
 }
 
 /// When the model is measured on single clients.
@@ -49,6 +64,7 @@ impl Default for EvaluationTable {
             train,
             per_client,
             max_clients,
+            int8: _,
         } = EvaluationConfig::default();
         Self {
             every,
@@ -60,6 +76,7 @@ impl Default for EvaluationTable {
                 PerClient::Each => PerClientName::Each,
             },
             max_clients,
+            precisions: vec![MeasuredPrecision::F32],
         }
     }
 }
@@ -71,6 +88,23 @@ impl EvaluationTable {
         let check = Check::new(node, "evaluation", errors);
         for (key, value) in [("every", table.every), ("max_clients", table.max_clients)] {
             check.demand(key, value >= 1, &value, "a whole number of at least 1");
+        }
+        let times = |wanted| {
+            table
+                .precisions
+                .iter()
+                .filter(|&&one| one == wanted)
+                .count()
+        };
+        let (f32s, int8s) = (
+            times(MeasuredPrecision::F32),
+            times(MeasuredPrecision::Int8),
+        );
+        if f32s != 1 || int8s > 1 {
+            check.fault(
+                "precisions",
+                "must hold \"f32\" once and may hold \"int8\" once; write [\"f32\"] or [\"f32\", \"int8\"]",
+            );
         }
         Some(table)
     }
@@ -88,6 +122,7 @@ impl EvaluationTable {
                 PerClientName::Each => PerClient::Each,
             },
             max_clients: self.max_clients,
+            int8: self.precisions.contains(&MeasuredPrecision::Int8),
         }
     }
 }

@@ -34,7 +34,8 @@ pub struct LocalTable {
     /// Largest L2 norm of a step's gradient, above 0; larger ones are scaled down. None by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_gradient_norm: Option<f64>,
-    /// Arithmetic of local training.
+    /// Arithmetic of local training: "f32", or "qat-int8" for quantization-aware training, whose
+    /// forward pass runs in 8-bit integers and whose activation ranges travel with the parameters.
     #[serde(default)]
     pub precision: PrecisionName,
     /// How the learning rate changes: a table with `kind`, or only the kind as a string.
@@ -69,6 +70,9 @@ pub enum PrecisionName {
     /// 32-bit floating point.
     #[default]
     F32,
+    /// Quantization-aware training: the forward pass in 8-bit integers, straight-through
+    /// gradients, 32-bit master weights.
+    QatInt8,
 }
 
 /// A mini-batch's size.
@@ -405,6 +409,7 @@ impl LocalTable {
             proximal_mu: 0.0,
             precision: match self.precision {
                 PrecisionName::F32 => Precision::F32,
+                PrecisionName::QatInt8 => Precision::QatInt8,
             },
         }
     }

@@ -474,6 +474,8 @@ mod tests {
                 round: round + 1,
                 test_loss: Some(0.5),
                 test_accuracy: Some(0.9),
+                test_loss_int8: None,
+                test_accuracy_int8: None,
                 train_loss: None,
                 train_accuracy: None,
                 train_clients: 0,

@@ -372,6 +372,8 @@ mod tests {
                 round: 1,
                 test_loss: Some(0.5),
                 test_accuracy: None,
+                test_loss_int8: None,
+                test_accuracy_int8: None,
                 train_loss: None,
                 train_accuracy: Some(0.25),
                 train_clients: 0,

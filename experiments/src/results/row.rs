@@ -199,6 +199,10 @@ row! {
         test_loss: Option<f64>,
         /// Accuracy on the test set.
         test_accuracy: Option<f64>,
+        /// Mean loss on the test set of the model served in int8; nothing where not asked for.
+        test_loss_int8: Option<f64>,
+        /// Accuracy on the test set of the model served in int8; nothing where not asked for.
+        test_accuracy_int8: Option<f64>,
         /// Mean loss over the clients' training examples.
         train_loss: Option<f64>,
         /// Accuracy over the clients' training examples.
@@ -262,6 +266,8 @@ mod tests {
             round: 3,
             test_loss: Some(f64::MIN_POSITIVE),
             test_accuracy: None,
+            test_loss_int8: None,
+            test_accuracy_int8: Some(0.25),
             train_loss: Some(-0.0),
             train_accuracy: Some(1.0),
             train_clients: u64::MAX,

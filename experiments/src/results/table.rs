@@ -117,7 +117,15 @@ pub(crate) fn read<R: Row>(folder: &Path) -> Result<Vec<(String, R)>, ResultsErr
 fn from_frame<R: Row>(frame: &DataFrame) -> Result<Vec<(String, R)>, String> {
     let mut rows: Vec<Vec<Cell>> = vec![Vec::with_capacity(R::COLUMNS.len()); frame.height()];
     for (name, kind) in R::COLUMNS {
-        let column = frame.column(name).map_err(|error| error.to_string())?;
+        let column = match (frame.column(name), kind) {
+            (Ok(column), _) => column,
+            // Results from before there was such a column.
+            (Err(_), ColumnKind::OptionalReal) => {
+                rows.iter_mut().for_each(|row| row.push(Cell::Real(None)));
+                continue;
+            }
+            (Err(error), _) => return Err(error.to_string()),
+        };
         match kind {
             ColumnKind::Count => {
                 let values = column.u64().map_err(|error| error.to_string())?;
@@ -202,6 +210,8 @@ mod tests {
             round: 0,
             test_loss: None,
             test_accuracy: Some(0.5),
+            test_loss_int8: None,
+            test_accuracy_int8: None,
             train_loss: None,
             train_accuracy: None,
             train_clients: 0,

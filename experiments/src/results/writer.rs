@@ -42,6 +42,8 @@ impl From<&EvaluationRecord> for EvaluationRow {
             round: record.round,
             test_loss: record.test_loss,
             test_accuracy: record.test_accuracy,
+            test_loss_int8: record.test_loss_int8,
+            test_accuracy_int8: record.test_accuracy_int8,
             train_loss: record.train_loss,
             train_accuracy: record.train_accuracy,
             train_clients: record.train_clients,

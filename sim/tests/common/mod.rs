@@ -14,7 +14,8 @@ use fl_core::strategy::{FedAvgConfig, StrategyConfig};
 use fl_core::{
     BatchSize, ClientId, Evaluation, ExampleCount, Examples, FitTask, InputSpec, InputsMut, Layout,
     LearningRate, LocalPlan, LocalResult, LocalWork, ModelDigest, Optimizer, Parameters, Precision,
-    Purpose, RoundId, Seed, Stream, TargetSpec, TargetsMut, TrainError, Trainer, WorkLimit,
+    Purpose, RoundId, Seed, ServedModel, Stream, TargetSpec, TargetsMut, TrainError, Trainer,
+    WorkLimit,
 };
 use fl_sim::{
     ClientEvaluation, Engine, EvaluationConfig, EvaluationRecord, FleetConfig, LocalDisk, Observer,
@@ -258,6 +259,35 @@ impl Engine for TinyEngine {
 
     fn kernel(&self) -> String {
         self.kernel.clone()
+    }
+
+    /// Parameters rounded to quarters of the largest calibration input.
+    fn serve_int8(
+        &self,
+        parameters: &Parameters,
+        samples: &dyn Examples,
+    ) -> Result<Box<dyn ServedModel>, TrainError> {
+        let rows: Vec<u32> = (0..samples.len() as u32).collect();
+        let (mut x, mut y) = (vec![0.0; rows.len() * FEATURES], vec![0; rows.len()]);
+        samples.fill(&rows, InputsMut::Real(&mut x), TargetsMut::Classes(&mut y));
+        assert!(y.iter().all(|&label| label == 0), "targets are not read");
+        let step = x.iter().fold(0.0f32, |largest, x| largest.max(x.abs())) / 4.0;
+        let values = parameters.values().iter();
+        Ok(Box::new(TinyServed {
+            engine: TinyEngine::new(),
+            parameters: values.map(|value| (value / step).round() * step).collect(),
+        }))
+    }
+}
+
+pub(crate) struct TinyServed {
+    engine: TinyEngine,
+    pub(crate) parameters: Vec<f32>,
+}
+
+impl ServedModel for TinyServed {
+    fn evaluate(&self, data: &dyn Examples, rows: Range<usize>) -> Result<Evaluation, TrainError> {
+        self.engine.trainer().evaluate(&self.parameters, data, rows)
     }
 }
 
