@@ -1,4 +1,5 @@
-//! A model definition made into operators over values with known shapes.
+//! A model definition made into operators over values with known shapes: what is trained,
+//! quantized, served and exported. [`Model::graph`](crate::Model::graph) lends it to be read.
 
 mod build;
 mod fold;
@@ -11,107 +12,152 @@ use crate::zoo::Loss;
 
 pub(crate) use build::build;
 pub use fold::fold_batch_norm;
-#[expect(
-    unused_imports,
-    reason = "for the program, the quantizer and its training"
-)]
-pub(crate) use unit::{Residual, Unit, clamp_of, units};
+#[expect(unused_imports, reason = "for the program")]
+pub(crate) use unit::clamp_of;
+pub use unit::{Residual, Unit, units};
 
 /// Index of a [`Value`] in its graph.
-pub(crate) type ValueId = usize;
+pub type ValueId = usize;
 /// Index of a tensor in the layout.
-pub(crate) type TensorId = usize;
+pub type TensorId = usize;
 
 /// Something computed for every example.
 #[derive(Clone, Debug)]
-pub(crate) struct Value {
+pub struct Value {
     /// The name of the layer whose output it is; `input` for the input. What a product gives
     /// before the layer's activation is called `LAYER.linear`. No two values have one name.
-    pub(crate) name: String,
+    pub name: String,
     /// Shape for one example.
-    pub(crate) shape: Vec<usize>,
+    pub shape: Vec<usize>,
     /// The value whose memory this one is: itself, unless it is only another shape.
-    pub(crate) root: ValueId,
+    pub root: ValueId,
 }
 
+#[expect(clippy::len_without_is_empty, reason = "a value is never empty")]
 impl Value {
-    pub(crate) fn len(&self) -> usize {
+    /// Numbers for one example, at least 1.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 }
 
 /// An elementwise function.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Function {
+pub enum Function {
+    /// `max(x, 0)`
     Relu,
+    /// `min(max(x, 0), 6)`
     Relu6,
-    LeakyRelu { slope: f32 },
+    /// `x` where positive, `slope x` elsewhere.
+    LeakyRelu {
+        /// In `[0, 1)`.
+        slope: f32,
+    },
+    /// `x Φ(x)`
     Gelu,
+    /// Hyperbolic tangent.
     Tanh,
+    /// `1 / (1 + exp(-x))`
     Sigmoid,
 }
 
 /// What a node computes.
 #[derive(Clone, Debug)]
-pub(crate) enum Op {
+pub enum Op {
+    /// A product with a weight `[inputs, outputs]`.
     Dense {
+        /// Its shape.
         geometry: Dense,
+        /// The weight.
         weight: TensorId,
+        /// The bias.
         bias: Option<TensorId>,
         /// What is applied to the product before it is stored.
         fused: Fused,
     },
+    /// A convolution with a weight HWIO.
     Conv {
+        /// Its shape.
         geometry: Conv,
+        /// The weight.
         weight: TensorId,
+        /// The bias.
         bias: Option<TensorId>,
         /// What is applied to the product before it is stored.
         fused: Fused,
     },
+    /// The largest value of every window.
     MaxPool(Pool),
+    /// The mean of every window, padding not counted.
     AvgPool(Pool),
+    /// The mean of every channel.
     GlobalAvgPool {
+        /// Positions of the image or sequence.
         positions: usize,
+        /// Channels or features.
         channels: usize,
     },
+    /// An elementwise function.
     Function(Function),
+    /// Dropout in training, else the identity.
     Dropout {
+        /// In `[0, 1)`.
         rate: f32,
     },
+    /// Group or layer normalisation.
     Norm {
+        /// Its shape and epsilon.
         geometry: Norm,
+        /// A factor for each channel.
         scale: TensorId,
+        /// A term for each channel.
         shift: TensorId,
     },
     /// Normalisation over the batch in training, by the running statistics in evaluation.
     BatchNorm {
+        /// Channels or features.
         channels: usize,
+        /// Positions of the image or sequence; 1 for a row.
         positions: usize,
+        /// A factor for each channel.
         scale: TensorId,
+        /// A term for each channel.
         shift: TensorId,
-        /// Running mean and variance, of which a training step writes new values.
+        /// The running mean, of which a training step writes a new value.
         mean: TensorId,
+        /// The running variance, likewise.
         variance: TensorId,
+        /// Added to the variance.
         epsilon: f32,
+        /// Share of a batch in the running statistics.
         momentum: f32,
         /// What is applied to the output before it is stored.
         fused: Fused,
     },
+    /// A row of a table for each token.
     Embedding {
+        /// The table, `[vocabulary, size]`.
         table: TensorId,
+        /// Numbers per token.
         size: usize,
     },
+    /// The sum of two values of one shape.
     Add {
+        /// The second value.
         other: ValueId,
     },
 }
 
 /// One operator.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) op: Op,
-    pub(crate) input: ValueId,
-    pub(crate) output: ValueId,
+pub struct Node {
+    /// What it computes.
+    pub op: Op,
+    /// The (first) value that it reads.
+    pub input: ValueId,
+    /// The value that it gives.
+    pub output: ValueId,
 }
 
 /// How one tensor starts.
@@ -147,14 +193,19 @@ pub struct LayerSummary {
 
 /// Operators in the order of computation.
 #[derive(Clone, Debug)]
-pub(crate) struct Graph {
+pub struct Graph {
     /// Value 0 is the input.
-    pub(crate) values: Vec<Value>,
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) output: ValueId,
-    pub(crate) loss: Loss,
-    pub(crate) input: InputSpec,
-    pub(crate) target: TargetSpec,
+    pub values: Vec<Value>,
+    /// The operators.
+    pub nodes: Vec<Node>,
+    /// The value that the loss takes.
+    pub output: ValueId,
+    /// What the training minimises.
+    pub loss: Loss,
+    /// What an example's input is.
+    pub input: InputSpec,
+    /// What an example's target is.
+    pub target: TargetSpec,
 }
 
 /// Numbers that the last layer must give.
@@ -180,7 +231,7 @@ impl Node {
     }
 
     /// The values that it reads.
-    pub(crate) fn inputs(&self) -> impl Iterator<Item = ValueId> {
+    pub fn inputs(&self) -> impl Iterator<Item = ValueId> {
         let other = match self.op {
             Op::Add { other } => Some(other),
             _ => None,
@@ -191,7 +242,8 @@ impl Node {
 
 impl Graph {
     /// How many nodes read the memory of `root`.
-    pub(crate) fn readers(&self, root: ValueId) -> usize {
+    #[must_use]
+    pub fn readers(&self, root: ValueId) -> usize {
         let reads = self.nodes.iter().flat_map(Node::inputs);
         let reads = reads
             .filter(|&value| self.values[value].root == root)
@@ -200,7 +252,8 @@ impl Graph {
     }
 
     /// Whether a tensor is a running statistic, which no optimizer moves.
-    pub(crate) fn is_statistic(&self, tensor: TensorId) -> bool {
+    #[must_use]
+    pub fn is_statistic(&self, tensor: TensorId) -> bool {
         self.nodes.iter().any(|node| match node.op {
             Op::BatchNorm { mean, variance, .. } => tensor == mean || tensor == variance,
             _ => false,

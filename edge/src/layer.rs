@@ -234,6 +234,15 @@ macro_rules! layers {
                 match self { $(Self::$variant(def) => def.input.as_deref(),)* }
             }
 
+            /// The same layer with this name and input.
+            #[must_use]
+            pub fn with(mut self, name: Option<String>, input: Option<String>) -> Self {
+                match &mut self {
+                    $(Self::$variant(def) => (def.name, def.input) = (name, input),)*
+                }
+                self
+            }
+
             /// The same layer with a name.
             #[must_use]
             pub(crate) fn named(mut self, name: impl Into<String>) -> Self {

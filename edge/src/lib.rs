@@ -77,7 +77,7 @@
 
 mod arena;
 mod error;
-mod graph;
+pub mod graph;
 #[expect(
     unsafe_code,
     reason = "vector loads and stores, and calls into code compiled for detected instructions"
@@ -94,7 +94,7 @@ mod train;
 pub mod zoo;
 
 pub use error::{EdgeError, LayerError};
-pub use graph::{LayerSummary, fold_batch_norm};
+pub use graph::LayerSummary;
 pub use layer::LayerDef;
 pub use model::Model;
 pub use session::{BadExample, Session, Step};

@@ -128,6 +128,12 @@ impl Model {
         4 * (vectors * self.parameters() + memory.len()) + memory.bytes()
     }
 
+    /// The operators, to be read.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
     /// The layers, for a table.
     #[must_use]
     pub fn summary(&self) -> &[LayerSummary] {

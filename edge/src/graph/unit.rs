@@ -14,13 +14,13 @@ use crate::kernel::Fused;
 
 /// A residual addition computed together with the product that gives one of its sides.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Residual {
+pub struct Residual {
     /// The addition.
-    pub(crate) node: usize,
+    pub node: usize,
     /// The other side.
-    pub(crate) other: ValueId,
+    pub other: ValueId,
     /// A clamp that alone reads the sum.
-    pub(crate) clamp: Fused,
+    pub clamp: Fused,
 }
 
 /// The clamp that a function is.
@@ -34,29 +34,31 @@ pub(crate) fn clamp_of(function: Function) -> Fused {
 
 /// One operator and what is computed with it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Unit {
+pub struct Unit {
     /// The operator: index of its node.
-    pub(crate) node: usize,
+    pub node: usize,
     /// A batch normalisation that alone reads the operator's value: folded into its weight.
-    pub(crate) norm: Option<usize>,
+    pub norm: Option<usize>,
     /// A clamp that alone reads that.
-    pub(crate) clamp: Fused,
+    pub clamp: Fused,
     /// The operator's value, after its normalisation and its clamp.
-    pub(crate) own: ValueId,
+    pub own: ValueId,
     /// An addition that alone reads that.
-    pub(crate) residual: Option<Residual>,
+    pub residual: Option<Residual>,
     /// What other units read: the sum's value (after its clamp), else `own`.
-    pub(crate) output: ValueId,
+    pub output: ValueId,
 }
 
 impl Unit {
     /// Whether its operator is a dense layer or a convolution.
-    pub(crate) fn is_product(&self, graph: &Graph) -> bool {
+    #[must_use]
+    pub fn is_product(&self, graph: &Graph) -> bool {
         is_product(&graph.nodes[self.node])
     }
 
     /// Whether integer kernels can compute it.
-    pub(crate) fn is_integer(&self, graph: &Graph) -> bool {
+    #[must_use]
+    pub fn is_integer(&self, graph: &Graph) -> bool {
         match &graph.nodes[self.node].op {
             Op::Dense { .. }
             | Op::Conv { .. }
@@ -72,7 +74,8 @@ impl Unit {
 
     /// Whether its output holds numbers of its input, so that it has no scale of its own: a
     /// maximum, a lone clamp, a dropout when served.
-    pub(crate) fn passes_on(&self, graph: &Graph) -> bool {
+    #[must_use]
+    pub fn passes_on(&self, graph: &Graph) -> bool {
         match &graph.nodes[self.node].op {
             Op::MaxPool(_) | Op::Dropout { .. } => true,
             Op::Function(function) => clamp_of(*function) != Fused::None,
@@ -129,7 +132,8 @@ fn clamp_after(graph: &Graph, value: ValueId) -> Option<(usize, Fused, ValueId)>
 }
 
 /// The units of a graph, in an order in which each one's inputs are ready.
-pub(crate) fn units(graph: &Graph) -> Vec<Unit> {
+#[must_use]
+pub fn units(graph: &Graph) -> Vec<Unit> {
     let mut taken = vec![false; graph.nodes.len()];
     // With each unit the place of its last node, where all that it reads is ready.
     let mut placed = Vec::<(usize, Unit)>::with_capacity(graph.nodes.len());
