@@ -118,6 +118,12 @@ impl Dense {
     pub fn dx_scratch_len(&self) -> usize {
         self.outputs * super::product::MAX_TILE_COLUMNS
     }
+
+    /// Numbers in the weights as [`super::Kernels::pack_dense`] lays them out.
+    #[must_use]
+    pub fn packed_len(&self) -> usize {
+        super::product::packed_len(self.inputs, self.outputs)
+    }
 }
 
 /// What a convolution is, as a user says it.
@@ -260,6 +266,35 @@ impl Conv {
         self.padded_height() * self.padded_width() * self.shape.channels
     }
 
+    /// Numbers in the weights as [`super::Kernels::pack_conv`] lays them out.
+    #[must_use]
+    pub fn packed_len(&self) -> usize {
+        if self.is_depthwise() {
+            return self.weight_len();
+        }
+        let [kh, kw] = self.shape.kernel;
+        let groups = self.shape.groups;
+        let terms = kh * kw * (self.shape.channels / groups);
+        groups * super::product::packed_len(terms, self.shape.filters / groups)
+    }
+
+    /// Numbers of scratch for [`super::Kernels::served_conv`]: one padded image where one is
+    /// needed, or the widened weights of one filter per channel.
+    #[must_use]
+    pub fn served_scratch_len(&self, weights_are_half: bool) -> usize {
+        if self.is_depthwise() {
+            if weights_are_half {
+                self.weight_len()
+            } else {
+                0
+            }
+        } else if self.is_padded() {
+            self.padded_len()
+        } else {
+            0
+        }
+    }
+
     /// Numbers of scratch for the gradient of the inputs at a batch of `rows`.
     #[must_use]
     pub fn dx_scratch_len(&self, rows: usize) -> usize {
@@ -291,6 +326,14 @@ impl Conv {
 
     pub(super) fn has_unit_stride(&self) -> bool {
         self.shape.stride == [1, 1]
+    }
+
+    /// One position at a time: a plain product.
+    pub(super) fn is_pointwise(&self) -> bool {
+        self.shape.kernel == [1, 1]
+            && self.has_unit_stride()
+            && self.shape.groups == 1
+            && !self.is_padded()
     }
 
     /// One filter per channel, nothing mixed.

@@ -30,6 +30,7 @@
 mod batch_norm;
 mod elementwise;
 mod geometry;
+mod half;
 pub mod int8;
 mod lanes;
 mod loss;
@@ -42,8 +43,9 @@ mod simd;
 mod types;
 
 pub use geometry::{BatchNorm, Conv, ConvShape, Dense, GeometryError, Norm, Padding, Pool};
+pub use half::{f16_to_f32, f32_to_f16};
 pub use lanes::{LANES, LaneRows, LaneStep};
-pub use types::{Activation, AdamStep, Fused, Gradient, Momentum, SgdStep, Write};
+pub use types::{Activation, AdamStep, After, Fused, Gradient, Momentum, SgdStep, Weights, Write};
 
 use simd::Isa;
 
@@ -243,6 +245,103 @@ impl Kernels {
         product::conv_dw(self.isa, c, rows, x, dy, gradient, scratch);
     }
 
+    /// Packs the weights of a dense layer for [`Kernels::served_dense`]: panels of sixteen columns,
+    /// `[panel][input][column]`, the last panel filled up with zeros. The same bytes on every
+    /// machine; `packed` holds [`Dense::packed_len`].
+    pub fn pack_dense(&self, d: &Dense, weight: &[f32], packed: &mut [f32]) {
+        need("the weight", weight, d.inputs.saturating_mul(d.outputs));
+        need("the packed weight", packed, d.packed_len());
+        product::pack(d.inputs, d.outputs, weight, d.outputs, packed);
+    }
+
+    /// Packs the weights of a convolution for [`Kernels::served_conv`]: for each group, panels of
+    /// sixteen filters, `[panel][kernel row][kernel column][channel][filter]`, the last panel
+    /// filled up with zeros. With one filter per channel the weights stay as they are. `packed`
+    /// holds [`Conv::packed_len`].
+    pub fn pack_conv(&self, c: &Conv, weight: &[f32], packed: &mut [f32]) {
+        need("the weight", weight, c.weight_len());
+        need("the packed weight", packed, c.packed_len());
+        let s = c.shape;
+        if c.is_depthwise() {
+            packed[..c.weight_len()].copy_from_slice(&weight[..c.weight_len()]);
+            return;
+        }
+        let group_out = s.filters / s.groups;
+        let terms = c.weight_len() / s.filters;
+        let len = product::packed_len(terms, group_out);
+        for group in 0..s.groups {
+            let packed = &mut packed[group * len..];
+            product::pack(
+                terms,
+                group_out,
+                &weight[group * group_out..],
+                s.filters,
+                packed,
+            );
+        }
+    }
+
+    /// [`Kernels::dense`] over packed weights, to the same bits:
+    /// `y = last(first(bias + x * weight) + residual)`.
+    pub fn served_dense(
+        &self,
+        d: &Dense,
+        rows: usize,
+        x: &[f32],
+        weight: Weights<'_>,
+        bias: Option<&[f32]>,
+        after: After<'_>,
+        y: &mut [f32],
+    ) {
+        need("x", x, rows.saturating_mul(d.inputs));
+        assert!(weight.len() >= d.packed_len(), "the weight is too short");
+        bias.inspect(|b| need("the bias", b, d.outputs));
+        after
+            .residual
+            .inspect(|r| need("the residual", r, rows.saturating_mul(d.outputs)));
+        need("y", y, rows.saturating_mul(d.outputs));
+        product::served_dense(self.isa, d, rows, x, weight, bias, after, y);
+    }
+
+    /// [`Kernels::conv`] over packed weights and an input without padding, to the same bits:
+    /// `y = last(first(conv(x)) + residual)`.
+    ///
+    /// `scratch` holds at least [`Conv::served_scratch_len`].
+    pub fn served_conv(
+        &self,
+        c: &Conv,
+        rows: usize,
+        x: &[f32],
+        weight: Weights<'_>,
+        bias: Option<&[f32]>,
+        after: After<'_>,
+        y: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        need("x", x, rows.saturating_mul(c.input_len()));
+        assert!(weight.len() >= c.packed_len(), "the weight is too short");
+        bias.inspect(|b| need("the bias", b, c.shape.filters));
+        after
+            .residual
+            .inspect(|r| need("the residual", r, rows.saturating_mul(c.output_len())));
+        need("y", y, rows.saturating_mul(c.output_len()));
+        let half = matches!(weight, Weights::Half(_));
+        need("the scratch", scratch, c.served_scratch_len(half));
+        product::served_conv(self.isa, c, rows, x, weight, bias, after, y, scratch);
+    }
+
+    /// Widens binary16 numbers: [`f16_to_f32`] of each.
+    pub fn widen(&self, x: &[u16], y: &mut [f32]) {
+        need("y", y, x.len());
+        half::widen(self.isa, x, y);
+    }
+
+    /// Narrows to binary16 numbers: [`f32_to_f16`] of each.
+    pub fn narrow(&self, x: &[f32], y: &mut [u16]) {
+        assert!(y.len() >= x.len(), "y is shorter than x");
+        half::narrow(self.isa, x, y);
+    }
+
     /// `y = f(x)`
     pub fn activate(&self, f: Activation, x: &[f32], y: &mut [f32]) {
         need("y", y, x.len());
@@ -275,6 +374,13 @@ impl Kernels {
         need("y", y, rows.saturating_mul(p.output_len()));
         assert!(argmax.len() >= rows * p.output_len(), "argmax is too short");
         pool::max_pool(self.isa, p, rows, x, y, argmax);
+    }
+
+    /// [`Kernels::max_pool`] without the positions.
+    pub fn served_max_pool(&self, p: &Pool, rows: usize, x: &[f32], y: &mut [f32]) {
+        need("x", x, rows.saturating_mul(p.input_len()));
+        need("y", y, rows.saturating_mul(p.output_len()));
+        pool::served_max_pool(self.isa, p, rows, x, y);
     }
 
     /// Gradient of maximum pooling; `dx` is overwritten. Where windows overlap, an input's terms

@@ -41,6 +41,44 @@ vectorized! {
         let _ = v;
     }
 
+    fn served_max_pool(v, p: &Pool, rows: usize, x: &[f32], y: &mut [f32]) {
+        let channels = p.channels;
+        let mut at = 0;
+        for row in 0..rows {
+            let image = &x[row * p.input_len()..][..p.input_len()];
+            for oh in 0..p.out_height {
+                let (high, _) = p.span(0, oh);
+                for ow in 0..p.out_width {
+                    let (wide, _) = p.span(1, ow);
+                    let y = &mut y[at..at + channels];
+                    let mut channel = 0;
+                    while channel < channels {
+                        let len = (channels - channel).min(V::N);
+                        let mut best = None;
+                        for h in high.clone() {
+                            for w in wide.clone() {
+                                let x = &image[(h * p.width + w) * channels + channel..][..len];
+                                // SAFETY: the slice holds `len` numbers.
+                                let x = unsafe { v.load_first(x.as_ptr(), len) };
+                                best = Some(match best {
+                                    Some(best) => v.max(x, best),
+                                    None => x,
+                                });
+                            }
+                        }
+                        if let Some(best) = best {
+                            let y = &mut y[channel..channel + len];
+                            // SAFETY: the slice holds `len` numbers.
+                            unsafe { v.store_first(y.as_mut_ptr(), len, best) };
+                        }
+                        channel += len;
+                    }
+                    at += channels;
+                }
+            }
+        }
+    }
+
     fn max_pool_dx(v, p: &Pool, rows: usize, dy: &[f32], argmax: &[u8], dx: &mut [f32]) {
         let channels = p.channels;
         dx[..rows * p.input_len()].fill(0.0);

@@ -6,11 +6,14 @@
 
 mod conv;
 mod depthwise;
+mod packed;
+mod packed_tile;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod transpose;
 
 pub(super) use conv::{conv, conv_dw, conv_dx, pad_images};
+pub(super) use packed::{conv as served_conv, dense as served_dense, pack, packed_len};
 
 use super::geometry::Dense;
 use super::simd::Isa;

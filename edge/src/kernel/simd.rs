@@ -8,6 +8,8 @@
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
 
+use super::half::{f16_to_f32, f32_to_f16};
+
 /// A processor's vector instructions.
 pub(crate) trait Simd: Copy {
     /// A vector of [`Self::N`] numbers.
@@ -52,6 +54,15 @@ pub(crate) trait Simd: Copy {
     fn to_exponent(self, a: Self::F) -> Self::F;
     /// The bits as an integer, shifted right by 23, as a number: the biased exponent of `a >= 0`.
     fn biased_exponent(self, a: Self::F) -> Self::F;
+
+    /// `N` binary16 numbers, widened: [`f16_to_f32`](super::half::f16_to_f32) of each.
+    /// # Safety
+    /// `p` must be valid for reading `N` numbers.
+    unsafe fn load_half(self, p: *const u16) -> Self::F;
+    /// `N` numbers narrowed: [`f32_to_f16`](super::half::f32_to_f16) of each.
+    /// # Safety
+    /// `p` must be valid for writing `N` numbers.
+    unsafe fn store_half(self, p: *mut u16, x: Self::F);
 
     /// Asks for the cache line at `p`, which need not be valid.
     #[inline(always)]
@@ -109,6 +120,16 @@ impl Simd for Scalar {
             // SAFETY: the caller's promise.
             unsafe { p.write(x) }
         }
+    }
+    #[inline(always)]
+    unsafe fn load_half(self, p: *const u16) -> f32 {
+        // SAFETY: the caller's promise.
+        f16_to_f32(unsafe { p.read() })
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, p: *mut u16, x: f32) {
+        // SAFETY: the caller's promise.
+        unsafe { p.write(f32_to_f16(x)) }
     }
     #[inline(always)]
     fn fma(self, a: f32, b: f32, c: f32) -> f32 {
@@ -225,6 +246,17 @@ impl Simd for Portable {
         }
     }
     #[inline(always)]
+    unsafe fn load_half(self, p: *const u16) -> [f32; 8] {
+        // SAFETY: the caller's promise; an array of u16 is aligned like u16.
+        let half = unsafe { p.cast::<[u16; 8]>().read() };
+        each!(i => f16_to_f32(half[i]))
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, p: *mut u16, x: [f32; 8]) {
+        // SAFETY: the caller's promise; an array of u16 is aligned like u16.
+        unsafe { p.cast::<[u16; 8]>().write(x.map(f32_to_f16)) }
+    }
+    #[inline(always)]
     fn fma(self, a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
         each!(i => a[i].mul_add(b[i], c[i]))
     }
@@ -284,7 +316,7 @@ pub(crate) enum Isa {
     /// AVX-512F.
     #[cfg(target_arch = "x86_64")]
     Avx512(x86::Avx512),
-    /// AVX2 with FMA.
+    /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(x86::Avx2),
     /// Everywhere.
@@ -328,12 +360,12 @@ macro_rules! vectorized {
             #[inline(always)]
             fn generic<V: $crate::kernel::simd::Simd>($v: V, $($arg: $ty),*) $(-> $out)? $body
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx2,fma")]
+            #[target_feature(enable = "avx512f,avx2,fma,f16c")]
             fn avx512(v: $crate::kernel::simd::x86::Avx512, $($arg: $ty),*) $(-> $out)? {
                 generic(v, $($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2(v: $crate::kernel::simd::x86::Avx2, $($arg: $ty),*) $(-> $out)? {
                 generic(v, $($arg),*)
             }

@@ -23,6 +23,54 @@ impl Fused {
     }
 }
 
+/// What a served product does with its sums: `last(first(sum) + residual)`, or `first(sum)`
+/// where there is no residual.
+#[derive(Clone, Copy, Debug)]
+pub struct After<'a> {
+    /// The product's own clamp.
+    pub first: Fused,
+    /// What is added, lying like the output.
+    pub residual: Option<&'a [f32]>,
+    /// The clamp after the addition; not used without one.
+    pub last: Fused,
+}
+
+impl From<Fused> for After<'_> {
+    fn from(first: Fused) -> Self {
+        Self {
+            first,
+            residual: None,
+            last: Fused::None,
+        }
+    }
+}
+
+/// Packed weights, as they are stored.
+#[derive(Clone, Copy, Debug)]
+pub enum Weights<'a> {
+    /// f32.
+    Single(&'a [f32]),
+    /// The bits of binary16 numbers, each widened when it is used.
+    Half(&'a [u16]),
+}
+
+impl Weights<'_> {
+    /// Numbers.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Single(weight) => weight.len(),
+            Self::Half(weight) => weight.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Whether a kernel replaces its output or adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {

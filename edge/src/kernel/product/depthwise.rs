@@ -1,11 +1,186 @@
 //! Convolutions with one filter per channel, vectorised over channels.
 
-use super::super::elementwise::relu6;
+use super::super::elementwise::apply_fused;
 use super::super::geometry::Conv;
-use super::super::simd::{map, vectorized};
-use super::super::types::{Fused, Gradient, Write};
+use super::super::simd::{Simd, map, vectorized};
+use super::super::types::{After, Fused, Gradient, Write};
+
+/// Output columns that share a load of a weight.
+const STRIP: usize = 8;
+
+/// Channels are taken in parts such that the lines of a strip's window have at most so many bytes.
+const STRIP_BYTES: usize = 24 * 1024;
+
+/// A convolution over images whose zeros around them are only imagined.
+#[derive(Clone, Copy, Debug)]
+struct Images<'a> {
+    height: usize,
+    width: usize,
+    channels: usize,
+    top: usize,
+    left: usize,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    out_height: usize,
+    out_width: usize,
+    x: &'a [f32],
+    weight: &'a [f32],
+    bias: Option<&'a [f32]>,
+    after: After<'a>,
+}
+
+/// Neighbouring output columns of one image: columns from `first` of the channels from `channel`
+/// to `end`, whose windows have the kernel's columns `inside` in the image.
+#[derive(Clone, Copy, Debug)]
+struct Strip {
+    row: usize,
+    first: usize,
+    channel: usize,
+    end: usize,
+    inside: [usize; 2],
+}
+
+/// Repeats a body for each column `$j` below `C` (at most 8).
+macro_rules! columns {
+    ($j:ident, $body:block) => {
+        columns!(@ $j, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $j:ident, $body:block, $($column:literal)*) => {{
+        $(if $column < C {
+            let $j: usize = $column;
+            $body
+        })*
+    }};
+}
+
+/// All rows of a strip of `C` columns.
+#[inline(always)]
+fn strip<V: Simd, const C: usize>(v: V, i: &Images<'_>, s: Strip, y: &mut [f32]) {
+    let n = i.channels;
+    let [high, wide] = i.kernel;
+    let step = i.stride[1] * n;
+    let (line, image) = (i.width * n, i.height * i.width * n);
+    let x = &i.x[s.row * image..][..image];
+    let weight = &i.weight[..high * wide * n];
+    assert!(s.end <= n && s.first + C <= i.out_width);
+    assert!(i.bias.is_none_or(|bias| bias.len() >= n));
+    // The first window's first column inside the image lies here in a line, the last window's
+    // last column not beyond it.
+    let [from, to] = s.inside;
+    let start = (s.first * i.stride[1] + from).wrapping_sub(i.left);
+    assert!(from >= to || start + (C - 1) * i.stride[1] + to - from <= i.width);
+    for oh in 0..i.out_height {
+        let at = ((s.row * i.out_height + oh) * i.out_width + s.first) * n;
+        let y = &mut y[at..at + C * n];
+        let residual = i.after.residual.map(|residual| &residual[at..at + C * n]);
+        let mut channel = s.channel;
+        while channel < s.end {
+            let len = (s.end - channel).min(V::N);
+            // SAFETY: `channel + len` is at most `n`; `x` holds the image's lines, of which the
+            // columns read were checked above; `weight`, `bias`, `y` and `residual` hold `n`
+            // numbers for each tap, once, and for each of `C` columns.
+            unsafe {
+                let load = |p: *const f32| {
+                    if len == V::N {
+                        v.load(p)
+                    } else {
+                        v.load_first(p, len)
+                    }
+                };
+                let bias = match i.bias {
+                    Some(bias) => load(bias.as_ptr().add(channel)),
+                    None => v.splat(0.0),
+                };
+                let mut acc = [bias; C];
+                let mut tap = weight.as_ptr().add(channel);
+                for kh in 0..high {
+                    let h = (oh * i.stride[0] + kh).wrapping_sub(i.top);
+                    let x = x
+                        .as_ptr()
+                        .wrapping_add(h.wrapping_mul(line) + start * n + channel);
+                    let (from, to) = if h < i.height {
+                        (from, to)
+                    } else {
+                        (wide, wide)
+                    };
+                    for _ in 0..from {
+                        let w = load(tap);
+                        columns!(j, { acc[j] = v.fma(v.splat(0.0), w, acc[j]) });
+                        tap = tap.wrapping_add(n);
+                    }
+                    let mut x = x;
+                    for _ in from..to {
+                        let w = load(tap);
+                        columns!(j, { acc[j] = v.fma(load(x.add(j * step)), w, acc[j]) });
+                        tap = tap.wrapping_add(n);
+                        x = x.wrapping_add(n);
+                    }
+                    for _ in to.max(from)..wide {
+                        let w = load(tap);
+                        columns!(j, { acc[j] = v.fma(v.splat(0.0), w, acc[j]) });
+                        tap = tap.wrapping_add(n);
+                    }
+                }
+                columns!(j, {
+                    acc[j] = apply_fused(v, i.after.first, acc[j]);
+                    if let Some(residual) = residual {
+                        let other = load(residual.as_ptr().add(j * n + channel));
+                        acc[j] = apply_fused(v, i.after.last, v.add(acc[j], other));
+                    }
+                    v.store_first(y.as_mut_ptr().add(j * n + channel), len, acc[j]);
+                });
+            }
+            channel += len;
+        }
+    }
+}
+
+#[inline(always)]
+fn images<V: Simd>(v: V, i: &Images<'_>, rows: usize, y: &mut [f32]) {
+    let [high, wide] = i.kernel;
+    let stride = i.stride[1];
+    // Columns whose whole window lies inside the image.
+    let first = i.left.div_ceil(stride).min(i.out_width);
+    let end = match (i.width + i.left).checked_sub(wide) {
+        Some(last) => (last / stride + 1).clamp(first, i.out_width),
+        None => first,
+    };
+    let line = high * ((STRIP - 1) * stride + wide) * size_of::<f32>();
+    let part = (STRIP_BYTES / line / V::N).max(1) * V::N;
+    for row in 0..rows {
+        let mut ow = 0;
+        while ow < i.out_width {
+            let whole = first <= ow && ow < end;
+            let width = match if whole { end - ow } else { 1 } {
+                STRIP.. => STRIP,
+                4.. => 4,
+                2.. => 2,
+                _ => 1,
+            };
+            let left = (i.left.saturating_sub(ow * stride)).min(wide);
+            let right = (i.width + i.left).saturating_sub(ow * stride).min(wide);
+            for channel in (0..i.channels).step_by(part) {
+                let s = Strip {
+                    row,
+                    first: ow,
+                    channel,
+                    end: (channel + part).min(i.channels),
+                    inside: if whole { [0, wide] } else { [left, right] },
+                };
+                match width {
+                    STRIP => strip::<V, STRIP>(v, i, s, y),
+                    4 => strip::<V, 4>(v, i, s, y),
+                    2 => strip::<V, 2>(v, i, s, y),
+                    _ => strip::<V, 1>(v, i, s, y),
+                }
+            }
+            ow += width;
+        }
+    }
+}
 
 vectorized! {
+    /// Over inputs that carry their padding.
     fn forward(
         v,
         c: &Conv,
@@ -16,33 +191,52 @@ vectorized! {
         fused: Fused,
         y: &mut [f32],
     ) {
-        let s = c.shape;
-        let n = s.channels;
-        for row in 0..rows {
-            let image = &x[row * c.padded_len()..][..c.padded_len()];
-            for oh in 0..c.out_height {
-                for ow in 0..c.out_width {
-                    let y = &mut y[((row * c.out_height + oh) * c.out_width + ow) * n..][..n];
-                    match bias {
-                        Some(bias) => y.copy_from_slice(&bias[..n]),
-                        None => y.fill(0.0),
-                    }
-                    for kh in 0..s.kernel[0] {
-                        for kw in 0..s.kernel[1] {
-                            let (h, w) = (oh * s.stride[0] + kh, ow * s.stride[1] + kw);
-                            let x = &image[(h * c.padded_width() + w) * n..][..n];
-                            let weight = &weight[(kh * s.kernel[1] + kw) * n..][..n];
-                            map!(v, n; a = x, b = weight, t = y; {} y => v.fma(a, b, t));
-                        }
-                    }
-                    match fused {
-                        Fused::None => {}
-                        Fused::Relu => map!(v, n; t = y; {} y => v.max(t, v.splat(0.0))),
-                        Fused::Relu6 => map!(v, n; t = y; {} y => relu6(v, t)),
-                    }
-                }
-            }
-        }
+        let padded = Images {
+            height: c.padded_height(),
+            width: c.padded_width(),
+            channels: c.shape.channels,
+            top: 0,
+            left: 0,
+            kernel: c.shape.kernel,
+            stride: c.shape.stride,
+            out_height: c.out_height,
+            out_width: c.out_width,
+            x,
+            weight,
+            bias,
+            after: fused.into(),
+        };
+        images(v, &padded, rows, y);
+    }
+
+    /// Over inputs without their padding, to the same bits: a tap outside the image multiplies a
+    /// zero.
+    fn served(
+        v,
+        c: &Conv,
+        rows: usize,
+        x: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        after: After<'_>,
+        y: &mut [f32],
+    ) {
+        let plain = Images {
+            height: c.shape.height,
+            width: c.shape.width,
+            channels: c.shape.channels,
+            top: c.shape.padding.top,
+            left: c.shape.padding.left,
+            kernel: c.shape.kernel,
+            stride: c.shape.stride,
+            out_height: c.out_height,
+            out_width: c.out_width,
+            x,
+            weight,
+            bias,
+            after,
+        };
+        images(v, &plain, rows, y);
     }
 
     fn dx(

@@ -280,7 +280,7 @@ tiles!(
     AVX512,
     tile_avx512,
     pack_avx512,
-    #[target_feature(enable = "avx512f,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx2,fma,f16c")]
     [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
     super::transpose::pack_avx512
 );
@@ -290,7 +290,7 @@ tiles!(
     AVX2,
     tile_avx2,
     pack_avx2,
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     [1 2 3 4 5 6],
     super::transpose::pack_avx2
 );

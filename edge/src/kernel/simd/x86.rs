@@ -1,4 +1,4 @@
-//! AVX-512F and AVX2 with FMA.
+//! AVX-512F and AVX2, both with FMA and F16C.
 
 use core::arch::x86_64::*;
 
@@ -40,7 +40,8 @@ impl Avx512 {
     pub(super) fn detect() -> Option<Self> {
         (is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma"))
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c"))
         .then_some(Self(()))
     }
 }
@@ -166,6 +167,16 @@ impl Simd for Avx512 {
         unsafe { _mm512_min_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn load_half(self, p: *const u16) -> __m512 {
+        // SAFETY: the caller's promise, and the token.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, p: *mut u16, x: __m512) {
+        // SAFETY: the caller's promise, and the token.
+        unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x)) }
+    }
+    #[inline(always)]
     fn prefetch(self, p: *const f32) {
         // SAFETY: the token proves that the processor has the instruction.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
@@ -188,7 +199,10 @@ impl Avx2 {
 
     /// The token, where the processor has the instructions.
     pub(super) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+        (is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c"))
+        .then_some(Self(()))
     }
 }
 
@@ -311,6 +325,16 @@ impl Simd for Avx2 {
     fn min(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: the token proves that the processor has the instruction.
         unsafe { _mm256_min_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn load_half(self, p: *const u16) -> __m256 {
+        // SAFETY: the caller's promise, and the token.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, p: *mut u16, x: __m256) {
+        // SAFETY: the caller's promise, and the token.
+        unsafe { _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x)) }
     }
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
