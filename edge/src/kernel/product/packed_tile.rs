@@ -144,7 +144,7 @@ unsafe fn tile<V: Simd, T: Stored, const R: usize, const W: usize>(v: V, t: &Pac
                     vectors!(w, {
                         let from = b.add(w * V::N / PANEL * t.panel + w * V::N % PANEL);
                         columns[w] = T::load(v, from);
-                        if w * V::N % PANEL == 0 {
+                        if (w * V::N).is_multiple_of(PANEL) {
                             v.prefetch(from.cast::<u8>().wrapping_add(PREFETCHED).cast());
                         }
                     });
