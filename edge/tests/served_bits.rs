@@ -56,7 +56,7 @@ fn clamp(x: f32, fused: Fused) -> f32 {
     match fused {
         Fused::None => x,
         Fused::Relu => x.max(0.0) + 0.0,
-        Fused::Relu6 => x.max(0.0).min(6.0) + 0.0,
+        Fused::Relu6 => x.max(0.0).clamp(0.0, 6.0) + 0.0,
     }
 }
 
