@@ -68,6 +68,18 @@ pub enum EdgeError {
         /// What to do.
         advice: &'static str,
     },
+    /// An option of a model of the zoo is outside its range.
+    #[error("the model `{model}` has {key} = {value}; it must be {range}")]
+    Option {
+        /// The model's kind.
+        model: &'static str,
+        /// The option.
+        key: &'static str,
+        /// Its value, printed.
+        value: String,
+        /// The range in words.
+        range: &'static str,
+    },
     /// The tensors cannot be laid out.
     #[error("the model's tensors: {0}")]
     Parameters(#[from] ParametersError),

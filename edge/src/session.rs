@@ -30,7 +30,7 @@ const MAX_EVALUATION_ROWS: usize = 256;
 /// Examples worked on at once at most, given the memory of one.
 pub(crate) fn most_rows(one: &Memory, mode: Mode) -> usize {
     if mode == Mode::Training && one.whole_batch() {
-        return usize::MAX;
+        return u32::MAX as usize;
     }
     let (bytes, most) = match mode {
         Mode::Training => (TRAINING_BYTES, MAX_ROWS),

@@ -157,7 +157,11 @@ models! {
     cnn_fedavg::CnnFedavg,
     cnn_pfl::CnnPfl,
     resnet8_gn::Resnet8Gn,
+    mlp::Mlp,
+    mobilenet_v2::MobilenetV2,
 }
+
+pub use mobilenet_v2::MobilenetNorm;
 
 impl<'de> Deserialize<'de> for ModelDef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

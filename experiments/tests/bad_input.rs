@@ -311,7 +311,7 @@ const TEXT: &[Case] = &[
         files: &[],
         code: 2,
         messages: &[
-            r#"bad.toml:9:1: `model.kind`: missing; add for example kind = "logreg" (one of layers, logreg, mlp-2nn, cnn-fedavg, cnn-pfl, resnet8-gn), or [[model.layer]] tables"#,
+            r#"bad.toml:9:1: `model.kind`: missing; add for example kind = "logreg" (one of layers, logreg, mlp-2nn, cnn-fedavg, cnn-pfl, resnet8-gn, mlp, mobilenet-v2), or [[model.layer]] tables"#,
         ],
     },
     Case {

@@ -417,6 +417,17 @@ fn the_zoo() {
         ("kind = \"cnn-fedavg\"", image(28, 1), 3),
         ("kind = \"cnn-pfl\"\ndropout = [0.0, 0.0]", image(16, 3), 3),
         ("kind = \"resnet8-gn\"", image(16, 3), 3),
+        ("kind = \"mlp\"", image(28, 1), 10),
+        (
+            "kind = \"mobilenet-v2\"\nwidth = 0.25\nstem-stride = 1\nstages = 4\nhead = 32",
+            image(12, 3),
+            6,
+        ),
+        (
+            "kind = \"mobilenet-v2\"\nwidth = 0.25\nstem-stride = 1\nstages = 3\nnorm = \"group\"",
+            image(12, 3),
+            3,
+        ),
     ] {
         let mut def = toml::from_str::<ModelDef>(text).expect(text);
         let target = TargetSpec::Class { classes: 10 };
