@@ -430,6 +430,24 @@ impl Pool {
         })
     }
 
+    /// The window, `[rows, columns]`.
+    #[must_use]
+    pub fn kernel(&self) -> [usize; 2] {
+        self.kernel
+    }
+
+    /// Steps between windows, `[rows, columns]`.
+    #[must_use]
+    pub fn stride(&self) -> [usize; 2] {
+        self.stride
+    }
+
+    /// What surrounds the input.
+    #[must_use]
+    pub fn padding(&self) -> Padding {
+        self.padding
+    }
+
     /// Output rows.
     #[must_use]
     pub fn out_height(&self) -> usize {
@@ -511,6 +529,24 @@ impl Norm {
             groups,
             epsilon,
         })
+    }
+
+    /// Channels.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Groups of channels.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// What is added to the variance.
+    #[must_use]
+    pub fn epsilon(&self) -> f32 {
+        self.epsilon
     }
 
     /// Numbers in one example.
