@@ -259,6 +259,8 @@ impl Data {
     }
 }
 
+pub(crate) use each;
+
 /// A tensor: sizes, and the elements in row-major order. A scalar has no sizes and one element.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
