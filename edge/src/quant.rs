@@ -16,10 +16,19 @@
 //! [`Quantization`] holds the [`QParams`] of every point: beside the `f32` parameters it is all
 //! that a model needs to be served in integers.
 //!
-//! # Integers
+//! # Where it comes from
+//! | source | how |
+//! |---|---|
+//! | [`Calibrator`] | post-training: ranges observed on samples |
+//! | [`federated`] | the same, from histograms that clients send through an exact sum |
+//! | training | quantization-aware: ranges learned with the parameters |
+//!
 //! [`lower_product`] then gives the integers of a dense layer or a convolution.
 
+mod calibrate;
 mod error;
+pub mod federated;
+mod histogram;
 mod lower;
 mod params;
 mod weight;
@@ -28,6 +37,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use calibrate::{CALIBRATION_SAMPLES, Calibration, Calibrator};
 pub use error::QuantError;
 pub use lower::{LoweredProduct, lower_product};
 pub use params::{QParams, Range};

@@ -91,6 +91,24 @@ impl RingVector {
         })
     }
 
+    /// Integers that are what they are, such as counts: nothing is multiplied or rounded. `None`
+    /// when the weight is not in `1 ..= plan.weights().client`, or an integer is larger than
+    /// [`RingPlan::largest`] of the weight.
+    #[must_use]
+    pub fn from_integers(plan: RingPlan, values: Vec<i64>, weight: Weight) -> Option<Self> {
+        if weight.0 == 0 || weight > plan.weights().client {
+            return None;
+        }
+        let limit = plan.largest(weight);
+        let fits = values.iter().all(|value| value.unsigned_abs() <= limit);
+        fits.then_some(Self {
+            plan,
+            weight,
+            values,
+            saturated: 0,
+        })
+    }
+
     /// The ring.
     #[must_use]
     pub fn plan(&self) -> &RingPlan {
@@ -113,5 +131,27 @@ impl RingVector {
     #[must_use]
     pub fn saturated(&self) -> u64 {
         self.saturated
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::WeightBounds;
+
+    #[test]
+    fn integers_must_fit_the_plan() {
+        let plan = RingPlan::new(WeightBounds::new(Weight(2), 3), 8.0, 1.0).unwrap();
+        let made =
+            |values: &[i64], weight| RingVector::from_integers(plan, values.to_vec(), weight);
+        let vector = made(&[8, -8, 0], Weight(1)).unwrap();
+        assert_eq!((vector.values(), vector.saturated()), (&[8, -8, 0][..], 0));
+        assert!(made(&[16], Weight(2)).is_some());
+        for (values, weight) in [([9], 1), ([i64::MIN], 1), ([17], 2), ([0], 0), ([0], 3)] {
+            assert!(
+                made(&values, Weight(weight)).is_none(),
+                "{values:?} {weight}"
+            );
+        }
     }
 }

@@ -18,4 +18,56 @@ pub enum QuantError {
         /// The point.
         name: String,
     },
+    /// A number of a calibration method outside of its range.
+    #[error("`{key}` of the calibration is {value}; it must be {range}")]
+    Method {
+        /// The key.
+        key: &'static str,
+        /// The value, printed.
+        value: String,
+        /// The range in words.
+        range: &'static str,
+    },
+    /// The model computes numbers that have no range.
+    #[error(
+        "a value of `{point}` is infinite or not a number; the model has diverged, or the samples \
+         are not its inputs"
+    )]
+    NonFinite {
+        /// Where it was seen.
+        point: String,
+    },
+    /// The method counts histograms, and they have not been counted.
+    #[error("the samples were shown once and the method needs two passes; show them again")]
+    Unfinished,
+    /// Bins of histograms that cannot be.
+    #[error(
+        "bins from 2^{lowest} to 2^{highest} with 2^{divisions} to an octave; expected -126 <= \
+         lowest < highest <= 127 and at most 10 divisions"
+    )]
+    Bins {
+        /// Exponent of the smallest magnitude.
+        lowest: i32,
+        /// Exponent of the largest magnitude.
+        highest: i32,
+        /// Binary logarithm of the bins of an octave.
+        divisions: u32,
+    },
+    /// A sum of clients' counts that is none.
+    #[error(
+        "the summed histograms are no counts: {given} numbers for {expected} bins, or a negative \
+         one; sum what all clients made with the same points and bins"
+    )]
+    Counts {
+        /// Bins of all points.
+        expected: usize,
+        /// Numbers given.
+        given: usize,
+    },
+    /// The method depends on the order of samples.
+    #[error(
+        "a moving average depends on an order of batches, and clients have none; calibrate with \
+         min-max, percentile or entropy"
+    )]
+    NotPooled,
 }

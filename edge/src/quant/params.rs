@@ -14,6 +14,17 @@ pub struct Range {
     pub max: f32,
 }
 
+impl Range {
+    /// This range, cut where it is beyond `other`.
+    #[must_use]
+    pub(super) fn within(self, other: Self) -> Self {
+        Self {
+            min: self.min.max(other.min),
+            max: self.max.min(other.max),
+        }
+    }
+}
+
 /// Scale `s` and zero point `z` of an activation: `x = s (q - z)` with `q` in `0..=255`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]

@@ -1,0 +1,3 @@
+//! Post-training quantization, against onnxruntime's tools and end to end.
+
+mod onnxruntime;
