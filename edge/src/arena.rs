@@ -51,3 +51,34 @@ pub(crate) fn pick<const N: usize>(
         Err(_) => unreachable!("a plan's buffers overlap"),
     }
 }
+
+/// Bytes whose first one lies at the start of a cache line.
+#[derive(Debug)]
+pub(crate) struct AlignedBytes {
+    block: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl AlignedBytes {
+    /// So many zeros.
+    pub(crate) fn new(len: usize) -> Self {
+        let block = vec![0; len + 4 * LINE];
+        let start = block.as_ptr().align_offset(4 * LINE).min(4 * LINE);
+        Self { block, start, len }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.block[self.start..self.start + self.len]
+    }
+}
+
+impl AsRef<[u8]> for AlignedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.block[self.start..self.start + self.len]
+    }
+}

@@ -12,7 +12,6 @@ use crate::zoo::Loss;
 
 pub(crate) use build::build;
 pub use fold::fold_batch_norm;
-#[expect(unused_imports, reason = "for the program")]
 pub(crate) use unit::clamp_of;
 pub use unit::{Residual, Unit, units};
 

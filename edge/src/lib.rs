@@ -87,6 +87,7 @@ mod lanes;
 pub mod layer;
 mod model;
 mod plan;
+mod program;
 pub mod quant;
 mod session;
 mod tagged;
@@ -97,6 +98,10 @@ pub use error::{EdgeError, LayerError};
 pub use graph::LayerSummary;
 pub use layer::LayerDef;
 pub use model::Model;
+pub use program::{
+    Constants, DType, Inputs, Numerics, Packing, Passes, Program, ProgramError, ProgramMemory,
+    Runner, SECTION_ALIGNMENT, Section, SharedBytes, StepMemory,
+};
 pub use session::{BadExample, Session, Step};
 pub use train::EdgeTrainer;
 pub use zoo::{LayersDef, Loss, MODELS, ModelDef};

@@ -12,10 +12,10 @@ mod step;
 use core::ops::Range;
 
 use crate::model::Model;
-use place::Place;
 use planner::Planner;
 
-pub(crate) use planner::kernel_function;
+pub(crate) use place::{Buffer, Kept, Place, place_bytes};
+pub(crate) use planner::{batch_norm, kernel_function};
 pub(crate) use step::{Backward, Forward};
 
 /// What a plan is for.

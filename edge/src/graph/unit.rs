@@ -153,7 +153,11 @@ pub fn units(graph: &Graph) -> Vec<Unit> {
             join(at);
             (clamp, own) = (own_clamp(&graph.nodes[at]), graph.nodes[at].output);
         }
-        let fuses = is_product(node) || matches!(node.op, Op::Add { .. });
+        let fuses = is_product(node)
+            || matches!(
+                node.op,
+                Op::Add { .. } | Op::Norm { .. } | Op::BatchNorm { .. }
+            );
         if fuses
             && clamp == Fused::None
             && let Some((at, function, value)) = clamp_after(graph, own)
@@ -249,8 +253,7 @@ mod tests {
         let def = ModelDef::named("resnet8-gn").expect("of the zoo");
         let input = InputSpec::Real(vec![8, 8, 3]);
         let model = Model::new(&def, &input, TargetSpec::Class { classes: 10 }).expect("builds");
-        // Norms stand between the products and the additions, so nothing but the relu after an
-        // addition joins a unit.
+        // Norms stand between the products and the additions, so nothing but relus join units.
         let units = units(&model.graph);
         assert!(units.iter().all(|unit| unit.residual.is_none()));
         let adds = units

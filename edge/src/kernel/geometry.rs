@@ -337,7 +337,8 @@ impl Conv {
     }
 
     /// One filter per channel, nothing mixed.
-    pub(super) fn is_depthwise(&self) -> bool {
+    #[must_use]
+    pub fn is_depthwise(&self) -> bool {
         self.shape.groups == self.shape.channels && self.shape.filters == self.shape.channels
     }
 

@@ -4,20 +4,22 @@ use core::ops::Range;
 
 /// Numbers between the starts of buffers: 64 bytes.
 const ALIGNMENT: usize = 16;
+/// The same, of an arena of bytes.
+const BYTE_ALIGNMENT: usize = 64;
 
 /// A buffer's place.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    pub(super) offset: usize,
-    /// Numbers for each example.
-    pub(super) row: usize,
-    /// Numbers whatever the batch.
-    pub(super) fixed: usize,
+pub(crate) struct Place {
+    pub(crate) offset: usize,
+    /// Numbers (or bytes) for each example.
+    pub(crate) row: usize,
+    /// Numbers (or bytes) whatever the batch.
+    pub(crate) fixed: usize,
 }
 
 /// What the backward pass needs of a buffer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kept {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
     /// Nothing.
     No,
     /// Where it is above zero.
@@ -27,17 +29,27 @@ pub(super) enum Kept {
 }
 
 /// A buffer before it has a place. It lives from `first` to `last`.
-pub(super) struct Buffer {
-    pub(super) row: usize,
-    pub(super) fixed: usize,
-    pub(super) first: usize,
-    pub(super) last: usize,
-    pub(super) kept: Kept,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Buffer {
+    pub(crate) row: usize,
+    pub(crate) fixed: usize,
+    pub(crate) first: usize,
+    pub(crate) last: usize,
+    pub(crate) kept: Kept,
 }
 
 /// Places the buffers; the places and the length of the arena.
 pub(super) fn place(buffers: &[Buffer], rows: usize) -> (Vec<Place>, usize) {
-    let size = |buffer: &Buffer| (rows * buffer.row + buffer.fixed).next_multiple_of(ALIGNMENT);
+    place_aligned(buffers, rows, ALIGNMENT)
+}
+
+/// The same for buffers of bytes.
+pub(crate) fn place_bytes(buffers: &[Buffer], rows: usize) -> (Vec<Place>, usize) {
+    place_aligned(buffers, rows, BYTE_ALIGNMENT)
+}
+
+fn place_aligned(buffers: &[Buffer], rows: usize, alignment: usize) -> (Vec<Place>, usize) {
+    let size = |buffer: &Buffer| (rows * buffer.row + buffer.fixed).next_multiple_of(alignment);
     let mut order = (0..buffers.len()).collect::<Vec<_>>();
     order.sort_by_key(|&index| (core::cmp::Reverse(size(&buffers[index])), index));
     let mut places = buffers

@@ -683,7 +683,7 @@ pub(crate) fn kernel_function(function: Function) -> Activation {
 }
 
 /// The geometry of a batch normalisation, whose sizes the graph has checked.
-fn batch_norm(positions: usize, channels: usize, epsilon: f32) -> BatchNorm {
+pub(crate) fn batch_norm(positions: usize, channels: usize, epsilon: f32) -> BatchNorm {
     match BatchNorm::new(positions, channels, epsilon) {
         Ok(geometry) => geometry,
         Err(_) => unreachable!("a graph's values hold at least one number"),

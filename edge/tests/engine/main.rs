@@ -7,5 +7,6 @@ mod definitions;
 mod gradients;
 mod optimizers;
 mod oracle;
+mod program;
 mod random;
 mod training;

@@ -93,7 +93,7 @@ fn layer(number: usize) -> impl Strategy<Value = LayerDef> {
     .prop_map(named)
 }
 
-fn layers() -> impl Strategy<Value = Vec<LayerDef>> {
+pub(crate) fn layers() -> impl Strategy<Value = Vec<LayerDef>> {
     let body = (0usize..6).prop_flat_map(|count| (0..count).map(layer).collect::<Vec<_>>());
     let head = prop_oneof![
         Just(vec![LayerDef::Flatten(FlattenDef::default())]),

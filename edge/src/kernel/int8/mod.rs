@@ -37,6 +37,7 @@
 mod depthwise;
 mod elementwise;
 mod level;
+mod norm;
 pub mod pack;
 mod pool;
 mod portable;
@@ -48,6 +49,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+pub use norm::Rescale;
 pub use pack::{MAX_EXACT_TERMS, Packing};
 pub use types::{Add, Affine, End, INSIDE, POSITIVE, Requantize, Side};
 

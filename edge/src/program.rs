@@ -1,0 +1,284 @@
+//! Programs: a model with fixed parameters, compiled to be served.
+//!
+//! [`Program::compile`] walks the model's operators, joins what can be computed in one pass
+//! ([`Passes`]), brings the weights into the form that the kernels read (the [`Constants`]), and
+//! gives every activation a place in one arena. A [`Runner`] owns such an arena and runs batches
+//! without allocating. The caller's inputs and outputs are read and written where they lie.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream, TargetSpec};
+//! use fl_edge::{Inputs, Model, ModelDef, Numerics, Passes, Program, Runner};
+//!
+//! let def = ModelDef::named("cnn-fedavg").expect("a model of the zoo");
+//! let input = InputSpec::Real(vec![28, 28, 1]);
+//! let model = Arc::new(Model::new(&def, &input, TargetSpec::Class { classes: 10 })?);
+//! let mut stream = Stream::at(Purpose::ModelInit, Seed(1), RoundId(0), ClientId(0));
+//! let parameters = model.init(&mut stream);
+//!
+//! let program = Program::compile(&model, parameters.values(), &Numerics::F32, Passes::ALL)?;
+//! let memory = program.memory(1);
+//! assert!(memory.peak() < 2 * 4 * model.parameters());
+//!
+//! let mut runner = Runner::new(Arc::new(program), 1);
+//! let mut logits = [0.0; 10];
+//! runner.run(Inputs::Real(&[0.5; 28 * 28]), &mut logits);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Laws
+//! - All kernels, all batch sizes and all ways to cut a batch into parts give the same bits.
+//! - In `f32`, every pass but [`Passes::fold_batch_norm`] leaves every bit; without batch
+//!   normalisation the outputs are those of [`Session::outputs`](crate::Session::outputs).
+//! - In integers, no pass changes an integer. Batch normalisations after products are always
+//!   folded there: the weights that are rounded are the folded ones.
+
+mod compile;
+mod constants;
+mod error;
+mod memory;
+mod run;
+mod step;
+
+use std::sync::Arc;
+
+use fl_core::InputSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{ValueId, target_width};
+use crate::model::Model;
+use crate::plan::Buffer;
+use crate::quant::Quantization;
+use compile::Compiler;
+use step::{INPUT, Slot, Step};
+
+pub use constants::{Constants, DType, Packing, SECTION_ALIGNMENT, Section, SharedBytes};
+pub use error::ProgramError;
+pub use memory::{ProgramMemory, StepMemory};
+pub use run::Runner;
+
+/// What is joined and rearranged when a model is compiled: a switch each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Passes {
+    /// Computes what depends on parameters alone when the program is made, and leaves out
+    /// operators that change nothing when served (dropout).
+    pub fold_constants: bool,
+    /// Folds a batch normalisation into the product before it.
+    pub fold_batch_norm: bool,
+    /// Applies a relu where the product or sum before it writes its output.
+    pub fuse_activation: bool,
+    /// Adds a residual connection where the product before it writes its output (in floats only
+    /// together with `layout`: the kernels over unpacked weights cannot).
+    pub fuse_residual: bool,
+    /// Stores weights as the kernels read them best (`f16` and integers always are).
+    pub layout: bool,
+}
+
+impl Passes {
+    /// All of them.
+    pub const ALL: Self = Self {
+        fold_constants: true,
+        fold_batch_norm: true,
+        fuse_activation: true,
+        fuse_residual: true,
+        layout: true,
+    };
+
+    /// All that leave every point of a quantization to be seen by [`Runner::run_observed`].
+    pub const OBSERVED: Self = Self {
+        fuse_residual: false,
+        ..Self::ALL
+    };
+
+    /// None of them: every operator on its own.
+    pub const NONE: Self = Self {
+        fold_constants: false,
+        fold_batch_norm: false,
+        fuse_activation: false,
+        fuse_residual: false,
+        layout: false,
+    };
+
+    /// Every combination.
+    pub fn combinations() -> impl Iterator<Item = Self> {
+        (0u8..32).map(|bits| Self {
+            fold_constants: bits & 1 != 0,
+            fold_batch_norm: bits & 2 != 0,
+            fuse_activation: bits & 4 != 0,
+            fuse_residual: bits & 8 != 0,
+            layout: bits & 16 != 0,
+        })
+    }
+}
+
+impl Default for Passes {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
+/// The numbers that a program computes with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Numerics {
+    /// 32-bit floats.
+    F32,
+    /// Weights of products and embedding tables stored as 16-bit floats (binary16, rounded to
+    /// nearest even), everything else in 32-bit floats.
+    F16,
+    /// Integers: `u8` between units, `i8` weights, exact `i32` sums; units that the quantization
+    /// names stay in floats.
+    Int8(Quantization),
+}
+
+impl Numerics {
+    /// `f32`, `f16` or `int8`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8(_) => "int8",
+        }
+    }
+}
+
+/// A batch of inputs, example after example.
+#[derive(Clone, Copy, Debug)]
+pub enum Inputs<'a> {
+    /// Real numbers, `[rows, ...]`.
+    Real(&'a [f32]),
+    /// Tokens, `[rows, length]`.
+    Tokens(&'a [u32]),
+}
+
+impl Inputs<'_> {
+    /// Numbers or tokens.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Real(values) => values.len(),
+            Self::Tokens(tokens) => tokens.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn part(self, start: usize, len: usize) -> Self {
+        match self {
+            Self::Real(values) => Inputs::Real(&values[start..start + len]),
+            Self::Tokens(tokens) => Inputs::Tokens(&tokens[start..start + len]),
+        }
+    }
+}
+
+/// A compiled model: steps, constants and a plan of memory.
+#[derive(Debug)]
+pub struct Program {
+    model: Arc<Model>,
+    numerics: Numerics,
+    passes: Passes,
+    constants: Constants,
+    steps: Vec<Step>,
+    /// Of each step: its layer.
+    names: Vec<String>,
+    /// Of each step: the value in `f32` that is complete after it, and where it lies.
+    complete: Vec<Option<(ValueId, Slot)>>,
+    buffers: Vec<Buffer>,
+    output: Slot,
+}
+
+impl Program {
+    /// The program of a model with the given parameters (in the order of its layout).
+    ///
+    /// # Errors
+    /// [`ProgramError`] when the parameters are of another model or not finite.
+    pub fn compile(
+        model: &Arc<Model>,
+        parameters: &[f32],
+        numerics: &Numerics,
+        passes: Passes,
+    ) -> Result<Self, ProgramError> {
+        Compiler::new(model, Some(parameters), numerics, passes)?.run(numerics, None)
+    }
+
+    /// A program out of constants that [`Program::compile`] made for the same model, numerics and
+    /// passes ([`Program::constants`]). Nothing of them is copied or changed.
+    ///
+    /// # Errors
+    /// [`ProgramError`] when their table is not what this program needs.
+    pub fn from_constants(
+        model: &Arc<Model>,
+        constants: Constants,
+        numerics: &Numerics,
+        passes: Passes,
+    ) -> Result<Self, ProgramError> {
+        Compiler::new(model, None, numerics, passes)?.run(numerics, Some(constants))
+    }
+
+    /// The constants: with the model's definition, the numerics and the passes all that is
+    /// needed to make the program again.
+    #[must_use]
+    pub fn constants(&self) -> &Constants {
+        &self.constants
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The numbers that it computes with.
+    #[must_use]
+    pub fn numerics(&self) -> &Numerics {
+        &self.numerics
+    }
+
+    /// What was joined.
+    #[must_use]
+    pub fn passes(&self) -> Passes {
+        self.passes
+    }
+
+    /// Operators that a run executes.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Numbers or tokens of one input.
+    #[must_use]
+    pub fn input_len(&self) -> usize {
+        self.model.input().len()
+    }
+
+    /// Numbers of one output.
+    #[must_use]
+    pub fn output_len(&self) -> usize {
+        target_width(self.model.target())
+    }
+
+    fn takes_tokens(&self) -> bool {
+        matches!(self.model.input(), InputSpec::Tokens { .. })
+    }
+
+    fn value_name(&self, value: ValueId) -> &str {
+        &self.model.graph.values[value].name
+    }
+
+    /// The buffers of the arena: the caller's take no room in it.
+    fn planned_buffers(&self) -> Vec<Buffer> {
+        let mut buffers = self.buffers.clone();
+        for slot in [INPUT, self.output] {
+            (buffers[slot].row, buffers[slot].fixed) = (0, 0);
+        }
+        buffers
+    }
+}

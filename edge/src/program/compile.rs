@@ -1,0 +1,292 @@
+//! From a graph to steps, constants and buffers.
+
+mod float;
+mod integer;
+
+use super::constants::{Constants, DType, Packing, Section, bytes_of};
+use super::step::{Constant, INPUT, Slot, Step};
+use super::{Numerics, Passes, Program, ProgramError};
+use crate::graph::{Graph, Op, Unit, ValueId, units};
+use crate::kernel::int8::Affine;
+use crate::model::Model;
+use crate::plan::{Buffer, Kept};
+use crate::quant::{Float, Quantization};
+use std::sync::Arc;
+
+/// Where a value lies, in each type in which it is at hand.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    /// As `f32`.
+    real: Option<Slot>,
+    /// As `u8`, and what they stand for.
+    codes: Option<(Slot, Affine)>,
+}
+
+/// Walks the units and notes who touches which buffer when.
+pub(super) struct Compiler<'a> {
+    model: &'a Arc<Model>,
+    graph: &'a Graph,
+    passes: Passes,
+    parameters: Option<&'a [f32]>,
+    /// What is in integers.
+    quantization: Option<&'a Quantization>,
+    /// What the unit at hand stores its weights in when it computes in floats.
+    float: Float,
+    steps: Vec<Step>,
+    /// Of each step: its layer's name.
+    names: Vec<String>,
+    /// Of each step: the value that is complete after it, and where.
+    complete: Vec<Option<(ValueId, Slot)>>,
+    buffers: Vec<Buffer>,
+    sections: Vec<Section>,
+    parts: Vec<Vec<u8>>,
+    /// Of each value: the value whose memory it shares.
+    root: Vec<ValueId>,
+    /// Of each root: where it lies, and how many units have yet to read it.
+    held: Vec<Held>,
+    unread: Vec<usize>,
+    /// The layer being compiled.
+    name: String,
+}
+
+impl<'a> Compiler<'a> {
+    /// For given parameters, or for constants that were made earlier.
+    pub(super) fn new(
+        model: &'a Arc<Model>,
+        parameters: Option<&'a [f32]>,
+        numerics: &'a Numerics,
+        passes: Passes,
+    ) -> Result<Self, ProgramError> {
+        let graph = &model.graph;
+        if let Some(parameters) = parameters {
+            check(model, parameters)?;
+        }
+        let mut compiler = Self {
+            model,
+            graph,
+            passes,
+            parameters,
+            quantization: match numerics {
+                Numerics::Int8(quantization) => Some(quantization),
+                _ => None,
+            },
+            float: match numerics {
+                Numerics::F16 => Float::F16,
+                _ => Float::F32,
+            },
+            steps: Vec::new(),
+            names: Vec::new(),
+            complete: Vec::new(),
+            buffers: Vec::new(),
+            sections: Vec::new(),
+            parts: Vec::new(),
+            root: graph.values.iter().map(|value| value.root).collect(),
+            held: vec![Held::default(); graph.values.len()],
+            unread: vec![0; graph.values.len()],
+            name: String::new(),
+        };
+        let input = compiler.buffer(0, 0);
+        compiler.held[0].real = Some(input);
+        Ok(compiler)
+    }
+
+    /// The program.
+    pub(super) fn run(
+        mut self,
+        numerics: &Numerics,
+        constants: Option<Constants>,
+    ) -> Result<Program, ProgramError> {
+        let mut units = units(self.graph);
+        self.check_names(&units)?;
+        if self.passes.fold_constants {
+            self.drop_identities(&mut units);
+        }
+        for unit in &units {
+            for value in reads(self.graph, unit) {
+                self.unread[self.root[value]] += 1;
+            }
+        }
+        let output = self.root[self.graph.output];
+        self.unread[output] += 1;
+        for unit in &units {
+            self.name.clone_from(&self.graph.values[unit.output].name);
+            self.unit(unit)?;
+            for value in reads(self.graph, unit) {
+                self.unread[self.root[value]] -= 1;
+            }
+        }
+        let output = self.real(output)?;
+        let constants = match constants {
+            Some(constants) => {
+                constants.check(&self.sections)?;
+                constants
+            }
+            None => Constants::joined(self.sections, &self.parts)?,
+        };
+        Ok(Program {
+            model: Arc::clone(self.model),
+            numerics: numerics.clone(),
+            passes: self.passes,
+            constants,
+            steps: self.steps,
+            names: self.names,
+            complete: self.complete,
+            buffers: self.buffers,
+            output,
+        })
+    }
+
+    /// What dropouts give is what they read.
+    fn drop_identities(&mut self, units: &mut Vec<Unit>) {
+        let graph = self.graph;
+        units.retain(|unit| {
+            let node = &graph.nodes[unit.node];
+            let identity = matches!(node.op, Op::Dropout { .. });
+            if identity {
+                let from = self.root[node.input];
+                let to = self.root[node.output];
+                for root in &mut self.root {
+                    if *root == to {
+                        *root = from;
+                    }
+                }
+            }
+            !identity
+        });
+    }
+
+    /// Every unit kept in floats must be one of the model's.
+    fn check_names(&self, units: &[Unit]) -> Result<(), ProgramError> {
+        let Some(quantization) = self.quantization else {
+            return Ok(());
+        };
+        let name = |unit: &Unit| self.graph.values[unit.output].name.as_str();
+        for asked in quantization.float_units.keys() {
+            if !units.iter().any(|unit| name(unit) == asked) {
+                return Err(ProgramError::UnknownUnit {
+                    name: asked.clone(),
+                    known: units.iter().map(name).collect::<Vec<_>>().join(", "),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn unit(&mut self, unit: &Unit) -> Result<(), ProgramError> {
+        let Some(quantization) = self.quantization else {
+            return self.real_unit(unit);
+        };
+        if let Some(&float) = quantization.float_units.get(&self.name) {
+            self.float = float;
+            return self.real_unit(unit);
+        }
+        self.float = Float::F32;
+        let held = self.held[self.root[self.graph.nodes[unit.node].input]];
+        // What has no scale of its own stays what it is.
+        let stays = unit.passes_on(self.graph) && held.codes.is_none() && held.real != Some(INPUT);
+        match stays {
+            true => self.real_unit(unit),
+            false => self.integer_unit(unit),
+        }
+    }
+
+    fn len(&self, value: ValueId) -> usize {
+        self.graph.values[value].len()
+    }
+
+    fn buffer(&mut self, row: usize, fixed: usize) -> Slot {
+        let time = self.steps.len();
+        self.buffers.push(Buffer {
+            row,
+            fixed,
+            first: time,
+            last: time,
+            kept: Kept::No,
+        });
+        self.buffers.len() - 1
+    }
+
+    fn touch(&mut self, slot: Slot) -> Slot {
+        self.buffers[slot].last = self.steps.len();
+        slot
+    }
+
+    fn push(&mut self, step: Step) {
+        self.steps.push(step);
+        self.names.push(self.name.clone());
+        self.complete.push(None);
+    }
+
+    /// Notes that the last step completed a value.
+    fn completes(&mut self, value: ValueId, slot: Slot) {
+        if let Some(complete) = self.complete.last_mut() {
+            *complete = Some((value, slot));
+        }
+    }
+
+    /// Whether the unit at hand is the last to read a value, of which it has `reads`.
+    fn is_last_reader(&self, value: ValueId, reads: usize) -> bool {
+        self.unread[self.root[value]] == reads
+    }
+
+    /// A constant; `bytes` makes it out of the parameters.
+    fn constant(
+        &mut self,
+        name: String,
+        dtype: DType,
+        shape: Vec<usize>,
+        packing: Packing,
+        bytes: impl FnOnce(&[f32]) -> Vec<u8>,
+    ) -> Constant {
+        let section = Section {
+            name,
+            dtype,
+            shape,
+            packing,
+            range: 0..0,
+        };
+        if let Some(parameters) = self.parameters {
+            self.parts.push(bytes(parameters));
+        }
+        self.sections.push(section);
+        self.sections.len() - 1
+    }
+
+    /// A tensor of the layout as it is.
+    fn tensor(&mut self, tensor: usize) -> Constant {
+        let tensor = &self.model.layout().tensors()[tensor];
+        let (name, shape, range) = (tensor.name.clone(), tensor.shape.clone(), tensor.range());
+        self.constant(name, DType::F32, shape, Packing::Plain, |parameters| {
+            bytes_of(&parameters[range])
+        })
+    }
+}
+
+/// The values that a unit reads.
+fn reads(graph: &Graph, unit: &Unit) -> impl Iterator<Item = ValueId> {
+    let residual = unit.residual.as_ref().map(|residual| residual.other);
+    graph.nodes[unit.node].inputs().chain(residual)
+}
+
+fn check(model: &Model, parameters: &[f32]) -> Result<(), ProgramError> {
+    if parameters.len() != model.parameters() {
+        return Err(ProgramError::Parameters {
+            expected: model.parameters(),
+            found: parameters.len(),
+        });
+    }
+    for tensor in model.layout().tensors() {
+        let bad = parameters[tensor.range()]
+            .iter()
+            .find(|value| !value.is_finite());
+        if let Some(&value) = bad {
+            return Err(ProgramError::NotFinite {
+                tensor: tensor.name.clone(),
+                value,
+            });
+        }
+    }
+    Ok(())
+}
+
+const _: () = assert!(INPUT == 0);

@@ -1,0 +1,253 @@
+//! The constants of a program: one block of bytes with a table.
+
+use core::fmt;
+use core::ops::Range;
+use std::sync::Arc;
+
+use bytemuck::{AnyBitPattern, NoUninit};
+use serde::{Deserialize, Serialize};
+
+use super::ProgramError;
+use crate::arena::AlignedBytes;
+
+/// Bytes between the starts of sections, and between starts and multiples of which addresses lie.
+pub const SECTION_ALIGNMENT: usize = 64;
+
+/// Type of a section's numbers, little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DType {
+    /// 32-bit float.
+    F32,
+    /// 16-bit float (IEEE 754 binary16), as its bits.
+    F16,
+    /// Unsigned byte.
+    U8,
+    /// Signed byte.
+    I8,
+    /// Signed 32-bit integer.
+    I32,
+}
+
+impl DType {
+    /// Bytes of one number.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 | Self::I32 => 4,
+            Self::F16 => 2,
+            Self::U8 | Self::I8 => 1,
+        }
+    }
+}
+
+/// How a section's numbers lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Packing {
+    /// Row-major, in the order of the layout's tensors: `[inputs, outputs]`, HWIO.
+    Plain,
+    /// Panels of sixteen columns, for each group `[panel][term][column]`
+    /// ([`Kernels::pack_dense`](crate::kernel::Kernels::pack_dense)).
+    Panels16,
+    /// Panels of sixteen columns and four terms, integers
+    /// ([`int8::pack`](crate::kernel::int8::pack)).
+    Panels16x4,
+    /// Blocks of sixty-four channels and four rows, integers, one filter per channel
+    /// ([`int8::pack`](crate::kernel::int8::pack)).
+    Depthwise64x4,
+}
+
+/// One named constant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Section {
+    /// A name that no other section has: that of the tensor that it is made of, or that and a
+    /// suffix.
+    pub name: String,
+    /// Type of the numbers.
+    pub dtype: DType,
+    /// Shape as it lies in memory, packing included.
+    pub shape: Vec<usize>,
+    /// How the numbers lie.
+    pub packing: Packing,
+    /// Its bytes in the block.
+    pub range: Range<usize>,
+}
+
+impl Section {
+    /// Bytes that its shape needs; `None` when that overflows.
+    fn needs(&self) -> Option<usize> {
+        self.shape
+            .iter()
+            .try_fold(self.dtype.bytes(), |bytes, &size| bytes.checked_mul(size))
+    }
+
+    /// Name, type and shape, for messages.
+    fn described(&self) -> String {
+        format!(
+            "`{}` {:?} {:?} {:?}",
+            self.name, self.dtype, self.shape, self.packing
+        )
+    }
+}
+
+/// Bytes that somebody keeps for as long as they are used: a memory map.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// The constants of a program: packed weights, biases, tables.
+///
+/// A clone shares the bytes. Kernels read them where they lie: nothing is copied out of a memory
+/// map. Numbers are little-endian, as are all machines that this crate is built for.
+#[derive(Clone)]
+pub struct Constants {
+    sections: Arc<[Section]>,
+    bytes: SharedBytes,
+}
+
+impl fmt::Debug for Constants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Constants")
+            .field("sections", &self.sections)
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Constants {
+    /// Constants that lie in bytes of someone else, at the ranges of their table.
+    ///
+    /// # Errors
+    /// [`ProgramError::Outside`], [`ProgramError::Length`], [`ProgramError::Alignment`].
+    pub fn shared(sections: Vec<Section>, bytes: SharedBytes) -> Result<Self, ProgramError> {
+        let all = (*bytes).as_ref();
+        for section in &sections {
+            let range = section.range.clone();
+            let part = all.get(range.clone()).ok_or(ProgramError::Outside {
+                name: section.name.clone(),
+                start: range.start,
+                end: range.end,
+                len: all.len(),
+            })?;
+            if section.needs() != Some(part.len()) {
+                return Err(ProgramError::Length {
+                    name: section.name.clone(),
+                    expected: section.needs().unwrap_or(usize::MAX),
+                    found: part.len(),
+                });
+            }
+            let offset = part.as_ptr().addr() % SECTION_ALIGNMENT;
+            if offset != 0 && !part.is_empty() {
+                return Err(ProgramError::Alignment {
+                    name: section.name.clone(),
+                    offset,
+                });
+            }
+        }
+        Ok(Self {
+            sections: sections.into(),
+            bytes,
+        })
+    }
+
+    /// A copy of constants that lie anywhere.
+    ///
+    /// # Errors
+    /// [`ProgramError::Outside`], [`ProgramError::Length`].
+    pub fn copied(sections: Vec<Section>, bytes: &[u8]) -> Result<Self, ProgramError> {
+        let mut parts = Vec::with_capacity(sections.len());
+        for section in &sections {
+            let range = section.range.clone();
+            parts.push(bytes.get(range.clone()).ok_or(ProgramError::Outside {
+                name: section.name.clone(),
+                start: range.start,
+                end: range.end,
+                len: bytes.len(),
+            })?);
+        }
+        Self::joined(sections, &parts)
+    }
+
+    /// Constants out of the bytes of each section; the ranges of the table are made here.
+    pub(super) fn joined<B: AsRef<[u8]>>(
+        mut sections: Vec<Section>,
+        parts: &[B],
+    ) -> Result<Self, ProgramError> {
+        let mut len = 0usize;
+        for (section, part) in sections.iter_mut().zip(parts) {
+            let start = len.next_multiple_of(SECTION_ALIGNMENT);
+            len = start + part.as_ref().len();
+            section.range = start..len;
+        }
+        let mut block = AlignedBytes::new(len.next_multiple_of(SECTION_ALIGNMENT));
+        for (section, part) in sections.iter().zip(parts) {
+            block.as_mut()[section.range.clone()].copy_from_slice(part.as_ref());
+        }
+        Self::shared(sections, Arc::new(block))
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+
+    /// Bytes of all sections, without what lies between them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sections
+            .iter()
+            .map(|section| section.range.len())
+            .sum()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of the section at `index` of the table.
+    ///
+    /// # Panics
+    /// When there is no such section.
+    #[must_use]
+    pub fn bytes(&self, index: usize) -> &[u8] {
+        &(*self.bytes).as_ref()[self.sections[index].range.clone()]
+    }
+
+    /// The numbers of a section.
+    pub(super) fn values<T: AnyBitPattern>(&self, index: usize) -> &[T] {
+        bytemuck::cast_slice(self.bytes(index))
+    }
+
+    /// Checks that these are the sections that a program needs, wherever they lie.
+    pub(super) fn check(&self, needed: &[Section]) -> Result<(), ProgramError> {
+        if needed.len() != self.sections.len() {
+            return Err(ProgramError::Sections {
+                expected: needed.len(),
+                found: self.sections.len(),
+            });
+        }
+        for (index, (needed, found)) in needed.iter().zip(self.sections.iter()).enumerate() {
+            let same = needed.name == found.name
+                && needed.dtype == found.dtype
+                && needed.shape == found.shape
+                && needed.packing == found.packing;
+            if !same {
+                return Err(ProgramError::Section {
+                    index,
+                    expected: needed.described(),
+                    found: found.described(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of numbers.
+pub(super) fn bytes_of<T: NoUninit>(values: &[T]) -> Vec<u8> {
+    bytemuck::cast_slice(values).to_vec()
+}

@@ -1,0 +1,65 @@
+//! What a program takes of memory.
+
+use serde::Serialize;
+
+use super::Program;
+use crate::plan::place_bytes;
+
+/// The memory of one step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StepMemory {
+    /// The layer.
+    pub layer: String,
+    /// The operator.
+    pub operator: &'static str,
+    /// Bytes of the arena that are in use while it runs: what it reads, writes and works with,
+    /// and what later steps need.
+    pub live: usize,
+}
+
+/// The memory of a program at a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProgramMemory {
+    /// Bytes of the constants.
+    pub constants: usize,
+    /// Bytes of the arena.
+    pub arena: usize,
+    /// Of each step, in the order in which they run.
+    pub steps: Vec<StepMemory>,
+}
+
+impl ProgramMemory {
+    /// Bytes held while the program runs: constants and arena. The caller's inputs and outputs
+    /// come on top.
+    #[must_use]
+    pub fn peak(&self) -> usize {
+        self.constants + self.arena
+    }
+}
+
+impl Program {
+    /// What a run of `rows` examples at once takes.
+    #[must_use]
+    pub fn memory(&self, rows: usize) -> ProgramMemory {
+        let buffers = self.planned_buffers();
+        let (_, arena) = place_bytes(&buffers, rows.max(1));
+        let steps = self.steps.iter().zip(&self.names).enumerate();
+        let steps = steps.map(|(time, (step, layer))| {
+            let alive = buffers
+                .iter()
+                .filter(|buffer| (buffer.first..=buffer.last).contains(&time));
+            StepMemory {
+                layer: layer.clone(),
+                operator: step.name(),
+                live: alive
+                    .map(|buffer| rows.max(1) * buffer.row + buffer.fixed)
+                    .sum(),
+            }
+        });
+        ProgramMemory {
+            constants: self.constants.len(),
+            arena,
+            steps: steps.collect(),
+        }
+    }
+}

@@ -1,0 +1,566 @@
+//! Running a program.
+
+use core::array;
+use core::fmt;
+use std::sync::Arc;
+
+use bytemuck::{cast_slice, cast_slice_mut};
+
+use super::constants::Constants;
+use super::step::{Factor, INPUT, IntEnd, Served, Slot, Step, Weight};
+use super::{Inputs, Program};
+use crate::arena::AlignedBytes;
+use crate::kernel::int8::{End, Requantize};
+use crate::kernel::{After, Kernels, Weights};
+use crate::plan::{Place, place_bytes};
+
+/// Operands of a step at most.
+const MOST_OPERANDS: usize = 8;
+
+/// A program at work: one arena for batches of so many examples. A run allocates nothing.
+pub struct Runner {
+    program: Arc<Program>,
+    kernels: &'static Kernels,
+    rows: usize,
+    places: Vec<Place>,
+    arena: AlignedBytes,
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner")
+            .field("rows", &self.rows)
+            .field("arena", &self.arena.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Runner {
+    /// A runner of batches of up to `rows` examples at once (at least one) with the fastest
+    /// kernels of this machine; larger ones are worked through in parts. The number changes no
+    /// bit of an output.
+    #[must_use]
+    pub fn new(program: Arc<Program>, rows: usize) -> Self {
+        Self::with_kernels(program, rows, Kernels::best())
+    }
+
+    /// A runner with the given kernels. All kernels give the same bits.
+    #[must_use]
+    pub fn with_kernels(program: Arc<Program>, rows: usize, kernels: &'static Kernels) -> Self {
+        let rows = rows.max(1);
+        let (places, len) = place_bytes(&program.planned_buffers(), rows);
+        Self {
+            program,
+            kernels,
+            rows,
+            places,
+            arena: AlignedBytes::new(len),
+        }
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// Examples worked on at once.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Computes the outputs (logits) of examples, `[rows, width]`. The number of rows follows
+    /// from the outputs' length.
+    ///
+    /// # Panics
+    /// When inputs and outputs are not of one number of whole examples, when the inputs are of the
+    /// other kind than the model's, or when a token is outside the vocabulary.
+    pub fn run(&mut self, inputs: Inputs<'_>, outputs: &mut [f32]) {
+        self.run_observed(inputs, outputs, &mut |_, _| {});
+    }
+
+    /// The same, and shows every complete value of `f32` with its name, part by part of the
+    /// batch: the outputs of all layers that are not computed inside another step.
+    ///
+    /// # Panics
+    /// As [`Runner::run`].
+    pub fn run_observed(
+        &mut self,
+        inputs: Inputs<'_>,
+        outputs: &mut [f32],
+        observe: &mut dyn FnMut(&str, &[f32]),
+    ) {
+        let program = &*self.program;
+        let (input_len, width) = (program.input_len(), program.output_len());
+        assert!(
+            outputs.len().is_multiple_of(width),
+            "{} outputs are no rows of {width}",
+            outputs.len()
+        );
+        let count = outputs.len() / width;
+        assert_eq!(inputs.len(), count * input_len, "the inputs' length");
+        assert_eq!(
+            matches!(inputs, Inputs::Tokens(_)),
+            program.takes_tokens(),
+            "the kind of inputs"
+        );
+        for (part, outputs) in outputs.chunks_mut(self.rows * width).enumerate() {
+            let rows = outputs.len() / width;
+            let start = part * self.rows * input_len;
+            let mut context = Context {
+                kernels: self.kernels,
+                constants: &program.constants,
+                places: &self.places,
+                rows,
+                inputs: inputs.part(start, rows * input_len),
+                output_slot: program.output,
+                output: cast_slice_mut(outputs),
+                arena: self.arena.as_mut(),
+            };
+            if let Inputs::Real(values) = context.inputs {
+                observe(program.value_name(0), values);
+            }
+            for (step, complete) in program.steps.iter().zip(&program.complete) {
+                context.step(step);
+                if let Some((value, slot)) = *complete {
+                    let ([values], []) = context.pick([slot], []);
+                    observe(program.value_name(value), cast_slice(values));
+                }
+            }
+            if program.output == INPUT
+                && let Inputs::Real(values) = context.inputs
+            {
+                context.output.copy_from_slice(cast_slice(values));
+            }
+        }
+    }
+}
+
+struct Context<'a> {
+    kernels: &'static Kernels,
+    constants: &'a Constants,
+    places: &'a [Place],
+    rows: usize,
+    inputs: Inputs<'a>,
+    /// The buffer that is the caller's output.
+    output_slot: Slot,
+    output: &'a mut [u8],
+    arena: &'a mut [u8],
+}
+
+impl Context<'_> {
+    /// Several buffers at once, some to read and some to write. A plan gives disjoint ones.
+    fn pick<const R: usize, const W: usize>(
+        &mut self,
+        reads: [Slot; R],
+        writes: [Slot; W],
+    ) -> ([&[u8]; R], [&mut [u8]; W]) {
+        let slot = |index: usize| match index {
+            _ if index < R => Some(reads[index]),
+            _ if index < R + W => Some(writes[index - R]),
+            _ => None,
+        };
+        let ranges = array::from_fn::<_, MOST_OPERANDS, _>(|index| match slot(index) {
+            Some(slot) if slot != INPUT && slot != self.output_slot => {
+                let Place { offset, row, fixed } = self.places[slot];
+                offset..offset + self.rows * row + fixed
+            }
+            _ => 0..0,
+        });
+        let Ok(parts) = self.arena.get_disjoint_mut(ranges) else {
+            unreachable!("a plan's buffers overlap")
+        };
+        let mut parts = parts.into_iter();
+        let mut output = Some(&mut *self.output);
+        let output_slot = self.output_slot;
+        let mut next = |slot: Slot| {
+            let part = parts.next().unwrap_or_default();
+            match slot == output_slot {
+                true => output.take().unwrap_or_default(),
+                false => part,
+            }
+        };
+        let inputs = self.inputs;
+        let reads = reads.map(|slot| {
+            let part = next(slot);
+            match inputs {
+                Inputs::Real(values) if slot == INPUT => cast_slice(values),
+                _ => &*part,
+            }
+        });
+        (reads, writes.map(next))
+    }
+
+    /// `f32` buffers.
+    fn reals<const R: usize, const W: usize>(
+        &mut self,
+        reads: [Slot; R],
+        writes: [Slot; W],
+    ) -> ([&[f32]; R], [&mut [f32]; W]) {
+        let (reads, writes) = self.pick(reads, writes);
+        (reads.map(cast_slice), writes.map(cast_slice_mut))
+    }
+
+    fn step(&mut self, step: &Step) {
+        let (k, rows, constants) = (self.kernels, self.rows, self.constants);
+        match *step {
+            Step::Dense {
+                ref geometry,
+                x,
+                y,
+                weight,
+                bias,
+                fused,
+            } => {
+                let ([x], [y]) = self.reals([x], [y]);
+                let bias = bias.map(|bias| constants.values(bias));
+                k.dense(geometry, rows, x, constants.values(weight), bias, fused, y);
+            }
+            Step::Pad { ref geometry, x, y } => {
+                let ([x], [y]) = self.reals([x], [y]);
+                k.pad(geometry, rows, x, y);
+            }
+            Step::Conv {
+                ref geometry,
+                x,
+                y,
+                weight,
+                bias,
+                fused,
+            } => {
+                let ([x], [y]) = self.reals([x], [y]);
+                let bias = bias.map(|bias| constants.values(bias));
+                k.conv(geometry, rows, x, constants.values(weight), bias, fused, y);
+            }
+            Step::ServedDense {
+                ref geometry,
+                x,
+                y,
+                weight,
+                bias,
+                after,
+            } => {
+                let weight = weights(constants, weight);
+                let bias = bias.map(|bias| constants.values(bias));
+                match after.residual {
+                    None => {
+                        let ([x], [y]) = self.reals([x], [y]);
+                        k.served_dense(geometry, rows, x, weight, bias, after.first.into(), y);
+                    }
+                    Some(other) => {
+                        let ([x, other], [y]) = self.reals([x, other], [y]);
+                        let after = after_with(after, other);
+                        k.served_dense(geometry, rows, x, weight, bias, after, y);
+                    }
+                }
+            }
+            Step::ServedConv {
+                ref geometry,
+                x,
+                y,
+                weight,
+                bias,
+                after,
+                scratch,
+            } => {
+                let weight = weights(constants, weight);
+                let bias = bias.map(|bias| constants.values(bias));
+                match after.residual {
+                    None => {
+                        let ([x], [y, scratch]) = self.reals([x], [y, scratch]);
+                        let after = after.first.into();
+                        k.served_conv(geometry, rows, x, weight, bias, after, y, scratch);
+                    }
+                    Some(other) => {
+                        let ([x, other], [y, scratch]) = self.reals([x, other], [y, scratch]);
+                        let after = after_with(after, other);
+                        k.served_conv(geometry, rows, x, weight, bias, after, y, scratch);
+                    }
+                }
+            }
+            Step::MaxPool { ref geometry, x, y } => {
+                let ([x], [y]) = self.reals([x], [y]);
+                k.served_max_pool(geometry, rows, x, y);
+            }
+            Step::AvgPool { ref geometry, x, y } => {
+                let ([x], [y]) = self.reals([x], [y]);
+                k.avg_pool(geometry, rows, x, y);
+            }
+            Step::GlobalAvgPool {
+                positions,
+                channels,
+                x,
+                y,
+            } => {
+                let ([x], [y]) = self.reals([x], [y]);
+                k.global_avg_pool(rows, positions, channels, x, y);
+            }
+            Step::Activate { f, x, y } => {
+                let ([x], [y]) = self.reals([x], [y]);
+                k.activate(f, x, y);
+            }
+            Step::ActivateInPlace { f, y } => {
+                let ([], [y]) = self.reals([], [y]);
+                k.activate_in_place(f, y);
+            }
+            Step::Norm {
+                ref geometry,
+                x,
+                y,
+                stats,
+                scratch,
+                gamma,
+                beta,
+            } => {
+                let ([x], [y, stats, scratch]) = self.reals([x], [y, stats, scratch]);
+                let (gamma, beta) = (constants.values(gamma), constants.values(beta));
+                k.norm(geometry, rows, x, gamma, beta, y, stats, scratch);
+            }
+            Step::BatchNormFactor {
+                epsilon,
+                variance,
+                r,
+            } => {
+                let ([], [r]) = self.reals([], [r]);
+                k.batch_norm_factor(epsilon, constants.values(variance), r);
+            }
+            Step::BatchNorm {
+                ref geometry,
+                x,
+                y,
+                mean,
+                r,
+                gamma,
+                beta,
+                fused,
+            } => {
+                let (mean, gamma) = (constants.values(mean), constants.values(gamma));
+                let beta = constants.values(beta);
+                match r {
+                    Factor::Constant(r) => {
+                        let ([x], [y]) = self.reals([x], [y]);
+                        let r = constants.values(r);
+                        k.batch_norm(geometry, rows, x, mean, r, gamma, beta, fused, y);
+                    }
+                    Factor::Buffer(r) => {
+                        let ([x, r], [y]) = self.reals([x, r], [y]);
+                        k.batch_norm(geometry, rows, x, mean, r, gamma, beta, fused, y);
+                    }
+                }
+            }
+            Step::Embedding { size, table, y } => {
+                let Inputs::Tokens(tokens) = self.inputs else {
+                    unreachable!("an embedding reads tokens");
+                };
+                let ([], [y]) = self.reals([], [y]);
+                match table {
+                    Weight::Single(table) => k.embedding(tokens, size, constants.values(table), y),
+                    Weight::Half(table) => {
+                        let table = constants.values::<u16>(table);
+                        for (y, &token) in y.chunks_exact_mut(size).zip(tokens) {
+                            k.widen(&table[token as usize * size..][..size], y);
+                        }
+                    }
+                }
+            }
+            Step::Copy { x, y } => {
+                let ([x], [y]) = self.pick([x], [y]);
+                y.copy_from_slice(x);
+            }
+            Step::Add { x, y } => {
+                let ([x], [y]) = self.reals([x], [y]);
+                k.add(x, y);
+            }
+            Step::Double { y } => {
+                let ([], [y]) = self.reals([], [y]);
+                k.scale(2.0, y);
+            }
+            Step::Quantize { x, y, to } => {
+                let ([x], [y]) = self.pick([x], [y]);
+                k.int8_quantize(to, cast_slice(x), y);
+            }
+            Step::Dequantize { x, y, from } => {
+                let ([x], [y]) = self.pick([x], [y]);
+                k.int8_dequantize(from, x, cast_slice_mut(y));
+            }
+            _ => self.integer_step(step),
+        }
+    }
+
+    /// A step between integers.
+    fn integer_step(&mut self, step: &Step) {
+        let (k, rows, constants) = (self.kernels, self.rows, self.constants);
+        match *step {
+            Step::IntDense {
+                ref geometry,
+                x,
+                y,
+                weight,
+                bias,
+                end,
+            } => {
+                let (weight, bias) = (constants.values(weight), constants.values(bias));
+                match end.residual {
+                    None => {
+                        let ([x], [y]) = self.pick([x], [y]);
+                        let end = int_end(constants, &end, None, y);
+                        k.int8_dense(geometry, rows, x, weight, bias, end);
+                    }
+                    Some(residual) => {
+                        let ([x, other], [y]) = self.pick([x, residual.other], [y]);
+                        let end = int_end(constants, &end, Some(other), y);
+                        k.int8_dense(geometry, rows, x, weight, bias, end);
+                    }
+                }
+            }
+            Step::IntConv {
+                ref geometry,
+                x,
+                y,
+                zero_point,
+                weight,
+                bias,
+                end,
+                scratch,
+            } => {
+                let (weight, bias) = (constants.values(weight), constants.values(bias));
+                match end.residual {
+                    None => {
+                        let ([x], [y, scratch]) = self.pick([x], [y, scratch]);
+                        let end = int_end(constants, &end, None, y);
+                        k.int8_conv(geometry, rows, x, zero_point, weight, bias, end, scratch);
+                    }
+                    Some(residual) => {
+                        let ([x, other], [y, scratch]) =
+                            self.pick([x, residual.other], [y, scratch]);
+                        let end = int_end(constants, &end, Some(other), y);
+                        k.int8_conv(geometry, rows, x, zero_point, weight, bias, end, scratch);
+                    }
+                }
+            }
+            Step::IntMaxPool { ref geometry, x, y } => {
+                let ([x], [y]) = self.pick([x], [y]);
+                k.int8_max_pool(geometry, rows, x, y);
+            }
+            Step::IntAvgPool {
+                ref geometry,
+                x,
+                y,
+                from,
+                to,
+            } => {
+                let ([x], [y]) = self.pick([x], [y]);
+                k.int8_avg_pool(geometry, rows, x, from, to, y);
+            }
+            Step::IntGlobalAvgPool {
+                positions,
+                channels,
+                x,
+                y,
+                from,
+                to,
+            } => {
+                let ([x], [y]) = self.pick([x], [y]);
+                k.int8_global_avg_pool(rows, positions, channels, x, from, to, y);
+            }
+            Step::IntAdd {
+                ref add,
+                x,
+                other,
+                y,
+            } => {
+                if x == other {
+                    let ([x], [y]) = self.pick([x], [y]);
+                    k.int8_add(add, x, x, y);
+                } else {
+                    let ([x, other], [y]) = self.pick([x, other], [y]);
+                    k.int8_add(add, x, other, y);
+                }
+            }
+            Step::Table { table, x, y } => {
+                let ([x], [y]) = self.pick([x], [y]);
+                if let Ok(table) = constants.bytes(table).try_into() {
+                    k.int8_lut(table, x, y);
+                }
+            }
+            Step::IntClamp { to, y } => {
+                let ([], [y]) = self.pick([], [y]);
+                for q in y {
+                    *q = (*q).clamp(to.low, to.high);
+                }
+            }
+            Step::IntNorm {
+                ref geometry,
+                x,
+                y,
+                from,
+                affine,
+                to,
+                gamma,
+                beta,
+                scratch,
+            } => {
+                let (gamma, beta) = (constants.values(gamma), constants.values(beta));
+                let ([x], [y, scratch]) = self.pick([x], [y, scratch]);
+                let scratch = cast_slice_mut(scratch);
+                k.int8_norm(geometry, rows, x, from, gamma, beta, affine, to, y, scratch);
+            }
+            Step::Rescale { x, y, a, b, to } => {
+                let (a, b) = (constants.values(a), constants.values(b));
+                let ([x], [y]) = self.pick([x], [y]);
+                k.int8_rescale(x, a, b, to, y);
+            }
+            Step::IntEmbedding { size, table, y } => {
+                let Inputs::Tokens(tokens) = self.inputs else {
+                    unreachable!("an embedding reads tokens");
+                };
+                let table = constants.bytes(table);
+                let ([], [y]) = self.pick([], [y]);
+                for (y, &token) in y.chunks_exact_mut(size).zip(tokens) {
+                    y.copy_from_slice(&table[token as usize * size..][..size]);
+                }
+            }
+            _ => unreachable!("a step between floats"),
+        }
+    }
+}
+
+fn weights(constants: &Constants, weight: Weight) -> Weights<'_> {
+    match weight {
+        Weight::Single(weight) => Weights::Single(constants.values(weight)),
+        Weight::Half(weight) => Weights::Half(constants.values(weight)),
+    }
+}
+
+fn after_with(after: Served, other: &[f32]) -> After<'_> {
+    After {
+        first: after.first,
+        residual: Some(other),
+        last: after.last,
+    }
+}
+
+fn int_end<'a>(
+    constants: &'a Constants,
+    end: &IntEnd,
+    other: Option<&'a [u8]>,
+    y: &'a mut [u8],
+) -> End<'a> {
+    let requantize = Requantize {
+        multipliers: constants.values(end.multipliers),
+        zero_point: end.zero_point,
+        low: end.to.low,
+        high: end.to.high,
+    };
+    match (end.residual, other) {
+        (Some(residual), Some(other)) => End::RequantizeAdd {
+            requantize,
+            add: residual.add,
+            side: residual.side,
+            other,
+            y,
+        },
+        _ => End::Requantize { requantize, y },
+    }
+}

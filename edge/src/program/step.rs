@@ -1,0 +1,292 @@
+//! The operators of a program, with the places of their operands.
+
+use crate::kernel::int8::{Add, Affine, Rescale, Side};
+use crate::kernel::{Activation, BatchNorm, Conv, Dense, Fused, Norm, Pool};
+
+/// Index of a buffer.
+pub(super) type Slot = usize;
+
+/// The buffer that is the caller's input.
+pub(super) const INPUT: Slot = 0;
+
+/// Index of a section of the constants.
+pub(super) type Constant = usize;
+
+/// The reciprocal deviations of a batch normalisation.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Factor {
+    /// Computed when the program was made.
+    Constant(Constant),
+    /// Computed by the step before.
+    Buffer(Slot),
+}
+
+/// Weights that were packed when the program was made.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Weight {
+    /// `f32`.
+    Single(Constant),
+    /// binary16.
+    Half(Constant),
+}
+
+/// What follows a product over packed weights: see [`After`](crate::kernel::After).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Served {
+    pub(super) first: Fused,
+    pub(super) residual: Option<Slot>,
+    pub(super) last: Fused,
+}
+
+/// What follows a product of integers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IntEnd {
+    pub(super) multipliers: Constant,
+    pub(super) zero_point: u8,
+    pub(super) to: Rescale,
+    pub(super) residual: Option<IntResidual>,
+}
+
+/// An addition fused into a product of integers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IntResidual {
+    pub(super) add: Add,
+    pub(super) side: Side,
+    pub(super) other: Slot,
+}
+
+/// One operator.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Dense {
+        geometry: Dense,
+        x: Slot,
+        y: Slot,
+        weight: Constant,
+        bias: Option<Constant>,
+        fused: Fused,
+    },
+    Pad {
+        geometry: Conv,
+        x: Slot,
+        y: Slot,
+    },
+    /// `x` is padded where the geometry asks for it.
+    Conv {
+        geometry: Conv,
+        x: Slot,
+        y: Slot,
+        weight: Constant,
+        bias: Option<Constant>,
+        fused: Fused,
+    },
+    /// Over packed weights.
+    ServedDense {
+        geometry: Dense,
+        x: Slot,
+        y: Slot,
+        weight: Weight,
+        bias: Option<Constant>,
+        after: Served,
+    },
+    /// Over packed weights and an input without padding.
+    ServedConv {
+        geometry: Conv,
+        x: Slot,
+        y: Slot,
+        weight: Weight,
+        bias: Option<Constant>,
+        after: Served,
+        scratch: Slot,
+    },
+    MaxPool {
+        geometry: Pool,
+        x: Slot,
+        y: Slot,
+    },
+    AvgPool {
+        geometry: Pool,
+        x: Slot,
+        y: Slot,
+    },
+    GlobalAvgPool {
+        positions: usize,
+        channels: usize,
+        x: Slot,
+        y: Slot,
+    },
+    Activate {
+        f: Activation,
+        x: Slot,
+        y: Slot,
+    },
+    ActivateInPlace {
+        f: Activation,
+        y: Slot,
+    },
+    Norm {
+        geometry: Norm,
+        x: Slot,
+        y: Slot,
+        stats: Slot,
+        scratch: Slot,
+        gamma: Constant,
+        beta: Constant,
+    },
+    /// `r = 1 / sqrt(variance + epsilon)`
+    BatchNormFactor {
+        epsilon: f32,
+        variance: Constant,
+        r: Slot,
+    },
+    BatchNorm {
+        geometry: BatchNorm,
+        x: Slot,
+        y: Slot,
+        mean: Constant,
+        r: Factor,
+        gamma: Constant,
+        beta: Constant,
+        fused: Fused,
+    },
+    Embedding {
+        size: usize,
+        table: Weight,
+        y: Slot,
+    },
+    /// `y = x`
+    Copy {
+        x: Slot,
+        y: Slot,
+    },
+    /// `y = y + x`
+    Add {
+        x: Slot,
+        y: Slot,
+    },
+    /// `y = 2 y`
+    Double {
+        y: Slot,
+    },
+    Quantize {
+        x: Slot,
+        y: Slot,
+        to: Affine,
+    },
+    Dequantize {
+        x: Slot,
+        y: Slot,
+        from: Affine,
+    },
+    IntDense {
+        geometry: Dense,
+        x: Slot,
+        y: Slot,
+        weight: Constant,
+        bias: Constant,
+        end: IntEnd,
+    },
+    IntConv {
+        geometry: Conv,
+        x: Slot,
+        y: Slot,
+        zero_point: u8,
+        weight: Constant,
+        bias: Constant,
+        end: IntEnd,
+        scratch: Slot,
+    },
+    IntMaxPool {
+        geometry: Pool,
+        x: Slot,
+        y: Slot,
+    },
+    IntAvgPool {
+        geometry: Pool,
+        x: Slot,
+        y: Slot,
+        from: Affine,
+        to: Affine,
+    },
+    IntGlobalAvgPool {
+        positions: usize,
+        channels: usize,
+        x: Slot,
+        y: Slot,
+        from: Affine,
+        to: Affine,
+    },
+    IntAdd {
+        add: Add,
+        x: Slot,
+        other: Slot,
+        y: Slot,
+    },
+    Table {
+        table: Constant,
+        x: Slot,
+        y: Slot,
+    },
+    /// `y = clamp(y)`
+    IntClamp {
+        to: Rescale,
+        y: Slot,
+    },
+    IntNorm {
+        geometry: Norm,
+        x: Slot,
+        y: Slot,
+        from: Affine,
+        affine: Affine,
+        to: Rescale,
+        gamma: Constant,
+        beta: Constant,
+        scratch: Slot,
+    },
+    /// A batch normalisation by running statistics.
+    Rescale {
+        x: Slot,
+        y: Slot,
+        a: Constant,
+        b: Constant,
+        to: Rescale,
+    },
+    IntEmbedding {
+        size: usize,
+        table: Constant,
+        y: Slot,
+    },
+}
+
+impl Step {
+    /// The operator's name, for tables.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Dense { .. } | Self::ServedDense { .. } => "dense",
+            Self::IntDense { .. } => "int8 dense",
+            Self::Pad { .. } => "pad",
+            Self::Conv { .. } | Self::ServedConv { .. } => "conv2d",
+            Self::IntConv { .. } => "int8 conv2d",
+            Self::IntMaxPool { .. } => "int8 max-pool",
+            Self::IntAvgPool { .. } => "int8 avg-pool",
+            Self::IntGlobalAvgPool { .. } => "int8 global-avg-pool",
+            Self::IntAdd { .. } => "int8 add",
+            Self::Table { .. } => "int8 table",
+            Self::IntClamp { .. } => "int8 clamp",
+            Self::IntNorm { .. } => "int8 norm",
+            Self::Rescale { .. } => "int8 batch-norm",
+            Self::IntEmbedding { .. } => "int8 embedding",
+            Self::Quantize { .. } => "quantize",
+            Self::Dequantize { .. } => "dequantize",
+            Self::MaxPool { .. } => "max-pool",
+            Self::AvgPool { .. } => "avg-pool",
+            Self::GlobalAvgPool { .. } => "global-avg-pool",
+            Self::Activate { .. } | Self::ActivateInPlace { .. } => "activation",
+            Self::Norm { .. } => "norm",
+            Self::BatchNormFactor { .. } | Self::BatchNorm { .. } => "batch-norm",
+            Self::Embedding { .. } => "embedding",
+            Self::Copy { .. } => "copy",
+            Self::Add { .. } | Self::Double { .. } => "add",
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Programs compute what sessions compute, whatever is joined.
+
+use std::sync::Arc;
+
+use fl_core::{InputSpec, Optimizer, TargetSpec};
+use fl_edge::kernel::Kernels;
+use fl_edge::{
+    Inputs, LayersDef, MODELS, Model, ModelDef, Numerics, Passes, Program, ProgramError, Runner,
+    Session,
+};
+use proptest::prelude::*;
+
+use crate::common::{Case, Synthetic, operators, stream};
+
+/// Parameters as after some training: none is zero or one, variances are above zero.
+pub(crate) fn trained(model: &Model) -> Vec<f32> {
+    let mut random = stream(17);
+    let mut parameters = model.init(&mut random);
+    let layout = Arc::clone(parameters.layout());
+    for tensor in layout.tensors() {
+        let variance = tensor.name.ends_with("running_var");
+        for value in &mut parameters.values_mut()[tensor.range()] {
+            *value = match variance {
+                true => 0.3 + random.uniform() as f32,
+                false => {
+                    *value * (1.0 + 0.1 * random.normal() as f32) + 0.01 * random.normal() as f32
+                }
+            };
+        }
+    }
+    parameters.values().to_vec()
+}
+
+/// Every model of the zoo for an input that it is known for.
+pub(crate) fn zoo() -> Vec<Case> {
+    let cases = MODELS.iter().map(|&(kind, _)| {
+        let def = ModelDef::named(kind).expect("of the zoo");
+        let shapes = [vec![28, 28, 1], vec![32, 32, 3]];
+        let models = shapes.into_iter().filter_map(|shape| {
+            let target = TargetSpec::Class { classes: 10 };
+            Model::new(&def, &InputSpec::Real(shape), target).ok()
+        });
+        let model = models.last().expect("builds");
+        Case {
+            name: kind,
+            def: def.clone(),
+            model: Arc::new(model),
+        }
+    });
+    cases.collect()
+}
+
+fn inputs(data: &Synthetic) -> Inputs<'_> {
+    match data.tokens.is_empty() {
+        true => Inputs::Real(&data.reals),
+        false => Inputs::Tokens(&data.tokens),
+    }
+}
+
+fn outputs(
+    program: &Arc<Program>,
+    data: &Synthetic,
+    rows: usize,
+    most: usize,
+    kernels: &'static Kernels,
+) -> Vec<f32> {
+    let mut outputs = vec![f32::NAN; rows * program.output_len()];
+    Runner::with_kernels(Arc::clone(program), most, kernels).run(inputs(data), &mut outputs);
+    outputs
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn has_batch_norm(case: &Case) -> bool {
+    case.model
+        .summary()
+        .iter()
+        .any(|layer| layer.kind == "batch-norm")
+}
+
+/// What every program of a model must hold.
+fn check(case: &Case) {
+    const ROWS: usize = 5;
+    let name = case.name;
+    let (data, parameters) = (case.data(ROWS), trained(&case.model));
+    let compile = |passes| {
+        let program = Program::compile(&case.model, &parameters, &Numerics::F32, passes);
+        Arc::new(program.expect("compiles"))
+    };
+    let mut session = Session::new(Arc::clone(&case.model), Kernels::best());
+    session.start(&parameters, &Optimizer::SGD, ROWS);
+    let expected = session.outputs(&data, &[0, 1, 2, 3, 4]).expect("good");
+    let unfused = compile(Passes::NONE);
+    let all = compile(Passes::ALL);
+    let plain = outputs(&unfused, &data, ROWS, ROWS, Kernels::best());
+    assert_eq!(bits(&plain), bits(&expected), "{name}: as a session");
+    let scale = plain.iter().fold(1e-3f32, |most, y| most.max(y.abs()));
+    for passes in Passes::combinations() {
+        let program = compile(passes);
+        let found = outputs(&program, &data, ROWS, ROWS, Kernels::best());
+        let far = |(a, b): (&f32, &f32)| (a - b).abs() > 1e-5 * scale;
+        assert!(
+            !found.iter().zip(&plain).any(far),
+            "{name}: {passes:?}: {found:?} for {plain:?}"
+        );
+        if !(passes.fold_batch_norm && has_batch_norm(case)) {
+            assert_eq!(bits(&found), bits(&plain), "{name}: {passes:?}");
+        }
+        assert!(program.steps() <= unfused.steps(), "{name}: {passes:?}");
+        let memory = program.memory(ROWS);
+        assert!(memory.steps.iter().all(|step| step.live <= memory.arena));
+    }
+    let first = outputs(&all, &data, ROWS, ROWS, Kernels::best());
+    for kernels in Kernels::all_available() {
+        for most in [1, 2, ROWS] {
+            let found = outputs(&all, &data, ROWS, most, kernels);
+            assert_eq!(bits(&found), bits(&first), "{name}: {}", kernels.name());
+        }
+    }
+    assert!(
+        all.memory(ROWS).peak() <= unfused.memory(ROWS).peak(),
+        "{name}"
+    );
+}
+
+#[test]
+fn every_operator_with_every_pass() {
+    for case in operators() {
+        check(&case);
+    }
+}
+
+#[test]
+fn every_model_with_every_pass() {
+    for case in zoo() {
+        check(&case);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_models_with_every_pass(
+        layers in crate::random::layers(),
+        size in [1usize..8, 1usize..8],
+        channels in 1usize..4,
+    ) {
+        let input = InputSpec::Real(vec![size[0], size[1], 2 * channels]);
+        let def = ModelDef::Layers(LayersDef { layer: layers, loss: None });
+        if let Ok(model) = Model::new(&def, &input, TargetSpec::Class { classes: 3 }) {
+            check(&Case { name: "random", def, model: Arc::new(model) });
+        }
+    }
+}
+
+/// Constants are all that a program needs beside its model; those of another are refused.
+#[test]
+fn constants_make_the_program_again() {
+    let case = &zoo()[0];
+    let parameters = trained(&case.model);
+    let program =
+        Program::compile(&case.model, &parameters, &Numerics::F32, Passes::ALL).expect("compiles");
+    let constants = program.constants().clone();
+    let again =
+        Program::from_constants(&case.model, constants, &Numerics::F32, Passes::ALL).expect("fits");
+    let data = case.data(3);
+    let run = |program| outputs(&Arc::new(program), &data, 3, 3, Kernels::best());
+    let other = &zoo()[1];
+    let wrong = Program::from_constants(
+        &other.model,
+        program.constants().clone(),
+        &Numerics::F32,
+        Passes::ALL,
+    );
+    assert!(matches!(
+        wrong,
+        Err(ProgramError::Sections { .. } | ProgramError::Section { .. })
+    ));
+    assert_eq!(bits(&run(again)), bits(&run(program)));
+}
+
+#[test]
+fn bad_parameters_are_refused() {
+    let case = &zoo()[0];
+    let mut parameters = trained(&case.model);
+    parameters[3] = f32::NAN;
+    let compile = |parameters: &[f32]| {
+        Program::compile(&case.model, parameters, &Numerics::F32, Passes::ALL)
+            .expect_err("refused")
+            .to_string()
+    };
+    let text = compile(&parameters);
+    assert!(text.contains("NaN") && text.contains(".weight"), "{text}");
+    let text = compile(&parameters[1..]);
+    assert!(text.contains(&parameters.len().to_string()), "{text}");
+}
