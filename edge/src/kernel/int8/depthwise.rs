@@ -1,5 +1,8 @@
 //! Depthwise convolution: 64 channels at a time.
 
+#[cfg(target_arch = "x86_64")]
+mod vnni;
+
 use super::level::{Level, tiered};
 use super::pack::{BLOCK, PANEL, depthwise_index};
 use super::product::pad;
@@ -30,7 +33,16 @@ pub(super) unsafe fn depthwise(
         } else {
             image
         };
-        one_image(level, c, image, packed, bias, &end, row * c.output_len());
+        let at = row * c.output_len();
+        match level {
+            // SAFETY: the caller's promise; the token proves that the processor has the
+            // instructions.
+            #[cfg(target_arch = "x86_64")]
+            Level::Vnni512(t) => unsafe {
+                vnni::one_image(t, c, image, packed, bias, &end, at);
+            },
+            other => one_image(other, c, image, packed, bias, &end, at),
+        }
     }
 }
 
@@ -80,9 +92,10 @@ tiered! {
                         let last = PANEL.min(width - panel);
                         // SAFETY: the caller checked the slices; the channels lie inside.
                         unsafe {
-                            let sums = [[t.load_i(sums[panel..].as_ptr(), last)]];
                             let column = first + panel;
-                            finish(t, sums, bias.as_ptr(), end, column, to + panel, 0, last);
+                            let sums = t.load_i(sums[panel..].as_ptr(), last);
+                            let sums = t.add_i(sums, t.load_i(bias[column..].as_ptr(), last));
+                            finish(t, [[sums]], end, column, to + panel, 0, last);
                         }
                     }
                 }

@@ -53,16 +53,13 @@ tiered! {
 
     /// The end of a product, from stored sums that include the bias.
     fn end(t, columns: usize, acc: &[i32], to: &Finish) {
-        let zeros = [0i32; 16];
         for (row, acc) in acc.chunks(columns).enumerate() {
             for (panel, acc) in acc.chunks(16).enumerate() {
                 let (column, n) = (panel * 16, acc.len());
-                // SAFETY: the caller has checked that `to` is valid for all sums. The bias is
-                // read at `column`, so it starts as far before the zeros.
+                // SAFETY: the caller has checked that `to` is valid for all sums.
                 unsafe {
                     let sums = [[t.load_i(acc.as_ptr(), n)]];
-                    let bias = zeros.as_ptr().wrapping_sub(column);
-                    finish(t, sums, bias, to, column, row * columns + column, 0, n);
+                    finish(t, sums, to, column, row * columns + column, 0, n);
                 }
             }
         }

@@ -2,11 +2,22 @@
 
 use super::portable::Portable;
 use super::tile::{Tier, Tile, TileFn, tile};
+#[cfg(target_arch = "x86_64")]
+use super::x86::{Avx2, Vnni256, Vnni512};
 use crate::kernel::simd::Isa;
 
 /// A tier that this machine can run.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::kernel) enum Level {
+    /// AVX-512 with VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Vnni512(Vnni512),
+    /// AVX2 with VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Vnni256(Vnni256),
+    /// AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
     /// Plain code.
     Portable(Portable),
 }
@@ -14,6 +25,22 @@ pub(in crate::kernel) enum Level {
 impl Level {
     /// The best tier among an instruction set's.
     pub(in crate::kernel) fn of(isa: Isa) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let wide = match isa {
+                Isa::Avx512(_) => Vnni512::detect().map(Self::Vnni512),
+                Isa::Avx2(_) | Isa::Portable(_) => None,
+            };
+            let narrow = match isa {
+                Isa::Avx512(_) | Isa::Avx2(_) => Vnni256::detect()
+                    .map(Self::Vnni256)
+                    .or_else(|| Avx2::detect().map(Self::Avx2)),
+                Isa::Portable(_) => None,
+            };
+            if let Some(best) = wide.or(narrow) {
+                return best;
+            }
+        }
         let _ = isa;
         Self::Portable(Portable)
     }
@@ -21,11 +48,25 @@ impl Level {
     /// Every tier of this machine, fastest first.
     #[cfg(test)]
     pub(super) fn available() -> Vec<Self> {
-        vec![Self::Portable(Portable)]
+        let mut all = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            all.extend(Vnni512::detect().map(Self::Vnni512));
+            all.extend(Vnni256::detect().map(Self::Vnni256));
+            all.extend(Avx2::detect().map(Self::Avx2));
+        }
+        all.push(Self::Portable(Portable));
+        all
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni512(_) => "avx512-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni256(_) => "avx-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2",
             Self::Portable(_) => "portable",
         }
     }
@@ -33,6 +74,12 @@ impl Level {
     /// The micro-kernels: `[panels - 1][rows - 1]`, both at most what the registers hold.
     pub(super) fn tiles(self) -> &'static [&'static [TileFn]] {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni512(_) => VNNI512,
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni256(_) => VNNI256,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => AVX2,
             Self::Portable(_) => PORTABLE,
         }
     }
@@ -49,7 +96,31 @@ macro_rules! tiered {
         pub(super) fn $name(level: $crate::kernel::int8::level::Level, $($arg: $ty),*) {
             #[inline(always)]
             fn generic<T: $crate::kernel::int8::tile::Tier>($t: T, $($arg: $ty),*) $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+            fn vnni512(t: $crate::kernel::int8::x86::Vnni512, $($arg: $ty),*) {
+                generic(t, $($arg),*);
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avxvnni,avx2,fma")]
+            fn vnni256(t: $crate::kernel::int8::x86::Vnni256, $($arg: $ty),*) {
+                generic(t, $($arg),*);
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2(t: $crate::kernel::int8::x86::Avx2, $($arg: $ty),*) {
+                generic(t, $($arg),*);
+            }
             match level {
+                // SAFETY: the token proves that the processor has the instructions.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernel::int8::level::Level::Vnni512(t) => unsafe { vnni512(t, $($arg),*) },
+                // SAFETY: the token proves that the processor has the instructions.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernel::int8::level::Level::Vnni256(t) => unsafe { vnni256(t, $($arg),*) },
+                // SAFETY: the token proves that the processor has the instructions.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernel::int8::level::Level::Avx2(t) => unsafe { avx2(t, $($arg),*) },
                 $crate::kernel::int8::level::Level::Portable(t) => generic(t, $($arg),*),
             }
         }
@@ -72,4 +143,37 @@ macro_rules! tiles {
     };
 }
 
+tiles!(
+    #[cfg(target_arch = "x86_64")]
+    Vnni512,
+    VNNI512,
+    tile_vnni512,
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+    [
+        1: [1 2 3 4 5 6 7 8 9 10 11 12]
+        2: [1 2 3 4 5 6 7 8 9 10 11 12]
+        3: [1 2 3 4 5 6 7 8]
+        4: [1 2 3 4 5 6]
+        5: [1 2]
+        6: [1 2]
+        7: [1 2]
+        8: [1 2]
+    ]
+);
+tiles!(
+    #[cfg(target_arch = "x86_64")]
+    Vnni256,
+    VNNI256,
+    tile_vnni256,
+    #[target_feature(enable = "avxvnni,avx2,fma")]
+    [1: [1 2 3 4 5 6] 2: [1 2] 3: [1 2]]
+);
+tiles!(
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    AVX2,
+    tile_avx2,
+    #[target_feature(enable = "avx2,fma")]
+    [1: [1 2 3]]
+);
 tiles!(Portable, PORTABLE, tile_portable, [1: [1 2 3 4]]);

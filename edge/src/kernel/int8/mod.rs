@@ -45,6 +45,8 @@ mod product;
 pub mod reference;
 mod tile;
 mod types;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 #[cfg(test)]
 mod tests;

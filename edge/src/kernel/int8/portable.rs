@@ -36,8 +36,8 @@ impl Tier for Portable {
         Self
     }
     #[inline(always)]
-    fn zero(self) -> [i32; 16] {
-        [0; 16]
+    fn begin(self, bias: [i32; 16]) -> [i32; 16] {
+        bias
     }
     #[inline(always)]
     fn a(self, four: u32) -> [i16; 4] {
@@ -56,7 +56,7 @@ impl Tier for Portable {
         })
     }
     #[inline(always)]
-    fn sums(self, acc: [i32; 16]) -> [i32; 16] {
+    fn sums(self, acc: [i32; 16], _bias: [i32; 16]) -> [i32; 16] {
         acc
     }
     #[inline(always)]

@@ -23,14 +23,16 @@ pub(super) trait Tier: Copy {
     /// The processor must have the instructions.
     unsafe fn assume() -> Self;
 
-    fn zero(self) -> Self::Acc;
+    /// What the sums of a product start from.
+    fn begin(self, bias: Self::I) -> Self::Acc;
     fn a(self, four: u32) -> Self::A;
     /// # Safety
     /// `p` must be valid for reading 64 bytes.
     unsafe fn b(self, p: *const i8) -> Self::B;
     /// `acc + a . b`
     fn dot(self, acc: Self::Acc, a: Self::A, b: Self::B) -> Self::Acc;
-    fn sums(self, acc: Self::Acc) -> Self::I;
+    /// The complete sums; `bias` as at the beginning.
+    fn sums(self, acc: Self::Acc, bias: Self::I) -> Self::I;
 
     fn splat_i(self, x: i32) -> Self::I;
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
@@ -178,12 +180,11 @@ pub(super) enum Finish {
 /// `stride` apart, `column` is the first column's index.
 ///
 /// # Safety
-/// Everything that `finish` and `bias` point to must be valid for the outputs and columns.
+/// Everything that `finish` points to must be valid for the outputs and columns.
 #[inline(always)]
 pub(super) unsafe fn finish<T: Tier, const R: usize, const W: usize>(
     t: T,
-    mut sums: [[T::I; W]; R],
-    bias: *const i32,
+    sums: [[T::I; W]; R],
     finish: &Finish,
     column: usize,
     at: usize,
@@ -192,13 +193,6 @@ pub(super) unsafe fn finish<T: Tier, const R: usize, const W: usize>(
 ) {
     // SAFETY: the caller's promise, for every load and store below.
     unsafe {
-        for w in 0..W {
-            let n = if w + 1 == W { last } else { PANEL };
-            let bias = t.load_i(bias.wrapping_add(column + w * PANEL), n);
-            for row in &mut sums {
-                row[w] = t.add_i(row[w], bias);
-            }
-        }
         let width = |w: usize| if w + 1 == W { last } else { PANEL };
         match *finish {
             Finish::Raw(y) => {
@@ -326,13 +320,47 @@ pub(super) struct Tile {
 /// A micro-kernel.
 pub(super) type TileFn = unsafe fn(&Tile);
 
+/// Repeats a body for each row `$r` below `R` (at most 12), written out so that the sums stay in
+/// registers whatever the optimizer thinks of the loop.
+macro_rules! rows {
+    ($r:ident, $body:block) => {
+        rows!(@ $r, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    (@ $r:ident, $body:block, $($row:literal)*) => {{
+        $(if $row < R {
+            let $r: usize = $row;
+            $body
+        })*
+    }};
+}
+
+/// Repeats a body for each panel `$w` below `W` (at most 8).
+macro_rules! panels {
+    ($w:ident, $body:block) => {
+        panels!(@ $w, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $w:ident, $body:block, $($panel:literal)*) => {{
+        $(if $panel < W {
+            let $w: usize = $panel;
+            $body
+        })*
+    }};
+}
+
 /// Computes a tile of `R` rows and `W` panels.
 ///
 /// # Safety
 /// Every element that the tile describes must be valid.
 #[inline(always)]
 pub(super) unsafe fn tile<T: Tier, const R: usize, const W: usize>(t: T, job: &Tile) {
-    let mut acc = [[t.zero(); W]; R];
+    let mut bias = [t.splat_i(0); W];
+    panels!(w, {
+        let n = if w + 1 == W { job.last } else { PANEL };
+        // SAFETY: the caller's promise.
+        bias[w] = unsafe { t.load_i(job.bias.add(job.column + w * PANEL), n) };
+    });
+    let mut acc = [[t.begin(bias[0]); W]; R];
+    rows!(r, { panels!(w, { acc[r][w] = t.begin(bias[w]) }) });
     let mut b = job.b;
     let (quads, rest) = (job.run_len / 4, job.run_len % 4);
     // SAFETY: the caller's promise; every pointer stays inside its operand, and the few terms of
@@ -345,40 +373,32 @@ pub(super) unsafe fn tile<T: Tier, const R: usize, const W: usize>(t: T, job: &T
                     .add(outer * job.outer_stride + inner * job.inner_stride);
                 for _ in 0..quads {
                     let mut columns = [t.b(b); W];
-                    for (w, column) in columns.iter_mut().enumerate().skip(1) {
-                        *column = t.b(b.add(w * job.panel_stride));
-                    }
-                    for (r, acc) in acc.iter_mut().enumerate() {
-                        let four = a.add(r * job.row_stride).cast::<u32>().read_unaligned();
-                        let x = t.a(four);
-                        for w in 0..W {
-                            acc[w] = t.dot(acc[w], x, columns[w]);
-                        }
-                    }
+                    panels!(w, { columns[w] = t.b(b.add(w * job.panel_stride)) });
+                    rows!(r, {
+                        let x = t.a(a.add(r * job.row_stride).cast::<u32>().read_unaligned());
+                        panels!(w, { acc[r][w] = t.dot(acc[r][w], x, columns[w]) });
+                    });
                     a = a.add(4);
                     b = b.add(4 * PANEL);
                 }
                 if rest > 0 {
-                    for (r, acc) in acc.iter_mut().enumerate() {
-                        let from = a.add(r * job.row_stride);
-                        let mut four = [0u8; 4];
-                        for (i, to) in four.iter_mut().enumerate().take(rest) {
-                            *to = *from.add(i);
-                        }
-                        let x = t.a(u32::from_ne_bytes(four));
-                        for (w, acc) in acc.iter_mut().enumerate() {
-                            *acc = t.dot(*acc, x, t.b(b.add(w * job.panel_stride)));
-                        }
-                    }
+                    let mut columns = [t.b(b); W];
+                    panels!(w, { columns[w] = t.b(b.add(w * job.panel_stride)) });
+                    rows!(r, {
+                        let x = t.a(few(a.add(r * job.row_stride), rest));
+                        panels!(w, { acc[r][w] = t.dot(acc[r][w], x, columns[w]) });
+                    });
                     b = b.add(4 * PANEL);
                 }
             }
         }
-        let sums = acc.map(|row| row.map(|acc| t.sums(acc)));
+        let mut sums = [[bias[0]; W]; R];
+        rows!(r, {
+            panels!(w, { sums[r][w] = t.sums(acc[r][w], bias[w]) })
+        });
         finish::<T, R, W>(
             t,
             sums,
-            job.bias,
             &job.finish,
             job.column,
             job.at,
@@ -386,4 +406,15 @@ pub(super) unsafe fn tile<T: Tier, const R: usize, const W: usize>(t: T, job: &T
             job.last,
         );
     }
+}
+
+/// The first one to three of four bytes, and zeros.
+///
+/// # Safety
+/// `p` must be valid for reading `n` bytes.
+#[inline(always)]
+unsafe fn few(p: *const u8, n: usize) -> u32 {
+    // SAFETY: the caller's promise.
+    let byte = |i: usize| if i < n { unsafe { p.add(i).read() } } else { 0 };
+    u32::from_ne_bytes([byte(0), byte(1), byte(2), 0])
 }

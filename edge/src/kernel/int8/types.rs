@@ -68,7 +68,7 @@ impl<'a> Requantize<'a> {
 }
 
 /// Sum of two u8 tensors: `clamp(rne(first * first_ratio + (second * second_ratio + fixed)))`
-/// with both products fused, which is what onnxruntime's QLinearAdd computes on AVX2 and later.
+/// with both products fused, the integers of onnxruntime's QLinearAdd where it has AVX2.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Add {
     /// First scale over the output's scale.
