@@ -57,6 +57,7 @@
 //! | [`EdgeTrainer`] | a client: order of examples, epochs, the update | the local plan |
 //! | `lanes` | sixteen clients of a small model in one step | numbers, clients |
 //! | [`kernel`] | the numbers themselves, for each instruction set | slices |
+//! | [`file`] | model files, served from a memory map | bytes |
 //!
 //! Adding a model to the zoo is one file in `zoo/` and one line in its list. Adding an operator
 //! is a layer's keys, its shape rule, its place in the plan and its kernels; the tests in
@@ -72,15 +73,17 @@
 //!   the same bits for the same formula.
 //! - **Losses** are means over the batch; sums of losses are added in the order of examples in
 //!   `f64`.
-//! - No threads, clocks, files or randomness of its own; randomness comes with the task.
+//! - No threads, clocks, files or randomness of its own; randomness comes with the task, and a
+//!   file is opened only by [`file::Mapped::open`], at the path that it is given (feature `mmap`).
 #![deny(unsafe_code)]
 
 mod arena;
 mod error;
+pub mod file;
 pub mod graph;
 #[expect(
     unsafe_code,
-    reason = "vector loads and stores, and calls into code compiled for detected instructions"
+    reason = "vector loads and stores, calls into code compiled for detected instructions, memory maps"
 )]
 pub mod kernel;
 mod lanes;

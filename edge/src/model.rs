@@ -14,6 +14,7 @@ use crate::zoo::{Loss, ModelDef};
 /// A checked model definition with its shapes and its parameters' layout.
 #[derive(Debug)]
 pub struct Model {
+    definition: ModelDef,
     pub(crate) graph: Graph,
     layout: Arc<Layout>,
     starts: Vec<Start>,
@@ -46,11 +47,18 @@ impl Model {
         }
         Ok(Self {
             trained,
+            definition: def.clone(),
             graph,
             layout: Arc::new(layout),
             starts,
             summary,
         })
+    }
+
+    /// The definition that it was made from.
+    #[must_use]
+    pub fn definition(&self) -> &ModelDef {
+        &self.definition
     }
 
     /// Names and shapes of the parameters.

@@ -19,8 +19,8 @@
 //! Every kernel checks the lengths of its slices against the geometry once and panics when one
 //! is too short: the plan that owns the buffers makes them long enough.
 //!
-//! This is the only module with `unsafe` code: vector loads and stores, and calls into code
-//! compiled for instructions whose presence a token proves.
+//! This is the only module with `unsafe` code: vector loads and stores, calls into code
+//! compiled for instructions whose presence a token proves, and the memory map of a file.
 
 #![expect(
     clippy::too_many_arguments,
@@ -34,6 +34,8 @@ mod half;
 pub mod int8;
 mod lanes;
 mod loss;
+#[cfg(feature = "mmap")]
+mod map;
 mod math;
 mod norm;
 mod pool;
@@ -45,6 +47,8 @@ mod types;
 pub use geometry::{BatchNorm, Conv, ConvShape, Dense, GeometryError, Norm, Padding, Pool};
 pub use half::{f16_to_f32, f32_to_f16};
 pub use lanes::{LANES, LaneRows, LaneStep};
+#[cfg(feature = "mmap")]
+pub use map::Mapped;
 pub use types::{Activation, AdamStep, After, Fused, Gradient, Momentum, SgdStep, Weights, Write};
 
 use simd::Isa;

@@ -1,0 +1,477 @@
+//! Model files: a model with its parameters, served straight from a memory map.
+//!
+//! # The format
+//! A model file is a valid SafeTensors file, so any reader of that format opens it (in Python,
+//! `safetensors.numpy.load_file`). What makes it a model file stands in its metadata:
+//!
+//! | key | holds |
+//! |---|---|
+//! | `fledgling.format` | the version of this format, `1` |
+//! | `fledgling.kind` | `parameters` or `program` |
+//! | `fledgling.model` | JSON: the [`ModelDef`](crate::ModelDef), the input and the target |
+//! | `fledgling.sha256` | JSON: SHA-256 of each tensor's bytes, by name |
+//! | `fledgling.header` | SHA-256 of all the rest of the header: what it says, not how it is spelt |
+//!
+//! The data begin at a multiple of [`ALIGNMENT`] bytes: the header is filled with spaces, as the
+//! format allows. In a file of *parameters* the tensors lie in the order of the model's layout,
+//! so that the data are the flat vector of parameters itself, in little-endian `f32`:
+//! [`ModelFile::values`] is a view of the map.
+//!
+//! # Trust
+//! [`ModelFile::open`] checks the header: every length against the file, the places of the
+//! tensors (no hole, no overlap, nothing behind them), its own checksum, and that model and
+//! tensors agree. It reads nothing of the data, so a large file opens at once. Any change of the
+//! data is found by [`ModelFile::verify`], which [`ModelFile::parameters`] calls. A damaged file
+//! is an error, never a panic, and costs no more memory than a small multiple of its header.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream, TargetSpec};
+//! use fl_edge::file::{self, ModelFile};
+//! use fl_edge::{Model, ModelDef};
+//!
+//! let def = ModelDef::named("logreg").expect("a model of the zoo");
+//! let input = InputSpec::Real(vec![8, 8, 1]);
+//! let model = Model::new(&def, &input, TargetSpec::Class { classes: 10 })?;
+//! let mut stream = Stream::at(Purpose::ModelInit, Seed(1), RoundId(0), ClientId(0));
+//! let parameters = model.init(&mut stream);
+//!
+//! let mut bytes = Vec::new();
+//! file::write_parameters(&model, &parameters, &mut bytes)?;
+//! let file = ModelFile::open(Arc::new(bytes))?;
+//! assert_eq!(file.parameters()?.digest(), parameters.digest());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod header;
+
+use core::fmt;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use fl_core::{InputSpec, Parameters, TargetSpec};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+pub use error::FileError;
+pub use header::{ALIGNMENT, Dtype, TensorInfo};
+
+#[cfg(feature = "mmap")]
+pub use crate::kernel::Mapped;
+
+use crate::model::Model;
+use crate::zoo::ModelDef;
+use header::{Header, Texts};
+
+/// Bytes that several owners share: a vector, or a memory map.
+pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// The version of the format.
+const FORMAT: &str = "1";
+/// Keys of the metadata.
+const KEY_FORMAT: &str = "fledgling.format";
+const KEY_KIND: &str = "fledgling.kind";
+const KEY_MODEL: &str = "fledgling.model";
+const KEY_SHA256: &str = "fledgling.sha256";
+const KEY_HEADER: &str = "fledgling.header";
+/// Layers of a model that is read from a file, at most.
+const MOST_LAYERS: usize = 4096;
+/// Numbers in one example of a model that is read from a file, at most.
+const MOST_INPUTS: usize = 1 << 32;
+
+/// What a file holds beside the model's definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The parameters in `f32`, as they are trained.
+    Parameters,
+}
+
+impl Kind {
+    /// Its name in the metadata.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Parameters => "parameters",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        [Self::Parameters].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// The model as the metadata describe it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Described {
+    definition: ModelDef,
+    input: InputSpec,
+    target: TargetSpec,
+}
+
+/// A model file that has passed every check of its header.
+#[derive(Clone)]
+pub struct ModelFile {
+    bytes: Bytes,
+    /// Where the data begin.
+    start: usize,
+    header: Header,
+    kind: Kind,
+    model: Arc<Model>,
+    checksums: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for ModelFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelFile")
+            .field("kind", &self.kind)
+            .field("tensors", &self.header.tensors.len())
+            .field("bytes", &(*self.bytes).as_ref().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ModelFile {
+    /// Reads the header of a whole file.
+    ///
+    /// # Errors
+    /// [`FileError`] says what is wrong with the file.
+    pub fn open(bytes: Bytes) -> Result<Self, FileError> {
+        let (header, start) = Header::parse((*bytes).as_ref())?;
+        let text = |key: &'static str| match header.metadata.get(key) {
+            Some(text) => Ok(text.as_str()),
+            None => Err(FileError::Missing { key }),
+        };
+        let format = text(KEY_FORMAT)?;
+        if format != FORMAT {
+            return Err(FileError::Format {
+                found: format.to_owned(),
+                expected: FORMAT,
+            });
+        }
+        if text(KEY_HEADER)? != meaning(&header) {
+            return Err(FileError::Header);
+        }
+        if !start.is_multiple_of(ALIGNMENT) {
+            return Err(FileError::Unaligned {
+                start,
+                alignment: ALIGNMENT,
+            });
+        }
+        let name = text(KEY_KIND)?;
+        let kind = Kind::named(name).ok_or_else(|| FileError::UnknownKind {
+            found: name.to_owned(),
+        })?;
+        let model = described(text(KEY_MODEL)?)?;
+        let json = |part, source| FileError::Json { part, source };
+        let Texts(checksums) = serde_json::from_str(text(KEY_SHA256)?)
+            .map_err(|source| json("list of checksums", source))?;
+        let file = Self {
+            bytes,
+            start,
+            header,
+            kind,
+            model: Arc::new(model),
+            checksums,
+        };
+        match kind {
+            Kind::Parameters => file.check_layout()?,
+        }
+        Ok(file)
+    }
+
+    /// That the tensors are the model's, in the order of its flat vector.
+    fn check_layout(&self) -> Result<(), FileError> {
+        let layout = self.model.layout();
+        for spec in layout.tensors() {
+            let expected = format!("F32 {:?} from byte {}", spec.shape, spec.offset as u64 * 4);
+            let found = match self.header.tensor(&spec.name) {
+                Some(tensor)
+                    if tensor.dtype == Dtype::F32
+                        && tensor.shape == spec.shape
+                        && tensor.range.start as u64 == spec.offset as u64 * 4 =>
+                {
+                    continue;
+                }
+                Some(tensor) => format!(
+                    "{:?} {:?} from byte {}",
+                    tensor.dtype, tensor.shape, tensor.range.start
+                ),
+                None => "missing".to_owned(),
+            };
+            return Err(FileError::Tensor {
+                name: spec.name.clone(),
+                found,
+                expected,
+            });
+        }
+        if self.header.tensors.len() != layout.tensors().len() {
+            let unknown = |tensor: &&TensorInfo| layout.tensor(&tensor.name).is_none();
+            return Err(FileError::Tensor {
+                name: match self.header.tensors.iter().find(unknown) {
+                    Some(tensor) => tensor.name.clone(),
+                    None => String::new(),
+                },
+                found: "there".to_owned(),
+                expected: "none of that name".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// What the file holds.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Its tensors, in the order of their bytes.
+    #[must_use]
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.header.tensors
+    }
+
+    /// Bytes of the whole file.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        (*self.bytes).as_ref().len()
+    }
+
+    /// Never: a file has a header.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes behind the header.
+    #[must_use]
+    pub fn data_len(&self) -> usize {
+        self.header.tensors.last().map_or(0, |last| last.range.end)
+    }
+
+    /// The bytes behind the header; empty if the owner of the bytes has changed their number.
+    fn data(&self) -> &[u8] {
+        let end = self.start + self.data_len();
+        (*self.bytes)
+            .as_ref()
+            .get(self.start..end)
+            .unwrap_or_default()
+    }
+
+    /// Reads all data and compares them with their checksums.
+    ///
+    /// # Errors
+    /// [`FileError::Section`] names the first tensor that is not what was written.
+    pub fn verify(&self) -> Result<(), FileError> {
+        for tensor in &self.header.tensors {
+            let expected = self.checksums.get(&tensor.name);
+            let expected = expected.ok_or_else(|| FileError::NoChecksum {
+                name: tensor.name.clone(),
+            })?;
+            let found = self.data().get(tensor.range.clone()).map(sha256);
+            if found.as_ref() != Some(expected) {
+                return Err(FileError::Section {
+                    name: tensor.name.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The flat vector of parameters where it lies; none where the bytes are not aligned for
+    /// that, on a big-endian machine, or in a file of another kind.
+    ///
+    /// Reading it brings the file into memory, page by page. Nothing is verified.
+    #[must_use]
+    pub fn values(&self) -> Option<&[f32]> {
+        if self.kind != Kind::Parameters || cfg!(target_endian = "big") {
+            return None;
+        }
+        bytemuck::try_cast_slice(self.data()).ok()
+    }
+
+    /// A copy of the parameters, verified.
+    ///
+    /// # Errors
+    /// [`FileError::Section`] when the data are damaged.
+    pub fn parameters(&self) -> Result<Parameters, FileError> {
+        match self.kind {
+            Kind::Parameters => {}
+        }
+        self.verify()?;
+        let (words, _) = self.data().as_chunks::<4>();
+        let values = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+        Ok(Parameters::new(Arc::clone(self.model.layout()), values)?)
+    }
+}
+
+/// Writes a model with its parameters.
+///
+/// The same model and parameters give the same bytes, on any machine.
+///
+/// # Errors
+/// [`FileError::OtherModel`], or [`FileError::Write`] with what the writer said.
+pub fn write_parameters(
+    model: &Model,
+    parameters: &Parameters,
+    writer: &mut dyn Write,
+) -> Result<(), FileError> {
+    if parameters.layout() != model.layout() {
+        return Err(FileError::OtherModel);
+    }
+    let mut tensors = Vec::new();
+    let mut checksums = BTreeMap::new();
+    let mut buffer = Vec::new();
+    for spec in model.layout().tensors() {
+        let range = spec.range();
+        little_endian(&parameters.values()[range.clone()], &mut buffer);
+        checksums.insert(spec.name.clone(), sha256(&buffer));
+        tensors.push(TensorInfo {
+            name: spec.name.clone(),
+            dtype: Dtype::F32,
+            shape: spec.shape.clone(),
+            range: range.start * 4..range.end * 4,
+        });
+    }
+    let header = finished(Kind::Parameters, model, tensors, &checksums, BTreeMap::new())?;
+    writer.write_all(&header.encode()?)?;
+    for values in parameters.values().chunks(1 << 14) {
+        little_endian(values, &mut buffer);
+        writer.write_all(&buffer)?;
+    }
+    Ok(())
+}
+
+/// A header with its metadata and its checksum.
+fn finished(
+    kind: Kind,
+    model: &Model,
+    tensors: Vec<TensorInfo>,
+    checksums: &BTreeMap<String, String>,
+    mut metadata: BTreeMap<String, String>,
+) -> Result<Header, FileError> {
+    let described = Described {
+        definition: model.definition().clone(),
+        input: model.input().clone(),
+        target: model.target(),
+    };
+    let text = json("model", &described)?;
+    // Decimals are shortest ones, which read back as the same bits but for a chance of about one
+    // in a hundred million.
+    if parse_described(&text)?.definition != described.definition {
+        return Err(FileError::Decimals);
+    }
+    for (key, text) in [
+        (KEY_FORMAT, FORMAT.to_owned()),
+        (KEY_KIND, kind.name().to_owned()),
+        (KEY_MODEL, text),
+        (KEY_SHA256, json("list of checksums", checksums)?),
+    ] {
+        metadata.insert(key.to_owned(), text);
+    }
+    let mut header = Header { metadata, tensors };
+    let digest = meaning(&header);
+    header.metadata.insert(KEY_HEADER.to_owned(), digest);
+    Ok(header)
+}
+
+fn json(part: &'static str, value: &impl Serialize) -> Result<String, FileError> {
+    serde_json::to_string(value).map_err(|source| FileError::Json { part, source })
+}
+
+/// The model of a description, which must be of a size that can be.
+fn described(text: &str) -> Result<Model, FileError> {
+    let Described {
+        definition,
+        input,
+        target,
+    } = parse_described(text)?;
+    if let InputSpec::Real(shape) = &input {
+        let numbers = shape
+            .iter()
+            .try_fold(1usize, |product, &size| product.checked_mul(size));
+        if numbers.is_none_or(|numbers| numbers > MOST_INPUTS) {
+            return Err(FileError::Tensor {
+                name: "input".to_owned(),
+                found: format!("of shape {shape:?}"),
+                expected: format!("at most {MOST_INPUTS} numbers"),
+            });
+        }
+    }
+    let layers = definition.layers(&input)?.len();
+    if layers > MOST_LAYERS {
+        return Err(FileError::Layers {
+            found: layers,
+            most: MOST_LAYERS,
+        });
+    }
+    Ok(Model::new(&definition, &input, target)?)
+}
+
+fn parse_described(text: &str) -> Result<Described, FileError> {
+    serde_json::from_str(text).map_err(|source| FileError::Json {
+        part: "model",
+        source,
+    })
+}
+
+/// SHA-256 of what a header says: the metadata in the order of their keys, then the tensors in
+/// the order of their bytes, every text with its length before it. Without its own entry.
+fn meaning(header: &Header) -> String {
+    fn text(hash: &mut Sha256, text: &str) {
+        number(hash, text.len());
+        hash.update(text.as_bytes());
+    }
+    fn number(hash: &mut Sha256, number: usize) {
+        hash.update((number as u64).to_le_bytes());
+    }
+    let mut hash = Sha256::new();
+    for (key, value) in &header.metadata {
+        if key != KEY_HEADER {
+            text(&mut hash, key);
+            text(&mut hash, value);
+        }
+    }
+    number(&mut hash, header.tensors.len());
+    for tensor in &header.tensors {
+        text(&mut hash, &tensor.name);
+        text(&mut hash, tensor.dtype.name());
+        number(&mut hash, tensor.shape.len());
+        for &size in &tensor.shape {
+            number(&mut hash, size);
+        }
+        number(&mut hash, tensor.range.start);
+        number(&mut hash, tensor.range.end);
+    }
+    hex(&hash.finalize())
+}
+
+/// SHA-256 in hexadecimal digits.
+fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(digit.into(), 16).unwrap_or_default());
+        }
+    }
+    text
+}
+
+/// The bytes of `values` into `buffer`, whose old content is lost.
+fn little_endian(values: &[f32], buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+}

@@ -1,0 +1,55 @@
+//! Model files: read back exactly, by others too; damage is an error and costs no memory.
+
+mod allocator;
+mod damage;
+mod forge;
+mod parameters;
+
+use std::sync::Arc;
+
+use fl_core::{ClientId, InputSpec, Parameters, Purpose, RoundId, Seed, Stream, TargetSpec};
+use fl_edge::layer::{Conv2dDef, DenseDef, FlattenDef, GroupNormDef, LayerDef, Padding};
+use fl_edge::{LayersDef, Model, ModelDef};
+
+fn start(model: &Model) -> Parameters {
+    let mut stream = Stream::at(Purpose::Testing, Seed(1), RoundId(0), ClientId(0));
+    let mut parameters = model.init(&mut stream);
+    // Numbers that only their bits describe.
+    let odd = [-0.0, f32::NAN, f32::NEG_INFINITY, 1e-45, f32::MAX];
+    for (value, odd) in parameters.values_mut().iter_mut().zip(odd) {
+        *value = odd;
+    }
+    parameters
+}
+
+/// A model of 42 numbers in six tensors, none of them a multiple of the alignment.
+fn small() -> Model {
+    let layers = vec![
+        LayerDef::Conv2d(Conv2dDef {
+            padding: Padding::Same,
+            ..Conv2dDef::new(2, 1)
+        }),
+        LayerDef::GroupNorm(GroupNormDef {
+            epsilon: 0.1,
+            ..GroupNormDef::new(1)
+        }),
+        LayerDef::Flatten(FlattenDef::default()),
+        LayerDef::Dense(DenseDef::output()),
+    ];
+    let def = ModelDef::Layers(LayersDef {
+        layer: layers,
+        loss: None,
+    });
+    let target = TargetSpec::Class { classes: 2 };
+    Model::new(&def, &InputSpec::Real(vec![2, 4, 1]), target).unwrap()
+}
+
+fn written(model: &Model, parameters: &Parameters) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    fl_edge::file::write_parameters(model, parameters, &mut bytes).unwrap();
+    bytes
+}
+
+fn shared(bytes: &[u8]) -> fl_edge::file::Bytes {
+    Arc::new(bytes.to_vec())
+}

@@ -1,0 +1,146 @@
+//! Files of parameters.
+
+use std::sync::Arc;
+
+use fl_core::{InputSpec, TargetSpec};
+use fl_edge::file::{ALIGNMENT, FileError, Kind, ModelFile, write_parameters};
+use fl_edge::layer::{DenseDef, EmbeddingDef, FlattenDef, LayerDef, LeakyReluDef};
+use fl_edge::{LayersDef, MODELS, Model, ModelDef};
+use safetensors::SafeTensors;
+
+use crate::{shared, small, start, written};
+
+/// Every model of the zoo for inputs that it takes, and one of tokens with decimals in its keys.
+fn models() -> Vec<Model> {
+    let image = InputSpec::Real(vec![32, 32, 3]);
+    let classes = TargetSpec::Class { classes: 10 };
+    let mut models: Vec<Model> = MODELS
+        .iter()
+        .map(|(kind, _)| Model::new(&ModelDef::named(kind).unwrap(), &image, classes).unwrap())
+        .collect();
+    let embedding: LayerDef = LayerDef::Embedding(EmbeddingDef {
+        name: Some("words ☃ \"quoted\"".to_owned()),
+        input: None,
+        size: 3,
+    });
+    let leaky = LayerDef::LeakyRelu(LeakyReluDef {
+        name: None,
+        input: None,
+        // Seven digits that only correct rounding brings back.
+        slope: f32::from_bits(0x3dcc_cccf),
+    });
+    let def = ModelDef::Layers(LayersDef {
+        layer: vec![
+            embedding,
+            leaky,
+            LayerDef::Flatten(FlattenDef::default()),
+            LayerDef::Dense(DenseDef::output()),
+        ],
+        loss: Some(fl_edge::Loss::Bce),
+    });
+    let tokens = InputSpec::Tokens {
+        length: 5,
+        vocabulary: 7,
+    };
+    models.push(Model::new(&def, &tokens, TargetSpec::Real { width: 2 }).unwrap());
+    models.push(small());
+    models
+}
+
+#[test]
+fn every_model_reads_back_bit_for_bit() {
+    for model in models() {
+        let parameters = start(&model);
+        let bytes = written(&model, &parameters);
+        assert_eq!(bytes, written(&model, &parameters), "the same bytes again");
+        let file = ModelFile::open(shared(&bytes)).unwrap();
+        assert_eq!(file.kind(), Kind::Parameters);
+        assert_eq!(file.model().definition(), model.definition());
+        assert_eq!(file.model().input(), model.input());
+        assert_eq!(file.model().target(), model.target());
+        assert_eq!(file.model().loss(), model.loss());
+        assert_eq!(file.parameters().unwrap().digest(), parameters.digest());
+        assert_eq!(file.len(), bytes.len());
+        assert_eq!(file.data_len(), 4 * model.parameters());
+        assert_eq!((file.len() - file.data_len()) % ALIGNMENT, 0);
+    }
+}
+
+/// The reference implementation of the format is another program.
+#[test]
+fn the_reference_reader_finds_the_same_tensors() {
+    for model in models() {
+        let parameters = start(&model);
+        let bytes = written(&model, &parameters);
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(file.len(), model.layout().tensors().len());
+        for spec in model.layout().tensors() {
+            let tensor = file.tensor(&spec.name).unwrap();
+            assert_eq!(tensor.shape(), spec.shape);
+            assert_eq!(tensor.dtype(), safetensors::Dtype::F32);
+            let values = &parameters.values()[spec.range()];
+            let expected: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            assert_eq!(tensor.data(), expected, "{}", spec.name);
+        }
+    }
+}
+
+#[test]
+fn parameters_of_another_model_are_not_written() {
+    let (one, other) = (small(), &models()[0]);
+    let mut bytes = Vec::new();
+    let refused = write_parameters(&one, &start(other), &mut bytes);
+    assert!(matches!(refused, Err(FileError::OtherModel)));
+    assert!(bytes.is_empty());
+}
+
+#[test]
+fn a_writer_that_stops_is_an_error() {
+    struct Full(usize);
+    impl std::io::Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or_else(|| {
+                std::io::Error::new(std::io::ErrorKind::StorageFull, "no space left")
+            })?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let model = small();
+    let parameters = start(&model);
+    let whole = written(&model, &parameters).len();
+    for room in [0, 100, whole - 1] {
+        let error = write_parameters(&model, &parameters, &mut Full(room)).unwrap_err();
+        assert_eq!(error.to_string(), "no space left; check the disk");
+    }
+    write_parameters(&model, &parameters, &mut Full(whole)).unwrap();
+}
+
+#[test]
+fn a_mapped_file_gives_its_values_without_a_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let model = small();
+    let parameters = start(&model);
+    std::fs::write(&path, written(&model, &parameters)).unwrap();
+    let map = fl_edge::file::Mapped::open(&path).unwrap();
+    let file = ModelFile::open(Arc::new(map)).unwrap();
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+    let values = file.values().expect("a map begins at a page");
+    assert_eq!(bits(values), bits(parameters.values()));
+    assert_eq!(values.as_ptr() as usize % ALIGNMENT, 0);
+    // Replaced by renaming, as files of this project are, the old map stays whole.
+    let beside = folder.path().join("new");
+    std::fs::write(&beside, b"something else").unwrap();
+    std::fs::rename(&beside, &path).unwrap();
+    assert_eq!(file.parameters().unwrap().digest(), parameters.digest());
+    let other = fl_edge::file::Mapped::open(&path).unwrap();
+    assert!(ModelFile::open(Arc::new(other)).is_err());
+    assert!(fl_edge::file::Mapped::open(&folder.path().join("none")).is_err());
+    std::fs::write(&path, b"").unwrap();
+    let empty = fl_edge::file::Mapped::open(&path).unwrap();
+    let error = ModelFile::open(Arc::new(empty)).unwrap_err();
+    assert!(matches!(error, FileError::Cut { found: 0, needed: 8 }));
+}
