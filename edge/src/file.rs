@@ -99,7 +99,9 @@ impl Kind {
     }
 
     fn named(name: &str) -> Option<Self> {
-        [Self::Parameters].into_iter().find(|kind| kind.name() == name)
+        [Self::Parameters]
+            .into_iter()
+            .find(|kind| kind.name() == name)
     }
 }
 
@@ -342,7 +344,13 @@ pub fn write_parameters(
             range: range.start * 4..range.end * 4,
         });
     }
-    let header = finished(Kind::Parameters, model, tensors, &checksums, BTreeMap::new())?;
+    let header = finished(
+        Kind::Parameters,
+        model,
+        tensors,
+        &checksums,
+        BTreeMap::new(),
+    )?;
     writer.write_all(&header.encode()?)?;
     for values in parameters.values().chunks(1 << 14) {
         little_endian(values, &mut buffer);
@@ -395,17 +403,19 @@ fn described(text: &str) -> Result<Model, FileError> {
         input,
         target,
     } = parse_described(text)?;
-    if let InputSpec::Real(shape) = &input {
-        let numbers = shape
-            .iter()
-            .try_fold(1usize, |product, &size| product.checked_mul(size));
-        if numbers.is_none_or(|numbers| numbers > MOST_INPUTS) {
-            return Err(FileError::Tensor {
-                name: "input".to_owned(),
-                found: format!("of shape {shape:?}"),
-                expected: format!("at most {MOST_INPUTS} numbers"),
-            });
-        }
+    let shape = match &input {
+        InputSpec::Real(shape) => shape.as_slice(),
+        InputSpec::Tokens { length, .. } => core::slice::from_ref(length),
+    };
+    let numbers = shape
+        .iter()
+        .try_fold(1usize, |product, &size| product.checked_mul(size));
+    if numbers.is_none_or(|numbers| numbers > MOST_INPUTS) {
+        return Err(FileError::Tensor {
+            name: "input".to_owned(),
+            found: format!("of shape {shape:?}"),
+            expected: format!("at most {MOST_INPUTS} numbers"),
+        });
     }
     let layers = definition.layers(&input)?.len();
     if layers > MOST_LAYERS {

@@ -29,13 +29,17 @@ pub enum FileError {
         most: usize,
     },
     /// The header does not begin with `{{`.
-    #[error("its header begins with byte {found:#04x} and not with `{{`; it is no SafeTensors file")]
+    #[error(
+        "its header begins with byte {found:#04x} and not with `{{`; it is no SafeTensors file"
+    )]
     NoObject {
         /// The first byte.
         found: u8,
     },
     /// A part of the header is not what it must be.
-    #[error("its {part} cannot be read: {source}; the file is damaged, or another program wrote it")]
+    #[error(
+        "its {part} cannot be read: {source}; the file is damaged, or another program wrote it"
+    )]
     Json {
         /// Which part.
         part: &'static str,
@@ -66,7 +70,9 @@ pub enum FileError {
         expected: String,
     },
     /// The data are not as long as the tensors together.
-    #[error("its tensors need {expected} bytes of data and it holds {found}; it was cut or grew: copy it again")]
+    #[error(
+        "its tensors need {expected} bytes of data and it holds {found}; it was cut or grew: copy it again"
+    )]
     Length {
         /// Bytes that the tensors need.
         expected: u64,
@@ -93,7 +99,9 @@ pub enum FileError {
         key: &'static str,
     },
     /// The file is of another version of the format.
-    #[error("it has format {found} and this program reads format {expected}; use the program that wrote it")]
+    #[error(
+        "it has format {found} and this program reads format {expected}; use the program that wrote it"
+    )]
     Format {
         /// The format found.
         found: String,
@@ -120,7 +128,9 @@ pub enum FileError {
     #[error("its header does not have the SHA-256 that it names; the file is damaged")]
     Header,
     /// A section is not the one that was written.
-    #[error("section `{name}` does not have the SHA-256 that the header names; the file is damaged: copy it again")]
+    #[error(
+        "section `{name}` does not have the SHA-256 that the header names; the file is damaged: copy it again"
+    )]
     Section {
         /// The section.
         name: String,
@@ -162,10 +172,14 @@ pub enum FileError {
     #[error("the parameters are not laid out as the model's: {0}")]
     Parameters(#[from] fl_core::ParametersError),
     /// The parameters to be written belong to another model.
-    #[error("the parameters to be written have another layout than the model; pass the model that they were trained with")]
+    #[error(
+        "the parameters to be written have another layout than the model; pass the model that they were trained with"
+    )]
     OtherModel,
     /// A decimal of the definition does not read back.
-    #[error("a decimal of the model's definition does not read back as it was; write it with fewer digits")]
+    #[error(
+        "a decimal of the model's definition does not read back as it was; write it with fewer digits"
+    )]
     Decimals,
     /// The system refused to write.
     #[error("{0}; check the disk")]

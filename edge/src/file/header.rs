@@ -416,7 +416,10 @@ mod tests {
         ];
         for (dtype, name, bytes) in table {
             assert_eq!(dtype.name(), name);
-            assert_eq!(serde_json::to_string(&dtype).unwrap(), format!("\"{name}\""));
+            assert_eq!(
+                serde_json::to_string(&dtype).unwrap(),
+                format!("\"{name}\"")
+            );
             assert_eq!(dtype.bytes(), bytes);
         }
     }
@@ -429,23 +432,50 @@ mod tests {
         let cases = [
             (file("", 9), "it has 17 bytes and its header alone needs 10"),
             (file(" {}", 0), "begins with byte 0x20"),
-            (file("{} x", 0), "its header cannot be read: trailing characters"),
+            (
+                file("{} x", 0),
+                "its header cannot be read: trailing characters",
+            ),
             (file("{}", 1), "need 0 bytes of data and it holds 1"),
-            (file(&one("[2]", "[0,2]"), 1), "2 bytes from 0 on are needed and the data end at 1"),
-            (file(&one("[2]", "[0,2]"), 3), "need 2 bytes of data and it holds 3"),
-            (file(&one("[2]", "[1,3]"), 3), "lies at bytes 1 to 3 of the data where 0 to 2 are"),
-            (file(&one("[2]", "[0,1]"), 2), "lies at bytes 0 to 1 of the data where 0 to 2 are"),
+            (
+                file(&one("[2]", "[0,2]"), 1),
+                "2 bytes from 0 on are needed and the data end at 1",
+            ),
+            (
+                file(&one("[2]", "[0,2]"), 3),
+                "need 2 bytes of data and it holds 3",
+            ),
+            (
+                file(&one("[2]", "[1,3]"), 3),
+                "lies at bytes 1 to 3 of the data where 0 to 2 are",
+            ),
+            (
+                file(&one("[2]", "[0,1]"), 2),
+                "lies at bytes 0 to 1 of the data where 0 to 2 are",
+            ),
             (file(&one("[2]", "[0]"), 2), "invalid length 1"),
             (file(&one("[-1]", "[0,1]"), 1), "expected u64"),
             (file(&one("[1.0]", "[0,1]"), 1), "expected u64"),
-            (file(&one("[1,1,1,1,1,1,1,1,1]", "[0,1]"), 1), "at most 8 dimensions"),
+            (
+                file(&one("[1,1,1,1,1,1,1,1,1]", "[0,1]"), 1),
+                "at most 8 dimensions",
+            ),
             (
                 file(&one("[18446744073709551615,3]", "[0,1]"), 1),
                 "the size of its shape overflows",
             ),
-            (file(r#"{"a":{"dtype":"F31","shape":[],"data_offsets":[0,4]}}"#, 4), "unknown variant"),
             (
-                file(r#"{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1],"x":1}}"#, 1),
+                file(
+                    r#"{"a":{"dtype":"F31","shape":[],"data_offsets":[0,4]}}"#,
+                    4,
+                ),
+                "unknown variant",
+            ),
+            (
+                file(
+                    r#"{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1],"x":1}}"#,
+                    1,
+                ),
                 "unknown field `x`",
             ),
             (
@@ -455,13 +485,25 @@ mod tests {
                 ),
                 "a name stands twice",
             ),
-            (file(r#"{"__metadata__":{"k":"1","k":"1"}}"#, 0), "a key stands twice"),
+            (
+                file(r#"{"__metadata__":{"k":"1","k":"1"}}"#, 0),
+                "a key stands twice",
+            ),
             (file(r#"{"__metadata__":{"k":1}}"#, 0), "expected a string"),
-            (vec![0xff; 40], "claims 18446744073709551615 bytes and at most 16777216"),
-            (vec![0x10, 0, 0, 0, 0, 0, 0, 0, b'{'], "it has 9 bytes and its header alone needs 24"),
+            (
+                vec![0xff; 40],
+                "claims 18446744073709551615 bytes and at most 16777216",
+            ),
+            (
+                vec![0x10, 0, 0, 0, 0, 0, 0, 0, b'{'],
+                "it has 9 bytes and its header alone needs 24",
+            ),
             (vec![1, 2, 3], "it has 3 bytes"),
             // Nested deeper than any header: the reader's limit, not the stack's.
-            (file(&format!("{{\"a\":{}", "[".repeat(100_000)), 0), "its header cannot be read"),
+            (
+                file(&format!("{{\"a\":{}", "[".repeat(100_000)), 0),
+                "its header cannot be read",
+            ),
         ];
         for (bytes, message) in cases {
             let error = Header::parse(&bytes).unwrap_err().to_string();
@@ -481,7 +523,12 @@ mod tests {
         };
         assert!(Header::parse(&two("[0,4]", "[4,8]")).is_ok());
         assert!(Header::parse(&two("[4,8]", "[0,4]")).is_ok());
-        for (a, b) in [("[0,4]", "[0,4]"), ("[0,4]", "[3,7]"), ("[0,4]", "[5,9]"), ("[1,5]", "[5,9]")] {
+        for (a, b) in [
+            ("[0,4]", "[0,4]"),
+            ("[0,4]", "[3,7]"),
+            ("[0,4]", "[5,9]"),
+            ("[1,5]", "[5,9]"),
+        ] {
             assert!(Header::parse(&two(a, b)).is_err(), "{a} {b}");
         }
     }

@@ -100,14 +100,35 @@ fn forged_files_are_refused_with_a_reason() {
         change(&mut tensors);
         Forged::parameters(description.clone(), tensors)
     };
-    let layer = |change: Value| model(&|d: &mut Value| d["definition"]["layer"][0] = change.clone());
-    let million = u64::from(u32::MAX);
+    let layer =
+        |change: Value| model(&|d: &mut Value| d["definition"]["layer"][0] = change.clone());
+    let vast = 1u64 << 62;
     let cases: Vec<(&str, Forged, &str)> = vec![
-        ("another version", with("fledgling.format", "2"), "it has format 2 and this program reads"),
-        ("another kind", with("fledgling.kind", "poem"), "it holds a `poem`"),
-        ("no model", with("fledgling.model", ""), "its model cannot be read"),
-        ("no list", with("fledgling.sha256", "[]"), "its list of checksums cannot be read"),
-        ("an empty list", with("fledgling.sha256", "{}"), "no SHA-256 of section `conv2d1.weight`"),
+        (
+            "another version",
+            with("fledgling.format", "2"),
+            "it has format 2 and this program reads",
+        ),
+        (
+            "another kind",
+            with("fledgling.kind", "poem"),
+            "it holds a `poem`",
+        ),
+        (
+            "no model",
+            with("fledgling.model", ""),
+            "its model cannot be read",
+        ),
+        (
+            "no list",
+            with("fledgling.sha256", "[]"),
+            "its list of checksums cannot be read",
+        ),
+        (
+            "an empty list",
+            with("fledgling.sha256", "{}"),
+            "no SHA-256 of section `conv2d1.weight`",
+        ),
         (
             "a list with a name twice",
             with("fledgling.sha256", r#"{"a":"","a":""}"#),
@@ -118,7 +139,11 @@ fn forged_files_are_refused_with_a_reason() {
             tensor(&|t: &mut Vec<Tensor>| t[0].name = "conv2d1.weight ".to_owned()),
             "tensor `conv2d1.weight` is missing",
         ),
-        ("a key too many", model(&|d: &mut Value| d["more"] = json!(1)), "unknown field `more`"),
+        (
+            "a key too many",
+            model(&|d: &mut Value| d["more"] = json!(1)),
+            "unknown field `more`",
+        ),
         (
             "an unknown layer",
             layer(json!({"kind": "conv3d"})),
@@ -126,12 +151,12 @@ fn forged_files_are_refused_with_a_reason() {
         ),
         (
             "more filters than memory",
-            layer(json!({"kind": "conv2d", "filters": million * million, "kernel": 1})),
+            layer(json!({"kind": "conv2d", "filters": vast, "kernel": 1})),
             "the model that it describes: layer 1",
         ),
         (
             "a window larger than numbers",
-            layer(json!({"kind": "conv2d", "filters": 2, "kernel": million * 2, "padding": million * million})),
+            layer(json!({"kind": "conv2d", "filters": 2, "kernel": (vast - 1), "padding": vast})),
             "the model that it describes: layer 1",
         ),
         (
@@ -141,7 +166,7 @@ fn forged_files_are_refused_with_a_reason() {
         ),
         (
             "an input larger than memory",
-            model(&|d: &mut Value| d["input"] = json!({"Real": [million, million, 4]})),
+            model(&|d: &mut Value| d["input"] = json!({"Real": [vast, 2, 1]})),
             "tensor `input` is of shape",
         ),
         (
@@ -151,12 +176,21 @@ fn forged_files_are_refused_with_a_reason() {
         ),
         (
             "tokens for numbers",
-            model(&|d: &mut Value| d["input"] = json!({"Tokens": {"length": million * million, "vocabulary": 1}})),
+            model(&|d: &mut Value| {
+                d["input"] = json!({"Tokens": {"length": vast, "vocabulary": vast}})
+            }),
+            "tensor `input` is of shape [4611686018427387904]",
+        ),
+        (
+            "tokens for an image",
+            model(&|d: &mut Value| {
+                d["input"] = json!({"Tokens": {"length": 8, "vocabulary": vast}})
+            }),
             "holds tokens",
         ),
         (
             "more classes than memory",
-            model(&|d: &mut Value| d["target"] = json!({"Class": {"classes": million * million}})),
+            model(&|d: &mut Value| d["target"] = json!({"Class": {"classes": vast}})),
             "the model that it describes",
         ),
         (
@@ -166,7 +200,11 @@ fn forged_files_are_refused_with_a_reason() {
             }),
             "has 5000 layers and at most 4096 are read",
         ),
-        ("another order", tensor(&|t: &mut Vec<Tensor>| t.swap(0, 1)), "tensor `conv2d1.weight` is F32 [1, 1, 1, 2] from byte 8"),
+        (
+            "another order",
+            tensor(&|t: &mut Vec<Tensor>| t.swap(0, 1)),
+            "tensor `conv2d1.weight` is F32 [1, 1, 1, 2] from byte 8",
+        ),
         (
             "halves for floats",
             tensor(&|t: &mut Vec<Tensor>| {
@@ -179,7 +217,10 @@ fn forged_files_are_refused_with_a_reason() {
             "a tensor too many",
             tensor(&|t: &mut Vec<Tensor>| {
                 let last = t[0].clone();
-                t.push(Tensor { name: "spare".to_owned(), ..last });
+                t.push(Tensor {
+                    name: "spare".to_owned(),
+                    ..last
+                });
             }),
             "tensor `spare` is there",
         ),
@@ -193,14 +234,22 @@ fn forged_files_are_refused_with_a_reason() {
         let bytes = forged.bytes();
         let (held, result) = peak(|| read(&bytes));
         let error = result.expect_err(name).to_string();
-        assert!(error.contains(message), "{name}: {error:?} has no {message:?}");
+        assert!(
+            error.contains(message),
+            "{name}: {error:?} has no {message:?}"
+        );
         let most = allowed(&bytes) + (1 << 20);
         assert!(held <= most, "{name}: {held} bytes for {}", bytes.len());
     }
     let mut longer = genuine.clone();
     longer.tensors[0].bytes[0] ^= 1;
-    let error = read(&longer.bytes()).expect_err("the data have changed").to_string();
-    assert!(error.starts_with("section `conv2d1.weight` does not have the SHA-256"), "{error}");
+    let error = read(&longer.bytes())
+        .expect_err("the data have changed")
+        .to_string();
+    assert!(
+        error.starts_with("section `conv2d1.weight` does not have the SHA-256"),
+        "{error}"
+    );
 }
 
 /// Another program's file of the same format says what it is not.
