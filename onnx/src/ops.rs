@@ -3,9 +3,11 @@
 //! Every operator is a function of a [`Ctx`]; [`find`] is their table. What two operators share
 //! is here: places of elements after a movement ([`walk`], [`pick`]), broadcasting, axes.
 
+mod attention;
 mod binary;
 mod cast;
 mod conv;
+mod einsum;
 mod index;
 mod loss;
 mod moves;
@@ -13,7 +15,9 @@ mod norm;
 mod pool;
 mod product;
 mod quant;
+mod recurrent;
 mod reduce;
+mod resize;
 mod unary;
 
 use std::sync::Arc;
@@ -34,6 +38,9 @@ pub(crate) const FILL: usize = usize::MAX;
 
 /// The operator `op` of the standard domain in version `opset`.
 pub(crate) fn find(op: &str, opset: i64) -> Option<OpFn> {
+    if opset < 7 && op != "Not" {
+        return None;
+    }
     [
         unary::find,
         binary::find,
@@ -47,6 +54,10 @@ pub(crate) fn find(op: &str, opset: i64) -> Option<OpFn> {
         norm::find,
         quant::find,
         loss::find,
+        attention::find,
+        recurrent::find,
+        resize::find,
+        einsum::find,
     ]
     .iter()
     .find_map(|find| find(op, opset))

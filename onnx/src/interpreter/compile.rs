@@ -13,8 +13,9 @@ use crate::proto::{
 };
 use crate::tensor::{DType, Tensor};
 
-/// The versions of the standard operators that are known.
-pub(crate) const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+/// The versions of the standard operators that are known. Before version 7 broadcasting was an
+/// attribute; [`ops::find`] then knows only what never broadcast.
+pub(crate) const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
 
 /// The constant of a node.
 #[derive(Clone, Debug)]

@@ -270,13 +270,12 @@ fn bit_shift(ctx: &Ctx<'_>) -> Outputs {
         let bits = 8 * T::DTYPE.bytes() as i128;
         one(zip(ctx, a, b, |x, by| {
             let (x, by) = (x.to_i128(), by.to_i128());
-            // Everything is shifted out.
-            if by >= bits {
-                T::default()
-            } else if left {
-                T::from_i128(x << by)
-            } else {
-                T::from_i128(x >> by)
+            match (0..bits).contains(&by) {
+                true if left => T::from_i128(x << by),
+                true => T::from_i128(x >> by),
+                // Everything is shifted out; the sign of a signed number stays on the right.
+                false if !left && x < 0 => T::from_i128(-1),
+                false => T::default(),
             }
         })?)
     }
@@ -293,6 +292,10 @@ fn bit_shift(ctx: &Ctx<'_>) -> Outputs {
     };
     let (s, t) = (a.shape(), b.shape());
     match (a.data(), b.data()) {
+        (Data::I8(x), Data::I8(y)) => shift(ctx, (s, x), (t, y), left),
+        (Data::I16(x), Data::I16(y)) => shift(ctx, (s, x), (t, y), left),
+        (Data::I32(x), Data::I32(y)) => shift(ctx, (s, x), (t, y), left),
+        (Data::I64(x), Data::I64(y)) => shift(ctx, (s, x), (t, y), left),
         (Data::U8(x), Data::U8(y)) => shift(ctx, (s, x), (t, y), left),
         (Data::U16(x), Data::U16(y)) => shift(ctx, (s, x), (t, y), left),
         (Data::U32(x), Data::U32(y)) => shift(ctx, (s, x), (t, y), left),

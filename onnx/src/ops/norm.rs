@@ -2,15 +2,22 @@
 
 use libm as m;
 
+use super::attention::rounding;
 use super::{Ctx, OpFn, Outputs, axes, axis, expand, floats, one, strides, transpose};
 use crate::error::NodeError;
 use crate::tensor::{DType, Tensor};
 
 pub(super) fn find(op: &str, opset: i64) -> Option<OpFn> {
     Some(match op {
-        "Softmax" => |c| rows(c, softmax),
-        "LogSoftmax" => |c| rows(c, log_softmax),
-        "Hardmax" => |c| rows(c, hardmax),
+        "Softmax" => |c| {
+            // In the wider types every step is exact enough to be rounded once.
+            rows(c, |line, dtype| match dtype {
+                DType::F16 => softmax_in(line, rounding(dtype)),
+                _ => softmax_in(line, |x| x),
+            })
+        },
+        "LogSoftmax" => |c| rows(c, |line, _| log_softmax(line)),
+        "Hardmax" => |c| rows(c, |line, _| hardmax(line)),
         "LpNormalization" => lp_normalization,
         "BatchNormalization" if opset >= 9 => batch_normalization,
         "InstanceNormalization" => instance_normalization,
@@ -32,14 +39,17 @@ fn float_input<'a>(ctx: &Ctx<'a>, index: usize) -> Result<&'a Tensor, NodeError>
     }
 }
 
-pub(super) fn softmax(line: &mut [f64]) {
+/// The softmax of a line, each step rounded as the operator's defining function in that type
+/// rounds it (maximum, difference, exponential, sum, quotient).
+pub(super) fn softmax_in(line: &mut [f64], round: fn(f64) -> f64) {
     let top = line.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mut sum = 0.0;
     for x in &mut *line {
-        *x = m::exp(*x - top);
+        *x = round(m::exp(round(*x - top)));
         sum += *x;
     }
-    line.iter_mut().for_each(|x| *x /= sum);
+    let sum = round(sum);
+    line.iter_mut().for_each(|x| *x = round(*x / sum));
 }
 
 pub(super) fn log_softmax(line: &mut [f64]) {
@@ -63,8 +73,9 @@ fn hardmax(line: &mut [f64]) {
 }
 
 /// Applies `f` along one axis; below opset 13, to all elements from the axis on.
-fn rows(ctx: &Ctx<'_>, f: fn(&mut [f64])) -> Outputs {
+fn rows(ctx: &Ctx<'_>, f: fn(&mut [f64], DType)) -> Outputs {
     let x = float_input(ctx, 0)?;
+    let f = |line: &mut [f64]| f(line, x.dtype());
     if ctx.opset() >= 13 {
         let at = axis(ctx.int("axis", -1)?, x.rank().max(1))?;
         return along(x, at.min(x.rank()), f);
