@@ -50,7 +50,7 @@
 //! | module | does | knows |
 //! |---|---|---|
 //! | [`zoo`], [`layer`] | describe | TOML |
-//! | `graph` | operators over values with known shapes; moves a relu into the product before it | shapes |
+//! | `graph` | operators over values with known shapes; moves a relu or relu6 into the operator before it | shapes |
 //! | [`Model`] | parameters: names, places, how they start | |
 //! | `plan` | gives every activation, gradient and scratch a fixed place in one arena, by when it lives | a batch size |
 //! | [`Session`] | runs the plan: forward, backward, step | numbers |
@@ -71,6 +71,13 @@
 //! - **Plain SGD stores no gradient.** The product that computes a weight's gradient steps the
 //!   weight while it still is in registers; momentum, Adam and clipping store gradients and give
 //!   the same bits for the same formula.
+//! - **Batch normalisation** ties the examples of a batch together: such a batch is never worked
+//!   through in parts, and its examples have no gradients of their own. Its running statistics are
+//!   tensors of the layout that a step overwrites and no optimizer moves; what that means in
+//!   federated learning stands at [`layer::BatchNormDef`].
+//! - **One gradient an example.** [`Session::per_example_norms`] and [`Session::clipped_gradient`]
+//!   give the norms of every example's own gradient, and the sum of the clipped ones, out of one
+//!   backward pass: what differentially private SGD adds its noise to.
 //! - **Losses** are means over the batch; sums of losses are added in the order of examples in
 //!   `f64`.
 //! - No threads, clocks, files or randomness of its own; randomness comes with the task, and a
@@ -105,6 +112,6 @@ pub use program::{
     Constants, DType, Inputs, Numerics, Packing, Passes, Program, ProgramError, ProgramMemory,
     Runner, SECTION_ALIGNMENT, Section, SharedBytes, StepMemory,
 };
-pub use session::{BadExample, Session, Step};
+pub use session::{BadExample, Clipped, PerExampleError, Session, Step};
 pub use train::EdgeTrainer;
 pub use zoo::{LayersDef, Loss, MODELS, ModelDef};

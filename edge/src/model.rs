@@ -129,9 +129,26 @@ impl Model {
             true => Mode::Training,
             false => Mode::Evaluation,
         };
+        self.planned_bytes(batch, mode)
+    }
+
+    /// Bytes that a session holds for [`Session::clipped_gradient`](crate::Session) at a batch:
+    /// parameters, gradient, norms and the planned arena, in which the output gradients of all
+    /// operators with parameters live until they are weighted.
+    #[must_use]
+    pub fn peak_bytes_per_example(&self, batch: usize) -> usize {
+        let tensors = self.layout.tensors().len();
+        self.planned_bytes(batch, Mode::PerExample) + 8 * (tensors + 1) * batch
+    }
+
+    fn planned_bytes(&self, batch: usize, mode: Mode) -> usize {
         let most = most_rows(&Memory::new(self, 1, mode), mode);
         let memory = Memory::new(self, batch.clamp(1, most), mode);
-        let stored = training && (memory.stores_gradients || batch > most);
+        let stored = match mode {
+            Mode::Training => memory.stores_gradients || batch > most,
+            Mode::Evaluation => false,
+            Mode::PerExample => true,
+        };
         let vectors = if stored { 2 } else { 1 };
         4 * (vectors * self.parameters() + memory.len()) + memory.bytes()
     }

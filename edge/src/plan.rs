@@ -25,6 +25,9 @@ pub(crate) enum Mode {
     Training,
     /// Forward alone, without dropout.
     Evaluation,
+    /// Forward and backward, with the norms of each example's gradient, and the parameters'
+    /// gradients once more.
+    PerExample,
 }
 
 /// Index of a buffer in the arena of numbers.
@@ -67,6 +70,19 @@ pub(crate) struct Running {
     pub(crate) positions: usize,
 }
 
+/// How the norms of each example's gradients of an operator's parameters are computed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NormStep {
+    /// The operator's place in the backward pass.
+    pub(crate) step: usize,
+    /// Its tensors: weight and bias, or scale and shift, or the table.
+    pub(crate) weight: usize,
+    pub(crate) bias: Option<usize>,
+    /// Without the gradients themselves.
+    pub(crate) ghost: bool,
+    pub(crate) scratch: Slot,
+}
+
 /// A tensor's elements in the flat vector.
 pub(crate) type Tensor = Range<usize>;
 
@@ -87,6 +103,10 @@ pub(crate) struct Memory {
     /// Running statistics that are moved after a step: examples depend on one another, so a batch
     /// is worked through at once.
     pub(crate) running: Vec<Running>,
+    /// For [`Mode::PerExample`]: the norms, in the order of the backward pass, and these
+    /// operators again.
+    pub(crate) norms: Vec<NormStep>,
+    pub(crate) weighted: Vec<Backward>,
     /// Whether some gradients are stored even when the others go straight into the parameters.
     pub(crate) stores_gradients: bool,
 }

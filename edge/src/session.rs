@@ -1,6 +1,7 @@
 //! Running a plan: forward, backward and the parameters' step, without allocating.
 
 mod batch;
+mod example;
 mod run;
 
 use core::num::NonZeroUsize;
@@ -14,7 +15,10 @@ use crate::graph::target_width;
 use crate::kernel::{AdamStep, Kernels, Momentum, SgdStep};
 use crate::model::Model;
 use crate::plan::{Memory, Mode};
-use batch::{Batch, draw_mask};
+pub use example::{Clipped, PerExampleError};
+
+use batch::Batch;
+use example::Norms;
 use run::{Update, backward, forward, move_statistics};
 
 /// Bytes of activations and gradients that a training step may take before its batch is worked
@@ -33,16 +37,17 @@ pub(crate) fn most_rows(one: &Memory, mode: Mode) -> usize {
         return u32::MAX as usize;
     }
     let (bytes, most) = match mode {
-        Mode::Training => (TRAINING_BYTES, MAX_ROWS),
+        Mode::Training | Mode::PerExample => (TRAINING_BYTES, MAX_ROWS),
         Mode::Evaluation => (EVALUATION_BYTES, MAX_EVALUATION_ROWS),
     };
     (bytes / (4 * one.len() + one.bytes()).max(1)).clamp(1, most)
 }
 
 /// A label or token outside the model's range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadExample {
     /// A class label.
+    #[error("example {row} has label {label}, and the model has no such class; check the data")]
     Label {
         /// The example.
         row: u32,
@@ -50,6 +55,7 @@ pub enum BadExample {
         label: u32,
     },
     /// A token.
+    #[error("example {row} holds token {token}, outside the vocabulary; check the data")]
     Token {
         /// The example.
         row: u32,
@@ -94,6 +100,9 @@ pub struct Session {
     /// Examples worked on at once, in training and in evaluation.
     training_rows: usize,
     evaluation_rows: usize,
+    /// The same with norms of each example's gradient, once they were asked for.
+    example_rows: Option<usize>,
+    norms: Norms,
     input_len: usize,
     target_width: usize,
 }
@@ -114,6 +123,8 @@ impl Session {
             training,
             evaluation,
             batch: Batch::default(),
+            example_rows: None,
+            norms: Norms::default(),
             weights: Aligned::default(),
             gradient: Aligned::default(),
             first: Aligned::default(),
@@ -371,15 +382,7 @@ impl Session {
             self.input_len,
             self.target_width,
         )?;
-        for row in 0..rows.len() {
-            for mask in &memory.masks {
-                draw_mask(
-                    stream,
-                    mask.threshold,
-                    &mut buffers.bytes[mask.keep.example(row)],
-                );
-            }
-        }
+        buffers.draw_masks(memory, rows.len(), stream);
         forward(
             self.kernels,
             memory,

@@ -337,6 +337,11 @@ fn everything_else(kernels: &Kernels, seed: u64) -> Vec<(&'static str, Vec<u32>)
     out.push(("vectors", [bits(&y), bits(&z)].concat()));
     let long = random.numbers(5000);
     let squares = kernels.sum_of_squares(&long).to_bits();
+    let product = kernels.inner_product(&long, &long).to_bits();
+    assert_eq!(product, squares, "the same recipe");
+    let reversed: Vec<f32> = long.iter().rev().copied().collect();
+    let product = kernels.inner_product(&long, &reversed).to_bits();
+    out.push(("product", vec![product as u32, (product >> 32) as u32]));
     out.push(("squares", vec![squares as u32, (squares >> 32) as u32]));
 
     let channels = random.between(1, 40);

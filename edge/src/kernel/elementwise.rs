@@ -309,6 +309,20 @@ vectorized! {
         }
     }
 
+    fn inner_product(v, x: &[f32], y: &[f32]) -> f64 {
+        let mut total = 0.0f64;
+        for (x, y) in x.chunks(SQUARES_BLOCK).zip(y.chunks(SQUARES_BLOCK)) {
+            let mut partial = [0.0f32; 16];
+            for (x, y) in x.chunks(16).zip(y.chunks(16)) {
+                map!(v, x.len(); a = x, b = y, p = partial; {} partial => v.fma(a, b, p));
+            }
+            for partial in partial {
+                total += f64::from(partial);
+            }
+        }
+        total
+    }
+
     fn sum_of_squares(v, x: &[f32]) -> f64 {
         let mut total = 0.0f64;
         for block in x.chunks(SQUARES_BLOCK) {

@@ -739,6 +739,37 @@ impl Kernels {
         elementwise::sum_of_squares(self.isa, x)
     }
 
+    /// Sum of products, in the order of [`Kernels::sum_of_squares`].
+    #[must_use]
+    pub fn inner_product(&self, x: &[f32], y: &[f32]) -> f64 {
+        need("y", y, x.len());
+        elementwise::inner_product(self.isa, x, &y[..x.len()])
+    }
+
+    /// The windows of one example of a convolution without groups, in rows: `windows` is
+    /// `[out_height * out_width, kernel rows * kernel columns * channels]`. `x` is padded as for
+    /// [`Kernels::conv`].
+    ///
+    /// # Panics
+    /// When the convolution has groups.
+    pub fn unroll(&self, c: &Conv, x: &[f32], windows: &mut [f32]) {
+        let s = c.shape;
+        assert_eq!(s.groups, 1, "windows of a convolution with groups");
+        need("x", x, c.padded_len());
+        let terms = c.weight_len() / s.filters;
+        need("the windows", windows, c.out_height * c.out_width * terms);
+        let (line, run) = (c.padded_width() * s.channels, s.kernel[1] * s.channels);
+        let mut to = windows.chunks_exact_mut(run);
+        for oh in 0..c.out_height {
+            for ow in 0..c.out_width {
+                let first = oh * s.stride[0] * line + ow * s.stride[1] * s.channels;
+                for (kh, to) in (0..s.kernel[0]).zip(&mut to) {
+                    to.copy_from_slice(&x[first + kh * line..][..run]);
+                }
+            }
+        }
+    }
+
     /// A plain SGD step from a stored gradient; the same bits as [`Gradient::Step`].
     pub fn sgd(&self, step: SgdStep, gradient: &[f32], anchor: &[f32], weights: &mut [f32]) {
         need("the weights", weights, gradient.len());

@@ -1,9 +1,9 @@
 //! Makes the plan of a model.
 
 use super::place::{Buffer, Kept, place};
-use super::{Backward, Bytes, Forward, Mask, Memory, Mode, Running, Slot, Tensor};
+use super::{Backward, Bytes, Forward, Mask, Memory, Mode, NormStep, Running, Slot, Tensor};
 use crate::graph::{Function, Graph, Node, Op, ValueId};
-use crate::kernel::{Activation, BatchNorm, Fused, Write};
+use crate::kernel::{Activation, BatchNorm, Conv, Dense, Fused, Write};
 use crate::model::Model;
 
 /// Walks the graph forward, then backward, and notes who touches which buffer when.
@@ -28,6 +28,8 @@ pub(super) struct Planner<'a> {
     backward: Vec<Backward>,
     masks: Vec<Mask>,
     running: Vec<Running>,
+    norms: Vec<NormStep>,
+    weighted: Vec<Backward>,
     stores_gradients: bool,
 }
 
@@ -72,6 +74,8 @@ impl<'a> Planner<'a> {
             backward: Vec::new(),
             masks: Vec::new(),
             running: Vec::new(),
+            norms: Vec::new(),
+            weighted: Vec::new(),
             stores_gradients: false,
         }
     }
@@ -89,11 +93,14 @@ impl<'a> Planner<'a> {
         let root = self.root(self.graph.output);
         let output = self.use_activation(root);
         let output_gradient = self.buffer(self.len(root), 0);
-        if self.mode == Mode::Training && self.needs_gradient[root] {
+        if self.mode != Mode::Evaluation && self.needs_gradient[root] {
             self.gradient[root] = Some(output_gradient);
             for index in (0..self.graph.nodes.len()).rev() {
                 self.time += 1;
                 self.backward(index);
+            }
+            if self.mode == Mode::PerExample {
+                self.weighted();
             }
         }
         // After the backward pass the statistics of the batch are read once more.
@@ -114,6 +121,8 @@ impl<'a> Planner<'a> {
             output_gradient,
             masks: self.masks,
             running: self.running,
+            norms: self.norms,
+            weighted: self.weighted,
             stores_gradients: self.stores_gradients,
         }
     }
@@ -157,7 +166,7 @@ impl<'a> Planner<'a> {
     }
 
     fn keep(&mut self, slot: Slot, kept: Kept) {
-        if self.mode == Mode::Training && self.buffers[slot].kept != Kept::Values {
+        if self.mode != Mode::Evaluation && self.buffers[slot].kept != Kept::Values {
             self.buffers[slot].kept = kept;
         }
     }
@@ -482,6 +491,57 @@ impl<'a> Planner<'a> {
         self.backward.push(Backward::Activate { f, kept, dy });
     }
 
+    /// Notes the memory that the last operator of the backward pass needs for the norms of each
+    /// example's gradients of these tensors.
+    fn norms(&mut self, weight: usize, bias: Option<usize>, ghost: bool, scratch: usize) {
+        if self.mode == Mode::PerExample {
+            let scratch = self.buffer(0, scratch);
+            self.norms.push(NormStep {
+                step: self.backward.len() - 1,
+                weight,
+                bias,
+                ghost,
+                scratch,
+            });
+        }
+    }
+
+    /// The second time that parameters' gradients are computed, weighted by example: what they
+    /// are made of lives on.
+    fn weighted(&mut self) {
+        for index in 0..self.norms.len() {
+            self.time += 1;
+            let mut step = self.backward[self.norms[index].step].clone();
+            match &mut step {
+                Backward::Dense { x, dy, .. } => {
+                    self.touch(*x);
+                    self.touch(*dy);
+                }
+                Backward::Conv {
+                    geometry,
+                    x,
+                    dy,
+                    dw_scratch,
+                    ..
+                } => {
+                    self.touch(*x);
+                    self.touch(*dy);
+                    *dw_scratch = self.buffer(0, geometry.dw_scratch_len());
+                }
+                Backward::Norm { x, stats, dy, .. } => {
+                    self.touch(*x);
+                    self.touch(*stats);
+                    self.touch(*dy);
+                }
+                Backward::Embedding { dy, .. } => {
+                    self.touch(*dy);
+                }
+                _ => unreachable!("only operators with parameters have norms"),
+            }
+            self.weighted.push(step);
+        }
+    }
+
     fn backward(&mut self, index: usize) {
         let Node { op, input, output } = self.graph.nodes[index].clone();
         let (source, target) = (self.root(input), self.root(output));
@@ -514,6 +574,7 @@ impl<'a> Planner<'a> {
                     weight: self.tensor(weight),
                     bias: bias.map(|bias| self.tensor(bias)),
                 });
+                self.norms(weight, bias, true, 0);
             }
             Op::Conv {
                 geometry,
@@ -537,6 +598,7 @@ impl<'a> Planner<'a> {
                 };
                 let dx_scratch = self.buffer(0, dx_len);
                 let dw_scratch = self.buffer(0, geometry.dw_scratch_len());
+                let (ghost, scratch) = (is_ghost(&geometry), norm_scratch_len(&geometry));
                 self.backward.push(Backward::Conv {
                     geometry,
                     x,
@@ -547,6 +609,7 @@ impl<'a> Planner<'a> {
                     weight: self.tensor(weight),
                     bias: bias.map(|bias| self.tensor(bias)),
                 });
+                self.norms(weight, bias, ghost, scratch);
             }
             Op::MaxPool(geometry) => {
                 if let Some(f) = self.left_to_pool(input).activation() {
@@ -610,6 +673,7 @@ impl<'a> Planner<'a> {
                     gamma: self.tensor(scale),
                     beta: self.tensor(shift),
                 });
+                self.norms(scale, Some(shift), false, geometry.scratch_len());
                 if let Some(dx) = dx {
                     self.pass_on(dx, source);
                 }
@@ -646,6 +710,7 @@ impl<'a> Planner<'a> {
                     table: self.tensor(table),
                     dy,
                 });
+                self.norms(table, None, false, size);
             }
             Op::Add { other } => {
                 let other = self.root(other);
@@ -688,4 +753,28 @@ pub(crate) fn batch_norm(positions: usize, channels: usize, epsilon: f32) -> Bat
         Ok(geometry) => geometry,
         Err(_) => unreachable!("a graph's values hold at least one number"),
     }
+}
+
+/// Whether the norms of a convolution's examples are computed without their gradients: where two
+/// Gram matrices of its positions are smaller than the weight (Bu et al. 2022, arXiv:2205.10683,
+/// §4.1, equation 4.1).
+fn is_ghost(c: &Conv) -> bool {
+    let positions = c.out_height() * c.out_width();
+    c.shape().groups == 1 && 2 * positions * positions < c.weight_len()
+}
+
+/// Numbers of scratch for the norms of a convolution's examples.
+fn norm_scratch_len(c: &Conv) -> usize {
+    let filters = c.shape().filters;
+    if !is_ghost(c) {
+        return c.weight_len() + c.dw_scratch_len().max(filters);
+    }
+    // Two Gram matrices, the windows in rows, and what their products need.
+    let positions = c.out_height() * c.out_width();
+    let terms = c.weight_len() / filters;
+    let product = Dense {
+        inputs: positions,
+        outputs: terms.max(filters),
+    };
+    2 * positions * positions + (positions * terms).max(filters) + product.dx_scratch_len()
 }

@@ -103,7 +103,7 @@ pub(crate) enum Forward {
 }
 
 /// One operator of the backward pass.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Backward {
     Dense {
         geometry: Dense,

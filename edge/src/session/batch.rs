@@ -23,7 +23,7 @@ pub(super) struct Batch {
 }
 
 /// `keep` is 0 where the value is dropped and 1 elsewhere.
-pub(super) fn draw_mask(stream: &mut Stream, threshold: u32, keep: &mut [u8]) {
+fn draw_mask(stream: &mut Stream, threshold: u32, keep: &mut [u8]) {
     let mut words = [0u8; 1024];
     for part in keep.chunks_mut(words.len() / 4) {
         let bytes = &mut words[..4 * part.len()];
@@ -102,6 +102,16 @@ impl Batch {
             }
         }
         Ok(())
+    }
+
+    /// Draws the dropout masks of `rows` examples.
+    pub(super) fn draw_masks(&mut self, memory: &Memory, rows: usize, stream: &mut Stream) {
+        for row in 0..rows {
+            for mask in &memory.masks {
+                let keep = &mut self.bytes[mask.keep.example(row)];
+                draw_mask(stream, mask.threshold, keep);
+            }
+        }
     }
 
     /// Each example's loss and, when `scale` is given, the outputs' gradient times `scale`.

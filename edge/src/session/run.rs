@@ -203,151 +203,208 @@ pub(super) fn backward(
     update: Update<'_>,
     rows: usize,
 ) {
+    for step in &memory.backward {
+        backward_inputs(k, memory, batch, weights, step, rows);
+        backward_parameters(k, memory, batch, weights, gradient, update, step, rows);
+    }
+}
+
+/// The gradients of an operator's inputs, which only read the parameters.
+pub(super) fn backward_inputs(
+    k: &Kernels,
+    memory: &Memory,
+    batch: &mut Batch,
+    weights: &[f32],
+    step: &Backward,
+    rows: usize,
+) {
     let arena = batch.arena.values_mut();
     let at = |slot| memory.at(slot, rows);
-    for step in &memory.backward {
-        match step {
-            Backward::Dense {
-                geometry,
-                x,
-                dy,
-                dx,
-                scratch,
-                weight,
-                bias,
-            } => {
-                if let Some((dx, write)) = dx {
-                    let [dy, dx, scratch] = pick(arena, [at(*dy), at(*dx), at(*scratch)]);
-                    let weight = &weights[weight.clone()];
-                    k.dense_dx(geometry, rows, dy, weight, dx, *write, scratch);
-                }
-                let [x, dy] = pick(arena, [at(*x), at(*dy)]);
-                if let Some(bias) = bias {
-                    let to = gradient_of(update, bias, weights, gradient);
-                    k.column_sums(rows, geometry.outputs, dy, to);
-                }
-                let to = gradient_of(update, weight, weights, gradient);
-                k.dense_dw(geometry, rows, x, dy, to);
-            }
-            Backward::Conv {
-                geometry,
-                x,
-                dy,
-                dx,
-                dx_scratch,
-                dw_scratch,
-                weight,
-                bias,
-            } => {
-                if let Some((dx, write)) = dx {
-                    let [dy, dx, scratch] = pick(arena, [at(*dy), at(*dx), at(*dx_scratch)]);
-                    let weight = &weights[weight.clone()];
-                    k.conv_dx(geometry, rows, dy, weight, dx, *write, scratch);
-                }
-                let [x, dy, scratch] = pick(arena, [at(*x), at(*dy), at(*dw_scratch)]);
-                if let Some(bias) = bias {
-                    let positions = rows * geometry.out_height() * geometry.out_width();
-                    let to = gradient_of(update, bias, weights, gradient);
-                    k.column_sums(positions, geometry.shape().filters, dy, to);
-                }
-                let to = gradient_of(update, weight, weights, gradient);
-                k.conv_dw(geometry, rows, x, dy, to, scratch);
-            }
-            Backward::MaxPool {
-                geometry,
-                argmax,
-                dy,
-                dx,
-            } => {
-                let [dy, dx] = pick(arena, [at(*dy), at(*dx)]);
-                k.max_pool_dx(geometry, rows, dy, &batch.bytes[argmax.range(rows)], dx);
-            }
-            Backward::AvgPool { geometry, dy, dx } => {
-                let [dy, dx] = pick(arena, [at(*dy), at(*dx)]);
-                k.avg_pool_dx(geometry, rows, dy, dx);
-            }
-            Backward::GlobalAvgPool {
-                positions,
-                channels,
-                dy,
-                dx,
-            } => {
-                let [dy, dx] = pick(arena, [at(*dy), at(*dx)]);
-                k.global_avg_pool_dx(rows, *positions, *channels, dy, dx);
-            }
-            Backward::Activate { f, kept, dy } => {
-                let [kept, dy] = pick(arena, [at(*kept), at(*dy)]);
-                k.activate_grad(*f, kept, dy);
-            }
-            Backward::Dropout { keep, scale, dy } => {
-                k.dropout(&batch.bytes[keep.range(rows)], *scale, &mut arena[at(*dy)]);
-            }
-            Backward::Norm {
-                geometry,
-                x,
-                stats,
-                dy,
-                dx,
-                scratch,
-                gamma,
-                beta,
-            } => {
-                if let Some(dx) = dx {
-                    let places = [at(*x), at(*stats), at(*dy), at(*dx), at(*scratch)];
-                    let [x, stats, dy, dx, scratch] = pick(arena, places);
-                    let gamma = &weights[gamma.clone()];
-                    k.norm_dx(geometry, rows, x, gamma, stats, dy, dx, scratch);
-                }
-                let [x, stats, dy] = pick(arena, [at(*x), at(*stats), at(*dy)]);
-                let write = match update {
-                    Update::Accumulate => Write::Add,
-                    Update::Store | Update::Step { .. } => Write::Store,
-                };
-                let [dgamma, dbeta] = pick(gradient, [gamma.clone(), beta.clone()]);
-                k.norm_dparameters(geometry, rows, x, stats, dy, dgamma, dbeta, write);
-                step_stored(k, update, gamma, weights, gradient);
-                step_stored(k, update, beta, weights, gradient);
-            }
-            Backward::BatchNorm {
-                geometry,
-                x,
-                stats,
-                dy,
-                dx,
-                gamma,
-                beta,
-                fused,
-            } => {
-                let [x, stats, dy] = pick(arena, [at(*x), at(*stats), at(*dy)]);
-                let [dgamma, dbeta] = pick(gradient, [gamma.clone(), beta.clone()]);
-                let (g, b) = (&weights[gamma.clone()], &weights[beta.clone()]);
-                k.batch_norm_dparameters(geometry, rows, x, g, b, stats, *fused, dy, dgamma, dbeta);
-                if *dx {
-                    k.batch_norm_dx(geometry, rows, x, g, b, stats, *fused, dgamma, dbeta, dy);
-                }
-                step_stored(k, update, gamma, weights, gradient);
-                step_stored(k, update, beta, weights, gradient);
-            }
-            Backward::Embedding { size, table, dy } => {
-                let dy = &arena[at(*dy)];
-                let tokens = &batch.tokens[..dy.len() / size];
-                let to = &mut gradient[table.clone()];
-                if !matches!(update, Update::Accumulate) {
-                    to.fill(0.0);
-                }
-                k.embedding_dw(tokens, *size, dy, to);
-                step_stored(k, update, table, weights, gradient);
-            }
-            Backward::Copy { from, to } => {
-                let [from, to] = pick(arena, [at(*from), at(*to)]);
-                to.copy_from_slice(from);
-            }
-            Backward::Add { from, to } => {
-                let [from, to] = pick(arena, [at(*from), at(*to)]);
-                k.add(from, to);
-            }
-            Backward::Double { dy } => k.scale(2.0, &mut arena[at(*dy)]),
+    match step {
+        Backward::Dense {
+            geometry,
+            dy,
+            dx: Some((dx, write)),
+            scratch,
+            weight,
+            ..
+        } => {
+            let [dy, dx, scratch] = pick(arena, [at(*dy), at(*dx), at(*scratch)]);
+            let weight = &weights[weight.clone()];
+            k.dense_dx(geometry, rows, dy, weight, dx, *write, scratch);
         }
+        Backward::Conv {
+            geometry,
+            dy,
+            dx: Some((dx, write)),
+            dx_scratch,
+            weight,
+            ..
+        } => {
+            let [dy, dx, scratch] = pick(arena, [at(*dy), at(*dx), at(*dx_scratch)]);
+            let weight = &weights[weight.clone()];
+            k.conv_dx(geometry, rows, dy, weight, dx, *write, scratch);
+        }
+        Backward::Norm {
+            geometry,
+            x,
+            stats,
+            dy,
+            dx: Some(dx),
+            scratch,
+            gamma,
+            ..
+        } => {
+            let places = [at(*x), at(*stats), at(*dy), at(*dx), at(*scratch)];
+            let [x, stats, dy, dx, scratch] = pick(arena, places);
+            let gamma = &weights[gamma.clone()];
+            k.norm_dx(geometry, rows, x, gamma, stats, dy, dx, scratch);
+        }
+        // Batch normalisation needs its parameters' gradients first.
+        Backward::Dense { dx: None, .. }
+        | Backward::Conv { dx: None, .. }
+        | Backward::Norm { dx: None, .. }
+        | Backward::BatchNorm { .. }
+        | Backward::Embedding { .. } => {}
+        Backward::MaxPool {
+            geometry,
+            argmax,
+            dy,
+            dx,
+        } => {
+            let [dy, dx] = pick(arena, [at(*dy), at(*dx)]);
+            k.max_pool_dx(geometry, rows, dy, &batch.bytes[argmax.range(rows)], dx);
+        }
+        Backward::AvgPool { geometry, dy, dx } => {
+            let [dy, dx] = pick(arena, [at(*dy), at(*dx)]);
+            k.avg_pool_dx(geometry, rows, dy, dx);
+        }
+        Backward::GlobalAvgPool {
+            positions,
+            channels,
+            dy,
+            dx,
+        } => {
+            let [dy, dx] = pick(arena, [at(*dy), at(*dx)]);
+            k.global_avg_pool_dx(rows, *positions, *channels, dy, dx);
+        }
+        Backward::Activate { f, kept, dy } => {
+            let [kept, dy] = pick(arena, [at(*kept), at(*dy)]);
+            k.activate_grad(*f, kept, dy);
+        }
+        Backward::Dropout { keep, scale, dy } => {
+            k.dropout(&batch.bytes[keep.range(rows)], *scale, &mut arena[at(*dy)]);
+        }
+        Backward::Copy { from, to } => {
+            let [from, to] = pick(arena, [at(*from), at(*to)]);
+            to.copy_from_slice(from);
+        }
+        Backward::Add { from, to } => {
+            let [from, to] = pick(arena, [at(*from), at(*to)]);
+            k.add(from, to);
+        }
+        Backward::Double { dy } => k.scale(2.0, &mut arena[at(*dy)]),
+    }
+}
+
+/// The gradients of an operator's parameters, where it has any.
+pub(super) fn backward_parameters(
+    k: &Kernels,
+    memory: &Memory,
+    batch: &mut Batch,
+    weights: &mut [f32],
+    gradient: &mut [f32],
+    update: Update<'_>,
+    step: &Backward,
+    rows: usize,
+) {
+    let arena = batch.arena.values_mut();
+    let at = |slot| memory.at(slot, rows);
+    match step {
+        Backward::Dense {
+            geometry,
+            x,
+            dy,
+            weight,
+            bias,
+            ..
+        } => {
+            let [x, dy] = pick(arena, [at(*x), at(*dy)]);
+            if let Some(bias) = bias {
+                let to = gradient_of(update, bias, weights, gradient);
+                k.column_sums(rows, geometry.outputs, dy, to);
+            }
+            let to = gradient_of(update, weight, weights, gradient);
+            k.dense_dw(geometry, rows, x, dy, to);
+        }
+        Backward::Conv {
+            geometry,
+            x,
+            dy,
+            dw_scratch,
+            weight,
+            bias,
+            ..
+        } => {
+            let [x, dy, scratch] = pick(arena, [at(*x), at(*dy), at(*dw_scratch)]);
+            if let Some(bias) = bias {
+                let positions = rows * geometry.out_height() * geometry.out_width();
+                let to = gradient_of(update, bias, weights, gradient);
+                k.column_sums(positions, geometry.shape().filters, dy, to);
+            }
+            let to = gradient_of(update, weight, weights, gradient);
+            k.conv_dw(geometry, rows, x, dy, to, scratch);
+        }
+        Backward::Norm {
+            geometry,
+            x,
+            stats,
+            dy,
+            gamma,
+            beta,
+            ..
+        } => {
+            let [x, stats, dy] = pick(arena, [at(*x), at(*stats), at(*dy)]);
+            let write = match update {
+                Update::Accumulate => Write::Add,
+                Update::Store | Update::Step { .. } => Write::Store,
+            };
+            let [dgamma, dbeta] = pick(gradient, [gamma.clone(), beta.clone()]);
+            k.norm_dparameters(geometry, rows, x, stats, dy, dgamma, dbeta, write);
+            step_stored(k, update, gamma, weights, gradient);
+            step_stored(k, update, beta, weights, gradient);
+        }
+        Backward::BatchNorm {
+            geometry,
+            x,
+            stats,
+            dy,
+            dx,
+            gamma,
+            beta,
+            fused,
+        } => {
+            let [x, stats, dy] = pick(arena, [at(*x), at(*stats), at(*dy)]);
+            let [dgamma, dbeta] = pick(gradient, [gamma.clone(), beta.clone()]);
+            let (g, b) = (&weights[gamma.clone()], &weights[beta.clone()]);
+            k.batch_norm_dparameters(geometry, rows, x, g, b, stats, *fused, dy, dgamma, dbeta);
+            if *dx {
+                k.batch_norm_dx(geometry, rows, x, g, b, stats, *fused, dgamma, dbeta, dy);
+            }
+            step_stored(k, update, gamma, weights, gradient);
+            step_stored(k, update, beta, weights, gradient);
+        }
+        Backward::Embedding { size, table, dy } => {
+            let dy = &arena[at(*dy)];
+            let tokens = &batch.tokens[..dy.len() / size];
+            let to = &mut gradient[table.clone()];
+            if !matches!(update, Update::Accumulate) {
+                to.fill(0.0);
+            }
+            k.embedding_dw(tokens, *size, dy, to);
+            step_stored(k, update, table, weights, gradient);
+        }
+        _ => {}
     }
 }
 

@@ -9,7 +9,8 @@ use fl_core::{
     BatchSize, ClientId, FitTask, InputSpec, LearningRate, LocalPlan, LocalResult, LocalWork,
     Optimizer, Parameters, Precision, RoundId, TargetSpec, Trainer as _, WorkLimit,
 };
-use fl_edge::EdgeTrainer;
+use fl_edge::kernel::Kernels;
+use fl_edge::{EdgeTrainer, Session};
 
 thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
@@ -126,5 +127,25 @@ fn a_warm_client_allocates_nothing() {
             let calls = CALLS.with(Cell::get) - before;
             assert_eq!(calls, 0, "{}", case.name);
         }
+        if case.has_batch_norm() {
+            continue;
+        }
+        let mut session = Session::new(case.model.clone(), Kernels::best());
+        session.start(global.values(), &Optimizer::SGD, 8);
+        let mut random = stream(5);
+        let mut clip = |session: &mut Session, rows: &[u32]| {
+            session
+                .clipped_gradient(&data, rows, 0.1, &mut random)
+                .expect("good examples");
+            session
+                .per_example_norms(&data, rows, &mut random)
+                .expect("good examples");
+        };
+        clip(&mut session, &[3, 1, 4, 1, 5, 9, 2, 6]);
+        let before = CALLS.with(Cell::get);
+        clip(&mut session, &[2, 7, 1]);
+        clip(&mut session, &[1, 8, 2, 8, 1, 8, 2, 8]);
+        let calls = CALLS.with(Cell::get) - before;
+        assert_eq!(calls, 0, "{} example by example", case.name);
     }
 }

@@ -4,6 +4,7 @@ mod allocations;
 mod common;
 mod conformance;
 mod definitions;
+mod examples;
 mod gradients;
 mod optimizers;
 mod oracle;

@@ -15,7 +15,7 @@ use fl_edge::{LayersDef, Model, ModelDef, Session, Step};
 use proptest::prelude::*;
 
 use crate::common::{Case, stream};
-use crate::oracle;
+use crate::{examples, oracle};
 
 const ACTIVATIONS: [Option<Activation>; 7] = [
     None,
@@ -192,6 +192,9 @@ proptest! {
             }
             prop_assert_eq!(losses(&case)[1], evaluated, "dropout is not for evaluation");
             oracle::check(&idle, 3, 1e-3);
+            if !case.has_batch_norm() {
+                examples::check(&case, 3, 1e-4);
+            }
         }
     }
 }
