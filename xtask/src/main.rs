@@ -6,6 +6,7 @@ mod ci;
 mod embed;
 mod end_to_end;
 mod graph;
+mod peers;
 mod process;
 
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ enum Chore {
     Licences,
     /// Run every file in `experiments/` at reduced size, then verify one result bit for bit.
     EndToEnd,
+    /// Time inference beside onnxruntime on one thread, and compare the outputs.
+    Peers(peers::Options),
     /// Pack the embedded data sets from the files of the packages that publish them, and check
     /// them against the recorded SHA-256.
     Embed {
@@ -45,6 +48,7 @@ fn main() -> Result<()> {
         Chore::Graph => graph::check(),
         Chore::Licences => ci::licences(),
         Chore::EndToEnd => end_to_end::run(),
+        Chore::Peers(options) => peers::compare(&options),
         Chore::Embed { from } => embed::run(&from, &process::root().join("datasets/embedded")),
     }
 }
