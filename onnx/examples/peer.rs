@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream, TargetSpec};
-use fl_edge::zoo::{MobilenetV2, Mlp};
+use fl_edge::zoo::{Mlp, MobilenetV2};
 use fl_edge::{Inputs, Model, ModelDef, Numerics, Passes, Program, Runner};
 use fl_onnx::{ExportOptions, Numbers, export};
 
@@ -28,10 +28,12 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// The model of a case, its input and its classes.
 fn case(name: &str) -> Outcome<(ModelDef, Vec<usize>, usize)> {
-    let mobile = |width| ModelDef::MobilenetV2(MobilenetV2 {
-        width,
-        ..MobilenetV2::default()
-    });
+    let mobile = |width| {
+        ModelDef::MobilenetV2(MobilenetV2 {
+            width,
+            ..MobilenetV2::default()
+        })
+    };
     Ok(match name {
         "mlp" => (ModelDef::Mlp(Mlp::default()), vec![28, 28, 1], 10),
         "cnn-fedavg" => {
@@ -86,7 +88,10 @@ fn open(name: &str, precision: &str, rows: usize, folder: &Path) -> Outcome<(Ope
         fold_batch_norm: true,
         ..ExportOptions::default()
     };
-    fs::write(folder.join("model.onnx"), export(&model, parameters.values(), &options)?)?;
+    fs::write(
+        folder.join("model.onnx"),
+        export(&model, parameters.values(), &options)?,
+    )?;
     write(&folder.join("inputs.f32"), &inputs)?;
     let open = Open {
         width: program.output_len(),
@@ -110,7 +115,11 @@ impl Open {
     }
 }
 
-fn answer(line: &str, opened: &mut Option<Open>, runner: &mut Option<(usize, Runner)>) -> Outcome<String> {
+fn answer(
+    line: &str,
+    opened: &mut Option<Open>,
+    runner: &mut Option<(usize, Runner)>,
+) -> Outcome<String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     match (&words[..], &opened) {
         (["open", name, precision, rows, folder], _) => {

@@ -27,6 +27,8 @@ struct Images<'a> {
     weight: &'a [f32],
     bias: Option<&'a [f32]>,
     after: After<'a>,
+    /// Of a gradient of inputs.
+    write: Write,
 }
 
 /// Neighbouring output columns of one image: columns from `first` of the channels from `channel`
@@ -54,14 +56,24 @@ macro_rules! columns {
 }
 
 /// All rows of a strip of `C` columns.
+///
+/// A tap outside the image multiplies a zero. In a gradient of inputs (`TURNED`) such a tap is
+/// passed over, and the taps come from the last to the first.
 #[inline(always)]
-fn strip<V: Simd, const C: usize>(v: V, i: &Images<'_>, s: Strip, y: &mut [f32]) {
+fn strip<V: Simd, const C: usize, const TURNED: bool>(
+    v: V,
+    i: &Images<'_>,
+    s: Strip,
+    y: &mut [f32],
+) {
     let n = i.channels;
     let [high, wide] = i.kernel;
     let step = i.stride[1] * n;
     let (line, image) = (i.width * n, i.height * i.width * n);
     let x = &i.x[s.row * image..][..image];
     let weight = &i.weight[..high * wide * n];
+    let next_tap = if TURNED { n.wrapping_neg() } else { n };
+    let first_tap = if TURNED { (high * wide - 1) * n } else { 0 };
     assert!(s.end <= n && s.first + C <= i.out_width);
     assert!(i.bias.is_none_or(|bias| bias.len() >= n));
     // The first window's first column inside the image lies here in a line, the last window's
@@ -92,7 +104,7 @@ fn strip<V: Simd, const C: usize>(v: V, i: &Images<'_>, s: Strip, y: &mut [f32])
                     None => v.splat(0.0),
                 };
                 let mut acc = [bias; C];
-                let mut tap = weight.as_ptr().add(channel);
+                let mut tap = weight.as_ptr().add(first_tap + channel);
                 for kh in 0..high {
                     let h = (oh * i.stride[0] + kh).wrapping_sub(i.top);
                     let x = x
@@ -104,30 +116,41 @@ fn strip<V: Simd, const C: usize>(v: V, i: &Images<'_>, s: Strip, y: &mut [f32])
                         (wide, wide)
                     };
                     for _ in 0..from {
-                        let w = load(tap);
-                        columns!(j, { acc[j] = v.fma(v.splat(0.0), w, acc[j]) });
-                        tap = tap.wrapping_add(n);
+                        if !TURNED {
+                            let w = load(tap);
+                            columns!(j, { acc[j] = v.fma(v.splat(0.0), w, acc[j]) });
+                        }
+                        tap = tap.wrapping_add(next_tap);
                     }
                     let mut x = x;
                     for _ in from..to {
                         let w = load(tap);
                         columns!(j, { acc[j] = v.fma(load(x.add(j * step)), w, acc[j]) });
-                        tap = tap.wrapping_add(n);
+                        tap = tap.wrapping_add(next_tap);
                         x = x.wrapping_add(n);
                     }
                     for _ in to.max(from)..wide {
-                        let w = load(tap);
-                        columns!(j, { acc[j] = v.fma(v.splat(0.0), w, acc[j]) });
-                        tap = tap.wrapping_add(n);
+                        if !TURNED {
+                            let w = load(tap);
+                            columns!(j, { acc[j] = v.fma(v.splat(0.0), w, acc[j]) });
+                        }
+                        tap = tap.wrapping_add(next_tap);
                     }
                 }
                 columns!(j, {
-                    acc[j] = apply_fused(v, i.after.first, acc[j]);
-                    if let Some(residual) = residual {
-                        let other = load(residual.as_ptr().add(j * n + channel));
-                        acc[j] = apply_fused(v, i.after.last, v.add(acc[j], other));
+                    let y = y.as_mut_ptr().add(j * n + channel);
+                    if TURNED {
+                        if i.write == Write::Add {
+                            acc[j] = v.add(load(y), acc[j]);
+                        }
+                    } else {
+                        acc[j] = apply_fused(v, i.after.first, acc[j]);
+                        if let Some(residual) = residual {
+                            let other = load(residual.as_ptr().add(j * n + channel));
+                            acc[j] = apply_fused(v, i.after.last, v.add(acc[j], other));
+                        }
                     }
-                    v.store_first(y.as_mut_ptr().add(j * n + channel), len, acc[j]);
+                    v.store_first(y, len, acc[j]);
                 });
             }
             channel += len;
@@ -136,7 +159,7 @@ fn strip<V: Simd, const C: usize>(v: V, i: &Images<'_>, s: Strip, y: &mut [f32])
 }
 
 #[inline(always)]
-fn images<V: Simd>(v: V, i: &Images<'_>, rows: usize, y: &mut [f32]) {
+fn images<V: Simd, const TURNED: bool>(v: V, i: &Images<'_>, rows: usize, y: &mut [f32]) {
     let [high, wide] = i.kernel;
     let stride = i.stride[1];
     // Columns whose whole window lies inside the image.
@@ -168,13 +191,92 @@ fn images<V: Simd>(v: V, i: &Images<'_>, rows: usize, y: &mut [f32]) {
                     inside: if whole { [0, wide] } else { [left, right] },
                 };
                 match width {
-                    STRIP => strip::<V, STRIP>(v, i, s, y),
-                    4 => strip::<V, 4>(v, i, s, y),
-                    2 => strip::<V, 2>(v, i, s, y),
-                    _ => strip::<V, 1>(v, i, s, y),
+                    STRIP => strip::<V, STRIP, TURNED>(v, i, s, y),
+                    4 => strip::<V, 4, TURNED>(v, i, s, y),
+                    2 => strip::<V, 2, TURNED>(v, i, s, y),
+                    _ => strip::<V, 1, TURNED>(v, i, s, y),
                 }
             }
             ow += width;
+        }
+    }
+}
+
+/// Adds each output's gradient to the inputs of its window, outputs ascending.
+#[inline(always)]
+fn scatter<V: Simd>(v: V, c: &Conv, rows: usize, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+    let s = c.shape;
+    let n = s.channels;
+    for row in 0..rows {
+        let image = &mut dx[row * c.input_len()..][..c.input_len()];
+        image.fill(0.0);
+        for oh in 0..c.out_height {
+            for ow in 0..c.out_width {
+                let dy = &dy[((row * c.out_height + oh) * c.out_width + ow) * n..][..n];
+                for kh in 0..s.kernel[0] {
+                    let h = (oh * s.stride[0] + kh).wrapping_sub(s.padding.top);
+                    if h >= s.height {
+                        continue;
+                    }
+                    for kw in 0..s.kernel[1] {
+                        let w = (ow * s.stride[1] + kw).wrapping_sub(s.padding.left);
+                        if w >= s.width {
+                            continue;
+                        }
+                        let weight = &weight[(kh * s.kernel[1] + kw) * n..][..n];
+                        let to = &mut image[(h * s.width + w) * n..][..n];
+                        map!(v, n; d = dy, k = weight, t = to; {} to => v.fma(d, k, t));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The gradient of a 3x3 window's weights, added to `sums`: nine sums of a vector of channels at a
+/// time, rows and positions ascending.
+#[inline(always)]
+fn sums_of_nine<V: Simd>(v: V, c: &Conv, rows: usize, x: &[f32], dy: &[f32], sums: &mut [f32]) {
+    let n = c.shape.channels;
+    let stride = c.shape.stride;
+    let line = c.padded_width() * n;
+    let (x, dy) = (&x[..rows * c.padded_len()], &dy[..rows * c.output_len()]);
+    let sums = &mut sums[..9 * n];
+    for channel in (0..n).step_by(V::N) {
+        let len = (n - channel).min(V::N);
+        // SAFETY: `channel + len` is at most `n`; the windows lie inside the padded images, and
+        // the slices were cut to all images above.
+        unsafe {
+            let load = |p: *const f32| {
+                if len == V::N {
+                    v.load(p)
+                } else {
+                    v.load_first(p, len)
+                }
+            };
+            let to = sums.as_mut_ptr().add(channel);
+            let mut acc: [V::F; 9] = core::array::from_fn(|tap| load(to.add(tap * n)));
+            let mut d = dy.as_ptr().add(channel);
+            for row in 0..rows {
+                for oh in 0..c.out_height {
+                    let at = row * c.padded_len() + oh * stride[0] * line + channel;
+                    let mut x = x.as_ptr().add(at);
+                    for _ in 0..c.out_width {
+                        let g = load(d);
+                        d = d.wrapping_add(n);
+                        for kh in 0..3 {
+                            for kw in 0..3 {
+                                let tap = 3 * kh + kw;
+                                acc[tap] = v.fma(load(x.add(kh * line + kw * n)), g, acc[tap]);
+                            }
+                        }
+                        x = x.wrapping_add(stride[1] * n);
+                    }
+                }
+            }
+            for (tap, acc) in acc.into_iter().enumerate() {
+                v.store_first(to.add(tap * n), len, acc);
+            }
         }
     }
 }
@@ -205,8 +307,9 @@ vectorized! {
             weight,
             bias,
             after: fused.into(),
+            write: Write::Store,
         };
-        images(v, &padded, rows, y);
+        images::<_, false>(v, &padded, rows, y);
     }
 
     /// Over inputs without their padding, to the same bits: a tap outside the image multiplies a
@@ -235,8 +338,9 @@ vectorized! {
             weight,
             bias,
             after,
+            write: Write::Store,
         };
-        images(v, &plain, rows, y);
+        images::<_, false>(v, &plain, rows, y);
     }
 
     fn dx(
@@ -248,6 +352,29 @@ vectorized! {
         dx: &mut [f32],
         write: Write,
     ) {
+        if c.has_unit_stride() {
+            let padding = c.shape.padding;
+            let gradients = Images {
+                height: c.out_height,
+                width: c.out_width,
+                channels: c.shape.channels,
+                top: c.shape.kernel[0] - 1 - padding.top,
+                left: c.shape.kernel[1] - 1 - padding.left,
+                kernel: c.shape.kernel,
+                stride: [1, 1],
+                out_height: c.shape.height,
+                out_width: c.shape.width,
+                x: dy,
+                weight,
+                bias: None,
+                after: Fused::None.into(),
+                write,
+            };
+            return images::<_, true>(v, &gradients, rows, dx);
+        }
+        if write == Write::Store {
+            return scatter(v, c, rows, dy, weight, dx);
+        }
         let s = c.shape;
         let n = s.channels;
         let [high, wide] = s.kernel;
@@ -314,6 +441,10 @@ vectorized! {
         match &gradient {
             Gradient::Accumulate(to) => sums.copy_from_slice(&to[..c.weight_len()]),
             Gradient::Store(_) | Gradient::Step { .. } => sums.fill(0.0),
+        }
+        if s.kernel == [3, 3] {
+            sums_of_nine(v, c, rows, x, dy, sums);
+            return super::super::elementwise::finish_gradient(v, sums, &mut gradient, 0);
         }
         for row in 0..rows {
             let image = &x[row * c.padded_len()..][..c.padded_len()];
