@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream, TargetSpec};
+use fl_edge::quant::{Calibration, Calibrator, Granularity, Quantization};
 use fl_edge::zoo::{Mlp, MobilenetV2};
 use fl_edge::{Inputs, Model, ModelDef, Numerics, Passes, Program, Runner};
 use fl_onnx::{ExportOptions, Numbers, export};
@@ -58,6 +59,33 @@ fn write(path: &Path, numbers: &[f32]) -> Outcome<()> {
     Ok(fs::write(path, bytes)?)
 }
 
+/// Ranges of all values for some inputs, by minimum and maximum.
+fn quantization(model: &Arc<Model>, parameters: &[f32], inputs: &[f32]) -> Outcome<Quantization> {
+    // A product's own value is shown only where nothing is added to it on the way out.
+    let passes = Passes {
+        fuse_residual: false,
+        ..Passes::ALL
+    };
+    let program = Program::compile(model, parameters, &Numerics::F32, passes)?;
+    let input_len = program.input_len();
+    let mut outputs = vec![0.0; inputs.len() / input_len * program.output_len()];
+    let mut calibrator = Calibrator::new(Calibration::MinMax)?;
+    let mut outcome = Ok(());
+    Runner::new(Arc::new(program), 1).run_observed(
+        Inputs::Real(inputs),
+        &mut outputs,
+        &mut |point, values| {
+            if outcome.is_ok() {
+                outcome = calibrator.observe(point, values);
+            }
+        },
+    );
+    outcome?;
+    let ranges = calibrator.ranges()?;
+    let ranges = ranges.iter().map(|(point, range)| (point.as_str(), *range));
+    Ok(Quantization::from_ranges(ranges, Granularity::Channel))
+}
+
 fn open(name: &str, precision: &str, rows: usize, folder: &Path) -> Outcome<(Open, Vec<usize>)> {
     let (def, shape, classes) = case(name)?;
     let input = InputSpec::Real(shape.clone());
@@ -78,9 +106,23 @@ fn open(name: &str, precision: &str, rows: usize, folder: &Path) -> Outcome<(Ope
             *x = (wave + 0.5 * (random.uniform() - 0.5) + c) as f32;
         }
     }
-    let (numerics, numbers) = match precision {
-        "f32" => (Numerics::F32, Numbers::F32),
+    let numerics = match precision {
+        "f32" => Numerics::F32,
+        "f16" => Numerics::F16,
+        "int8" => {
+            let samples = rows.min(256) * input_len;
+            Numerics::Int8(quantization(
+                &model,
+                parameters.values(),
+                &inputs[..samples],
+            )?)
+        }
         _ => return Err(format!("no precision `{precision}`").into()),
+    };
+    let numbers = match &numerics {
+        Numerics::Int8(quantization) => Numbers::Int8(quantization),
+        // The other side's f16 is converted on the way; both start from the same numbers.
+        _ => Numbers::F32,
     };
     let program = Program::compile(&model, parameters.values(), &numerics, Passes::ALL)?;
     let options = ExportOptions {
