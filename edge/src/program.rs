@@ -38,6 +38,7 @@ mod constants;
 mod error;
 mod memory;
 mod run;
+mod served;
 mod step;
 
 use std::sync::Arc;
@@ -48,7 +49,7 @@ use serde::{Deserialize, Serialize};
 use crate::graph::{ValueId, target_width};
 use crate::model::Model;
 use crate::plan::Buffer;
-use crate::quant::Quantization;
+use crate::quant::{Granularity, Quantization, Range};
 use compile::Compiler;
 use step::{INPUT, Slot, Step};
 
@@ -56,6 +57,7 @@ pub use constants::{Constants, DType, Packing, SECTION_ALIGNMENT, Section, Share
 pub use error::ProgramError;
 pub use memory::{ProgramMemory, StepMemory};
 pub use run::Runner;
+pub use served::Served;
 
 /// What is joined and rearranged when a model is compiled: a switch each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +136,21 @@ pub enum Numerics {
 }
 
 impl Numerics {
+    /// Integers with a scale of 1 at every point of a model: for plans of memory, which do not
+    /// depend on scales.
+    #[must_use]
+    pub fn int8_plan(model: &Model) -> Self {
+        let unit = Range {
+            min: 0.0,
+            max: 255.0,
+        };
+        let values = model.graph.values.iter();
+        Self::Int8(Quantization::from_ranges(
+            values.map(|value| (value.name.as_str(), unit)),
+            Granularity::Channel,
+        ))
+    }
+
     /// `f32`, `f16` or `int8`.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -220,6 +237,22 @@ impl Program {
         passes: Passes,
     ) -> Result<Self, ProgramError> {
         Compiler::new(model, None, numerics, passes)?.run(numerics, Some(constants))
+    }
+
+    /// What [`Program::compile`] would take of memory at so many examples at once, without
+    /// parameters.
+    ///
+    /// # Errors
+    /// [`ProgramError`] when the quantization does not fit the model.
+    pub fn plan(
+        model: &Arc<Model>,
+        numerics: &Numerics,
+        passes: Passes,
+        rows: usize,
+    ) -> Result<ProgramMemory, ProgramError> {
+        Ok(Compiler::new(model, None, numerics, passes)?
+            .planned(numerics)?
+            .memory(rows))
     }
 
     /// The constants: with the model's definition, the numerics and the passes all that is

@@ -92,9 +92,28 @@ impl<'a> Compiler<'a> {
 
     /// The program.
     pub(super) fn run(
-        mut self,
+        self,
         numerics: &Numerics,
         constants: Option<Constants>,
+    ) -> Result<Program, ProgramError> {
+        self.finish(numerics, |sections, parts| match constants {
+            Some(constants) => {
+                constants.check(&sections)?;
+                Ok(constants)
+            }
+            None => Constants::joined(sections, &parts),
+        })
+    }
+
+    /// The program with constants of nothing, which can only be looked at.
+    pub(super) fn planned(self, numerics: &Numerics) -> Result<Program, ProgramError> {
+        self.finish(numerics, |sections, _| Ok(Constants::planned(sections)))
+    }
+
+    fn finish(
+        mut self,
+        numerics: &Numerics,
+        constants: impl FnOnce(Vec<Section>, Vec<Vec<u8>>) -> Result<Constants, ProgramError>,
     ) -> Result<Program, ProgramError> {
         let mut units = units(self.graph);
         self.check_names(&units)?;
@@ -116,13 +135,11 @@ impl<'a> Compiler<'a> {
             }
         }
         let output = self.real(output)?;
-        let constants = match constants {
-            Some(constants) => {
-                constants.check(&self.sections)?;
-                constants
-            }
-            None => Constants::joined(self.sections, &self.parts)?,
-        };
+        self.steps.shrink_to_fit();
+        self.names.shrink_to_fit();
+        self.complete.shrink_to_fit();
+        self.buffers.shrink_to_fit();
+        let constants = constants(self.sections, self.parts)?;
         Ok(Program {
             model: Arc::clone(self.model),
             numerics: numerics.clone(),

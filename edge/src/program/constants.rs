@@ -187,6 +187,20 @@ impl Constants {
         Self::shared(sections, Arc::new(block))
     }
 
+    /// The table alone, for plans of memory.
+    pub(super) fn planned(mut sections: Vec<Section>) -> Self {
+        let mut len = 0usize;
+        for section in &mut sections {
+            let start = len.next_multiple_of(SECTION_ALIGNMENT);
+            len = start.saturating_add(section.needs().unwrap_or(usize::MAX));
+            section.range = start..len;
+        }
+        Self {
+            sections: sections.into(),
+            bytes: Arc::new([0u8; 0]),
+        }
+    }
+
     /// The table.
     #[must_use]
     pub fn sections(&self) -> &[Section] {

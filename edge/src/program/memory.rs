@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Program;
-use crate::plan::place_bytes;
+use crate::plan::{Buffer, Place, place_bytes};
 
 /// The memory of one step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,20 +24,37 @@ pub struct ProgramMemory {
     pub constants: usize,
     /// Bytes of the arena.
     pub arena: usize,
+    /// Bytes of the steps and of the constants' table.
+    pub tables: usize,
     /// Of each step, in the order in which they run.
     pub steps: Vec<StepMemory>,
 }
 
 impl ProgramMemory {
-    /// Bytes held while the program runs: constants and arena. The caller's inputs and outputs
-    /// come on top.
+    /// Bytes held while the program runs: constants, arena and tables. The caller's inputs and
+    /// outputs come on top.
     #[must_use]
     pub fn peak(&self) -> usize {
-        self.constants + self.arena
+        self.constants + self.arena + self.tables
     }
 }
 
 impl Program {
+    /// Bytes of the steps, of the buffers' places and of the constants' table.
+    fn tables(&self) -> usize {
+        let steps = size_of_val(&self.steps[..])
+            + size_of_val(&self.names[..])
+            + size_of_val(&self.complete[..])
+            + self.names.iter().map(String::len).sum::<usize>();
+        let places = self.buffers.len() * (size_of::<Buffer>() + size_of::<Place>());
+        let sections = self.constants.sections();
+        let names = sections.iter().map(|section| section.name.len());
+        let shapes = sections
+            .iter()
+            .map(|section| size_of_val(&section.shape[..]));
+        steps + places + size_of_val(sections) + names.sum::<usize>() + shapes.sum::<usize>()
+    }
+
     /// What a run of `rows` examples at once takes.
     #[must_use]
     pub fn memory(&self, rows: usize) -> ProgramMemory {
@@ -59,6 +76,7 @@ impl Program {
         ProgramMemory {
             constants: self.constants.len(),
             arena,
+            tables: self.tables(),
             steps: steps.collect(),
         }
     }

@@ -14,6 +14,30 @@ use fl_edge::{EdgeTrainer, Session};
 
 thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that this thread has allocated and not freed, and their maximum.
+    static LIVE: Cell<i64> = const { Cell::new(0) };
+    static PEAK: Cell<i64> = const { Cell::new(0) };
+}
+
+fn grow(bytes: i64) {
+    let live = LIVE.with(Cell::get) + bytes;
+    LIVE.with(|cell| cell.set(live));
+    PEAK.with(|cell| cell.set(cell.get().max(live)));
+}
+
+/// Allocations while `run` runs, and the most bytes that it held at once.
+pub(crate) fn measured(run: impl FnOnce()) -> (u64, i64) {
+    let (calls, live) = (CALLS.with(Cell::get), LIVE.with(Cell::get));
+    PEAK.with(|cell| cell.set(live));
+    run();
+    (CALLS.with(Cell::get) - calls, PEAK.with(Cell::get) - live)
+}
+
+/// What `make` gives, and the bytes that it still holds.
+pub(crate) fn held<T>(make: impl FnOnce() -> T) -> (T, i64) {
+    let live = LIVE.with(Cell::get);
+    let made = make();
+    (made, LIVE.with(Cell::get) - live)
 }
 
 struct Counting;
@@ -23,17 +47,20 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.with(|calls| calls.set(calls.get() + 1));
+        grow(layout.size() as i64);
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        grow(-(layout.size() as i64));
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         CALLS.with(|calls| calls.set(calls.get() + 1));
+        grow(size as i64 - layout.size() as i64);
         // SAFETY: the caller's promise.
         unsafe { System.realloc(block, layout, size) }
     }

@@ -6,6 +6,7 @@ mod conformance;
 mod definitions;
 mod examples;
 mod gradients;
+mod integers;
 mod optimizers;
 mod oracle;
 mod program;

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use fl_core::{InputSpec, Optimizer, TargetSpec};
+use fl_core::{InputSpec, Optimizer, ServedModel as _, TargetSpec};
 use fl_edge::kernel::Kernels;
 use fl_edge::{
     Inputs, LayersDef, MODELS, Model, ModelDef, Numerics, Passes, Program, ProgramError, Runner,
-    Session,
+    Served, Session,
 };
 use proptest::prelude::*;
 
+use crate::allocations::{held, measured};
 use crate::common::{Case, Synthetic, operators, stream};
 
 /// Parameters as after some training: none is zero or one, variances are above zero.
@@ -50,14 +51,14 @@ pub(crate) fn zoo() -> Vec<Case> {
     cases.collect()
 }
 
-fn inputs(data: &Synthetic) -> Inputs<'_> {
+pub(crate) fn inputs(data: &Synthetic) -> Inputs<'_> {
     match data.tokens.is_empty() {
         true => Inputs::Real(&data.reals),
         false => Inputs::Tokens(&data.tokens),
     }
 }
 
-fn outputs(
+pub(crate) fn outputs(
     program: &Arc<Program>,
     data: &Synthetic,
     rows: usize,
@@ -69,7 +70,7 @@ fn outputs(
     outputs
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
@@ -196,4 +197,105 @@ fn bad_parameters_are_refused() {
     assert!(text.contains("NaN") && text.contains(".weight"), "{text}");
     let text = compile(&parameters[1..]);
     assert!(text.contains(&parameters.len().to_string()), "{text}");
+}
+
+/// The numerics of a model with made-up scales.
+fn all_numerics(model: &Model) -> [Numerics; 3] {
+    [Numerics::F32, Numerics::F16, Numerics::int8_plan(model)]
+}
+
+/// What is joined takes fewer steps and less memory.
+#[test]
+fn passes_save_steps_and_memory() {
+    for (kind, numerics) in [
+        ("mobilenet-v2", 0),
+        ("mobilenet-v2", 2),
+        ("cnn-pfl", 0),
+        ("resnet8-gn", 2),
+    ] {
+        let case = zoo().into_iter().find(|case| case.name == kind);
+        let model = case.expect("of the zoo").model;
+        let numerics = &all_numerics(&model)[numerics];
+        let plan = |passes| Program::plan(&model, numerics, passes, 1).expect("plans");
+        let (all, none) = (plan(Passes::ALL), plan(Passes::NONE));
+        assert!(all.steps.len() < none.steps.len(), "{kind}");
+        assert!(
+            all.peak() < none.peak(),
+            "{kind}: {} of {}",
+            all.peak(),
+            none.peak()
+        );
+        for one in Passes::combinations() {
+            assert!(plan(one).steps.len() <= none.steps.len(), "{kind}: {one:?}");
+        }
+    }
+}
+
+/// Constants, arena and tables take at most twice the bytes of the model's parameters in its
+/// precision, and what is really held is what was planned.
+#[test]
+fn memory_is_as_planned_and_at_most_twice_the_model() {
+    for case in zoo() {
+        let model = &case.model;
+        let parameters = trained(model);
+        let data = case.data(1);
+        for numerics in all_numerics(model) {
+            let name = format!("{} {}", case.name, numerics.name());
+            let compile = || Program::compile(model, &parameters, &numerics, Passes::ALL);
+            let ((program, mut runner), held) = held(|| {
+                let program = Arc::new(compile().expect("compiles"));
+                (Arc::clone(&program), Runner::new(program, 1))
+            });
+            let plan = program.memory(1);
+            assert_eq!(
+                plan,
+                Program::plan(model, &numerics, Passes::ALL, 1).expect("plans")
+            );
+            let size = match numerics {
+                Numerics::F32 => 4 * model.parameters(),
+                Numerics::F16 => 2 * model.parameters(),
+                _ => model.parameters(),
+            };
+            let share = plan.peak() as f64 / size as f64;
+            println!("{name}: {} of {size}: {share:.3}", plan.peak());
+            if !matches!(numerics, Numerics::F16) {
+                assert!(share <= 2.0, "{name}: {share}: {plan:?}");
+            }
+            let mut logits = vec![0.0; program.output_len()];
+            let (calls, _) = measured(|| runner.run(inputs(&data), &mut logits));
+            assert_eq!(calls, 0, "{name}: allocations of a run");
+            // The quantization is part of what is held.
+            let own = match &numerics {
+                Numerics::Int8(quantization) => crate::allocations::held(|| quantization.clone()).1,
+                _ => 0,
+            };
+            let share = (held - own) as f64 / plan.peak() as f64;
+            assert!(
+                (0.95..=1.05).contains(&share),
+                "{name}: {held} held, planned {}",
+                plan.peak()
+            );
+        }
+    }
+}
+
+/// Served models are evaluated as sessions evaluate.
+#[test]
+fn served_evaluation_is_the_sessions() {
+    for case in operators() {
+        let (data, parameters) = (case.data(11), trained(&case.model));
+        let program = Program::compile(&case.model, &parameters, &Numerics::F32, Passes::NONE)
+            .expect("compiles");
+        let served = Served::new(Arc::new(program));
+        let mut session = Session::new(Arc::clone(&case.model), Kernels::best());
+        for rows in [0..11, 3..7, 5..5] {
+            let found = served.evaluate(&data, rows.clone()).expect("good");
+            let (loss, correct) = session
+                .evaluate(&parameters, &data, rows.start as u32..rows.end as u32)
+                .expect("good");
+            assert_eq!(found.loss_sum.to_bits(), loss.to_bits(), "{}", case.name);
+            assert_eq!(found.correct, correct, "{}", case.name);
+            assert_eq!(found.examples, rows.len() as u64, "{}", case.name);
+        }
+    }
 }

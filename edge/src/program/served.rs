@@ -1,0 +1,217 @@
+//! Evaluating a model as a device serves it.
+
+use core::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fl_core::{
+    ClientId, Evaluation, Examples, InputSpec, InputsMut, ServedModel, TargetSpec, TargetsMut,
+    TrainError,
+};
+
+use super::{Inputs, Program, Runner};
+use crate::arena::reserve;
+use crate::kernel::Kernels;
+use crate::zoo::Loss;
+
+/// Bytes of activations that a batch may take.
+const ARENA_BYTES: usize = 8 << 20;
+/// Examples in a batch at most.
+const MAX_ROWS: usize = 256;
+
+/// A program that is evaluated on examples, by as many threads as ask.
+///
+/// Losses are computed from the program's outputs as a [`Session`](crate::Session) does, and added
+/// in the order of examples in `f64`; neither the number of threads nor the size of batches
+/// changes a bit. A call takes a runner that an earlier one left behind, or makes one.
+#[derive(Debug)]
+pub struct Served {
+    program: Arc<Program>,
+    kernels: &'static Kernels,
+    rows: usize,
+    idle: Mutex<Vec<Worker>>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    runner: Runner,
+    rows: Vec<u32>,
+    reals: Vec<f32>,
+    tokens: Vec<u32>,
+    labels: Vec<u32>,
+    targets: Vec<f32>,
+    outputs: Vec<f32>,
+    losses: Vec<f32>,
+    best: Vec<u32>,
+}
+
+impl Served {
+    /// A program with the fastest kernels of this machine.
+    #[must_use]
+    pub fn new(program: Arc<Program>) -> Self {
+        Self::with_kernels(program, Kernels::best())
+    }
+
+    /// A program with the given kernels. All kernels give the same bits.
+    #[must_use]
+    pub fn with_kernels(program: Arc<Program>, kernels: &'static Kernels) -> Self {
+        let one = program.memory(1).arena.max(1);
+        Self {
+            rows: (ARENA_BYTES / one).clamp(1, MAX_ROWS),
+            program,
+            kernels,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    fn worker(&self) -> Worker {
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        idle.unwrap_or_else(|| {
+            let program = Arc::clone(&self.program);
+            Worker {
+                runner: Runner::with_kernels(program, self.rows, self.kernels),
+                rows: Vec::new(),
+                reals: Vec::new(),
+                tokens: Vec::new(),
+                labels: Vec::new(),
+                targets: Vec::new(),
+                outputs: Vec::new(),
+                losses: Vec::new(),
+                best: Vec::new(),
+            }
+        })
+    }
+
+    fn check(&self, data: &dyn Examples) -> Result<(), TrainError> {
+        let model = self.program.model();
+        let mismatch =
+            |expected: String, found: String| TrainError::DataMismatch { expected, found };
+        if data.input() != model.input() {
+            let [expected, found] = [model.input(), data.input()].map(|i| format!("inputs {i:?}"));
+            return Err(mismatch(expected, found));
+        }
+        if data.target() != model.target() {
+            let [expected, found] = [model.target(), data.target()];
+            return Err(mismatch(
+                format!("targets {expected:?}"),
+                format!("targets {found:?}"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl ServedModel for Served {
+    fn evaluate(&self, data: &dyn Examples, rows: Range<usize>) -> Result<Evaluation, TrainError> {
+        self.check(data)?;
+        let end = rows.end.min(data.len()).min(u32::MAX as usize);
+        let mut worker = self.worker();
+        let mut evaluation = Evaluation::default();
+        let mut start = rows.start;
+        while start < end {
+            let count = self.rows.min(end - start);
+            worker.part(self.kernels, data, start as u32, count, &mut evaluation)?;
+            start += count;
+        }
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push(worker);
+        Ok(evaluation)
+    }
+}
+
+impl Worker {
+    /// Adds `count` examples from `start` to an evaluation.
+    fn part(
+        &mut self,
+        kernels: &Kernels,
+        data: &dyn Examples,
+        start: u32,
+        count: usize,
+        evaluation: &mut Evaluation,
+    ) -> Result<(), TrainError> {
+        let program = Arc::clone(self.runner.program());
+        let model = program.model();
+        let (len, width) = (program.input_len(), program.output_len());
+        reserve(&mut self.rows, count);
+        for (row, number) in self.rows.iter_mut().zip(start..) {
+            *row = number;
+        }
+        let rows = &self.rows[..count];
+        reserve(&mut self.outputs, count * width);
+        reserve(&mut self.losses, count);
+        let targets = match model.target() {
+            TargetSpec::Class { .. } => {
+                reserve(&mut self.labels, count);
+                TargetsMut::Classes(&mut self.labels[..count])
+            }
+            TargetSpec::Real { .. } => {
+                reserve(&mut self.targets, count * width);
+                TargetsMut::Real(&mut self.targets[..count * width])
+            }
+        };
+        let inputs = match model.input() {
+            InputSpec::Real(_) => {
+                reserve(&mut self.reals, count * len);
+                let reals = &mut self.reals[..count * len];
+                data.fill(rows, InputsMut::Real(reals), targets);
+                Inputs::Real(reals)
+            }
+            InputSpec::Tokens { vocabulary, .. } => {
+                reserve(&mut self.tokens, count * len);
+                let tokens = &mut self.tokens[..count * len];
+                data.fill(rows, InputsMut::Tokens(tokens), targets);
+                if let Some(at) = tokens.iter().position(|&t| t as usize >= *vocabulary) {
+                    return Err(TrainError::DataMismatch {
+                        expected: format!("tokens below {vocabulary}"),
+                        found: format!("token {} in example {}", tokens[at], rows[at / len]),
+                    });
+                }
+                Inputs::Tokens(tokens)
+            }
+        };
+        let outputs = &mut self.outputs[..count * width];
+        self.runner.run(inputs, outputs);
+        let losses = &mut self.losses[..count];
+        match model.loss() {
+            Loss::SoftmaxCrossEntropy => {
+                let labels = &self.labels[..count];
+                if let Some(at) = labels.iter().position(|&label| label as usize >= width) {
+                    return Err(TrainError::LabelOutOfRange {
+                        client: ClientId(0),
+                        row: rows[at] as usize,
+                        label: labels[at],
+                        classes: width,
+                    });
+                }
+                kernels.softmax_cross_entropy(count, width, outputs, labels, 1.0, losses, None);
+                reserve(&mut self.best, count);
+                let best = &mut self.best[..count];
+                kernels.argmax(count, width, outputs, best);
+                let hits = best.iter().zip(labels).filter(|(a, b)| a == b).count();
+                evaluation.correct += hits as u64;
+            }
+            Loss::Mse => {
+                let targets = &self.targets[..count * width];
+                kernels.mean_squared_error(count, width, outputs, targets, 1.0, losses, None);
+            }
+            Loss::Bce => {
+                let targets = &self.targets[..count * width];
+                kernels.binary_cross_entropy(count, width, outputs, targets, 1.0, losses, None);
+            }
+        }
+        evaluation.examples += count as u64;
+        for loss in losses {
+            evaluation.loss_sum += f64::from(*loss);
+        }
+        Ok(())
+    }
+}
