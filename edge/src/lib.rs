@@ -54,6 +54,7 @@
 //! | [`Model`] | parameters: names, places, how they start | |
 //! | `plan` | gives every activation, gradient and scratch a fixed place in one arena, by when it lives | a batch size |
 //! | [`Session`] | runs the plan: forward, backward, step | numbers |
+//! | [`Program`], [`Runner`] | a model with fixed parameters compiled to be served, in f32, f16 or int8 | precision, memory |
 //! | [`EdgeTrainer`] | a client: order of examples, epochs, the update | the local plan |
 //! | `lanes` | sixteen clients of a small model in one step | numbers, clients |
 //! | [`kernel`] | the numbers themselves, for each instruction set | slices |
@@ -110,7 +111,7 @@ pub use layer::LayerDef;
 pub use model::Model;
 pub use program::{
     Constants, DType, Inputs, Numerics, Packing, Passes, Program, ProgramError, ProgramMemory,
-    Runner, SECTION_ALIGNMENT, Section, SharedBytes, StepMemory,
+    Runner, SECTION_ALIGNMENT, Section, Served, SharedBytes, StepMemory,
 };
 pub use session::{BadExample, Clipped, PerExampleError, Session, Step};
 pub use train::EdgeTrainer;

@@ -8,6 +8,7 @@ use fl_core::{InputSpec, Layout, Parameters, Stream, TargetSpec};
 use crate::error::EdgeError;
 use crate::graph::{self, Graph, LayerSummary, Start};
 use crate::plan::{Memory, Mode};
+use crate::program::StepMemory;
 use crate::session::most_rows;
 use crate::zoo::{Loss, ModelDef};
 
@@ -151,6 +152,29 @@ impl Model {
         };
         let vectors = if stored { 2 } else { 1 };
         4 * (vectors * self.parameters() + memory.len()) + memory.bytes()
+    }
+
+    /// The memory of a training step at a batch, operator by operator: forward, the loss,
+    /// backward. Batches that are worked through in parts count with a part.
+    #[must_use]
+    pub fn training_memory(&self, batch: usize) -> Vec<StepMemory> {
+        let mode = Mode::Training;
+        let most = most_rows(&Memory::new(self, 1, mode), mode);
+        let memory = Memory::new(self, batch.clamp(1, most), mode);
+        let nodes = &self.graph.nodes;
+        let step = |index: usize| {
+            let (layer, operator) = match index {
+                _ if index < nodes.len() => (nodes[index].output, "forward"),
+                _ if index == nodes.len() => (self.graph.output, "loss"),
+                _ => (nodes[2 * nodes.len() - index].output, "backward"),
+            };
+            StepMemory {
+                layer: self.graph.values[layer].name.clone(),
+                operator,
+                live: 4 * memory.live(index + 1),
+            }
+        };
+        (0..2 * nodes.len() + 1).map(step).collect()
     }
 
     /// The operators, to be read.

@@ -9,7 +9,7 @@ mod place;
 mod planner;
 mod step;
 
-use core::ops::Range;
+use core::ops::{Range, RangeInclusive};
 
 use crate::model::Model;
 use planner::Planner;
@@ -91,6 +91,9 @@ pub(crate) type Tensor = Range<usize>;
 pub(crate) struct Memory {
     rows: usize,
     places: Vec<Place>,
+    /// When each buffer lives: the time of the node at `i` is `i + 1` forward, of the loss that
+    /// after the last node, and then nodes count backwards.
+    lives: Vec<RangeInclusive<usize>>,
     len: usize,
     bytes: usize,
     pub(crate) forward: Vec<Forward>,
@@ -130,6 +133,15 @@ impl Memory {
     /// Numbers in the arena.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Numbers of the arena in use at a time.
+    pub(crate) fn live(&self, time: usize) -> usize {
+        let alive = self.lives.iter().zip(&self.places);
+        let alive = alive.filter(|(lives, _)| lives.contains(&time));
+        alive
+            .map(|(_, place)| self.rows * place.row + place.fixed)
+            .sum()
     }
 
     /// Bytes in the arena of bytes.

@@ -162,6 +162,9 @@ impl Numerics {
     }
 }
 
+/// An arena of about so many bytes stays in the caches of a core.
+const CACHED_BYTES: usize = 4 << 20;
+
 /// A batch of inputs, example after example.
 #[derive(Clone, Copy, Debug)]
 pub enum Inputs<'a> {
@@ -296,6 +299,16 @@ impl Program {
     #[must_use]
     pub fn output_len(&self) -> usize {
         target_width(self.model.target())
+    }
+
+    /// How many examples of a batch to work on at once: as many as leave the arena small enough
+    /// to stay in a cache, at least one, in parts of about one size.
+    #[must_use]
+    pub fn rows_for(&self, batch: usize) -> usize {
+        let batch = batch.max(1);
+        let one = self.memory(1).arena.max(1);
+        let most = (CACHED_BYTES / one).clamp(1, batch);
+        batch.div_ceil(batch.div_ceil(most))
     }
 
     fn takes_tokens(&self) -> bool {

@@ -112,6 +112,11 @@ impl<'a> Planner<'a> {
         Memory {
             rows: self.rows,
             places,
+            lives: self
+                .buffers
+                .iter()
+                .map(|buffer| buffer.first..=buffer.last)
+                .collect(),
             len,
             bytes: self.bytes,
             forward: self.forward,

@@ -44,6 +44,14 @@ impl Runner {
         Self::with_kernels(program, rows, Kernels::best())
     }
 
+    /// A runner for batches of `batch` examples, which works on as many at once as
+    /// [`Program::rows_for`] advises.
+    #[must_use]
+    pub fn for_batch(program: Arc<Program>, batch: usize) -> Self {
+        let rows = program.rows_for(batch);
+        Self::new(program, rows)
+    }
+
     /// A runner with the given kernels. All kernels give the same bits.
     #[must_use]
     pub fn with_kernels(program: Arc<Program>, rows: usize, kernels: &'static Kernels) -> Self {
@@ -77,7 +85,7 @@ impl Runner {
     /// When inputs and outputs are not of one number of whole examples, when the inputs are of the
     /// other kind than the model's, or when a token is outside the vocabulary.
     pub fn run(&mut self, inputs: Inputs<'_>, outputs: &mut [f32]) {
-        self.run_observed(inputs, outputs, &mut |_, _| {});
+        self.batches(inputs, outputs, None);
     }
 
     /// The same, and shows every complete value of `f32` with its name, part by part of the
@@ -90,6 +98,15 @@ impl Runner {
         inputs: Inputs<'_>,
         outputs: &mut [f32],
         observe: &mut dyn FnMut(&str, &[f32]),
+    ) {
+        self.batches(inputs, outputs, Some(observe));
+    }
+
+    fn batches(
+        &mut self,
+        inputs: Inputs<'_>,
+        outputs: &mut [f32],
+        mut observe: Option<&mut dyn FnMut(&str, &[f32])>,
     ) {
         let program = &*self.program;
         let (input_len, width) = (program.input_len(), program.output_len());
@@ -118,12 +135,12 @@ impl Runner {
                 output: cast_slice_mut(outputs),
                 arena: self.arena.as_mut(),
             };
-            if let Inputs::Real(values) = context.inputs {
+            if let (Some(observe), Inputs::Real(values)) = (&mut observe, context.inputs) {
                 observe(program.value_name(0), values);
             }
             for (step, complete) in program.steps.iter().zip(&program.complete) {
                 context.step(step);
-                if let Some((value, slot)) = *complete {
+                if let (Some(observe), Some((value, slot))) = (&mut observe, *complete) {
                     let ([values], []) = context.pick([slot], []);
                     observe(program.value_name(value), cast_slice(values));
                 }
@@ -150,14 +167,16 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Several buffers at once, some to read and some to write. A plan gives disjoint ones.
+    /// Several buffers at once, some to read and some to write. A plan gives disjoint ones, but
+    /// for one that is read twice.
     fn pick<const R: usize, const W: usize>(
         &mut self,
         reads: [Slot; R],
         writes: [Slot; W],
     ) -> ([&[u8]; R], [&mut [u8]; W]) {
+        let twice = R == 2 && reads[0] == reads[R - 1];
         let slot = |index: usize| match index {
-            _ if index < R => Some(reads[index]),
+            _ if index < R => (index == 0 || !twice).then(|| reads[index]),
             _ if index < R + W => Some(writes[index - R]),
             _ => None,
         };
@@ -182,13 +201,16 @@ impl Context<'_> {
             }
         };
         let inputs = self.inputs;
-        let reads = reads.map(|slot| {
+        let mut reads = reads.map(|slot| {
             let part = next(slot);
             match inputs {
                 Inputs::Real(values) if slot == INPUT => cast_slice(values),
                 _ => &*part,
             }
         });
+        if twice {
+            reads[R - 1] = reads[0];
+        }
         (reads, writes.map(next))
     }
 
@@ -470,13 +492,8 @@ impl Context<'_> {
                 other,
                 y,
             } => {
-                if x == other {
-                    let ([x], [y]) = self.pick([x], [y]);
-                    k.int8_add(add, x, x, y);
-                } else {
-                    let ([x, other], [y]) = self.pick([x, other], [y]);
-                    k.int8_add(add, x, other, y);
-                }
+                let ([x, other], [y]) = self.pick([x, other], [y]);
+                k.int8_add(add, x, other, y);
             }
             Step::Table { table, x, y } => {
                 let ([x], [y]) = self.pick([x], [y]);

@@ -13,8 +13,6 @@ use crate::arena::reserve;
 use crate::kernel::Kernels;
 use crate::zoo::Loss;
 
-/// Bytes of activations that a batch may take.
-const ARENA_BYTES: usize = 8 << 20;
 /// Examples in a batch at most.
 const MAX_ROWS: usize = 256;
 
@@ -54,9 +52,8 @@ impl Served {
     /// A program with the given kernels. All kernels give the same bits.
     #[must_use]
     pub fn with_kernels(program: Arc<Program>, kernels: &'static Kernels) -> Self {
-        let one = program.memory(1).arena.max(1);
         Self {
-            rows: (ARENA_BYTES / one).clamp(1, MAX_ROWS),
+            rows: program.rows_for(MAX_ROWS),
             program,
             kernels,
             idle: Mutex::default(),

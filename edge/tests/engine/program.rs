@@ -231,8 +231,8 @@ fn passes_save_steps_and_memory() {
     }
 }
 
-/// Constants, arena and tables take at most twice the bytes of the model's parameters in its
-/// precision, and what is really held is what was planned.
+/// Constants and arena take at most twice the bytes of the model's parameters in its precision,
+/// and what is really held is what was planned.
 #[test]
 fn memory_is_as_planned_and_at_most_twice_the_model() {
     for case in zoo() {
@@ -256,8 +256,11 @@ fn memory_is_as_planned_and_at_most_twice_the_model() {
                 Numerics::F16 => 2 * model.parameters(),
                 _ => model.parameters(),
             };
-            let share = plan.peak() as f64 / size as f64;
-            println!("{name}: {} of {size}: {share:.3}", plan.peak());
+            let share = (plan.constants + plan.arena) as f64 / size as f64;
+            println!(
+                "{name}: {} + {} + {} of {size}: {share:.3}",
+                plan.constants, plan.arena, plan.tables
+            );
             if !matches!(numerics, Numerics::F16) {
                 assert!(share <= 2.0, "{name}: {share}: {plan:?}");
             }
@@ -275,6 +278,22 @@ fn memory_is_as_planned_and_at_most_twice_the_model() {
                 "{name}: {held} held, planned {}",
                 plan.peak()
             );
+        }
+    }
+}
+
+/// The same for larger images, by the plan alone.
+#[test]
+fn large_images_take_at_most_twice_the_model() {
+    let def = ModelDef::named("mobilenet-v2").expect("of the zoo");
+    for (size, classes) in [(96, 10), (96, 1000), (224, 1000)] {
+        let input = InputSpec::Real(vec![size, size, 3]);
+        let model = Model::new(&def, &input, TargetSpec::Class { classes });
+        let model = Arc::new(model.expect("builds"));
+        for (numerics, bytes) in [(Numerics::F32, 4), (Numerics::int8_plan(&model), 1)] {
+            let plan = Program::plan(&model, &numerics, Passes::ALL, 1).expect("plans");
+            let share = (plan.constants + plan.arena) as f64 / (bytes * model.parameters()) as f64;
+            assert!(share <= 2.0, "{} at {size}: {share}", numerics.name());
         }
     }
 }
@@ -297,5 +316,27 @@ fn served_evaluation_is_the_sessions() {
             assert_eq!(found.correct, correct, "{}", case.name);
             assert_eq!(found.examples, rows.len() as u64, "{}", case.name);
         }
+    }
+}
+
+/// The table of a training step: every operator twice, and its fullest moment is what the plan
+/// holds beside the parameters, up to what lies between buffers.
+#[test]
+fn training_memory_by_operator() {
+    for case in zoo() {
+        let model = &case.model;
+        let nodes = model.graph().nodes.len();
+        let table = model.training_memory(4);
+        assert_eq!(table.len(), 2 * nodes + 1, "{}", case.name);
+        assert_eq!(table[0].layer, table[2 * nodes].layer, "{}", case.name);
+        assert_eq!(table[nodes].operator, "loss");
+        let most = table.iter().map(|step| step.live).max().expect("steps");
+        let peak = model.peak_bytes(4, true);
+        assert!(most <= peak, "{}: {most} of {peak}", case.name);
+        assert!(
+            2 * most + 8 * model.parameters() >= peak,
+            "{}: {most} of {peak}",
+            case.name
+        );
     }
 }
