@@ -455,7 +455,7 @@ fn every_model_is_exact() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
 
     #[test]
     fn random_models_are_exact(
@@ -501,7 +501,7 @@ fn units_in_floats_are_nearer() {
         let (data, parameters) = (case.data(ROWS), trained(&case.model));
         let mut quantization = quantization(&case, &parameters, &data, ROWS);
         let integers = error(&case, &quantization, &parameters, &data);
-        for (float, bound) in [(Float::F16, 0.05), (Float::F32, 1e-5)] {
+        for (float, bound) in [(Float::F16, 0.1), (Float::F32, 1e-5)] {
             let graph = case.model.graph();
             quantization.float_units = units(graph)
                 .iter()
