@@ -265,3 +265,69 @@ impl Constants {
 pub(super) fn bytes_of<T: NoUninit>(values: &[T]) -> Vec<u8> {
     bytemuck::cast_slice(values).to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(name: &str, shape: &[usize], range: Range<usize>) -> Section {
+        Section {
+            name: name.to_owned(),
+            dtype: DType::F32,
+            shape: shape.to_vec(),
+            packing: Packing::Plain,
+            range,
+        }
+    }
+
+    #[test]
+    fn shared_bytes_are_used_where_they_lie() {
+        let mut block = AlignedBytes::new(256);
+        block.as_mut()[64..68].copy_from_slice(&1.5f32.to_le_bytes());
+        let bytes: SharedBytes = Arc::new(block);
+        let start = (*bytes).as_ref().as_ptr().addr();
+        let table = vec![section("a", &[2], 64..72), section("b", &[3, 1], 128..140)];
+        let constants = Constants::shared(table.clone(), Arc::clone(&bytes)).expect("good");
+        assert_eq!(constants.values::<f32>(0), [1.5, 0.0]);
+        assert_eq!(constants.bytes(1).as_ptr().addr(), start + 128);
+        assert_eq!(constants.len(), 20);
+        assert!(constants.check(&table).is_ok());
+        let copied = Constants::copied(table, (*bytes).as_ref()).expect("good");
+        assert_eq!(copied.values::<f32>(0), [1.5, 0.0]);
+        assert!(
+            copied
+                .bytes(0)
+                .as_ptr()
+                .addr()
+                .is_multiple_of(SECTION_ALIGNMENT)
+        );
+    }
+
+    #[test]
+    fn a_wrong_table_is_refused() {
+        let bytes: SharedBytes = Arc::new(AlignedBytes::new(256));
+        let refused = |section: Section| {
+            Constants::shared(vec![section], Arc::clone(&bytes)).expect_err("refused")
+        };
+        for (section, part) in [
+            (section("a", &[2], 256..264), "256 to 264 of 256"),
+            (section("a", &[2], 64..60), "64 to 60"),
+            (section("a", &[2], 0..12), "12 bytes"),
+            (section("a", &[usize::MAX, 2], 0..8), "8 bytes"),
+            (section("a", &[2], 4..12), "4 bytes after"),
+        ] {
+            let text = refused(section).to_string();
+            assert!(text.contains("`a`") && text.contains(part), "{text}");
+        }
+        let table = [section("a", &[2], 0..8)];
+        let constants = Constants::shared(table.to_vec(), Arc::clone(&bytes)).expect("good");
+        let other = section("a", &[1, 2], 0..8);
+        let error = constants.check(&[other]).expect_err("refused");
+        assert!(
+            matches!(error, ProgramError::Section { index: 0, .. }),
+            "{error}"
+        );
+        let error = constants.check(&[]).expect_err("refused");
+        assert!(matches!(error, ProgramError::Sections { .. }), "{error}");
+    }
+}
