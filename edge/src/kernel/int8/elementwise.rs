@@ -1,7 +1,7 @@
 //! Element by element: sums, tables, and between u8, i32 and f32.
 
 use super::level::tiered;
-use super::tile::{Finish, Rounding, added, finish};
+use super::tile::{Rounding, added};
 use super::types::{Add, Affine};
 
 tiered! {
@@ -13,13 +13,6 @@ tiered! {
                 let (a, b) = (t.load_u8(first.as_ptr(), n), t.load_u8(second.as_ptr(), n));
                 t.store_u8(y.as_mut_ptr(), n, added(t, a, b, sum));
             }
-        }
-    }
-
-    fn lut(t, table: &[u8; 256], x: &[u8], y: &mut [u8]) {
-        let _ = t;
-        for (y, x) in y.iter_mut().zip(x) {
-            *y = table[usize::from(*x)];
         }
     }
 
@@ -50,19 +43,12 @@ tiered! {
             }
         }
     }
+}
 
-    /// The end of a product, from stored sums that include the bias.
-    fn end(t, columns: usize, acc: &[i32], to: &Finish) {
-        for (row, acc) in acc.chunks(columns).enumerate() {
-            for (panel, acc) in acc.chunks(16).enumerate() {
-                let (column, n) = (panel * 16, acc.len());
-                // SAFETY: the caller has checked that `to` is valid for all sums.
-                unsafe {
-                    let sums = [[t.load_i(acc.as_ptr(), n)]];
-                    finish(t, sums, to, column, row * columns + column, 0, n);
-                }
-            }
-        }
+/// Plain code: the compiler's gathers are slower than loads one by one.
+pub(super) fn lut(table: &[u8; 256], x: &[u8], y: &mut [u8]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = table[usize::from(*x)];
     }
 }
 
@@ -72,5 +58,6 @@ pub(super) fn rounding(r: &super::types::Requantize<'_>) -> Rounding {
         zero_point: i16::from(r.zero_point),
         low: i16::from(r.low),
         high: i16::from(r.high),
+        small: r.multipliers.iter().all(|m| m.abs() < 1.0),
     }
 }

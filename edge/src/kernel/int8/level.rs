@@ -1,7 +1,7 @@
 //! The tiers of instructions: which this machine has, and code compiled for each.
 
 use super::portable::Portable;
-use super::tile::{Tier, Tile, TileFn, tile};
+use super::tile::{EndFn, Finish, Sums, Tier, Tile, TileFn, ending, tile};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Vnni256, Vnni512};
 use crate::kernel::simd::Isa;
@@ -47,7 +47,7 @@ impl Level {
 
     /// Every tier of this machine, fastest first.
     #[cfg(test)]
-    pub(super) fn available() -> Vec<Self> {
+    pub(in crate::kernel) fn available() -> Vec<Self> {
         let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
@@ -81,6 +81,19 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => AVX2,
             Self::Portable(_) => PORTABLE,
+        }
+    }
+
+    /// The tier's [`ending`].
+    pub(super) fn end(self) -> EndFn {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni512(_) => end_vnni512,
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni256(_) => end_vnni256,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => end_avx2,
+            Self::Portable(_) => end_portable,
         }
     }
 }
@@ -129,7 +142,7 @@ macro_rules! tiered {
 pub(super) use tiered;
 
 macro_rules! tiles {
-    ($(#[$cfg:meta])* $token:ty, $all:ident, $tile:ident, $(#[$enable:meta])? [$($w:literal: [$($r:literal)*])*]) => {
+    ($(#[$cfg:meta])* $token:ty, $all:ident, $tile:ident, $end:ident, $(#[$enable:meta])? [$($w:literal: [$($r:literal)*])*]) => {
         /// # Safety
         /// As for [`tile`]; the processor must have the instructions.
         $(#[$cfg])*
@@ -137,6 +150,14 @@ macro_rules! tiles {
         unsafe fn $tile<const R: usize, const W: usize>(job: &Tile) {
             // SAFETY: the caller's promise.
             unsafe { tile::<_, R, W>(<$token>::assume(), job) };
+        }
+        /// # Safety
+        /// As for [`ending`]; the processor must have the instructions.
+        $(#[$cfg])*
+        $(#[$enable])?
+        unsafe fn $end(sums: &Sums, finish: &Finish) {
+            // SAFETY: the caller's promise.
+            unsafe { ending(<$token>::assume(), sums, finish) };
         }
         $(#[$cfg])*
         static $all: &[&[TileFn]] = &[$(&[$($tile::<$r, $w>),*]),*];
@@ -148,6 +169,7 @@ tiles!(
     Vnni512,
     VNNI512,
     tile_vnni512,
+    end_vnni512,
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
     [
         1: [1 2 3 4 5 6 7 8 9 10 11 12]
@@ -165,15 +187,17 @@ tiles!(
     Vnni256,
     VNNI256,
     tile_vnni256,
+    end_vnni256,
     #[target_feature(enable = "avxvnni,avx2,fma")]
-    [1: [1 2 3 4 5 6] 2: [1 2] 3: [1 2]]
+    [1: [1 2 3 4 5 6] 2: [1 2 3]]
 );
 tiles!(
     #[cfg(target_arch = "x86_64")]
     Avx2,
     AVX2,
     tile_avx2,
+    end_avx2,
     #[target_feature(enable = "avx2,fma")]
     [1: [1 2 3]]
 );
-tiles!(Portable, PORTABLE, tile_portable, [1: [1 2 3 4]]);
+tiles!(Portable, PORTABLE, tile_portable, end_portable, [1: [1 2 3 4]]);

@@ -59,7 +59,7 @@ use super::Kernels;
 use super::geometry::{Conv, Dense, Pool};
 pub(super) use level::Level;
 use portable::round_even;
-use tile::{Finish, PerColumn};
+use tile::{Finish, PerColumn, Sums};
 
 fn need<T>(what: &str, slice: &[T], len: usize) {
     assert!(
@@ -225,8 +225,23 @@ impl Kernels {
 
     /// The end of a product from sums that [`End::Raw`] stored, `[rows, columns]`.
     pub fn int8_end(&self, columns: usize, acc: &[i32], end: End<'_>) {
+        assert!(
+            columns > 0 && acc.len().is_multiple_of(columns),
+            "{} sums are not rows of {columns} columns",
+            acc.len()
+        );
         let finish = checked(end, columns, acc.len());
-        elementwise::end(self.integers, columns, acc, &finish);
+        let sums = Sums {
+            acc: acc.as_ptr(),
+            acc_stride: columns,
+            rows: acc.len() / columns,
+            columns,
+            column: 0,
+            at: 0,
+            stride: columns,
+        };
+        // SAFETY: every length is checked above.
+        unsafe { (self.integers.end())(&sums, &finish) };
     }
 
     /// Maximum pooling; padding never takes part. Scale and zero point stay.
@@ -286,7 +301,7 @@ impl Kernels {
     /// `y = table[x]`: any function of one number ([`Affine::table`]).
     pub fn int8_lut(&self, table: &[u8; 256], x: &[u8], y: &mut [u8]) {
         need("y", y, x.len());
-        elementwise::lut(self.integers, table, x, y);
+        elementwise::lut(table, x, y);
     }
 
     /// [`Affine::quantize`] of every number.

@@ -193,14 +193,15 @@ impl Packing {
                             for quad in 0..quads {
                                 let to = blocks.next().expect("as many blocks as `len` counts");
                                 let terms = 4.min(run_len - 4 * quad);
-                                if terms < 4 || width < PANEL {
-                                    to.fill(0);
-                                }
                                 let row = run * run_len + 4 * quad;
+                                let at = row * self.columns + group * columns + panel;
+                                if terms == 4 && width == PANEL {
+                                    interleave(&weight[at..], self.columns, to);
+                                    continue;
+                                }
+                                to.fill(0);
                                 for term in 0..terms {
-                                    let from = &weight
-                                        [(row + term) * self.columns + group * columns + panel..]
-                                        [..width];
+                                    let from = &weight[at + term * self.columns..][..width];
                                     for (to, from) in to.chunks_exact_mut(4).zip(from) {
                                         to[term] = *from;
                                     }
@@ -268,6 +269,22 @@ impl Packing {
             Kind::Depthwise { kernel } => {
                 depthwise_index(kernel, term / kernel[1], term % kernel[1], column)
             }
+        }
+    }
+}
+
+/// Four whole rows of a panel, `stride` apart, side by side.
+#[inline]
+fn interleave(from: &[i8], stride: usize, to: &mut [i8]) {
+    let row = |term: usize| -> &[i8; PANEL] {
+        from[term * stride..][..PANEL]
+            .try_into()
+            .expect("as long as a panel is wide")
+    };
+    let rows = [row(0), row(1), row(2), row(3)];
+    for (column, to) in to.chunks_exact_mut(4).enumerate().take(PANEL) {
+        for (to, row) in to.iter_mut().zip(rows) {
+            *to = row[column];
         }
     }
 }

@@ -108,6 +108,7 @@ fn average<T: Tier>(
         zero_point: i16::from(to.zero_point),
         low: 0,
         high: 255,
+        small: false,
     };
     for (sums, y) in sums.chunks_exact(16).zip(y.chunks_mut(16)) {
         // SAFETY: sixteen sums; as many outputs as the chunk has.

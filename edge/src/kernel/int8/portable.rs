@@ -7,13 +7,40 @@ use super::tile::Tier;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::kernel) struct Portable;
 
+/// Applies a scalar operation to every element.
 macro_rules! each {
-    ($i:ident => $value:expr) => {
-        core::array::from_fn(
-            #[inline(always)]
-            |$i| $value,
-        )
-    };
+    ($i:ident: $type:ty => $value:expr) => {{
+        let mut out = [<$type>::default(); 16];
+        let mut $i = 0;
+        while $i < 16 {
+            out[$i] = $value;
+            $i += 1;
+        }
+        out
+    }};
+}
+
+/// Sixteen columns' weights, term by term.
+#[inline(never)]
+fn terms(columns: &[[u8; 4]; 16]) -> [[i16; 16]; 4] {
+    let mut terms = [[0; 16]; 4];
+    for (term, to) in terms.iter_mut().enumerate() {
+        for (to, column) in to.iter_mut().zip(columns) {
+            let column = u32::from_le_bytes(*column) << (24 - 8 * term);
+            *to = (column as i32 >> 24) as i16;
+        }
+    }
+    terms
+}
+
+/// `acc += a . b`. A function of its own, so that the compiler sees nothing but a loop over
+/// columns, which it turns into vectors.
+#[inline(never)]
+fn dot(acc: &mut [i32; 16], a: [i16; 4], b: &[[i16; 16]; 4]) {
+    for (i, acc) in acc.iter_mut().enumerate() {
+        let product = |k: usize| i32::from(a[k]) * i32::from(b[k][i]);
+        *acc = acc.wrapping_add(product(0) + product(1) + product(2) + product(3));
+    }
 }
 
 /// Nearest integer, ties to even, for `|x| < 2^21`: adding 1.5 * 2^23 leaves no bits below one,
@@ -26,7 +53,8 @@ pub(super) fn round_even(x: f32) -> i32 {
 
 impl Tier for Portable {
     type A = [i16; 4];
-    type B = [i8; 64];
+    /// The weights of each of the four terms.
+    type B = [[i16; 16]; 4];
     type Acc = [i32; 16];
     type I = [i32; 16];
     type F = [f32; 16];
@@ -44,16 +72,20 @@ impl Tier for Portable {
         four.to_ne_bytes().map(i16::from)
     }
     #[inline(always)]
-    unsafe fn b(self, p: *const i8) -> [i8; 64] {
+    unsafe fn b(self, p: *const i8) -> [[i16; 16]; 4] {
         // SAFETY: the caller's promise; bytes have no alignment.
-        unsafe { p.cast::<[i8; 64]>().read() }
+        terms(unsafe { &*p.cast::<[[u8; 4]; 16]>() })
     }
     #[inline(always)]
-    fn dot(self, acc: [i32; 16], a: [i16; 4], b: [i8; 64]) -> [i32; 16] {
-        each!(i => {
-            let term = |k: usize| i32::from(a[k]) * i32::from(i16::from(b[4 * i + k]));
-            acc[i].wrapping_add(term(0) + term(1) + term(2) + term(3))
-        })
+    fn dot(self, acc: &mut [i32; 16], a: [i16; 4], b: &[[i16; 16]; 4]) {
+        dot(acc, a, b);
+    }
+    #[inline(always)]
+    unsafe fn pair(self, acc: [i32; 16], x: [*const u8; 2], w: &[[i16; 2]; 16]) -> [i32; 16] {
+        // SAFETY: the caller's promise; bytes have no alignment.
+        let [x, y] = x.map(|x| unsafe { x.cast::<[u8; 16]>().read() });
+        each!(i: i32 => acc[i]
+            .wrapping_add(i32::from(x[i]) * i32::from(w[i][0]) + i32::from(y[i]) * i32::from(w[i][1])))
     }
     #[inline(always)]
     fn sums(self, acc: [i32; 16], _bias: [i32; 16]) -> [i32; 16] {
@@ -65,27 +97,27 @@ impl Tier for Portable {
     }
     #[inline(always)]
     fn add_i(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
-        each!(i => a[i].wrapping_add(b[i]))
+        each!(i: i32 => a[i].wrapping_add(b[i]))
     }
     #[inline(always)]
     fn min_i(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
-        each!(i => a[i].min(b[i]))
+        each!(i: i32 => a[i].min(b[i]))
     }
     #[inline(always)]
     fn max_i(self, a: [i32; 16], b: [i32; 16]) -> [i32; 16] {
-        each!(i => a[i].max(b[i]))
+        each!(i: i32 => a[i].max(b[i]))
     }
     #[inline(always)]
     fn equal_i(self, a: [i32; 16], b: [i32; 16], bit: i32) -> [i32; 16] {
-        each!(i => if a[i] == b[i] { bit } else { 0 })
+        each!(i: i32 => if a[i] == b[i] { bit } else { 0 })
     }
     #[inline(always)]
     fn greater_i(self, a: [i32; 16], b: [i32; 16], bit: i32) -> [i32; 16] {
-        each!(i => if a[i] > b[i] { bit } else { 0 })
+        each!(i: i32 => if a[i] > b[i] { bit } else { 0 })
     }
     #[inline(always)]
     fn to_f(self, a: [i32; 16]) -> [f32; 16] {
-        each!(i => a[i] as f32)
+        each!(i: f32 => a[i] as f32)
     }
     #[inline(always)]
     fn splat_f(self, x: f32) -> [f32; 16] {
@@ -93,42 +125,55 @@ impl Tier for Portable {
     }
     #[inline(always)]
     fn mul_f(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-        each!(i => a[i] * b[i])
+        each!(i: f32 => a[i] * b[i])
     }
     #[inline(always)]
     fn fma_f(self, a: [f32; 16], b: [f32; 16], c: [f32; 16]) -> [f32; 16] {
-        each!(i => a[i].mul_add(b[i], c[i]))
+        each!(i: f32 => a[i].mul_add(b[i], c[i]))
     }
     #[inline(always)]
     fn div_f(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-        each!(i => a[i] / b[i])
+        each!(i: f32 => a[i] / b[i])
     }
     #[inline(always)]
     fn min_f(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-        each!(i => if a[i] < b[i] { a[i] } else { b[i] })
+        each!(i: f32 => if a[i] < b[i] { a[i] } else { b[i] })
     }
     #[inline(always)]
     fn max_f(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
-        each!(i => if a[i] > b[i] { a[i] } else { b[i] })
+        each!(i: f32 => if a[i] > b[i] { a[i] } else { b[i] })
     }
     #[inline(always)]
     fn round(self, a: [f32; 16]) -> [i32; 16] {
-        each!(i => round_even(a[i]))
+        each!(i: i32 => round_even(a[i]))
     }
     #[inline(always)]
     unsafe fn load_i(self, p: *const i32, n: usize) -> [i32; 16] {
+        if n == 16 {
+            // SAFETY: the caller's promise; an array is aligned like its elements.
+            return unsafe { p.cast::<[i32; 16]>().read() };
+        }
         // SAFETY: the caller's promise.
-        each!(i => if i < n { unsafe { p.add(i).read() } } else { 0 })
+        each!(i: i32 => if i < n { unsafe { p.add(i).read() } } else { 0 })
     }
     #[inline(always)]
     unsafe fn load_f(self, p: *const f32, n: usize) -> [f32; 16] {
+        if n == 16 {
+            // SAFETY: the caller's promise; an array is aligned like its elements.
+            return unsafe { p.cast::<[f32; 16]>().read() };
+        }
         // SAFETY: the caller's promise.
-        each!(i => if i < n { unsafe { p.add(i).read() } } else { 0.0 })
+        each!(i: f32 => if i < n { unsafe { p.add(i).read() } } else { 0.0 })
     }
     #[inline(always)]
     unsafe fn load_u8(self, p: *const u8, n: usize) -> [i32; 16] {
+        if n == 16 {
+            // SAFETY: the caller's promise; bytes have no alignment.
+            let bytes = unsafe { p.cast::<[u8; 16]>().read() };
+            return each!(i: i32 => i32::from(bytes[i]));
+        }
         // SAFETY: the caller's promise.
-        each!(i => if i < n { i32::from(unsafe { p.add(i).read() }) } else { 0 })
+        each!(i: i32 => if i < n { i32::from(unsafe { p.add(i).read() }) } else { 0 })
     }
     #[inline(always)]
     unsafe fn store_i(self, p: *mut i32, n: usize, x: [i32; 16]) {
@@ -146,6 +191,11 @@ impl Tier for Portable {
     }
     #[inline(always)]
     unsafe fn store_u8(self, p: *mut u8, n: usize, x: [i32; 16]) {
+        if n == 16 {
+            let bytes = each!(i: u8 => x[i] as u8);
+            // SAFETY: the caller's promise; bytes have no alignment.
+            return unsafe { p.cast::<[u8; 16]>().write(bytes) };
+        }
         for (i, x) in x.into_iter().enumerate().take(n) {
             // SAFETY: the caller's promise.
             unsafe { p.add(i).write(x as u8) };

@@ -29,8 +29,12 @@ pub(super) trait Tier: Copy {
     /// # Safety
     /// `p` must be valid for reading 64 bytes.
     unsafe fn b(self, p: *const i8) -> Self::B;
-    /// `acc + a . b`
-    fn dot(self, acc: Self::Acc, a: Self::A, b: Self::B) -> Self::Acc;
+    /// `acc += a . b`
+    fn dot(self, acc: &mut Self::Acc, a: Self::A, b: &Self::B);
+    /// `acc + x[0] * w[..][0] + x[1] * w[..][1]`, of sixteen channels.
+    /// # Safety
+    /// Both pointers must be valid for reading 16 bytes.
+    unsafe fn pair(self, acc: Self::I, x: [*const u8; 2], w: &[[i16; 2]; 16]) -> Self::I;
     /// The complete sums; `bias` as at the beginning.
     fn sums(self, acc: Self::Acc, bias: Self::I) -> Self::I;
 
@@ -76,7 +80,8 @@ pub(super) trait Tier: Copy {
     /// `p` must be valid for writing `n` bytes.
     unsafe fn store_u8(self, p: *mut u8, n: usize, x: Self::I);
 
-    /// Requantizes sums of `W` panels, of whose last `last` columns count.
+    /// Requantizes sums of `W` panels, of whose last `last` columns count; the multipliers are
+    /// small.
     ///
     /// # Safety
     /// `y` must be valid for writing the columns.
@@ -113,6 +118,8 @@ pub(super) struct Rounding {
     pub(super) zero_point: i16,
     pub(super) low: i16,
     pub(super) high: i16,
+    /// All multipliers are below one, so that no product leaves the range of i32.
+    pub(super) small: bool,
 }
 
 /// Numbers for each column, or one for all.
@@ -130,20 +137,17 @@ impl PerColumn {
         }
     }
 
+    /// The numbers of `n <= 16` columns.
+    ///
     /// # Safety
     /// There must be numbers for the columns.
     #[inline(always)]
-    unsafe fn load<T: Tier, const W: usize>(self, t: T, column: usize, last: usize) -> [T::F; W] {
-        let mut all = [t.splat_f(0.0); W];
-        for (w, to) in all.iter_mut().enumerate() {
-            let n = if w + 1 == W { last } else { PANEL };
-            *to = match self {
-                Self::One(x) => t.splat_f(x),
-                // SAFETY: the caller's promise.
-                Self::Each(p) => unsafe { t.load_f(p.add(column + w * PANEL), n) },
-            };
+    pub(super) unsafe fn load<T: Tier>(self, t: T, column: usize, n: usize) -> T::F {
+        match self {
+            Self::One(x) => t.splat_f(x),
+            // SAFETY: the caller's promise.
+            Self::Each(p) => unsafe { t.load_f(p.add(column), n) },
         }
-        all
     }
 }
 
@@ -176,86 +180,76 @@ pub(super) enum Finish {
     },
 }
 
-/// Finishes the sums of `R` rows of `W` panels: `at` is the first output's index, rows are
-/// `stride` apart, `column` is the first column's index.
+/// Finishes stored sums: see [`ending`], which every tier compiles for itself.
+pub(super) type EndFn = unsafe fn(&Sums, &Finish);
+
+/// Sums that wait for their end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sums {
+    /// `rows` of `columns`, `acc_stride` apart.
+    pub(super) acc: *const i32,
+    pub(super) acc_stride: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    /// The first one's column, and its index among the outputs, whose rows are `stride` apart.
+    pub(super) column: usize,
+    pub(super) at: usize,
+    pub(super) stride: usize,
+}
+
+/// Finishes sums.
 ///
 /// # Safety
 /// Everything that `finish` points to must be valid for the outputs and columns.
 #[inline(always)]
-pub(super) unsafe fn finish<T: Tier, const R: usize, const W: usize>(
-    t: T,
-    sums: [[T::I; W]; R],
-    finish: &Finish,
-    column: usize,
-    at: usize,
-    stride: usize,
-    last: usize,
-) {
-    // SAFETY: the caller's promise, for every load and store below.
-    unsafe {
-        let width = |w: usize| if w + 1 == W { last } else { PANEL };
-        match *finish {
-            Finish::Raw(y) => {
-                for (r, row) in sums.iter().enumerate() {
-                    for (w, sum) in row.iter().enumerate() {
-                        t.store_i(y.add(at + r * stride + w * PANEL), width(w), *sum);
+pub(super) unsafe fn ending<T: Tier>(t: T, sums: &Sums, finish: &Finish) {
+    for row in 0..sums.rows {
+        for panel in (0..sums.columns).step_by(PANEL) {
+            let n = PANEL.min(sums.columns - panel);
+            let (to, column) = (sums.at + row * sums.stride + panel, sums.column + panel);
+            // SAFETY: the caller's promise, for every load and store below.
+            unsafe {
+                let acc = t.load_i(sums.acc.add(row * sums.acc_stride + panel), n);
+                match *finish {
+                    Finish::Raw(y) => t.store_i(y.add(to), n, acc),
+                    Finish::Dequantize { scales, y } => {
+                        let real = t.mul_f(t.to_f(acc), scales.load(t, column, n));
+                        t.store_f(y.add(to), n, real);
                     }
-                }
-            }
-            Finish::Dequantize { scales, y } => {
-                let scales = scales.load::<T, W>(t, column, last);
-                for (r, row) in sums.iter().enumerate() {
-                    for w in 0..W {
-                        let real = t.mul_f(t.to_f(row[w]), scales[w]);
-                        t.store_f(y.add(at + r * stride + w * PANEL), width(w), real);
+                    Finish::Requantize {
+                        multipliers,
+                        rounding,
+                        y,
+                    } => {
+                        let q = t.rounded(acc, multipliers.load(t, column, n), &rounding);
+                        t.store_u8(y.add(to), n, q);
                     }
-                }
-            }
-            Finish::Requantize {
-                multipliers,
-                rounding,
-                y,
-            } => {
-                let multipliers = multipliers.load::<T, W>(t, column, last);
-                for (r, row) in sums.iter().enumerate() {
-                    t.requantize(row, &multipliers, &rounding, y.add(at + r * stride), last);
-                }
-            }
-            Finish::Masked {
-                multipliers,
-                rounding,
-                y,
-                mask,
-            } => {
-                let multipliers = multipliers.load::<T, W>(t, column, last);
-                for (r, row) in sums.iter().enumerate() {
-                    for w in 0..W {
-                        let (q, bits) = masked(t, row[w], multipliers[w], &rounding);
-                        let to = at + r * stride + w * PANEL;
-                        t.store_u8(y.add(to), width(w), q);
-                        t.store_u8(mask.add(to), width(w), bits);
+                    Finish::Masked {
+                        multipliers,
+                        rounding,
+                        y,
+                        mask,
+                    } => {
+                        let multiplier = multipliers.load(t, column, n);
+                        let (q, bits) = masked(t, acc, multiplier, &rounding);
+                        t.store_u8(y.add(to), n, q);
+                        t.store_u8(mask.add(to), n, bits);
                     }
-                }
-            }
-            Finish::Add {
-                multipliers,
-                rounding,
-                add,
-                side,
-                other,
-                y,
-            } => {
-                let multipliers = multipliers.load::<T, W>(t, column, last);
-                for (r, row) in sums.iter().enumerate() {
-                    for w in 0..W {
-                        let own = t.rounded(row[w], multipliers[w], &rounding);
-                        let to = at + r * stride + w * PANEL;
-                        let other = t.load_u8(other.add(to), width(w));
+                    Finish::Add {
+                        multipliers,
+                        rounding,
+                        add,
+                        side,
+                        other,
+                        y,
+                    } => {
+                        let own = t.rounded(acc, multipliers.load(t, column, n), &rounding);
+                        let other = t.load_u8(other.add(to), n);
                         let sum = match side {
                             Side::First => added(t, own, other, &add),
                             Side::Second => added(t, other, own, &add),
                         };
-                        t.store_u8(y.add(to), width(w), sum);
+                        t.store_u8(y.add(to), n, sum);
                     }
                 }
             }
@@ -268,9 +262,9 @@ pub(super) unsafe fn finish<T: Tier, const R: usize, const W: usize>(
 pub(super) fn masked<T: Tier>(t: T, sums: T::I, multiplier: T::F, r: &Rounding) -> (T::I, T::I) {
     // Bounds one step wider than the clamp's tell what the clamp would cut off.
     let wide = Rounding {
-        zero_point: r.zero_point,
         low: r.low - 1,
         high: r.high + 1,
+        ..*r
     };
     let free = t.rounded(sums, multiplier, &wide);
     let q = t.max_i(free, t.splat_i(i32::from(r.low)));
@@ -309,6 +303,8 @@ pub(super) struct Tile {
     pub(super) panel_stride: usize,
     pub(super) bias: *const i32,
     pub(super) finish: Finish,
+    /// This tier's [`ending`].
+    pub(super) end: EndFn,
     /// Index of the first column and of the first output, distance of rows of outputs.
     pub(super) column: usize,
     pub(super) at: usize,
@@ -376,7 +372,7 @@ pub(super) unsafe fn tile<T: Tier, const R: usize, const W: usize>(t: T, job: &T
                     panels!(w, { columns[w] = t.b(b.add(w * job.panel_stride)) });
                     rows!(r, {
                         let x = t.a(a.add(r * job.row_stride).cast::<u32>().read_unaligned());
-                        panels!(w, { acc[r][w] = t.dot(acc[r][w], x, columns[w]) });
+                        panels!(w, { t.dot(&mut acc[r][w], x, &columns[w]) });
                     });
                     a = a.add(4);
                     b = b.add(4 * PANEL);
@@ -386,7 +382,7 @@ pub(super) unsafe fn tile<T: Tier, const R: usize, const W: usize>(t: T, job: &T
                     panels!(w, { columns[w] = t.b(b.add(w * job.panel_stride)) });
                     rows!(r, {
                         let x = t.a(few(a.add(r * job.row_stride), rest));
-                        panels!(w, { acc[r][w] = t.dot(acc[r][w], x, columns[w]) });
+                        panels!(w, { t.dot(&mut acc[r][w], x, &columns[w]) });
                     });
                     b = b.add(4 * PANEL);
                 }
@@ -396,15 +392,39 @@ pub(super) unsafe fn tile<T: Tier, const R: usize, const W: usize>(t: T, job: &T
         rows!(r, {
             panels!(w, { sums[r][w] = t.sums(acc[r][w], bias[w]) })
         });
-        finish::<T, R, W>(
-            t,
-            sums,
-            &job.finish,
-            job.column,
-            job.at,
-            job.stride,
-            job.last,
-        );
+        match job.finish {
+            Finish::Requantize {
+                multipliers,
+                rounding,
+                y,
+            } if rounding.small => {
+                let mut each = [t.splat_f(0.0); W];
+                panels!(w, {
+                    let n = if w + 1 == W { job.last } else { PANEL };
+                    each[w] = multipliers.load(t, job.column + w * PANEL, n);
+                });
+                rows!(r, {
+                    let y = y.add(job.at + r * job.stride);
+                    t.requantize(&sums[r], &each, &rounding, y, job.last);
+                });
+            }
+            _ => {
+                let mut acc = [[[0i32; PANEL]; W]; R];
+                rows!(r, {
+                    panels!(w, { t.store_i(acc[r][w].as_mut_ptr(), PANEL, sums[r][w]) })
+                });
+                let sums = Sums {
+                    acc: acc.as_ptr().cast(),
+                    acc_stride: W * PANEL,
+                    rows: R,
+                    columns: (W - 1) * PANEL + job.last,
+                    column: job.column,
+                    at: job.at,
+                    stride: job.stride,
+                };
+                (job.end)(&sums, &job.finish);
+            }
+        }
     }
 }
 

@@ -95,8 +95,17 @@ impl Tier for Vnni512 {
         promised!(_mm512_loadu_si512(p.cast()))
     }
     #[inline(always)]
-    fn dot(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
-        proved!(_mm512_dpbusd_epi32(acc, a, b))
+    fn dot(self, acc: &mut __m512i, a: __m512i, b: &__m512i) {
+        *acc = proved!(_mm512_dpbusd_epi32(*acc, a, *b));
+    }
+    #[inline(always)]
+    unsafe fn pair(self, acc: __m512i, x: [*const u8; 2], w: &[[i16; 2]; 16]) -> __m512i {
+        promised!({
+            let (x, y) = (_mm_loadu_si128(x[0].cast()), _mm_loadu_si128(x[1].cast()));
+            let both = _mm256_set_m128i(_mm_unpackhi_epi8(x, y), _mm_unpacklo_epi8(x, y));
+            let w = _mm512_loadu_si512(w.as_ptr().cast());
+            _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_cvtepu8_epi16(both), w))
+        })
     }
     #[inline(always)]
     fn sums(self, acc: __m512i, _bias: __m512i) -> __m512i {
@@ -227,12 +236,11 @@ impl Tier for Vnni512 {
 }
 
 impl Vnni512 {
-    /// Rounded products, above the zero point, bounded above only.
+    /// Rounded products by small multipliers, above the zero point, unbounded.
     #[inline(always)]
     pub(super) fn steps(self, sums: __m512i, multiplier: __m512, r: &Rounding) -> __m512i {
-        // Sums far below give the smallest integer, which the packs cut off like any other.
-        let top = self.splat_f(f32::from(r.high - r.zero_point));
-        self.round(self.min_f(self.mul_f(self.to_f(sums), multiplier), top))
+        debug_assert!(r.small);
+        self.round(self.mul_f(self.to_f(sums), multiplier))
     }
 
     /// Adds the zero point, cuts off and packs four vectors to bytes, each 128-bit lane by itself.
@@ -271,6 +279,25 @@ macro_rules! halves {
         #[inline(always)]
         unsafe fn assume() -> Self {
             Self(())
+        }
+        #[inline(always)]
+        unsafe fn pair(
+            self,
+            acc: [__m256i; 2],
+            x: [*const u8; 2],
+            w: &[[i16; 2]; 16],
+        ) -> [__m256i; 2] {
+            promised!({
+                let (x, y) = (_mm_loadu_si128(x[0].cast()), _mm_loadu_si128(x[1].cast()));
+                let low = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(x, y));
+                let high = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(x, y));
+                let w: *const __m256i = w.as_ptr().cast();
+                let (first, second) = (_mm256_loadu_si256(w), _mm256_loadu_si256(w.add(1)));
+                [
+                    _mm256_add_epi32(acc[0], _mm256_madd_epi16(low, first)),
+                    _mm256_add_epi32(acc[1], _mm256_madd_epi16(high, second)),
+                ]
+            })
         }
         #[inline(always)]
         fn splat_i(self, x: i32) -> [__m256i; 2] {
@@ -431,11 +458,11 @@ impl Tier for Vnni256 {
         ])
     }
     #[inline(always)]
-    fn dot(self, acc: [__m256i; 2], a: __m256i, b: [__m256i; 2]) -> [__m256i; 2] {
-        proved!([
+    fn dot(self, acc: &mut [__m256i; 2], a: __m256i, b: &[__m256i; 2]) {
+        *acc = proved!([
             _mm256_dpbusd_avx_epi32(acc[0], a, b[0]),
             _mm256_dpbusd_avx_epi32(acc[1], a, b[1]),
-        ])
+        ]);
     }
     #[inline(always)]
     fn sums(self, acc: [__m256i; 2], _bias: [__m256i; 2]) -> [__m256i; 2] {
@@ -470,13 +497,13 @@ impl Tier for Avx2 {
         ])
     }
     #[inline(always)]
-    fn dot(self, acc: [__m256i; 4], a: __m256i, b: [__m256i; 4]) -> [__m256i; 4] {
-        proved!([
+    fn dot(self, acc: &mut [__m256i; 4], a: __m256i, b: &[__m256i; 4]) {
+        *acc = proved!([
             _mm256_add_epi32(acc[0], _mm256_madd_epi16(a, b[0])),
             _mm256_add_epi32(acc[1], _mm256_madd_epi16(a, b[1])),
             _mm256_add_epi32(acc[2], _mm256_madd_epi16(a, b[2])),
             _mm256_add_epi32(acc[3], _mm256_madd_epi16(a, b[3])),
-        ])
+        ]);
     }
     #[inline(always)]
     fn sums(self, acc: [__m256i; 4], bias: [__m256i; 2]) -> [__m256i; 2] {

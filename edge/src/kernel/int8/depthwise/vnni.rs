@@ -1,16 +1,26 @@
 //! Depthwise convolution by AVX-512 VNNI: four rows of 64 channels are interleaved, so that one
 //! instruction multiplies and adds a kernel column of sixteen channels; neighbouring outputs share
-//! the interleaved columns.
+//! the interleaved columns. Windows inside the image are read where they lie, only those at its
+//! border are copied together.
 
 use core::arch::x86_64::*;
 
 use super::super::pack::BLOCK;
-use super::super::tile::{Finish, PerColumn, Rounding, Tier, finish};
+use super::super::tile::{EndFn, Finish, PerColumn, Rounding, Sums, Tier};
 use super::super::x86::{Vnni512, first_bytes};
 use crate::kernel::geometry::Conv;
 
 /// Outputs side by side in one tile.
 const OUTPUTS: usize = 4;
+/// Rows and columns of the largest kernel.
+const LARGEST: usize = 8;
+/// Input columns of the widest tile: four windows of 5 at a stride of 2, or one of 8.
+const COLUMNS: usize = 11;
+
+/// Whether these kernels can compute `c`.
+pub(super) fn can(c: &Conv) -> bool {
+    c.shape.kernel.iter().all(|&size| size <= LARGEST)
+}
 
 /// Four vectors; see [`transposed`] for their two orders.
 type Four = [__m512i; 4];
@@ -18,19 +28,28 @@ type Four = [__m512i; 4];
 /// One block's constants.
 struct Block<'a> {
     weights: &'a [i8],
-    /// Rows of the kernel, and their quadruples.
+    /// Rows and columns of the kernel, quadruples of rows.
     rows: usize,
+    columns: usize,
     quads: usize,
-    /// Distance of input rows and of input columns.
-    line: usize,
-    step: usize,
     mask: __mmask64,
     bias: Four,
-    multipliers: Four,
-    rounding: Option<Rounding>,
+    /// The end, where it is to requantize by small multipliers.
+    requantize: Option<(Four, Rounding, *mut u8)>,
+    end: &'a Finish,
+    ending: EndFn,
     /// The first channel, and how many there are.
     first: usize,
     width: usize,
+    /// Distance of outputs.
+    channels: usize,
+}
+
+/// A window's rows, and the distance of its columns.
+#[derive(Clone, Copy)]
+struct Window {
+    rows: [*const u8; LARGEST],
+    step: usize,
 }
 
 /// Between the natural order, vector `l` holding channels `16 l ..`, and the interleaved one,
@@ -72,79 +91,52 @@ fn interleaved(rows: Four) -> Four {
 
 /// Written out, so that sums stay in registers.
 macro_rules! four {
-    ($i:ident, $n:expr, $body:block) => {{
-        if 0 < $n {
-            const $i: usize = 0;
+    ($i:ident, $n:expr, $body:block) => {
+        four!(@ $i, $n, $body, 0 1 2 3)
+    };
+    (@ $i:ident, $n:expr, $body:block, $($value:literal)*) => {{
+        $(if $value < $n {
+            const $i: usize = $value;
             $body
-        }
-        if 1 < $n {
-            const $i: usize = 1;
-            $body
-        }
-        if 2 < $n {
-            const $i: usize = 2;
-            $body
-        }
-        if 3 < $n {
-            const $i: usize = 3;
-            $body
-        }
+        })*
     }};
 }
 
-/// `N` outputs side by side, with kernel columns `KW` (0: as many as `columns` says, one output)
-/// and stride `S`; `FULL` blocks have 64 channels, `THREE` kernels three rows.
+/// `N` outputs side by side, with kernel columns `KW` (0: any, one output) and stride `S`;
+/// `THREE` kernels have three rows. `at` is the index of the first output.
 ///
 /// # Safety
-/// `x` must be valid for the windows, `end` for the outputs, `at` the index of the first one,
-/// which are `channels` apart.
+/// The window must be valid for 64 bytes, or the block's channels, in each row and column, and
+/// the ends for the outputs.
 #[inline(always)]
-unsafe fn outputs<
-    const N: usize,
-    const KW: usize,
-    const S: usize,
-    const FULL: bool,
-    const THREE: bool,
->(
+unsafe fn outputs<const N: usize, const KW: usize, const S: usize, const THREE: bool>(
     t: Vnni512,
     b: &Block<'_>,
-    columns: usize,
-    x: *const u8,
-    end: &Finish,
+    window: &Window,
     at: usize,
-    channels: usize,
 ) {
-    let kw = if KW == 0 { columns } else { KW };
+    let kw = if KW == 0 { b.columns } else { KW };
     let mut sums = [b.bias; N];
-    // SAFETY: the caller's promise; rows beyond the kernel are not read.
+    // SAFETY: the caller's promise.
     unsafe {
-        let load = |p: *const u8| {
-            if FULL {
-                _mm512_loadu_si512(p.cast())
-            } else {
-                _mm512_maskz_loadu_epi8(b.mask, p.cast())
-            }
-        };
         let quads = if THREE { 1 } else { b.quads };
         for quad in 0..quads {
             let mut column = 0;
             while column < (N - 1) * S + kw {
-                let from = x.add(column * b.step + 4 * quad * b.line);
+                let load = |row: usize| {
+                    let from = window.rows[row].add(column * window.step);
+                    _mm512_maskz_loadu_epi8(b.mask, from.cast())
+                };
                 let zero = t.splat_i(0);
                 let rows = if THREE {
-                    [
-                        load(from),
-                        load(from.add(b.line)),
-                        load(from.add(2 * b.line)),
-                        zero,
-                    ]
+                    [load(0), load(1), load(2), zero]
                 } else {
                     let mut rows = [zero; 4];
-                    for (row, to) in rows.iter_mut().enumerate() {
-                        if 4 * quad + row < b.rows {
-                            *to = load(from.add(row * b.line));
+                    four!(I, 4, {
+                        if 4 * quad + I < b.rows {
+                            rows[I] = load(4 * quad + I);
                         }
-                    }
+                    });
                     rows
                 };
                 let x = interleaved(rows);
@@ -154,91 +146,134 @@ unsafe fn outputs<
                         let at = ((column - I * S) * quads + quad) * 4 * BLOCK;
                         let weights = b.weights.as_ptr().add(at);
                         four!(J, 4, {
-                            sums[I][J] = t.dot(sums[I][J], x[J], t.b(weights.add(J * BLOCK)));
+                            t.dot(&mut sums[I][J], x[J], &t.b(weights.add(J * BLOCK)));
                         });
                     }
                 });
                 column += 1;
             }
         }
-        if let (Some(rounding), Finish::Requantize { y, .. }) = (b.rounding, *end) {
+        if let Some((multipliers, rounding, y)) = &b.requantize {
             four!(I, N, {
                 let mut steps = sums[I];
                 four!(J, 4, {
-                    let multiplier = _mm512_castsi512_ps(b.multipliers[J]);
-                    steps[J] = t.steps(sums[I][J], multiplier, &rounding);
+                    let multiplier = _mm512_castsi512_ps(multipliers[J]);
+                    steps[J] = t.steps(sums[I][J], multiplier, rounding);
                 });
-                let y = y.add(at + I * channels);
-                _mm512_mask_storeu_epi8(y.cast(), b.mask, t.pack(steps, &rounding));
+                let y = y.add(at + I * b.channels);
+                _mm512_mask_storeu_epi8(y.cast(), b.mask, t.pack(steps, rounding));
             });
         } else {
+            let mut acc = [[0i32; BLOCK]; N];
             four!(I, N, {
                 let natural = transposed(sums[I]);
-                let at = at + I * channels;
-                for (l, sums) in natural.into_iter().enumerate() {
-                    if 16 * l < b.width {
-                        let last = (b.width - 16 * l).min(16);
-                        finish(t, [[sums]], end, b.first + 16 * l, at + 16 * l, 0, last);
-                    }
-                }
+                four!(J, 4, {
+                    t.store_i(acc[I].as_mut_ptr().add(16 * J), 16, natural[J])
+                });
             });
+            let sums = Sums {
+                acc: acc.as_ptr().cast(),
+                acc_stride: BLOCK,
+                rows: N,
+                columns: b.width,
+                column: b.first,
+                at,
+                stride: b.channels,
+            };
+            (b.ending)(&sums, b.end);
         }
     }
 }
 
-/// All outputs of a block in one padded image.
+/// All outputs of a block in one image; `x` starts at the block's first channel, `at` is the
+/// index of its first output.
 ///
 /// # Safety
 /// As for [`outputs`].
 #[inline(always)]
-unsafe fn block<const KW: usize, const S: usize, const FULL: bool, const THREE: bool>(
+unsafe fn block<const KW: usize, const S: usize, const THREE: bool>(
     t: Vnni512,
     c: &Conv,
     b: &Block<'_>,
-    x: *const u8,
-    end: &Finish,
+    x: &[u8],
+    zero_point: u8,
     at: usize,
 ) {
     let s = &c.shape;
+    let tiled = KW > 0 && c.out_width >= OUTPUTS;
+    let (side, columns) = match tiled {
+        true => (OUTPUTS, (OUTPUTS - 1) * S + KW),
+        false => (1, b.columns),
+    };
+    // SAFETY: the token proves that the processor has the instruction.
+    let zeros = unsafe { _mm512_set1_epi8(zero_point as i8) };
+    let mut border = [zero_point; LARGEST * COLUMNS * BLOCK];
     for oh in 0..c.out_height {
-        let x = x.wrapping_add(oh * s.stride[0] * b.line);
-        let at = at + oh * c.out_width * s.channels;
+        let top = (oh * s.stride[0]).wrapping_sub(s.padding.top);
+        let rows_inside = top < s.height && top + b.rows <= s.height;
         let mut ow = 0;
         while ow < c.out_width {
-            // SAFETY: the caller's promise; all windows lie in the padded image.
-            unsafe {
-                if KW > 0 && c.out_width >= OUTPUTS {
-                    // The last tile may compute some outputs once more.
-                    let here = ow.min(c.out_width - OUTPUTS);
-                    let x = x.wrapping_add(here * s.stride[1] * b.step);
-                    let at = at + here * s.channels;
-                    outputs::<OUTPUTS, KW, S, FULL, THREE>(t, b, KW, x, end, at, s.channels);
-                    ow += OUTPUTS;
-                } else {
-                    let x = x.wrapping_add(ow * s.stride[1] * b.step);
-                    let at = at + ow * s.channels;
-                    outputs::<1, 0, 1, FULL, false>(t, b, s.kernel[1], x, end, at, 0);
-                    ow += 1;
+            // The last tile may compute some outputs once more.
+            let here = ow.min(c.out_width - side);
+            let left = (here * s.stride[1]).wrapping_sub(s.padding.left);
+            let mut window = Window {
+                rows: [core::ptr::null(); LARGEST],
+                step: s.channels,
+            };
+            if rows_inside && left < s.width && left + columns <= s.width {
+                for (row, to) in window.rows.iter_mut().enumerate().take(b.rows) {
+                    *to = x[((top + row) * s.width + left) * s.channels..].as_ptr();
+                }
+            } else {
+                window.step = BLOCK;
+                for row in 0..b.rows {
+                    let h = top.wrapping_add(row);
+                    for column in 0..columns {
+                        let w = left.wrapping_add(column);
+                        let to = &mut border[(row * COLUMNS + column) * BLOCK..][..BLOCK];
+                        let channels = if h < s.height && w < s.width {
+                            let from = &x[(h * s.width + w) * s.channels..][..b.width];
+                            // SAFETY: the block's channels lie in `from`.
+                            unsafe { _mm512_maskz_loadu_epi8(b.mask, from.as_ptr().cast()) }
+                        } else {
+                            zeros
+                        };
+                        // SAFETY: `to` has 64 bytes.
+                        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), channels) };
+                    }
+                    window.rows[row] = border[row * COLUMNS * BLOCK..].as_ptr();
                 }
             }
+            let at = at + (oh * c.out_width + here) * s.channels;
+            // SAFETY: the window lies in the image, or in the border's copy.
+            unsafe {
+                if tiled {
+                    outputs::<OUTPUTS, KW, S, THREE>(t, b, &window, at);
+                } else {
+                    outputs::<1, 0, 1, false>(t, b, &window, at);
+                }
+            }
+            ow += side;
         }
     }
 }
 
-/// One padded image; `at` is the index of its first output.
+/// A depthwise convolution that these kernels [`can`] compute.
 ///
 /// # Safety
 /// `end` must be valid for all outputs, the slices as long as the geometry says, and the
 /// processor have the instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
-pub(super) unsafe fn one_image(
+pub(super) unsafe fn depthwise(
     t: Vnni512,
     c: &Conv,
+    images: usize,
     x: &[u8],
+    zero_point: u8,
     packed: &[i8],
     bias: &[i32],
     end: &Finish,
-    at: usize,
+    ending: EndFn,
 ) {
     let s = &c.shape;
     let [rows, columns] = s.kernel;
@@ -246,50 +281,54 @@ pub(super) unsafe fn one_image(
     let per_block = columns * quads * 4 * BLOCK;
     for (index, first) in (0..s.channels).step_by(BLOCK).enumerate() {
         let width = BLOCK.min(s.channels - first);
-        // SAFETY: the caller's promise.
-        unsafe {
-            let part = |l: usize| width.saturating_sub(16 * l).min(16);
-            let natural: Four = core::array::from_fn(|l| {
-                t.load_i(bias.as_ptr().wrapping_add(first + 16 * l), part(l))
-            });
-            let (mut multipliers, mut how) = ([t.splat_i(0); 4], None);
-            if let Finish::Requantize {
-                multipliers: numbers,
+        let part = |l: usize| width.saturating_sub(16 * l).min(16);
+        // SAFETY: the caller's promise; parts beyond the channels are empty.
+        let natural: Four = core::array::from_fn(|l| unsafe {
+            t.load_i(bias.as_ptr().wrapping_add(first + 16 * l), part(l))
+        });
+        let requantize = match *end {
+            Finish::Requantize {
+                multipliers,
                 rounding,
-                ..
-            } = end
-            {
-                how = Some(*rounding);
-                multipliers = transposed(core::array::from_fn(|l| {
-                    _mm512_castps_si512(match numbers {
-                        PerColumn::One(x) => t.splat_f(*x),
+                y,
+            } if rounding.small => {
+                // SAFETY: as above.
+                let numbers: Four = core::array::from_fn(|l| unsafe {
+                    _mm512_castps_si512(match multipliers {
+                        PerColumn::One(x) => t.splat_f(x),
                         PerColumn::Each(p) => t.load_f(p.wrapping_add(first + 16 * l), part(l)),
                     })
-                }));
+                });
+                Some((transposed(numbers), rounding, y))
             }
-            let b = Block {
-                weights: &packed[index * per_block..][..per_block],
-                rows,
-                quads,
-                line: c.padded_width() * s.channels,
-                step: s.channels,
-                mask: first_bytes(width),
-                bias: transposed(natural),
-                multipliers,
-                rounding: how,
-                first,
-                width,
-            };
-            let x = x.as_ptr().wrapping_add(first);
-            let at = at + first;
-            match (s.kernel, s.stride[1], width == BLOCK) {
-                ([3, 3], 1, true) => block::<3, 1, true, true>(t, c, &b, x, end, at),
-                ([3, 3], 1, false) => block::<3, 1, false, true>(t, c, &b, x, end, at),
-                ([3, 3], 2, true) => block::<3, 2, true, true>(t, c, &b, x, end, at),
-                ([3, 3], 2, false) => block::<3, 2, false, true>(t, c, &b, x, end, at),
-                ([_, 5], 1, _) => block::<5, 1, false, false>(t, c, &b, x, end, at),
-                ([_, 5], 2, _) => block::<5, 2, false, false>(t, c, &b, x, end, at),
-                _ => block::<0, 1, false, false>(t, c, &b, x, end, at),
+            _ => None,
+        };
+        let b = Block {
+            weights: &packed[index * per_block..][..per_block],
+            rows,
+            columns,
+            quads,
+            mask: first_bytes(width),
+            bias: transposed(natural),
+            requantize,
+            end,
+            ending,
+            first,
+            width,
+            channels: s.channels,
+        };
+        for image in 0..images {
+            let x = &x[image * c.input_len() + first..];
+            let at = image * c.output_len() + first;
+            // SAFETY: the caller's promise.
+            unsafe {
+                match (s.kernel, s.stride[1]) {
+                    ([3, 3], 1) => block::<3, 1, true>(t, c, &b, x, zero_point, at),
+                    ([3, 3], 2) => block::<3, 2, true>(t, c, &b, x, zero_point, at),
+                    ([_, 5], 1) => block::<5, 1, false>(t, c, &b, x, zero_point, at),
+                    ([_, 5], 2) => block::<5, 2, false>(t, c, &b, x, zero_point, at),
+                    _ => block::<0, 1, false>(t, c, &b, x, zero_point, at),
+                }
             }
         }
     }
