@@ -59,87 +59,47 @@ tiered! {
         let positions = kh * kw;
         let line = c.padded_width() * s.channels;
         let offset = |position: usize| position / kw * line + position % kw * s.channels;
+        if s.channels < PANEL || positions > 2 * PAIRS {
+            plainly(t, c, x, packed, bias, end, at, &offset);
+            return;
+        }
         // An odd position's partner is the last one, with weights of zero.
-        let (whole, pairs) = (positions <= 2 * PAIRS, positions.div_ceil(2));
+        let pairs = positions.div_ceil(2);
         let mut offsets = [0; 2 * PAIRS];
         for (position, to) in offsets.iter_mut().enumerate() {
             *to = offset(position.min(positions - 1));
         }
         let mut weights = [[[[0i16; 2]; PANEL]; PAIRS]; BLOCK / PANEL];
-        for first in (0..s.channels).step_by(BLOCK) {
-            let width = BLOCK.min(s.channels - first);
+        for block in (0..s.channels).step_by(BLOCK) {
+            // The last sixteen channels may overlap the ones before.
+            let panels = (block..s.channels.min(block + BLOCK)).step_by(PANEL);
+            let panels = panels.map(|first| first.min(s.channels - PANEL));
+            for (first, weights) in panels.clone().zip(&mut weights) {
+                spread(c, packed, first, &mut weights[..pairs]);
+            }
             for oh in 0..c.out_height {
                 for ow in 0..c.out_width {
-                    let corner = oh * s.stride[0] * line + ow * s.stride[1] * s.channels + first;
-                    let to = at + (oh * c.out_width + ow) * s.channels + first;
-                    // Kernels of more positions lay them out for every output.
-                    let fresh = oh == 0 && ow == 0 || positions > 2 * PAIRS;
-                    for panel in (0..width).step_by(PANEL) {
-                        let n = PANEL.min(width - panel);
-                        if whole && n == PANEL {
-                            let x = x[corner + panel..].as_ptr();
-                            let weights = &mut weights[panel / PANEL];
-                            if fresh {
-                                spread(c, packed, first + panel, n, 0..positions, weights);
+                    let corner = oh * s.stride[0] * line + ow * s.stride[1] * s.channels;
+                    let to = at + (oh * c.out_width + ow) * s.channels;
+                    for (first, weights) in panels.clone().zip(&weights) {
+                        let x = x[corner + first..].as_ptr();
+                        // SAFETY: the caller checked the slices; the channels and the window's
+                        // positions lie inside.
+                        unsafe {
+                            let mut acc = t.load_i(bias[first..].as_ptr(), PANEL);
+                            let twos = offsets.chunks_exact(2);
+                            for (weights, two) in weights[..pairs].iter().zip(twos) {
+                                acc = t.pair(acc, [x.add(two[0]), x.add(two[1])], weights);
                             }
-                            // SAFETY: the caller checked the slices; the channels and the
-                            // window's positions lie inside.
-                            unsafe {
-                                let mut acc = t.load_i(bias[first + panel..].as_ptr(), PANEL);
-                                let twos = offsets.chunks_exact(2);
-                                for (weights, two) in weights[..pairs].iter().zip(twos) {
-                                    let two = [x.add(two[0]), x.add(two[1])];
-                                    acc = t.pair(acc, two, weights);
-                                }
-                                if let Finish::Requantize { multipliers, rounding, y } = *end {
-                                    let multiplier = multipliers.load(t, first + panel, PANEL);
-                                    let q = t.rounded(acc, multiplier, &rounding);
-                                    t.store_u8(y.add(to + panel), PANEL, q);
-                                    continue;
-                                }
+                            if let Finish::Requantize { multipliers, rounding, y } = *end {
+                                let multiplier = multipliers.load(t, first, PANEL);
+                                let q = t.rounded(acc, multiplier, &rounding);
+                                t.store_u8(y.add(to + first), PANEL, q);
+                            } else {
                                 let mut sums = [0i32; PANEL];
                                 t.store_i(sums.as_mut_ptr(), PANEL, acc);
-                                one_end(t, &sums, end, first + panel, to + panel, PANEL);
+                                one_end(t, &sums, end, first, to + first);
                             }
-                            continue;
-                        }
-                        // SAFETY: the caller checked the slices; the channels lie inside.
-                        let mut acc = unsafe { t.load_i(bias[first + panel..].as_ptr(), n) };
-                        for round in (0..positions).step_by(2 * PAIRS) {
-                            let last = positions.min(round + 2 * PAIRS);
-                            let weights = &mut weights[panel / PANEL];
-                            if fresh {
-                                spread(c, packed, first + panel, n, round..last, weights);
-                            }
-                            for (pair, weights) in weights.iter().enumerate() {
-                                let position = round + 2 * pair;
-                                if position >= last {
-                                    break;
-                                }
-                                let two = [position, (position + 1).min(last - 1)];
-                                let two = match round {
-                                    0 => two.map(|p| offsets[p]),
-                                    _ => two.map(offset),
-                                };
-                                let two = two.map(|offset| &x[corner + panel + offset..][..n]);
-                                let mut some = [[0u8; PANEL]; 2];
-                                let two = if n == PANEL {
-                                    two.map(<[u8]>::as_ptr)
-                                } else {
-                                    for (some, two) in some.iter_mut().zip(two) {
-                                        some[..n].copy_from_slice(two);
-                                    }
-                                    [some[0].as_ptr(), some[1].as_ptr()]
-                                };
-                                // SAFETY: both point to sixteen bytes.
-                                acc = unsafe { t.pair(acc, two, weights) };
-                            }
-                        }
-                        let mut sums = [0i32; PANEL];
-                        // SAFETY: sixteen sums; the caller's promise.
-                        unsafe {
-                            t.store_i(sums.as_mut_ptr(), PANEL, acc);
-                            one_end(t, &sums, end, first + panel, to + panel, n);
                         }
                     }
                 }
@@ -148,24 +108,49 @@ tiered! {
     }
 }
 
-/// Ends the sums of `n` channels.
+/// Few channels, or a very large kernel.
+#[inline(always)]
+fn plainly<T: Tier>(
+    t: T,
+    c: &Conv,
+    x: &[u8],
+    packed: &[i8],
+    bias: &[i32],
+    end: &Finish,
+    at: usize,
+    offset: &dyn Fn(usize) -> usize,
+) {
+    let s = c.shape;
+    let [kh, kw] = s.kernel;
+    for oh in 0..c.out_height {
+        for ow in 0..c.out_width {
+            let corner = (oh * s.stride[0] * c.padded_width() + ow * s.stride[1]) * s.channels;
+            let to = at + (oh * c.out_width + ow) * s.channels;
+            for (channel, bias) in bias.iter().enumerate().take(s.channels) {
+                let mut sum = *bias;
+                for position in 0..kh * kw {
+                    let w = depthwise_index(s.kernel, position / kw, position % kw, channel);
+                    let x = i32::from(x[corner + offset(position) + channel]);
+                    sum = sum.wrapping_add(x * i32::from(packed[w]));
+                }
+                // SAFETY: the caller's promise; the channel is one of the outputs'.
+                unsafe { one_end(t, &[sum], end, channel, to + channel) };
+            }
+        }
+    }
+}
+
+/// Ends the sums of some channels.
 ///
 /// # Safety
 /// `end` must be valid for the outputs from `at` on.
 #[inline(always)]
-unsafe fn one_end<T: Tier>(
-    t: T,
-    sums: &[i32; PANEL],
-    end: &Finish,
-    column: usize,
-    at: usize,
-    n: usize,
-) {
+unsafe fn one_end<T: Tier>(t: T, sums: &[i32], end: &Finish, column: usize, at: usize) {
     let sums = Sums {
         acc: sums.as_ptr(),
         acc_stride: 0,
         rows: 1,
-        columns: n,
+        columns: sums.len(),
         column,
         at,
         stride: 0,
@@ -174,24 +159,19 @@ unsafe fn one_end<T: Tier>(
     unsafe { ending(t, &sums, end) };
 }
 
-/// Lays out the weights of `n` channels from `first` and some kernel positions, two positions side
-/// by side; an odd one's partner has zeros.
-fn spread(
-    c: &Conv,
-    packed: &[i8],
-    first: usize,
-    n: usize,
-    positions: core::ops::Range<usize>,
-    pairs: &mut [Pair; PAIRS],
-) {
-    let kernel = c.shape.kernel;
-    let end = positions.end;
-    for (pair, start) in pairs.iter_mut().zip(positions.step_by(2)) {
-        *pair = [[0; 2]; PANEL];
-        for (channel, two) in pair.iter_mut().enumerate().take(n) {
-            for (position, w) in (start..end).zip(two) {
-                let (row, column) = (position / kernel[1], position % kernel[1]);
-                *w = i16::from(packed[depthwise_index(kernel, row, column, first + channel)]);
+/// Lays out the weights of sixteen channels from `first`, two kernel positions side by side; an
+/// odd one's partner has zeros.
+fn spread(c: &Conv, packed: &[i8], first: usize, pairs: &mut [Pair]) {
+    let [kh, kw] = c.shape.kernel;
+    for (index, pair) in pairs.iter_mut().enumerate() {
+        for (channel, two) in pair.iter_mut().enumerate() {
+            for (position, w) in (2 * index..).zip(two) {
+                *w = if position < kh * kw {
+                    let (row, column) = (position / kw, position % kw);
+                    i16::from(packed[depthwise_index([kh, kw], row, column, first + channel)])
+                } else {
+                    0
+                };
             }
         }
     }

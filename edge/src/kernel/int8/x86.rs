@@ -250,10 +250,9 @@ impl Vnni512 {
             let zero = _mm512_set1_epi16(r.zero_point);
             let low = _mm512_adds_epi16(_mm512_packs_epi32(steps[0], steps[1]), zero);
             let high = _mm512_adds_epi16(_mm512_packs_epi32(steps[2], steps[3]), zero);
-            _mm512_max_epu8(
-                _mm512_packus_epi16(low, high),
-                _mm512_set1_epi8(r.low as i8),
-            )
+            let bytes = _mm512_packus_epi16(low, high);
+            let bytes = _mm512_max_epu8(bytes, _mm512_set1_epi8(r.low as i8));
+            _mm512_min_epu8(bytes, _mm512_set1_epi8(r.high as i8))
         })
     }
 }
