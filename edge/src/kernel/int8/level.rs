@@ -1,5 +1,7 @@
 //! The tiers of instructions: which this machine has, and code compiled for each.
 
+#[cfg(target_arch = "aarch64")]
+use super::neon::Neon;
 use super::portable::Portable;
 use super::tile::{EndFn, Finish, Sums, Tier, Tile, TileFn, ending, tile};
 #[cfg(target_arch = "x86_64")]
@@ -18,6 +20,9 @@ pub(in crate::kernel) enum Level {
     /// AVX2.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
     /// Plain code.
     Portable(Portable),
 }
@@ -41,6 +46,10 @@ impl Level {
                 return best;
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(neon) = Neon::detect() {
+            return Self::Neon(neon);
+        }
         let _ = isa;
         Self::Portable(Portable)
     }
@@ -55,6 +64,8 @@ impl Level {
             all.extend(Vnni256::detect().map(Self::Vnni256));
             all.extend(Avx2::detect().map(Self::Avx2));
         }
+        #[cfg(target_arch = "aarch64")]
+        all.extend(Neon::detect().map(Self::Neon));
         all.push(Self::Portable(Portable));
         all
     }
@@ -67,6 +78,8 @@ impl Level {
             Self::Vnni256(_) => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
             Self::Portable(_) => "portable",
         }
     }
@@ -80,6 +93,8 @@ impl Level {
             Self::Vnni256(_) => VNNI256,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => AVX2,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => NEON,
             Self::Portable(_) => PORTABLE,
         }
     }
@@ -93,6 +108,8 @@ impl Level {
             Self::Vnni256(_) => end_vnni256,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => end_avx2,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => end_neon,
             Self::Portable(_) => end_portable,
         }
     }
@@ -134,6 +151,8 @@ macro_rules! tiered {
                 // SAFETY: the token proves that the processor has the instructions.
                 #[cfg(target_arch = "x86_64")]
                 $crate::kernel::int8::level::Level::Avx2(t) => unsafe { avx2(t, $($arg),*) },
+                #[cfg(target_arch = "aarch64")]
+                $crate::kernel::int8::level::Level::Neon(t) => generic(t, $($arg),*),
                 $crate::kernel::int8::level::Level::Portable(t) => generic(t, $($arg),*),
             }
         }
@@ -199,5 +218,13 @@ tiles!(
     end_avx2,
     #[target_feature(enable = "avx2,fma")]
     [1: [1 2 3]]
+);
+tiles!(
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    NEON,
+    tile_neon,
+    end_neon,
+    [1: [1 2 3 4]]
 );
 tiles!(Portable, PORTABLE, tile_portable, end_portable, [1: [1 2 3 4]]);

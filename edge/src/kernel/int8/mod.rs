@@ -10,8 +10,8 @@
 //!
 //! # Tiers
 //! AVX-512 VNNI and AVX-VNNI (`vpdpbusd`, which does not saturate), AVX2 (widening to 16 bits and
-//! `vpmaddwd`; `vpmaddubsw` saturates and is not used), and portable code, which the compiler
-//! turns into the target's vectors (NEON on aarch64).
+//! `vpmaddwd`; `vpmaddubsw` saturates and is not used), NEON (widening `smlal`), and portable
+//! code.
 //!
 //! # Use
 //! Weights are packed once ([`Packing`], the same bytes everywhere), the input's zero point with
@@ -37,6 +37,8 @@
 mod depthwise;
 mod elementwise;
 mod level;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod norm;
 pub mod pack;
 mod pool;
@@ -155,8 +157,8 @@ impl Conv {
 
 /// The integer kernels; see [`int8`](self).
 impl Kernels {
-    /// The name of the tier of integer instructions: `avx512-vnni`, `avx-vnni`, `avx2` or
-    /// `portable`.
+    /// The name of the tier of integer instructions: `avx512-vnni`, `avx-vnni`, `avx2`,
+    /// `neon` or `portable`.
     #[must_use]
     pub fn int8_name(&self) -> &'static str {
         self.integers.name()
