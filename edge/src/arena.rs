@@ -42,10 +42,7 @@ pub(crate) fn reserve<T: Clone + Default>(block: &mut Vec<T>, len: usize) {
 
 /// Several buffers of an arena at once. A plan gives disjoint ones.
 #[inline]
-pub(crate) fn pick<const N: usize>(
-    arena: &mut [f32],
-    ranges: [Range<usize>; N],
-) -> [&mut [f32]; N] {
+pub(crate) fn pick<T, const N: usize>(arena: &mut [T], ranges: [Range<usize>; N]) -> [&mut [T]; N] {
     match arena.get_disjoint_mut(ranges) {
         Ok(buffers) => buffers,
         Err(_) => unreachable!("a plan's buffers overlap"),

@@ -83,6 +83,24 @@ pub enum EdgeError {
     /// The tensors cannot be laid out.
     #[error("the model's tensors: {0}")]
     Parameters(#[from] ParametersError),
+    /// A layer cannot be trained for quantization.
+    #[error(
+        "layer `{layer}` cannot be trained for quantization: a batch normalisation is folded into \
+         the dense or conv2d layer right before it; move it there, or use group-norm"
+    )]
+    QatLayer {
+        /// The layer.
+        layer: String,
+    },
+    /// An observation's share in a range is no share.
+    #[error(
+        "the momentum of ranges is {momentum}; expected a number above 0 and at most 1, for \
+         example 0.1"
+    )]
+    QatMomentum {
+        /// The share asked for.
+        momentum: f32,
+    },
     /// The quantization does not fit.
     #[error("the quantization: {0}")]
     Quantization(#[from] QuantError),

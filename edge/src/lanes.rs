@@ -109,6 +109,9 @@ impl Lanes {
         else {
             return None;
         };
+        if model.qat_options().is_some() {
+            return None;
+        }
         if model.loss() != Loss::SoftmaxCrossEntropy || model.parameters() > MOST_PARAMETERS {
             return None;
         }

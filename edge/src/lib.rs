@@ -99,6 +99,7 @@ pub mod layer;
 mod model;
 mod plan;
 mod program;
+pub mod qat;
 pub mod quant;
 mod session;
 mod tagged;

@@ -9,6 +9,8 @@ use crate::error::EdgeError;
 use crate::graph::{self, Graph, LayerSummary, Start};
 use crate::plan::{Memory, Mode};
 use crate::program::StepMemory;
+use crate::qat::{self, QatOptions};
+use crate::quant::{self, Quantization};
 use crate::session::most_rows;
 use crate::zoo::{Loss, ModelDef};
 
@@ -22,6 +24,8 @@ pub struct Model {
     summary: Vec<LayerSummary>,
     /// The parts of the flat vector that an optimizer moves, ascending and apart.
     trained: Vec<Range<usize>>,
+    /// How it is trained for quantization, where it is.
+    qat: Option<QatOptions>,
 }
 
 impl Model {
@@ -47,6 +51,7 @@ impl Model {
             }
         }
         Ok(Self {
+            qat: None,
             trained,
             definition: def.clone(),
             graph,
@@ -60,6 +65,85 @@ impl Model {
     #[must_use]
     pub fn definition(&self) -> &ModelDef {
         &self.definition
+    }
+
+    /// The same model with a tensor `POINT.range` for every [point](crate::quant), to be trained
+    /// for [quantization](crate::qat). They come last in the layout and start as `[0, 0]`, not
+    /// observed.
+    ///
+    /// # Errors
+    /// [`EdgeError::QatLayer`] when a layer cannot be trained for quantization,
+    /// [`EdgeError::QatMomentum`] when the options are out of range, [`EdgeError::Parameters`]
+    /// when a tensor of the model has the name of a range.
+    pub fn with_ranges(mut self, options: QatOptions) -> Result<Self, EdgeError> {
+        if let Some(layer) = qat::unsupported(&self.graph) {
+            return Err(EdgeError::QatLayer { layer });
+        }
+        if !(options.momentum > 0.0 && options.momentum <= 1.0) {
+            return Err(EdgeError::QatMomentum {
+                momentum: options.momentum,
+            });
+        }
+        if self.qat.replace(options).is_some() {
+            return Ok(self);
+        }
+        let points = qat::points(&self.graph);
+        let tensors = self.layout.tensors().iter();
+        let tensors = tensors.map(|tensor| (tensor.name.clone(), tensor.shape.clone()));
+        let ranges = points.iter().map(|&value| {
+            let name = &self.graph.values[value].name;
+            (format!("{name}.range"), vec![2])
+        });
+        self.layout = Arc::new(Layout::new(tensors.chain(ranges))?);
+        self.starts
+            .extend(points.iter().map(|_| Start::Constant(0.0)));
+        if options.learn_scales {
+            let start = self.range_of(0).start;
+            self.trained.push(start..self.layout.len());
+        }
+        Ok(self)
+    }
+
+    /// How the model is trained for quantization; none unless it is
+    /// [with ranges](Self::with_ranges).
+    #[must_use]
+    pub fn qat_options(&self) -> Option<&QatOptions> {
+        self.qat.as_ref()
+    }
+
+    /// Where the range of a point lies, by its number.
+    pub(crate) fn range_of(&self, point: usize) -> Range<usize> {
+        let points = qat::points(&self.graph).len();
+        let tensors = self.layout.tensors();
+        tensors[tensors.len() - points + point].range()
+    }
+
+    /// The scales of all points by the ranges in `parameters`: what serves the model in integers.
+    /// None when the model is not [with ranges](Self::with_ranges), or none of them was observed
+    /// yet.
+    ///
+    /// # Panics
+    /// When `parameters` is not one value per parameter.
+    #[must_use]
+    pub fn quantization(&self, parameters: &[f32]) -> Option<Quantization> {
+        assert_eq!(
+            parameters.len(),
+            self.parameters(),
+            "one value per parameter"
+        );
+        let options = self.qat?;
+        let points = qat::points(&self.graph);
+        let ranges = points.iter().enumerate().map(|(index, &value)| {
+            let at = self.range_of(index).start;
+            let range = quant::Range {
+                min: parameters[at],
+                max: parameters[at + 1],
+            };
+            (self.graph.values[value].name.as_str(), range)
+        });
+        let ranges = ranges.collect::<Vec<_>>();
+        let observed = (ranges.iter()).any(|(_, range)| range.min != 0.0 || range.max != 0.0);
+        observed.then(|| Quantization::from_ranges(ranges, options.granularity))
     }
 
     /// Names and shapes of the parameters.

@@ -12,6 +12,7 @@ mod step;
 use core::ops::{Range, RangeInclusive};
 
 use crate::model::Model;
+use place::place;
 use planner::Planner;
 
 pub(crate) use place::{Buffer, Kept, Place, place_bytes};
@@ -41,6 +42,11 @@ pub(crate) struct Bytes {
 }
 
 impl Bytes {
+    /// So many bytes for each example from `offset` on.
+    pub(crate) fn new(offset: usize, row: usize) -> Self {
+        Self { offset, row }
+    }
+
     pub(crate) fn range(self, rows: usize) -> Range<usize> {
         self.offset..self.offset + rows * self.row
     }
@@ -118,6 +124,35 @@ impl Memory {
     /// The plan of a model.
     pub(crate) fn new(model: &Model, rows: usize, mode: Mode) -> Self {
         Planner::new(model, rows, mode).run()
+    }
+
+    /// The memory of another plan: what it places and gives back in.
+    pub(crate) fn of_buffers(
+        rows: usize,
+        buffers: &[Buffer],
+        bytes: usize,
+        [input, output, output_gradient]: [Slot; 3],
+        masks: Vec<Mask>,
+        running: Vec<Running>,
+        stores_gradients: bool,
+    ) -> Self {
+        let (places, len) = place(buffers, rows);
+        Self {
+            rows,
+            places,
+            len,
+            bytes,
+            forward: Vec::new(),
+            backward: Vec::new(),
+            input,
+            output,
+            output_gradient,
+            masks,
+            running,
+            norms: Vec::new(),
+            weighted: Vec::new(),
+            stores_gradients,
+        }
     }
 
     /// Whether a batch cannot be worked through in parts.

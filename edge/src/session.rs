@@ -15,11 +15,13 @@ use crate::graph::target_width;
 use crate::kernel::{AdamStep, Kernels, Momentum, SgdStep};
 use crate::model::Model;
 use crate::plan::{Memory, Mode};
-pub use example::{Clipped, PerExampleError};
-
+use crate::qat::{Qat, QatForward};
 use batch::Batch;
 use example::Norms;
-use run::{Update, backward, forward, move_statistics};
+use run::{backward, forward, move_statistics};
+
+pub use example::{Clipped, PerExampleError};
+pub(crate) use run::{Update, gradient_of, step_stored};
 
 /// Bytes of activations and gradients that a training step may take before its batch is worked
 /// through in parts.
@@ -105,6 +107,8 @@ pub struct Session {
     norms: Norms,
     input_len: usize,
     target_width: usize,
+    /// Quantization-aware training, where that is what it does.
+    qat: Option<Box<Qat>>,
 }
 
 impl Session {
@@ -129,9 +133,50 @@ impl Session {
             gradient: Aligned::default(),
             first: Aligned::default(),
             second: Aligned::default(),
+            qat: None,
         };
         session.weights.reserve(session.model.parameters());
         session
+    }
+
+    /// A session for quantization-aware training of a model [with
+    /// ranges](Model::with_ranges): steps and evaluations run on quantized weights and
+    /// activations. None when the model is without.
+    #[must_use]
+    pub fn quantization_aware(
+        model: Arc<Model>,
+        kernels: &'static Kernels,
+        forward: QatForward,
+    ) -> Option<Self> {
+        let options = *model.qat_options()?;
+        let (qat, [training, evaluation]) = Qat::new(&model, options, forward);
+        let mut session = Self::new(model, kernels);
+        session.training_rows = most_rows(&training, Mode::Training);
+        session.evaluation_rows = most_rows(&evaluation, Mode::Evaluation);
+        session.training = training;
+        session.evaluation = evaluation;
+        session.qat = Some(Box::new(qat));
+        Some(session)
+    }
+
+    /// Tells quantization-aware training which round the next client trains in: ranges and
+    /// statistics may be [frozen](crate::qat::QatOptions) from a round on.
+    pub fn begin_round(&mut self, round: u64) {
+        if let Some(qat) = &mut self.qat
+            && qat.begin(round)
+        {
+            let one = qat.plan(&self.model, 1, Mode::Training);
+            self.training_rows = most_rows(&one, Mode::Training);
+            self.training = one;
+        }
+    }
+
+    /// The plan for batches of `rows`.
+    fn plan(&mut self, rows: usize, mode: Mode) -> Memory {
+        match &mut self.qat {
+            Some(qat) => qat.plan(&self.model, rows, mode),
+            None => Memory::new(&self.model, rows, mode),
+        }
     }
 
     /// The same session working on at most so many examples at once, for a device with little
@@ -186,7 +231,7 @@ impl Session {
     /// Memory for parts of `rows` examples.
     fn make_room(&mut self, rows: usize) {
         if self.training.rows() < rows {
-            self.training = Memory::new(&self.model, rows, Mode::Training);
+            self.training = self.plan(rows, Mode::Training);
         }
         self.batch.reserve(
             &self.training,
@@ -383,13 +428,19 @@ impl Session {
             self.target_width,
         )?;
         buffers.draw_masks(memory, rows.len(), stream);
-        forward(
-            self.kernels,
-            memory,
-            buffers,
-            self.weights.values(),
-            rows.len(),
-        );
+        match &mut self.qat {
+            Some(qat) => {
+                let weights = self.weights.values_mut();
+                qat.forward_training(self.kernels, memory, buffers.parts(rows.len()), weights);
+            }
+            None => forward(
+                self.kernels,
+                memory,
+                buffers,
+                self.weights.values(),
+                rows.len(),
+            ),
+        }
         buffers.loss(
             self.kernels,
             memory,
@@ -402,15 +453,25 @@ impl Session {
             loss += f64::from(*value);
         }
         let (weights, gradient) = (self.weights.values_mut(), self.gradient.values_mut());
-        backward(
-            self.kernels,
-            memory,
-            buffers,
-            weights,
-            gradient,
-            update,
-            rows.len(),
-        );
+        match &mut self.qat {
+            Some(qat) => qat.backward(
+                self.kernels,
+                memory,
+                buffers.parts(rows.len()),
+                weights,
+                gradient,
+                update,
+            ),
+            None => backward(
+                self.kernels,
+                memory,
+                buffers,
+                weights,
+                gradient,
+                update,
+                rows.len(),
+            ),
+        }
         Ok(loss)
     }
 
@@ -429,11 +490,14 @@ impl Session {
     ) -> Result<(f64, u64), BadExample> {
         let most = self.evaluation_rows.min(rows.len()).max(1);
         if self.evaluation.rows() < most {
-            self.evaluation = Memory::new(&self.model, most, Mode::Evaluation);
+            self.evaluation = self.plan(most, Mode::Evaluation);
         }
         let memory = &self.evaluation;
         let buffers = &mut self.batch;
         buffers.reserve(memory, self.input_len, self.target_width, &self.model);
+        if let Some(qat) = &mut self.qat {
+            qat.lower(self.kernels, memory, buffers.parts(0), weights);
+        }
         let (mut loss, mut correct) = (0.0, 0);
         let mut part = [0u32; MAX_EVALUATION_ROWS];
         let mut next = rows.start;
@@ -452,7 +516,12 @@ impl Session {
                 self.input_len,
                 self.target_width,
             )?;
-            forward(self.kernels, memory, buffers, weights, count);
+            match &mut self.qat {
+                Some(qat) => {
+                    qat.forward_evaluation(self.kernels, memory, buffers.parts(count), weights);
+                }
+                None => forward(self.kernels, memory, buffers, weights, count),
+            }
             buffers.loss(
                 self.kernels,
                 memory,
@@ -484,7 +553,7 @@ impl Session {
         let mut outputs = Vec::with_capacity(rows.len() * self.target_width);
         for part in rows.chunks(self.evaluation_rows) {
             if self.evaluation.rows() < part.len() {
-                self.evaluation = Memory::new(&self.model, part.len(), Mode::Evaluation);
+                self.evaluation = self.plan(part.len(), Mode::Evaluation);
             }
             let memory = &self.evaluation;
             let buffers = &mut self.batch;
@@ -497,13 +566,15 @@ impl Session {
                 self.input_len,
                 self.target_width,
             )?;
-            forward(
-                self.kernels,
-                memory,
-                buffers,
-                self.weights.values(),
-                part.len(),
-            );
+            let weights = self.weights.values();
+            match &mut self.qat {
+                Some(qat) => {
+                    qat.lower(self.kernels, memory, buffers.parts(0), weights);
+                    let parts = buffers.parts(part.len());
+                    qat.forward_evaluation(self.kernels, memory, parts, weights);
+                }
+                None => forward(self.kernels, memory, buffers, weights, part.len()),
+            }
             outputs
                 .extend_from_slice(&buffers.arena.values()[memory.at(memory.output, part.len())]);
         }

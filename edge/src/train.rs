@@ -11,6 +11,7 @@ use crate::arena::reserve;
 use crate::kernel::{Kernels, LANES};
 use crate::lanes::Lanes;
 use crate::model::Model;
+use crate::qat::QatForward;
 use crate::session::{BadExample, Session, Step};
 
 /// Trains clients on one [`Session`], one after the other, or sixteen at once in the lanes of one
@@ -20,7 +21,10 @@ use crate::session::{BadExample, Session, Step};
 /// order, and the last of an epoch may be smaller. Losses are added in order in `f64`.
 #[derive(Debug)]
 pub struct EdgeTrainer {
+    kernels: &'static Kernels,
     session: Session,
+    /// The session of quantization-aware training, once a client asked for it.
+    qat: Option<Box<Session>>,
     lanes: Option<Lanes>,
     order: Vec<u32>,
 }
@@ -38,6 +42,8 @@ impl EdgeTrainer {
         Self {
             lanes: Lanes::of(&model, kernels),
             session: Session::new(model, kernels),
+            kernels,
+            qat: None,
             order: Vec::new(),
         }
     }
@@ -110,13 +116,19 @@ impl EdgeTrainer {
         if task.data.is_empty() {
             return Err(TrainError::NoExamples(task.client));
         }
-        if task.plan.precision != Precision::F32 {
-            return Err(TrainError::Unsupported {
-                what: format!("training in {:?}", task.plan.precision),
-                instead: "choose precision = \"f32\"".to_owned(),
-            });
+        let model = self.session.model();
+        match task.plan.precision {
+            Precision::F32 => Ok(()),
+            Precision::QatInt8 if model.qat_options().is_some() => Ok(()),
+            Precision::QatInt8 => Err(TrainError::Unsupported {
+                what: "quantization-aware training of a model without ranges".to_owned(),
+                instead: "make the model with `Model::with_ranges`".to_owned(),
+            }),
+            other => Err(TrainError::Unsupported {
+                what: format!("training in {other:?}"),
+                instead: "choose precision = \"f32\" or \"qat-int8\"".to_owned(),
+            }),
         }
-        Ok(())
     }
 
     /// Trains one client; its update goes into the task.
@@ -134,7 +146,20 @@ impl EdgeTrainer {
             BatchSize::Full => examples,
         };
         let (epochs, steps) = work(plan.work, task.limit);
-        self.session.start(parameters, &plan.optimizer, batch);
+        let session = match plan.precision {
+            Precision::QatInt8 => {
+                if self.qat.is_none() {
+                    let model = Arc::clone(self.session.model());
+                    let forward = QatForward::Integer;
+                    self.qat =
+                        Session::quantization_aware(model, self.kernels, forward).map(Box::new);
+                }
+                self.qat.as_deref_mut().unwrap_or(&mut self.session)
+            }
+            _ => &mut self.session,
+        };
+        session.begin_round(task.round.0);
+        session.start(parameters, &plan.optimizer, batch);
         reserve(&mut self.order, examples);
         let mut result = LocalResult {
             examples: ExampleCount(examples as u64),
@@ -161,16 +186,16 @@ impl EdgeTrainer {
                     proximal_mu: plan.proximal_mu,
                     anchor: parameters,
                 };
-                loss += self
-                    .session
-                    .step(task.data, rows, &step, &mut task.stream)
-                    .map_err(|bad| self.bad_example(bad, task.client))?;
+                loss += match session.step(task.data, rows, &step, &mut task.stream) {
+                    Ok(loss) => loss,
+                    Err(bad) => return Err(self.bad_example(bad, task.client)),
+                };
                 result.steps += 1;
                 result.examples_processed += rows.len() as u64;
             }
         }
         result.mean_loss = loss / result.examples_processed as f64;
-        let local = self.session.weights();
+        let local = session.weights();
         for ((update, local), global) in task.update.iter_mut().zip(local).zip(parameters) {
             *update = local - global;
         }

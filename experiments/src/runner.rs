@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use fl_core::{ClientId, Seed};
+use fl_core::{ClientId, Precision, Seed};
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
+use fl_edge::qat::QatOptions;
 use fl_edge::{EdgeError, Model};
 use fl_sim::{CheckpointConfig, SimulationConfig};
 
@@ -70,8 +71,13 @@ impl Prepared {
     /// [`Error::Config`] or [`Error::Data`] at the key at fault.
     pub fn new(variant: &Variant, cache: &mut DataCache) -> Result<Self, Error> {
         let data = cache.load(variant)?;
-        let model = Model::new(&variant.model, data.input(), data.target())
+        let mut model = Model::new(&variant.model, data.input(), data.target())
             .map_err(|error| variant.fault(&model_key(&error), error.to_string()))?;
+        if variant.local.plan().precision == Precision::QatInt8 {
+            model = model
+                .with_ranges(QatOptions::default())
+                .map_err(|error| variant.fault("local.precision", error.to_string()))?;
+        }
         let clients = data.clients();
         if let Some(cohort) = variant.selection.cohort(clients).filter(|&n| n > clients) {
             return Err(variant.fault(

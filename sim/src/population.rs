@@ -125,4 +125,12 @@ impl Engine for Arc<fl_edge::Model> {
     fn kernel(&self) -> String {
         fl_edge::kernel::name().to_owned()
     }
+
+    fn serve_int8(
+        &self,
+        parameters: &Parameters,
+        samples: &dyn Examples,
+    ) -> Result<Box<dyn ServedModel>, TrainError> {
+        fl_edge::serve_int8(self, parameters.values(), samples)
+    }
 }

@@ -26,6 +26,41 @@ pub fn fold_batch_norm(
     epsilon: f32,
 ) -> (Vec<f32>, Vec<f32>) {
     let outputs = gamma.len();
+    let mut factors = vec![0.0; outputs];
+    let (mut folded, mut shifts) = (vec![0.0; weight.len()], vec![0.0; outputs]);
+    fold_batch_norm_into(
+        weight,
+        bias,
+        gamma,
+        beta,
+        mean,
+        variance,
+        epsilon,
+        &mut factors,
+        &mut folded,
+        &mut shifts,
+    );
+    (folded, shifts)
+}
+
+/// [`fold_batch_norm`] into memory of the caller's; `factors` receives one number per output.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one slice for each operand of the formula"
+)]
+pub(crate) fn fold_batch_norm_into(
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    gamma: &[f32],
+    beta: &[f32],
+    mean: &[f32],
+    variance: &[f32],
+    epsilon: f32,
+    factors: &mut [f32],
+    folded: &mut [f32],
+    shifts: &mut [f32],
+) {
+    let outputs = gamma.len();
     assert!(
         weight.len().is_multiple_of(outputs.max(1)),
         "the weight holds {} numbers, not rows of {outputs}",
@@ -34,22 +69,19 @@ pub fn fold_batch_norm(
     for slice in [beta, mean, variance].into_iter().chain(bias) {
         assert_eq!(slice.len(), outputs, "one number per output");
     }
-    let factors = gamma
-        .iter()
-        .zip(variance)
-        .map(|(gamma, variance)| gamma / libm::sqrtf(variance.max(0.0) + epsilon))
-        .collect::<Vec<_>>();
-    let folded = weight
-        .chunks_exact(outputs.max(1))
-        .flat_map(|row| row.iter().zip(&factors).map(|(w, factor)| w * factor))
-        .collect();
-    let shifts = (0..outputs)
-        .map(|i| {
-            let bias = bias.map_or(0.0, |bias| bias[i]);
-            (bias - mean[i]).mul_add(factors[i], beta[i])
-        })
-        .collect();
-    (folded, shifts)
+    for ((factor, gamma), variance) in factors.iter_mut().zip(gamma).zip(variance) {
+        *factor = gamma / libm::sqrtf(variance.max(0.0) + epsilon);
+    }
+    let rows = folded.chunks_exact_mut(outputs.max(1));
+    for (to, from) in rows.zip(weight.chunks_exact(outputs.max(1))) {
+        for ((to, w), factor) in to.iter_mut().zip(from).zip(&*factors) {
+            *to = w * factor;
+        }
+    }
+    for (i, (to, factor)) in shifts.iter_mut().zip(&*factors).enumerate() {
+        let bias = bias.map_or(0.0, |bias| bias[i]);
+        *to = (bias - mean[i]).mul_add(*factor, beta[i]);
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::arena::{Aligned, pick, reserve};
 use crate::kernel::Kernels;
 use crate::model::Model;
 use crate::plan::Memory;
+use crate::qat::Buffers;
 use crate::zoo::Loss;
 
 /// The buffers of a batch.
@@ -35,6 +36,16 @@ fn draw_mask(stream: &mut Stream, threshold: u32, keep: &mut [u8]) {
 }
 
 impl Batch {
+    /// What quantization-aware training works in.
+    pub(super) fn parts(&mut self, rows: usize) -> Buffers<'_> {
+        Buffers {
+            arena: &mut self.arena,
+            bytes: &mut self.bytes,
+            tokens: &self.tokens,
+            rows,
+        }
+    }
+
     pub(super) fn reserve(
         &mut self,
         memory: &Memory,

@@ -28,6 +28,12 @@ pub enum PerExampleError {
          (norm = \"group\") instead"
     )]
     BatchNorm,
+    /// The session trains for quantization.
+    #[error(
+        "gradients of single examples are not made in quantization-aware training; use a session \
+         of `Session::new`"
+    )]
+    QuantizationAware,
     /// A label or token is outside the model's range.
     #[error("{0}")]
     BadExample(BadExample),
@@ -149,6 +155,9 @@ impl Session {
     ) -> Result<Clipped, PerExampleError> {
         if self.training.whole_batch() {
             return Err(PerExampleError::BatchNorm);
+        }
+        if self.qat.is_some() {
+            return Err(PerExampleError::QuantizationAware);
         }
         self.make_room_for_norms(rows.len());
         let Self {

@@ -7,7 +7,7 @@ use crate::plan::{Backward, Forward, Memory, Tensor};
 
 /// Where gradients go in a backward pass.
 #[derive(Clone, Copy)]
-pub(super) enum Update<'a> {
+pub(crate) enum Update<'a> {
     Store,
     Accumulate,
     Step { step: SgdStep, anchor: &'a [f32] },
@@ -153,7 +153,7 @@ pub(super) fn forward(
 }
 
 /// Where the gradient of one tensor goes.
-fn gradient_of<'a>(
+pub(crate) fn gradient_of<'a>(
     update: Update<'a>,
     tensor: &Tensor,
     weights: &'a mut [f32],
@@ -179,7 +179,7 @@ fn anchor_of<'a>(step: SgdStep, anchor: &'a [f32], tensor: &Tensor) -> &'a [f32]
 }
 
 /// A stored gradient's own step, where the others are fused.
-fn step_stored(
+pub(crate) fn step_stored(
     k: &Kernels,
     update: Update<'_>,
     tensor: &Tensor,

@@ -3,6 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use crate::common::{Case, Synthetic, operators, stream};
 use fl_core::{
@@ -10,7 +11,8 @@ use fl_core::{
     Optimizer, Parameters, Precision, RoundId, TargetSpec, Trainer as _, WorkLimit,
 };
 use fl_edge::kernel::Kernels;
-use fl_edge::{EdgeTrainer, Session};
+use fl_edge::qat::QatOptions;
+use fl_edge::{EdgeTrainer, Model, Session};
 
 thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
@@ -174,5 +176,35 @@ fn a_warm_client_allocates_nothing() {
         clip(&mut session, &[1, 8, 2, 8, 1, 8, 2, 8]);
         let calls = CALLS.with(Cell::get) - before;
         assert_eq!(calls, 0, "{} example by example", case.name);
+    }
+}
+
+/// Nor does quantization-aware training, with the statistics of batches and with running ones.
+#[test]
+fn a_warm_client_of_quantization_aware_training_allocates_nothing() {
+    let eight = BatchSize::Examples(NonZeroU32::new(8).expect("not zero"));
+    for case in operators() {
+        let model = Model::new(&case.def, case.model.input(), case.model.target());
+        let frozen = QatOptions {
+            freeze_statistics: Some(0),
+            ..QatOptions::default()
+        };
+        let Ok(model) = model.and_then(|model| model.with_ranges(frozen)) else {
+            continue;
+        };
+        let model = Arc::new(model);
+        let data = case.data(21);
+        let global = model.init(&mut stream(3));
+        let mut updates = [(); CLIENTS].map(|()| vec![0.0; model.parameters()]);
+        let mut trainer = EdgeTrainer::new(model);
+        let plan = LocalPlan {
+            precision: Precision::QatInt8,
+            ..plan(Optimizer::SGD, eight, None)
+        };
+        fit(&mut trainer, &global, &data, &plan, &mut updates);
+        let before = CALLS.with(Cell::get);
+        fit(&mut trainer, &global, &data, &plan, &mut updates);
+        let calls = CALLS.with(Cell::get) - before;
+        assert_eq!(calls, 0, "{}", case.name);
     }
 }

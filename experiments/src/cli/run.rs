@@ -192,23 +192,13 @@ fn report(
             })?;
         }
     } else {
-        let rows: Vec<Vec<String>> = results
-            .variants
-            .iter()
-            .map(|variant| row(&variant.summary()))
-            .collect();
-        output::line(&output::table(
-            &[
-                "variant",
-                "rounds",
-                "accuracy",
-                "loss",
-                "time/round",
-                "examples/s",
-                "model",
-            ],
-            &rows,
-        ))?;
+        let summaries: Vec<Summary> = results.variants.iter().map(|one| one.summary()).collect();
+        let int8 = summaries.iter().any(|one| one.final_accuracy_int8.is_some());
+        let rows: Vec<Vec<String>> = summaries.iter().map(|one| row(one, int8)).collect();
+        let mut heads = vec!["variant", "rounds", "accuracy"];
+        heads.extend(int8.then_some("in int8"));
+        heads.extend(["loss", "time/round", "examples/s", "model"]);
+        output::line(&output::table(&heads, &rows))?;
         output::line(&format!("results  {}", results.path.display()))?;
         for plot in &plots {
             output::line(&format!("plot     {}", plot.display()))?;
@@ -220,16 +210,17 @@ fn report(
     Ok(())
 }
 
-fn row(summary: &Summary) -> Vec<String> {
+/// A line of the table; with the accuracy in int8 where some variant has one.
+fn row(summary: &Summary, int8: bool) -> Vec<String> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    vec![
+    let percent = |accuracy: f64| format!("{:.2} %", accuracy * 100.0);
+    let mut row = vec![
         summary.name.clone(),
         output::count(summary.rounds),
-        or_dash(
-            summary
-                .final_accuracy
-                .map(|accuracy| format!("{:.2} %", accuracy * 100.0)),
-        ),
+        or_dash(summary.final_accuracy.map(percent)),
+    ];
+    row.extend(int8.then(|| or_dash(summary.final_accuracy_int8.map(percent))));
+    row.extend([
         or_dash(summary.final_loss.map(|loss| format!("{loss:.4}"))),
         or_dash(summary.seconds_per_round.map(output::seconds)),
         or_dash(
@@ -243,7 +234,8 @@ fn row(summary: &Summary) -> Vec<String> {
                 .as_ref()
                 .map(|digest| digest.chars().take(12).collect()),
         ),
-    ]
+    ]);
+    row
 }
 
 /// The command that goes on with this run.

@@ -54,6 +54,8 @@ pub struct Summary {
     pub final_loss: Option<f64>,
     /// Test accuracy at the last evaluation; the training accuracy where there is no test set.
     pub final_accuracy: Option<f64>,
+    /// Test accuracy at the last evaluation of the model served in int8, where it was measured.
+    pub final_accuracy_int8: Option<f64>,
     /// Digest of the final model; when finished.
     pub model_digest: Option<String>,
 }
@@ -168,6 +170,7 @@ impl VariantResults {
             examples_per_second,
             final_loss: last.and_then(|row| row.test_loss.or(row.train_loss)),
             final_accuracy: last.and_then(|row| row.test_accuracy.or(row.train_accuracy)),
+            final_accuracy_int8: last.and_then(|row| row.test_accuracy_int8),
             model_digest: self.manifest.model_digest.clone(),
         }
     }
