@@ -56,6 +56,7 @@
 //! | [`Session`] | runs the plan: forward, backward, step | numbers |
 //! | [`Program`], [`Runner`] | a model with fixed parameters compiled to be served, in f32, f16 or int8 | precision, memory |
 //! | [`EdgeTrainer`] | a client: order of examples, epochs, the update | the local plan |
+//! | [`qat`] | quantization-aware training: a session whose forward pass is the device's, in integers | points, ranges |
 //! | `lanes` | sixteen clients of a small model in one step | numbers, clients |
 //! | [`kernel`] | the numbers themselves, for each instruction set | slices |
 //! | [`file`] | model files, served from a memory map | bytes |
@@ -101,6 +102,7 @@ mod plan;
 mod program;
 pub mod qat;
 pub mod quant;
+mod serve;
 mod session;
 mod tagged;
 mod train;
@@ -114,6 +116,7 @@ pub use program::{
     Constants, DType, Inputs, Numerics, Packing, Passes, Program, ProgramError, ProgramMemory,
     Runner, SECTION_ALIGNMENT, Section, Served, SharedBytes, StepMemory,
 };
+pub use serve::{calibrate, serve_int8};
 pub use session::{BadExample, Clipped, PerExampleError, Session, Step};
 pub use train::EdgeTrainer;
 pub use zoo::{LayersDef, Loss, MODELS, ModelDef};

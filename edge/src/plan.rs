@@ -140,6 +140,7 @@ impl Memory {
         Self {
             rows,
             places,
+            lives: buffers.iter().map(|one| one.first..=one.last).collect(),
             len,
             bytes,
             forward: Vec::new(),

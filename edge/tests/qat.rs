@@ -15,7 +15,7 @@ use fl_edge::qat::{QatForward, QatOptions};
 use fl_edge::quant::Granularity;
 use fl_edge::{
     EdgeError, EdgeTrainer, Inputs, Model, ModelDef, Numerics, Passes, Program, Runner, Session,
-    Step,
+    Step, serve_int8,
 };
 
 const CLASSES: usize = 4;
@@ -516,4 +516,39 @@ fn what_cannot_be_trained_is_refused() {
         None,
         "nothing was observed"
     );
+}
+
+/// Without trained ranges a served model is calibrated; a diverged one is data, not an error.
+#[test]
+fn a_model_without_ranges_is_calibrated() {
+    let (_, text, input) = cases().remove(2);
+    let data = Quarters::new(input.clone(), 256, 3);
+    let model = Arc::new(plain(text, &input));
+    let mut global = model.init(&mut stream(1));
+    let mut trainer = EdgeTrainer::new(Arc::clone(&model));
+    for _ in 0..3 {
+        let update = fit(
+            &mut trainer,
+            &global,
+            &data,
+            &plan(Optimizer::SGD, Precision::F32),
+            0,
+        );
+        for (value, update) in global.values_mut().iter_mut().zip(update.unwrap()) {
+            *value += update;
+        }
+    }
+    let served = serve_int8(&model, global.values(), &data).unwrap();
+    let int8 = served.evaluate(&data, 0..256).unwrap();
+    let real = trainer.evaluate(global.values(), &data, 0..256).unwrap();
+    assert!((int8.accuracy() - real.accuracy()).abs() <= 0.03);
+    assert!(
+        (int8.loss() - real.loss()).abs() <= 0.05,
+        "{int8:?} {real:?}"
+    );
+    global.values_mut()[3] = f32::NAN;
+    let served = serve_int8(&model, global.values(), &data).unwrap();
+    let score = served.evaluate(&data, 10..300).unwrap();
+    assert!(score.loss().is_nan() && score.examples == 246 && score.correct == 0);
+    assert!(serve_int8(&model, &[0.0], &data).is_err());
 }

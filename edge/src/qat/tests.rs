@@ -171,7 +171,8 @@ impl<'a> Surrogate<'a> {
                     steps: cut.clamp(0.0, 255.0) - zero,
                     value: clamped,
                     scale,
-                    open: (0.0..=255.0).contains(&q) && *value > low && *value < high,
+                    // Integer sums of exactly zero are a little beside it in f64.
+                    open: (0.0..=255.0).contains(&q) && *value > low + 1e-9 && *value < high - 1e-9,
                     inside: (0.0..=255.0).contains(&cut),
                 });
                 *value = scale * (cut.clamp(0.0, 255.0) - zero);

@@ -193,7 +193,9 @@ fn report(
         }
     } else {
         let summaries: Vec<Summary> = results.variants.iter().map(|one| one.summary()).collect();
-        let int8 = summaries.iter().any(|one| one.final_accuracy_int8.is_some());
+        let int8 = summaries
+            .iter()
+            .any(|one| one.final_accuracy_int8.is_some());
         let rows: Vec<Vec<String>> = summaries.iter().map(|one| row(one, int8)).collect();
         let mut heads = vec!["variant", "rounds", "accuracy"];
         heads.extend(int8.then_some("in int8"));
