@@ -146,7 +146,7 @@ fn open(name: &str, precision: &str, rows: usize, folder: &Path) -> Outcome<(Ope
 
 impl Open {
     fn runner(&self, batch: usize) -> Runner {
-        Runner::new(Arc::clone(&self.program), batch)
+        Runner::for_batch(Arc::clone(&self.program), batch)
     }
 
     fn outputs(&self) -> Vec<f32> {

@@ -311,7 +311,7 @@ mod tests {
         };
         for (section, part) in [
             (section("a", &[2], 256..264), "256 to 264 of 256"),
-            (section("a", &[2], 64..60), "64 to 60"),
+            (section("a", &[2], Range { start: 64, end: 60 }), "64 to 60"),
             (section("a", &[2], 0..12), "12 bytes"),
             (section("a", &[usize::MAX, 2], 0..8), "8 bytes"),
             (section("a", &[2], 4..12), "4 bytes after"),

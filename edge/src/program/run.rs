@@ -14,6 +14,9 @@ use crate::kernel::int8::{End, Requantize};
 use crate::kernel::{After, Kernels, Weights};
 use crate::plan::{Place, place_bytes};
 
+/// Who is shown values with their names.
+type Observer<'a> = dyn FnMut(&str, &[f32]) + 'a;
+
 /// Operands of a step at most.
 const MOST_OPERANDS: usize = 8;
 
@@ -106,7 +109,7 @@ impl Runner {
         &mut self,
         inputs: Inputs<'_>,
         outputs: &mut [f32],
-        mut observe: Option<&mut dyn FnMut(&str, &[f32])>,
+        mut observe: Option<&mut Observer<'_>>,
     ) {
         let program = &*self.program;
         let (input_len, width) = (program.input_len(), program.output_len());
