@@ -1,6 +1,7 @@
 //! Depthwise convolution by AVX-512 VNNI: four rows of 64 channels are interleaved, so that one
 //! instruction multiplies and adds a kernel column of sixteen channels; neighbouring outputs share
-//! the interleaved columns. Windows inside the image are read where they lie, only those at its
+//! the interleaved columns. At most 32 channels leave room for a second row of outputs in the upper
+//! half of every vector. Windows inside the image are read where they lie, only those at its
 //! border are copied together.
 
 use core::arch::x86_64::*;
@@ -41,14 +42,16 @@ struct Block<'a> {
     /// The first channel, and how many there are.
     first: usize,
     width: usize,
-    /// Distance of outputs.
+    /// Distance of outputs, and of their rows.
     channels: usize,
+    out_line: usize,
 }
 
-/// A window's rows, and the distance of its columns.
+/// A window's rows, and the distance of its columns; the second window is the one a row of
+/// outputs below, where two are computed at once.
 #[derive(Clone, Copy)]
 struct Window {
-    rows: [*const u8; LARGEST],
+    rows: [[*const u8; LARGEST]; 2],
     step: usize,
 }
 
@@ -103,13 +106,20 @@ macro_rules! four {
 }
 
 /// `N` outputs side by side, with kernel columns `KW` (0: any, one output) and stride `S`;
-/// `THREE` kernels have three rows. `at` is the index of the first output.
+/// `THREE` kernels have three rows. `TWO` rows of outputs fill both halves of the vectors. `at` is
+/// the index of the first output.
 ///
 /// # Safety
 /// The window must be valid for 64 bytes, or the block's channels, in each row and column, and
 /// the ends for the outputs.
 #[inline(always)]
-unsafe fn outputs<const N: usize, const KW: usize, const S: usize, const THREE: bool>(
+unsafe fn outputs<
+    const N: usize,
+    const KW: usize,
+    const S: usize,
+    const THREE: bool,
+    const TWO: bool,
+>(
     t: Vnni512,
     b: &Block<'_>,
     window: &Window,
@@ -124,8 +134,16 @@ unsafe fn outputs<const N: usize, const KW: usize, const S: usize, const THREE: 
             let mut column = 0;
             while column < (N - 1) * S + kw {
                 let load = |row: usize| {
-                    let from = window.rows[row].add(column * window.step);
-                    _mm512_maskz_loadu_epi8(b.mask, from.cast())
+                    let from = window.rows[0][row].add(column * window.step);
+                    if TWO {
+                        let below = window.rows[1][row].add(column * window.step);
+                        let mask = b.mask as __mmask32;
+                        let low = _mm256_maskz_loadu_epi8(mask, from.cast());
+                        let high = _mm256_maskz_loadu_epi8(mask, below.cast());
+                        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+                    } else {
+                        _mm512_maskz_loadu_epi8(b.mask, from.cast())
+                    }
                 };
                 let zero = t.splat_i(0);
                 let rows = if THREE {
@@ -161,7 +179,15 @@ unsafe fn outputs<const N: usize, const KW: usize, const S: usize, const THREE: 
                     steps[J] = t.steps(sums[I][J], multiplier, rounding);
                 });
                 let y = y.add(at + I * b.channels);
-                _mm512_mask_storeu_epi8(y.cast(), b.mask, t.pack(steps, rounding));
+                let bytes = t.pack(steps, rounding);
+                if TWO {
+                    let mask = b.mask as __mmask32;
+                    _mm256_mask_storeu_epi8(y.cast(), mask, _mm512_castsi512_si256(bytes));
+                    let high = _mm512_extracti64x4_epi64::<1>(bytes);
+                    _mm256_mask_storeu_epi8(y.add(b.out_line).cast(), mask, high);
+                } else {
+                    _mm512_mask_storeu_epi8(y.cast(), b.mask, bytes);
+                }
             });
         } else {
             let mut acc = [[0i32; BLOCK]; N];
@@ -171,16 +197,18 @@ unsafe fn outputs<const N: usize, const KW: usize, const S: usize, const THREE: 
                     t.store_i(acc[I].as_mut_ptr().add(16 * J), 16, natural[J])
                 });
             });
-            let sums = Sums {
-                acc: acc.as_ptr().cast(),
-                acc_stride: BLOCK,
-                rows: N,
-                columns: b.width,
-                column: b.first,
-                at,
-                stride: b.channels,
-            };
-            (b.ending)(&sums, b.end);
+            for row in 0..1 + usize::from(TWO) {
+                let sums = Sums {
+                    acc: acc.as_ptr().cast::<i32>().add(row * BLOCK / 2),
+                    acc_stride: BLOCK,
+                    rows: N,
+                    columns: b.width,
+                    column: b.first,
+                    at: at + row * b.out_line,
+                    stride: b.channels,
+                };
+                (b.ending)(&sums, b.end);
+            }
         }
     }
 }
@@ -191,7 +219,7 @@ unsafe fn outputs<const N: usize, const KW: usize, const S: usize, const THREE: 
 /// # Safety
 /// As for [`outputs`].
 #[inline(always)]
-unsafe fn block<const KW: usize, const S: usize, const THREE: bool>(
+unsafe fn block<const KW: usize, const S: usize, const THREE: bool, const TWO: bool>(
     t: Vnni512,
     c: &Conv,
     b: &Block<'_>,
@@ -207,30 +235,39 @@ unsafe fn block<const KW: usize, const S: usize, const THREE: bool>(
     };
     // SAFETY: the token proves that the processor has the instruction.
     let zeros = unsafe { _mm512_set1_epi8(zero_point as i8) };
-    let mut border = [zero_point; LARGEST * COLUMNS * BLOCK];
-    for oh in 0..c.out_height {
-        let top = (oh * s.stride[0]).wrapping_sub(s.padding.top);
-        let rows_inside = top < s.height && top + b.rows <= s.height;
+    let mut border = [[zero_point; LARGEST * COLUMNS * BLOCK]; 2];
+    let height = 1 + usize::from(TWO);
+    for oh in (0..c.out_height).step_by(height) {
+        // The last rows and tiles may compute some outputs once more.
+        let oh = oh.min(c.out_height - height);
+        let top = |row: usize| ((oh + row) * s.stride[0]).wrapping_sub(s.padding.top);
+        let rows_inside = (0..height).all(|row| {
+            let top = top(row);
+            top < s.height && top + b.rows <= s.height
+        });
         let mut ow = 0;
         while ow < c.out_width {
-            // The last tile may compute some outputs once more.
             let here = ow.min(c.out_width - side);
             let left = (here * s.stride[1]).wrapping_sub(s.padding.left);
+            let inside = rows_inside && left < s.width && left + columns <= s.width;
             let mut window = Window {
-                rows: [core::ptr::null(); LARGEST],
-                step: s.channels,
+                rows: [[core::ptr::null(); LARGEST]; 2],
+                step: if inside { s.channels } else { BLOCK },
             };
-            if rows_inside && left < s.width && left + columns <= s.width {
-                for (row, to) in window.rows.iter_mut().enumerate().take(b.rows) {
-                    *to = x[((top + row) * s.width + left) * s.channels..].as_ptr();
+            for ((half, rows), border) in window.rows.iter_mut().enumerate().zip(&mut border) {
+                if half == height {
+                    break;
                 }
-            } else {
-                window.step = BLOCK;
-                for row in 0..b.rows {
+                let top = top(half);
+                for (row, to) in rows.iter_mut().enumerate().take(b.rows) {
+                    if inside {
+                        *to = x[((top + row) * s.width + left) * s.channels..].as_ptr();
+                        continue;
+                    }
                     let h = top.wrapping_add(row);
-                    for column in 0..columns {
+                    let line = &mut border[row * COLUMNS * BLOCK..][..COLUMNS * BLOCK];
+                    for (column, to) in line.chunks_exact_mut(BLOCK).enumerate().take(columns) {
                         let w = left.wrapping_add(column);
-                        let to = &mut border[(row * COLUMNS + column) * BLOCK..][..BLOCK];
                         let channels = if h < s.height && w < s.width {
                             let from = &x[(h * s.width + w) * s.channels..][..b.width];
                             // SAFETY: the block's channels lie in `from`.
@@ -241,16 +278,16 @@ unsafe fn block<const KW: usize, const S: usize, const THREE: bool>(
                         // SAFETY: `to` has 64 bytes.
                         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), channels) };
                     }
-                    window.rows[row] = border[row * COLUMNS * BLOCK..].as_ptr();
+                    *to = line.as_ptr();
                 }
             }
             let at = at + (oh * c.out_width + here) * s.channels;
-            // SAFETY: the window lies in the image, or in the border's copy.
+            // SAFETY: the windows lie in the image, or in the borders' copies.
             unsafe {
                 if tiled {
-                    outputs::<OUTPUTS, KW, S, THREE>(t, b, &window, at);
+                    outputs::<OUTPUTS, KW, S, THREE, TWO>(t, b, &window, at);
                 } else {
-                    outputs::<1, 0, 1, false>(t, b, &window, at);
+                    outputs::<1, 0, 1, false, TWO>(t, b, &window, at);
                 }
             }
             ow += side;
@@ -279,13 +316,27 @@ pub(super) unsafe fn depthwise(
     let [rows, columns] = s.kernel;
     let quads = rows.div_ceil(4);
     let per_block = columns * quads * 4 * BLOCK;
+    let mut repeated = [0i8; LARGEST * LARGEST.div_ceil(4) * 4 * BLOCK];
     for (index, first) in (0..s.channels).step_by(BLOCK).enumerate() {
         let width = BLOCK.min(s.channels - first);
         let part = |l: usize| width.saturating_sub(16 * l).min(16);
+        // The upper half of the vectors repeats the lower one for a second row of outputs.
+        let two = width <= BLOCK / 2 && c.out_height > 1;
+        let part = |l: usize| part(if two { l % 2 } else { l });
+        let from = |l: usize| first + 16 * if two { l % 2 } else { l };
         // SAFETY: the caller's promise; parts beyond the channels are empty.
         let natural: Four = core::array::from_fn(|l| unsafe {
-            t.load_i(bias.as_ptr().wrapping_add(first + 16 * l), part(l))
+            t.load_i(bias.as_ptr().wrapping_add(from(l)), part(l))
         });
+        let mut weights = &packed[index * per_block..][..per_block];
+        if two {
+            let repeated = &mut repeated[..per_block];
+            for (to, from) in repeated.chunks_exact_mut(64).zip(weights.chunks_exact(64)) {
+                to[..32].copy_from_slice(&from[..32]);
+                to[32..].copy_from_slice(&from[..32]);
+            }
+            weights = repeated;
+        }
         let requantize = match *end {
             Finish::Requantize {
                 multipliers,
@@ -296,7 +347,7 @@ pub(super) unsafe fn depthwise(
                 let numbers: Four = core::array::from_fn(|l| unsafe {
                     _mm512_castps_si512(match multipliers {
                         PerColumn::One(x) => t.splat_f(x),
-                        PerColumn::Each(p) => t.load_f(p.wrapping_add(first + 16 * l), part(l)),
+                        PerColumn::Each(p) => t.load_f(p.wrapping_add(from(l)), part(l)),
                     })
                 });
                 Some((transposed(numbers), rounding, y))
@@ -304,7 +355,7 @@ pub(super) unsafe fn depthwise(
             _ => None,
         };
         let b = Block {
-            weights: &packed[index * per_block..][..per_block],
+            weights,
             rows,
             columns,
             quads,
@@ -316,18 +367,24 @@ pub(super) unsafe fn depthwise(
             first,
             width,
             channels: s.channels,
+            out_line: c.out_width * s.channels,
         };
         for image in 0..images {
             let x = &x[image * c.input_len() + first..];
             let at = image * c.output_len() + first;
             // SAFETY: the caller's promise.
             unsafe {
-                match (s.kernel, s.stride[1]) {
-                    ([3, 3], 1) => block::<3, 1, true>(t, c, &b, x, zero_point, at),
-                    ([3, 3], 2) => block::<3, 2, true>(t, c, &b, x, zero_point, at),
-                    ([_, 5], 1) => block::<5, 1, false>(t, c, &b, x, zero_point, at),
-                    ([_, 5], 2) => block::<5, 2, false>(t, c, &b, x, zero_point, at),
-                    _ => block::<0, 1, false>(t, c, &b, x, zero_point, at),
+                match (s.kernel, s.stride[1], two) {
+                    ([3, 3], 1, false) => block::<3, 1, true, false>(t, c, &b, x, zero_point, at),
+                    ([3, 3], 2, false) => block::<3, 2, true, false>(t, c, &b, x, zero_point, at),
+                    ([_, 5], 1, false) => block::<5, 1, false, false>(t, c, &b, x, zero_point, at),
+                    ([_, 5], 2, false) => block::<5, 2, false, false>(t, c, &b, x, zero_point, at),
+                    (_, _, false) => block::<0, 1, false, false>(t, c, &b, x, zero_point, at),
+                    ([3, 3], 1, true) => block::<3, 1, true, true>(t, c, &b, x, zero_point, at),
+                    ([3, 3], 2, true) => block::<3, 2, true, true>(t, c, &b, x, zero_point, at),
+                    ([_, 5], 1, true) => block::<5, 1, false, true>(t, c, &b, x, zero_point, at),
+                    ([_, 5], 2, true) => block::<5, 2, false, true>(t, c, &b, x, zero_point, at),
+                    (_, _, true) => block::<0, 1, false, true>(t, c, &b, x, zero_point, at),
                 }
             }
         }
