@@ -6,16 +6,17 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::process::{cargo, root, run};
-use crate::{end_to_end, graph};
+use crate::{end_to_end, graph, onnx};
 
 type Check = fn() -> Result<()>;
 
 /// Every check, cheapest first, with the time each took.
 pub(crate) fn all() -> Result<()> {
-    let checks: [(&str, Check); 6] = [
+    let checks: [(&str, Check); 7] = [
         ("format", format),
         ("dependency graph", graph::check),
         ("end to end", end_to_end::run),
+        ("ONNX node tests", onnx::nodes),
         ("lints", lints),
         ("documentation", documentation),
         ("licences", licences),

@@ -6,6 +6,7 @@ mod ci;
 mod embed;
 mod end_to_end;
 mod graph;
+mod onnx;
 mod peers;
 mod process;
 
@@ -33,6 +34,9 @@ enum Chore {
     EndToEnd,
     /// Time inference beside onnxruntime on one thread, and compare the outputs.
     Peers(peers::Options),
+    /// Run the node tests of the `onnx` Python package against the ONNX interpreter. Makes a
+    /// Python environment below `target/`.
+    OnnxNodes,
     /// Pack the embedded data sets from the files of the packages that publish them, and check
     /// them against the recorded SHA-256.
     Embed {
@@ -49,6 +53,7 @@ fn main() -> Result<()> {
         Chore::Licences => ci::licences(),
         Chore::EndToEnd => end_to_end::run(),
         Chore::Peers(options) => peers::compare(&options),
+        Chore::OnnxNodes => onnx::nodes(),
         Chore::Embed { from } => embed::run(&from, &process::root().join("datasets/embedded")),
     }
 }

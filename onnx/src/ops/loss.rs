@@ -31,7 +31,8 @@ fn cross_entropy(ctx: &Ctx<'_>) -> Outputs {
     let classes = shape[1];
     let inner: usize = shape[2..].iter().product();
     let mut line = vec![0.0; classes];
-    for start in (0..x.len()).filter(|place| place / inner.max(1) % classes.max(1) == 0) {
+    for start in (0..x.len()).filter(|place| (place / inner.max(1)).is_multiple_of(classes.max(1)))
+    {
         for (i, to) in line.iter_mut().enumerate() {
             *to = x[start + i * inner];
         }

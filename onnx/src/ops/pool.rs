@@ -72,7 +72,7 @@ fn max_pool(ctx: &Ctx<'_>) -> Outputs {
                 window.each_tap(position, |_, place| {
                     let Some(place) = place else { return };
                     let value = x[place];
-                    let better = best.is_none_or(|(top, _)| value > top || value != value);
+                    let better = best.is_none_or(|(top, _)| value > top || value.to_f64().is_nan());
                     if better {
                         best = Some((value, place));
                     }

@@ -47,19 +47,20 @@ impl Plan<'_> {
     fn place(&self, line: &Line, i: usize) -> Result<f64, NodeError> {
         let (x, from, scale) = (i as f64, line.from as f64, line.scale);
         let exact = from * scale;
+        let single = exact.total_cmp(&1.0).is_eq();
         let centred = (x + 0.5) / scale - 0.5;
         Ok(match self.coordinates {
             "half_pixel" => centred,
             "asymmetric" => x / scale,
-            "align_corners" if exact == 1.0 => 0.0,
+            "align_corners" if single => 0.0,
             "align_corners" => x * (from - 1.0) / (exact - 1.0),
-            "pytorch_half_pixel" if exact == 1.0 => -0.5,
+            "pytorch_half_pixel" if single => -0.5,
             "pytorch_half_pixel" => centred,
             "half_pixel_symmetric" => from / 2.0 * (1.0 - line.to as f64 / exact) + centred,
             "tf_crop_and_resize" => {
                 let [start, end] = line.part;
                 let width = (end - start) * (from - 1.0);
-                let inside = if exact == 1.0 {
+                let inside = if single {
                     width / 2.0
                 } else {
                     x * width / (exact - 1.0)
@@ -74,8 +75,9 @@ impl Plan<'_> {
     fn weights(&self, at: f64, scale: f64) -> Result<(Vec<f64>, i64), NodeError> {
         let floor = m::floor(at);
         // An element that is hit exactly is the right end of its window.
-        let ratio = if at == floor { 1.0 } else { at - floor };
-        let base = floor as i64 - i64::from(at == floor);
+        let hit = at <= floor;
+        let ratio = if hit { 1.0 } else { at - floor };
+        let base = (floor as i64).saturating_sub(i64::from(hit));
         let shrink = if self.antialias { scale.min(1.0) } else { 1.0 };
         let wide = |reach: f64, f: &dyn Fn(f64) -> f64| {
             let start = m::floor(-reach / shrink) as i64 + 1;

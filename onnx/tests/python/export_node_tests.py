@@ -1,10 +1,12 @@
-"""Writes the node tests of the `onnx` package where the Rust harness can read them.
+"""Writes the node tests of the `onnx` package into a file that the Rust harness reads.
 
-    python export_node_tests.py FOLDER
+    python export_node_tests.py FILE [BYTES]
 
-Needs the packages pinned in requirements.txt. The folder gets a subfolder for each case with
-`model.onnx`, `input_N.pb` and `output_N.pb` (TensorProto, in the order of the graph's inputs and
-outputs), and `cases.txt`: one line `name group rtol atol` for each case.
+Needs the packages pinned in requirements.txt. For each case the file holds a line
+`name group rtol atol INPUTS LENGTH...` and then, without anything between them, the model, the
+inputs and the outputs (TensorProto, in the order of the graph's) of these lengths. With BYTES
+only the needed cases of at most so many bytes are written, which made `../fixtures/nodes.bin`
+(BYTES = 500).
 
 Which cases: those of `onnx.backend.test` of kind "node" whose inputs and outputs are all dense
 tensors of the types in TYPES. They fall into two groups:
@@ -17,7 +19,6 @@ tensors of the types in TYPES. They fall into two groups:
   defining function node by node. They are run, too, and must not give a wrong answer.
 """
 
-import os
 import sys
 import warnings
 
@@ -83,43 +84,40 @@ def group(model):
     return "needed" if one and nodes[0].op_type in NEEDED else "other"
 
 
-def save(path, value, name):
-    """Writes one array or tensor."""
+def tensor(value, name):
+    """The bytes of an array or tensor."""
     if not isinstance(value, TensorProto):
         value = numpy_helper.from_array(np.asarray(value), name)
-    with open(path, "wb") as file:
-        file.write(value.SerializeToString())
+    return value.SerializeToString()
 
 
-def main(folder):
-    lines = []
+def main(path, most=None):
+    cases = []
     for case in load_model_tests(kind="node"):
         model = case.model
-        if model is None or case.data_sets is None:
-            sys.exit(f"{case.name} has no data in memory; the pinned onnx version is another")
+        if model is None or case.data_sets is None or len(case.data_sets) != 1:
+            sys.exit(f"{case.name} has no single data set; the onnx version is another")
         graph = model.graph
         if not dense(list(graph.input) + list(graph.output)):
             continue
-        where = os.path.join(folder, case.name)
-        os.makedirs(where, exist_ok=True)
-        onnx.save(model, os.path.join(where, "model.onnx"))
-        if len(case.data_sets) != 1:
-            sys.exit(f"{case.name} has {len(case.data_sets)} data sets where 1 is expected")
-        inputs, outputs = case.data_sets[0]
-        for kind, values, infos in (
-            ("input", inputs, graph.input),
-            ("output", outputs, graph.output),
-        ):
-            for index, (value, info) in enumerate(zip(values, infos, strict=True)):
-                save(os.path.join(where, f"{kind}_{index}.pb"), value, info.name)
-        lines.append(f"{case.name} {group(model)} {case.rtol} {case.atol}\n")
-    with open(os.path.join(folder, "cases.txt"), "w", encoding="utf-8") as file:
-        file.writelines(sorted(lines))
-    needed = sum(line.split()[1] == "needed" for line in lines)
-    print(f"{needed} needed cases and {len(lines) - needed} others in {folder}")
+        parts = [model.SerializeToString()]
+        for values, infos in zip(case.data_sets[0], (graph.input, graph.output), strict=True):
+            for value, info in zip(values, infos, strict=True):
+                parts.append(tensor(value, info.name))
+        kind = group(model)
+        if most is not None and (kind != "needed" or sum(map(len, parts)) > most):
+            continue
+        lengths = " ".join(str(len(part)) for part in parts)
+        head = f"{case.name} {kind} {case.rtol} {case.atol} {len(graph.input)} {lengths}\n"
+        cases.append((case.name, kind, head.encode() + b"".join(parts)))
+    with open(path, "wb") as file:
+        for _, _, data in sorted(cases):
+            file.write(data)
+    needed = sum(kind == "needed" for _, kind, _ in cases)
+    print(f"{needed} needed cases and {len(cases) - needed} others in {path}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    main(sys.argv[1])
+    main(sys.argv[1], *map(int, sys.argv[2:]))
