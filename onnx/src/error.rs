@@ -172,6 +172,9 @@ pub enum InputError {
         /// The type that the model declares.
         expected: DType,
     },
+    /// Larger than the limit.
+    #[error("needs more than {0} bytes, the limit of one tensor; raise the limit")]
+    TooLarge(usize),
     /// Another shape.
     #[error("has shape {found:?} where the model takes {expected}")]
     Shape {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::error::{InputError, NodeError, OnnxError};
 use crate::model::Limits;
-use crate::ops::Ctx;
+use crate::ops::{self, Ctx};
 use crate::proto::ModelProto;
 use crate::tensor::Tensor;
 
@@ -108,6 +108,8 @@ impl Interpreter {
             let tensor = inputs.get(&declared.name);
             let tensor = tensor.ok_or(InputError::Missing).and_then(|tensor| {
                 check(declared, tensor)?;
+                ops::room(tensor.shape(), tensor.dtype(), &self.limits)
+                    .map_err(|_| InputError::TooLarge(self.limits.tensor_bytes))?;
                 Ok(Arc::new(tensor.clone()))
             });
             given.push(Some(tensor.map_err(|problem| OnnxError::Input {
@@ -226,7 +228,7 @@ impl Run<'_> {
             .iter()
             .map(|name| values.find(name).map(Arc::clone))
             .collect();
-        let outputs = match &node.kind {
+        let outputs: Vec<Arc<Tensor>> = match &node.kind {
             Kind::Operator(operator) => {
                 let ctx = Ctx::new(node, &inputs, self.limits);
                 let outputs = operator(&ctx).map_err(|problem| node.error(problem))?;
@@ -244,7 +246,14 @@ impl Run<'_> {
             Kind::Loop(body) => self.repeat(node, body, inputs, values)?,
             Kind::Scan(body) => self.scan(node, body, inputs, values)?,
         };
+        let last = node.outputs.iter().rposition(|name| !name.is_empty());
+        if last.is_some_and(|last| last >= outputs.len()) {
+            let problem = NodeError::Unsupported("an output that the operator does not give");
+            return Err(node.error(problem));
+        }
         for (name, tensor) in node.outputs.iter().zip(outputs) {
+            ops::room(tensor.shape(), tensor.dtype(), self.limits)
+                .map_err(|problem| node.error(problem))?;
             if !name.is_empty() {
                 self.live = self.live.saturating_add(tensor.bytes());
                 values.own.insert(name.clone(), tensor);

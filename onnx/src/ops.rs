@@ -25,7 +25,7 @@ use std::sync::Arc;
 use crate::error::NodeError;
 use crate::interpreter::{Attribute, Node};
 use crate::model::Limits;
-use crate::tensor::{DType, Data, Element, Tensor, count, each};
+use crate::tensor::{DType, Data, Element, Tensor, count, each, extent};
 
 /// Outputs in order, or why there are none.
 pub(crate) type Outputs = Result<Vec<Tensor>, NodeError>;
@@ -236,21 +236,28 @@ impl<'a> Ctx<'a> {
 
     /// Number of elements of a tensor about to be made, which must be within the limit.
     pub(crate) fn room(&self, shape: &[usize], dtype: DType) -> Result<usize, NodeError> {
-        let len = count(shape).unwrap_or(usize::MAX);
-        let bytes = len.saturating_mul(dtype.bytes());
-        if bytes > self.limits.tensor_bytes {
-            return Err(NodeError::TensorBytes {
-                bytes,
-                most: self.limits.tensor_bytes,
-            });
-        }
-        Ok(len)
+        room(shape, dtype, self.limits)
     }
 
     /// Room for working numbers of 8 bytes.
     pub(crate) fn work(&self, shape: &[usize]) -> Result<usize, NodeError> {
         self.room(shape, DType::F64)
     }
+}
+
+/// Number of elements of a tensor that is within the limit. A size of 0 makes the tensor empty
+/// but not free: the sizes beside it count.
+pub(crate) fn room(shape: &[usize], dtype: DType, limits: &Limits) -> Result<usize, NodeError> {
+    let bytes = extent(shape)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(dtype.bytes());
+    if bytes > limits.tensor_bytes {
+        return Err(NodeError::TensorBytes {
+            bytes,
+            most: limits.tensor_bytes,
+        });
+    }
+    Ok(count(shape).unwrap_or(0))
 }
 
 /// The only output.

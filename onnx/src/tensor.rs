@@ -268,15 +268,18 @@ pub struct Tensor {
     data: Data,
 }
 
-/// The product of `shape`, unless it overflows.
+/// The product of `shape`, unless the sizes other than 0 overflow: whoever walks over a part of
+/// the axes then has an end in sight.
 pub(crate) fn count(shape: &[usize]) -> Option<usize> {
-    // A size of 0 makes any product 0, also where the others overflow.
-    if shape.contains(&0) {
-        return Some(0);
-    }
+    let len = extent(shape)?;
+    Some(if shape.contains(&0) { 0 } else { len })
+}
+
+/// The product of the sizes other than 0, unless it overflows.
+pub(crate) fn extent(shape: &[usize]) -> Option<usize> {
     shape
         .iter()
-        .try_fold(1_usize, |len, &size| len.checked_mul(size))
+        .try_fold(1_usize, |len, &size| len.checked_mul(size.max(1)))
 }
 
 impl Tensor {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::error::{ModelError, NodeError, OnnxError};
+use crate::error::{ModelError, NodeError, OnnxError, TensorError};
 use crate::model::Limits;
 use crate::ops::{self, OpFn};
 use crate::proto::{
@@ -188,6 +188,12 @@ impl Compiler<'_> {
                 name: proto.name.clone(),
                 problem,
             })?;
+            if ops::room(tensor.shape(), tensor.dtype(), self.limits).is_err() {
+                return Err(OnnxError::Tensor {
+                    name: proto.name.clone(),
+                    problem: TensorError::Shape(proto.dims.clone()),
+                });
+            }
             constants.push((proto.name.clone(), Arc::new(tensor)));
         }
         let initialised: BTreeSet<&str> = constants.iter().map(|(name, _)| &**name).collect();
@@ -474,7 +480,7 @@ fn declared(value: &ValueInfoProto, typed: bool) -> Result<Declared, OnnxError> 
         None if typed => {
             return Err(OnnxError::Tensor {
                 name: value.name.clone(),
-                problem: crate::error::TensorError::Type(tensor.elem_type),
+                problem: TensorError::Type(tensor.elem_type),
             });
         }
         dtype => dtype,

@@ -384,7 +384,7 @@ fn pad(ctx: &Ctx<'_>) -> Outputs {
         let size = x.shape()[at] as i64;
         let before = pads[i];
         maps[at] = (0..shape[at] as i64)
-            .map(|to| border(to - before, size, mode))
+            .map(|to| border(to.saturating_sub(before), size, mode))
             .collect::<Result<_, _>>()?;
     }
     let fill = ctx.optional(2);

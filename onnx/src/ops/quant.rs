@@ -159,7 +159,7 @@ fn dequantize(ctx: &Ctx<'_>) -> Outputs {
     let all: Vec<f64> = values
         .iter()
         .zip(&places)
-        .map(|(&x, &at)| f64::from((x - zeros[at]) as f32 * scales[at]))
+        .map(|(&x, &at)| f64::from(x.wrapping_sub(zeros[at]) as f32 * scales[at]))
         .collect();
     one(super::floats(x.shape().to_vec(), &all, dtype)?)
 }

@@ -156,6 +156,7 @@ fn run(ctx: &Ctx<'_>, cell: Cell) -> Outputs {
         }
     };
     let gates = cell.gates();
+    ctx.input(1)?;
     let Some(&hidden) = ctx.input(2)?.shape().last() else {
         return Err(ctx.wrong_shape(2, "rank 3"));
     };
@@ -195,7 +196,7 @@ fn run(ctx: &Ctx<'_>, cell: Cell) -> Outputs {
     let mut h = start(5)?;
     let mut c = if lstm { start(6)? } else { vec![0.0; h.len()] };
     let clip = if ctx.has("clip") {
-        f64::from(ctx.float("clip", 0.0)?)
+        f64::from(ctx.float("clip", 0.0)?).abs()
     } else {
         f64::INFINITY
     };
@@ -269,7 +270,7 @@ impl Layer<'_> {
     }
 
     fn clipped(&self, x: f64) -> f64 {
-        x.clamp(-self.clip.abs(), self.clip.abs())
+        x.max(-self.clip).min(self.clip)
     }
 
     fn step(&self, x: &[f64], h: &mut [f64], c: &mut [f64]) {

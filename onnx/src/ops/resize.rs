@@ -73,6 +73,7 @@ impl Plan<'_> {
 
     /// The weights of a window and the place of its first element.
     fn weights(&self, at: f64, scale: f64) -> Result<(Vec<f64>, i64), NodeError> {
+        let at = at.clamp(-1e12, 1e12);
         let floor = m::floor(at);
         // An element that is hit exactly is the right end of its window.
         let hit = at <= floor;

@@ -496,9 +496,13 @@ fn many_tensors_steps_and_calls_are_bounded() {
         OnnxError::Model(ModelError::Depth(TIGHT.depth))
     );
     let deep = Limits { depth: 40, ..TIGHT };
-    let doubling = (0..30)
+    let mut doubling: Vec<FunctionProto> = (0..30)
         .map(|i| function(&format!("F{i}"), &format!("F{}", i + 1)))
         .collect();
+    doubling.push(FunctionProto {
+        node: vec![node("Neg", &["a"], &["c"], vec![])],
+        ..function("F30", "")
+    });
     assert_eq!(
         with(doubling, "F0", &deep),
         OnnxError::Model(ModelError::Nodes(TIGHT.nodes))
@@ -506,6 +510,21 @@ fn many_tensors_steps_and_calls_are_bounded() {
 }
 
 type Change = fn(&mut ModelProto);
+
+#[test]
+fn sizes_beside_a_zero_count_too() {
+    let empty = Tensor::new(vec![0, 1 << 30], Vec::<f32>::new()).unwrap();
+    let (mut model, inputs) = small_model();
+    let graph = model.graph.as_mut().unwrap();
+    graph.initializer[0] = empty.to_proto("weight");
+    let error = run(&encode(&model), &inputs).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "tensor `weight`: its shape [0, 1073741824] holds a negative size or too many elements"
+    );
+    let overflow = Tensor::new(vec![0, usize::MAX, 3], Vec::<f32>::new());
+    assert!(overflow.is_err());
+}
 
 #[test]
 fn faulty_models_name_what_is_wrong() {
