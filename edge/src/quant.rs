@@ -23,7 +23,8 @@
 //! | [`federated`] | the same, from histograms that clients send through an exact sum |
 //! | training | quantization-aware: ranges learned with the parameters |
 //!
-//! [`lower_product`] then gives the integers of a dense layer or a convolution.
+//! [`Samples`] does the first two for a model; [`fewest_floats`] finds which units are better left
+//! in floats. [`lower_product`] then gives the integers of a dense layer or a convolution.
 
 mod calibrate;
 mod error;
@@ -31,6 +32,8 @@ pub mod federated;
 mod histogram;
 mod lower;
 mod params;
+mod samples;
+mod sensitivity;
 mod weight;
 
 use std::collections::BTreeMap;
@@ -41,6 +44,8 @@ pub use calibrate::{CALIBRATION_SAMPLES, Calibration, Calibrator};
 pub use error::QuantError;
 pub use lower::{LoweredProduct, lower_product};
 pub use params::{QParams, Range};
+pub use samples::{Samples, histograms};
+pub use sensitivity::{MixedPrecision, Sensitivity, fewest_floats, integer_units, sensitivities};
 pub use weight::{
     Granularity, fit_weight_scales, multipliers, quantize_bias, quantize_weights, weight_scales,
 };

@@ -70,4 +70,25 @@ pub enum QuantError {
          min-max, percentile or entropy"
     )]
     NotPooled,
+    /// No samples to calibrate on.
+    #[error("there are no samples; give some, 256 are usual")]
+    NoSamples,
+    /// The samples are not inputs of the model.
+    #[error("the samples are {given} and the model takes {expected}; give samples of its data")]
+    Input {
+        /// What the model takes, printed.
+        expected: String,
+        /// What was given, printed.
+        given: String,
+    },
+    /// A token outside of the vocabulary.
+    #[error(
+        "a sample holds token {token} and the model knows {vocabulary}; give samples of its data"
+    )]
+    Token {
+        /// The token.
+        token: u32,
+        /// Tokens of the model.
+        vocabulary: usize,
+    },
 }

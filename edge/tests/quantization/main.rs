@@ -1,3 +1,6 @@
 //! Post-training quantization, against onnxruntime's tools and end to end.
 
 mod onnxruntime;
+mod search;
+mod served;
+mod teacher;

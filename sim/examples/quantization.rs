@@ -1,0 +1,120 @@
+//! What eight bits cost a MobileNetV2: five seeds of a small one on Fashion-MNIST, trained in
+//! `f32` on one machine, then served in `f32` and, after calibration on 256 training examples, in
+//! integers with one weight scale per channel and per tensor.
+//!
+//! Its depthwise convolutions, with their batch normalisations folded, have channels of very
+//! different weights, which is why one scale per tensor is known to hurt such networks
+//! (Krishnamoorthi 2018, arXiv:1806.08342, section 3.1; Nagel et al. 2019, arXiv:1906.04721).
+//!
+//! ```text
+//! fledgling data fetch fashion-mnist
+//! cargo run --release -p fl-sim --example quantization -- [SEEDS] [STEPS] [METHOD]
+//! ```
+//! `METHOD` is one of `min-max`, `moving-average`, `percentile`, `entropy`.
+#![expect(
+    clippy::print_stdout,
+    reason = "an example prints; that is what it is for"
+)]
+
+use std::error::Error;
+use std::sync::Arc;
+
+use fl_core::{ClientId, Examples, Optimizer, Purpose, RoundId, Seed, Stream};
+use fl_datasets::partition::{Iid, PartitionConfig};
+use fl_datasets::{DataRoot, DatasetConfig};
+use fl_edge::kernel::Kernels;
+use fl_edge::quant::{CALIBRATION_SAMPLES, Calibration, Granularity, Samples, sensitivities};
+use fl_edge::{Model, ModelDef, Numerics, Passes, Program, Session, Step};
+
+const BATCH: usize = 64;
+const RATE: f64 = 0.1;
+
+/// Five of the seven stages, a quarter of the width: 58,938 parameters.
+const MODEL: &str = r#"
+    {"kind": "mobilenet-v2", "width": 0.25, "stem-stride": 2, "stages": 5, "head": 256}
+"#;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut args = std::env::args().skip(1);
+    let seeds: u64 = args.next().map_or(Ok(5), |text| text.parse())?;
+    let steps: u64 = args.next().map_or(Ok(600), |text| text.parse())?;
+    let method = args.next().unwrap_or_else(|| "min-max".to_owned());
+    let method = Calibration::named(&method).ok_or("METHOD is no calibration")?;
+
+    let whole = PartitionConfig::Iid(Iid { clients: 1 });
+    let config = DatasetConfig::new("fashion-mnist").with_partition(whole);
+    let data = fl_datasets::load(&config, &DataRoot::from_env()?, Seed(1))?;
+    let mut scratch = Default::default();
+    let train = data.train(ClientId(0), &mut scratch);
+    let test = data.test().ok_or("the data have no test set")?;
+    let def: ModelDef = serde_json::from_str(MODEL)?;
+    let model = Arc::new(Model::new(&def, data.input(), data.target())?);
+    let rows: Vec<u32> = (0..test.len() as u32).collect();
+    let judged = Samples::read(&model, test, &rows)?;
+
+    println!("{} parameters, {steps} steps of {BATCH}", model.parameters());
+    println!("seed    f32   per channel   per tensor   most sensitive unit (signal to noise)");
+    for seed in 1..=seeds {
+        let parameters = trained(&model, &train, Seed(seed), steps)?;
+        let mut stream = Stream::at(Purpose::Calibration, Seed(seed), RoundId(0), ClientId(0));
+        let rows: Vec<u32> = (0..CALIBRATION_SAMPLES)
+            .map(|_| stream.below(train.len() as u64) as u32)
+            .collect();
+        let samples = Samples::read(&model, &train, &rows)?;
+        let percent = |numerics: &Numerics| -> Result<f64, Box<dyn Error>> {
+            let program = Program::compile(&model, &parameters, numerics, Passes::ALL)?;
+            Ok(100.0 * judged.accuracy(program).ok_or("the data have no classes")?)
+        };
+        let exact = percent(&Numerics::F32)?;
+        let mut integers = Vec::new();
+        for granularity in [Granularity::Channel, Granularity::Tensor] {
+            let quantization = samples.calibrate(&model, &parameters, method, granularity)?;
+            integers.push((percent(&Numerics::Int8(quantization.clone()))?, quantization));
+        }
+        let worst = sensitivities(&model, &parameters, &integers[1].1, &samples)?;
+        let worst = worst.first().ok_or("the model has no units")?;
+        println!(
+            "{seed:4} {exact:6.2} {:13.2} {:12.2}   {} ({:.1} dB)",
+            integers[0].0,
+            integers[1].0,
+            worst.unit,
+            -10.0 * worst.noise.log10(),
+        );
+    }
+    Ok(())
+}
+
+/// Parameters after so many steps of momentum SGD, the rate falling along a cosine.
+fn trained(
+    model: &Arc<Model>,
+    train: &dyn Examples,
+    seed: Seed,
+    steps: u64,
+) -> Result<Vec<f32>, Box<dyn Error>> {
+    let optimizer = Optimizer::Sgd {
+        momentum: 0.9,
+        weight_decay: 0.0,
+        nesterov: false,
+    };
+    let mut stream = Stream::at(Purpose::ModelInit, seed, RoundId(0), ClientId(0));
+    let start = model.init(&mut stream);
+    let mut session = Session::new(Arc::clone(model), Kernels::best());
+    session.start(start.values(), &optimizer, BATCH);
+    let mut rows = [0; BATCH];
+    for number in 0..steps {
+        for row in &mut rows {
+            *row = stream.below(train.len() as u64) as u32;
+        }
+        let turn = std::f64::consts::PI * number as f64 / steps as f64;
+        let step = Step {
+            optimizer,
+            rate: (RATE * 0.5 * (1.0 + libm::cos(turn))) as f32,
+            number,
+            max_norm: None,
+            proximal_mu: 0.0,
+            anchor: &[],
+        };
+        session.step(train, &rows, &step, &mut stream)?;
+    }
+    Ok(session.weights().to_vec())
+}
