@@ -52,7 +52,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rows: Vec<u32> = (0..test.len() as u32).collect();
     let judged = Samples::read(&model, test, &rows)?;
 
-    println!("{} parameters, {steps} steps of {BATCH}", model.parameters());
+    println!(
+        "{} parameters, {steps} steps of {BATCH}",
+        model.parameters()
+    );
     println!("seed    f32   per channel   per tensor   most sensitive unit (signal to noise)");
     for seed in 1..=seeds {
         let parameters = trained(&model, &train, Seed(seed), steps)?;
@@ -69,7 +72,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut integers = Vec::new();
         for granularity in [Granularity::Channel, Granularity::Tensor] {
             let quantization = samples.calibrate(&model, &parameters, method, granularity)?;
-            integers.push((percent(&Numerics::Int8(quantization.clone()))?, quantization));
+            integers.push((
+                percent(&Numerics::Int8(quantization.clone()))?,
+                quantization,
+            ));
         }
         let worst = sensitivities(&model, &parameters, &integers[1].1, &samples)?;
         let worst = worst.first().ok_or("the model has no units")?;

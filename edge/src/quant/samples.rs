@@ -151,7 +151,7 @@ impl Samples {
         &self,
         model: &Arc<Model>,
         parameters: &[f32],
-        see: &mut dyn FnMut(&str, &[f32]) -> Result<(), QuantError>,
+        mut see: impl FnMut(&str, &[f32]) -> Result<(), QuantError>,
     ) -> Result<(), ProgramError> {
         let program = observable(model, parameters)?;
         let mut outcome = Ok(());
@@ -179,7 +179,7 @@ impl Samples {
     ) -> Result<Quantization, ProgramError> {
         let mut calibrator = Calibrator::new(method)?;
         loop {
-            self.observe(model, parameters, &mut |point, values| {
+            self.observe(model, parameters, |point, values| {
                 calibrator.observe(point, values)
             })?;
             if !calibrator.next_pass() {
@@ -201,7 +201,7 @@ impl Samples {
         parameters: &[f32],
         histograms: &mut Histograms,
     ) -> Result<(), ProgramError> {
-        self.observe(model, parameters, &mut |point, values| {
+        self.observe(model, parameters, |point, values| {
             histograms.observe(point, values)
         })
     }
