@@ -40,6 +40,7 @@ mod memory;
 mod run;
 mod served;
 mod step;
+mod stretch;
 
 use std::sync::Arc;
 

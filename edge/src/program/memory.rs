@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::Program;
-use crate::plan::{Buffer, Place, place_bytes};
+use super::stretch::{PART_BYTES, Schedule};
+use crate::plan::{Buffer, Place};
 
 /// The memory of one step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,7 +47,8 @@ impl Program {
             + size_of_val(&self.names[..])
             + size_of_val(&self.complete[..])
             + self.names.iter().map(String::len).sum::<usize>();
-        let places = self.buffers.len() * (size_of::<Buffer>() + size_of::<Place>());
+        let place = size_of::<Buffer>() + size_of::<Place>() + size_of::<usize>();
+        let places = self.buffers.len() * place;
         let sections = self.constants.sections();
         let names = sections.iter().map(|section| section.name.len());
         let shapes = sections
@@ -58,8 +60,7 @@ impl Program {
     /// What a run of `rows` examples at once takes.
     #[must_use]
     pub fn memory(&self, rows: usize) -> ProgramMemory {
-        let buffers = self.planned_buffers();
-        let (_, arena) = place_bytes(&buffers, rows.max(1));
+        let Schedule { buffers, arena, .. } = Schedule::new(self, rows.max(1), PART_BYTES);
         let steps = self.steps.iter().zip(&self.names).enumerate();
         let steps = steps.map(|(time, (step, layer))| {
             let alive = buffers
@@ -68,9 +69,7 @@ impl Program {
             StepMemory {
                 layer: layer.clone(),
                 operator: step.name(),
-                live: alive
-                    .map(|buffer| rows.max(1) * buffer.row + buffer.fixed)
-                    .sum(),
+                live: alive.map(|buffer| buffer.fixed).sum(),
             }
         });
         ProgramMemory {

@@ -8,11 +8,12 @@ use bytemuck::{cast_slice, cast_slice_mut};
 
 use super::constants::Constants;
 use super::step::{Factor, INPUT, IntEnd, Served, Slot, Step, Weight};
+use super::stretch::{PART_BYTES, Schedule};
 use super::{Inputs, Program};
 use crate::arena::AlignedBytes;
 use crate::kernel::int8::{End, Requantize};
 use crate::kernel::{After, Kernels, Weights};
-use crate::plan::{Place, place_bytes};
+use crate::plan::Place;
 
 /// Who is shown values with their names.
 type Observer<'a> = dyn FnMut(&str, &[f32]) + 'a;
@@ -25,7 +26,9 @@ pub struct Runner {
     program: Arc<Program>,
     kernels: &'static Kernels,
     rows: usize,
-    places: Vec<Place>,
+    schedule: Schedule,
+    /// Of each stretch: the first example of its part at hand.
+    starts: Vec<usize>,
     arena: AlignedBytes,
 }
 
@@ -40,8 +43,8 @@ impl fmt::Debug for Runner {
 
 impl Runner {
     /// A runner of batches of up to `rows` examples at once (at least one) with the fastest
-    /// kernels of this machine; larger ones are worked through in parts. The number changes no
-    /// bit of an output.
+    /// kernels of this machine; larger ones are worked through in parts, and so is a batch in
+    /// layers whose values would not stay in the cache. The number changes no bit of an output.
     #[must_use]
     pub fn new(program: Arc<Program>, rows: usize) -> Self {
         Self::with_kernels(program, rows, Kernels::best())
@@ -58,14 +61,28 @@ impl Runner {
     /// A runner with the given kernels. All kernels give the same bits.
     #[must_use]
     pub fn with_kernels(program: Arc<Program>, rows: usize, kernels: &'static Kernels) -> Self {
+        Self::for_cache(program, rows, kernels, PART_BYTES)
+    }
+
+    /// The same for a processor whose second cache has about `cache` bytes: where the values of
+    /// more examples would not fit, a batch passes a layer in parts. The number changes no bit.
+    #[must_use]
+    pub fn for_cache(
+        program: Arc<Program>,
+        rows: usize,
+        kernels: &'static Kernels,
+        cache: usize,
+    ) -> Self {
         let rows = rows.max(1);
-        let (places, len) = place_bytes(&program.planned_buffers(), rows);
+        let mut schedule = Schedule::new(&program, rows, cache);
+        schedule.buffers = Vec::new();
         Self {
             program,
             kernels,
             rows,
-            places,
-            arena: AlignedBytes::new(len),
+            starts: vec![0; schedule.stretches.len()],
+            arena: AlignedBytes::new(schedule.arena),
+            schedule,
         }
     }
 
@@ -131,7 +148,10 @@ impl Runner {
             let mut context = Context {
                 kernels: self.kernels,
                 constants: &program.constants,
-                places: &self.places,
+                schedule: &self.schedule,
+                starts: &mut self.starts,
+                all: rows,
+                start: 0,
                 rows,
                 inputs: inputs.part(start, rows * input_len),
                 output_slot: program.output,
@@ -141,13 +161,8 @@ impl Runner {
             if let (Some(observe), Inputs::Real(values)) = (&mut observe, context.inputs) {
                 observe(program.value_name(0), values);
             }
-            for (step, complete) in program.steps.iter().zip(&program.complete) {
-                context.step(step);
-                if let (Some(observe), Some((value, slot))) = (&mut observe, *complete) {
-                    let ([values], []) = context.pick([slot], []);
-                    observe(program.value_name(value), cast_slice(values));
-                }
-            }
+            let last = self.schedule.stretches.len() - 1;
+            context.stretch(program, last, 0, rows, &mut observe);
             if program.output == INPUT
                 && let Inputs::Real(values) = context.inputs
             {
@@ -160,7 +175,12 @@ impl Runner {
 struct Context<'a> {
     kernels: &'static Kernels,
     constants: &'a Constants,
-    places: &'a [Place],
+    schedule: &'a Schedule,
+    starts: &'a mut [usize],
+    /// Examples of the batch.
+    all: usize,
+    /// The first example of the part at hand, and its number of examples.
+    start: usize,
     rows: usize,
     inputs: Inputs<'a>,
     /// The buffer that is the caller's output.
@@ -169,7 +189,35 @@ struct Context<'a> {
     arena: &'a mut [u8],
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// All steps up to a stretch's end, for `rows` examples from `start`: the stretches before it
+    /// in parts of their own sizes, then its own steps.
+    fn stretch(
+        &mut self,
+        program: &Program,
+        index: usize,
+        start: usize,
+        rows: usize,
+        observe: &mut Option<&mut dyn FnMut(&str, &[f32])>,
+    ) {
+        self.starts[index] = start;
+        let schedule = self.schedule;
+        if let Some(before) = index.checked_sub(1) {
+            let part = schedule.stretches[before].rows;
+            for at in (0..rows).step_by(part) {
+                self.stretch(program, before, start + at, part.min(rows - at), observe);
+            }
+        }
+        (self.start, self.rows) = (start, rows);
+        for time in schedule.stretches[index].steps.clone() {
+            self.step(&program.steps[time]);
+            if let (Some(observe), Some((value, slot))) = (&mut *observe, program.complete[time]) {
+                let ([values], []) = self.pick([slot], []);
+                observe(program.value_name(value), cast_slice(values));
+            }
+        }
+    }
+
     /// Several buffers at once, some to read and some to write. A plan gives disjoint ones, but
     /// for one that is read twice.
     fn pick<const R: usize, const W: usize>(
@@ -185,8 +233,10 @@ impl Context<'_> {
         };
         let ranges = array::from_fn::<_, MOST_OPERANDS, _>(|index| match slot(index) {
             Some(slot) if slot != INPUT && slot != self.output_slot => {
-                let Place { offset, row, fixed } = self.places[slot];
-                offset..offset + self.rows * row + fixed
+                let Place { offset, row, fixed } = self.schedule.places[slot];
+                // A buffer that waits for a later stretch has room for more parts than this one.
+                let at = self.start - self.starts[self.schedule.home[slot]];
+                offset + at * row..offset + (at + self.rows) * row + fixed
             }
             _ => 0..0,
         });
@@ -194,7 +244,9 @@ impl Context<'_> {
             unreachable!("a plan's buffers overlap")
         };
         let mut parts = parts.into_iter();
-        let mut output = Some(&mut *self.output);
+        let width = self.output.len() / self.all;
+        let output = &mut self.output[self.start * width..][..self.rows * width];
+        let mut output = Some(output);
         let output_slot = self.output_slot;
         let mut next = |slot: Slot| {
             let part = parts.next().unwrap_or_default();
@@ -203,11 +255,14 @@ impl Context<'_> {
                 false => part,
             }
         };
-        let inputs = self.inputs;
+        let (inputs, all) = (self.inputs, self.all);
         let mut reads = reads.map(|slot| {
             let part = next(slot);
             match inputs {
-                Inputs::Real(values) if slot == INPUT => cast_slice(values),
+                Inputs::Real(values) if slot == INPUT => {
+                    let len = values.len() / all;
+                    cast_slice(&values[self.start * len..][..self.rows * len])
+                }
                 _ => &*part,
             }
         });
@@ -215,6 +270,12 @@ impl Context<'_> {
             reads[R - 1] = reads[0];
         }
         (reads, writes.map(next))
+    }
+
+    /// The inputs of the part at hand.
+    fn part(&self) -> Inputs<'a> {
+        let len = self.inputs.len() / self.all;
+        self.inputs.part(self.start * len, self.rows * len)
     }
 
     /// `f32` buffers.
@@ -375,7 +436,7 @@ impl Context<'_> {
                 }
             }
             Step::Embedding { size, table, y } => {
-                let Inputs::Tokens(tokens) = self.inputs else {
+                let Inputs::Tokens(tokens) = self.part() else {
                     unreachable!("an embedding reads tokens");
                 };
                 let ([], [y]) = self.reals([], [y]);
@@ -532,7 +593,7 @@ impl Context<'_> {
                 k.int8_rescale(x, a, b, to, y);
             }
             Step::IntEmbedding { size, table, y } => {
-                let Inputs::Tokens(tokens) = self.inputs else {
+                let Inputs::Tokens(tokens) = self.part() else {
                     unreachable!("an embedding reads tokens");
                 };
                 let table = constants.bytes(table);

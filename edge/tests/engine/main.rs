@@ -11,4 +11,5 @@ mod optimizers;
 mod oracle;
 mod program;
 mod random;
+mod stretches;
 mod training;
