@@ -11,6 +11,14 @@
 //! Activations are NHWC, dense weights `[inputs, outputs]`, convolution weights HWIO, all
 //! row-major. A slice may be longer than needed; the rest is not touched.
 //!
+//! # Serving
+//! The `served_*` kernels compute the same elements to the same bits over weights that were packed
+//! beforehand ([`Kernels::pack_dense`], [`Kernels::pack_conv`]: panels of sixteen columns, the same
+//! bytes on every machine), over inputs without a padded copy of the batch, and add a residual on
+//! the way out ([`After`]). A tap of a window that lies outside the image multiplies a zero, as it
+//! does where the zero is really there. Weights in binary16 ([`Weights::Half`]) are widened, which
+//! is exact, and then follow the same law: the result is that of `f32` weights rounded to binary16.
+//!
 //! A batch has at least one row. On x86-64 the instructions are chosen when the process starts to
 //! use kernels; elsewhere the portable kernels are compiled to the target's own vectors (on
 //! aarch64 its baseline NEON has the fused multiply-add that they ask for).
