@@ -53,6 +53,7 @@ use crate::plan::Buffer;
 use crate::quant::{Granularity, Quantization, Range};
 use compile::Compiler;
 use step::{INPUT, Slot, Step};
+use stretch::{PART_BYTES, Schedule};
 
 pub use constants::{Constants, DType, Packing, SECTION_ALIGNMENT, Section, SharedBytes};
 pub use error::ProgramError;
@@ -307,9 +308,15 @@ impl Program {
     #[must_use]
     pub fn rows_for(&self, batch: usize) -> usize {
         let batch = batch.max(1);
-        let one = self.memory(1).arena.max(1);
-        let most = (CACHED_BYTES / one).clamp(1, batch);
-        batch.div_ceil(batch.div_ceil(most))
+        let arena = |rows| Schedule::new(self, rows, PART_BYTES).arena;
+        // Wide layers take parts of a batch anyway; a little more than one example needs is what
+        // waits between them for the layers that read large weights.
+        let most = CACHED_BYTES.max(2 * arena(1));
+        let mut parts = 1;
+        while parts < batch && arena(batch.div_ceil(parts)) > most {
+            parts *= 2;
+        }
+        batch.div_ceil(parts)
     }
 
     fn takes_tokens(&self) -> bool {

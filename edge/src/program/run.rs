@@ -198,7 +198,7 @@ impl<'a> Context<'a> {
         index: usize,
         start: usize,
         rows: usize,
-        observe: &mut Option<&mut dyn FnMut(&str, &[f32])>,
+        observe: &mut Option<&mut Observer<'_>>,
     ) {
         self.starts[index] = start;
         let schedule = self.schedule;
