@@ -138,9 +138,9 @@ impl Reference<'_> {
             Op::Dense { geometry, .. } => {
                 for column in 0..columns {
                     let mut acc = i64::from(l.bias[column]);
-                    for input in 0..geometry.inputs {
-                        acc += (i64::from(x[input]) - zero)
-                            * i64::from(l.weight[input * columns + column]);
+                    for (input, &x) in x.iter().enumerate().take(geometry.inputs) {
+                        let w = l.weight[input * columns + column];
+                        acc += (i64::from(x) - zero) * i64::from(w);
                     }
                     y.push(end(acc, column));
                 }
