@@ -1,6 +1,7 @@
 //! Whole steps beside their products, lanes, and two threads beside one.
 //!
-//! `cargo bench -p fl-edge --bench steps`. The products of a step are those of `products`: ours,
+//! `cargo bench -p fl-edge --bench steps [-- examples | norms]`: all, or only the cost of a
+//! gradient clipped example by example, or only models with normalisation. The products of a step are those of `products`: ours,
 //! at the same shapes, one after the other. Medians and minima of interleaved samples.
 #![expect(
     clippy::print_stdout,
@@ -90,7 +91,17 @@ fn model(kind: &str, shape: &[usize]) -> Arc<Model> {
 
 /// A session's whole step: reading the batch, forward, loss, backward, parameters.
 fn step(kind: &str, shape: &[usize], batch: usize) -> impl FnMut() + use<> {
-    let model = model(kind, shape);
+    step_of(
+        &ModelDef::named(kind).expect("a model of the zoo"),
+        shape,
+        batch,
+    )
+}
+
+fn step_of(def: &ModelDef, shape: &[usize], batch: usize) -> impl FnMut() + use<> {
+    let input = InputSpec::Real(shape.to_vec());
+    let target = TargetSpec::Class { classes: 10 };
+    let model = Arc::new(Model::new(def, &input, target).expect("a model"));
     let data = Data::new(1, shape, 20 * batch);
     let global = model.init(&mut stream(Purpose::ModelInit, 0));
     let mut session = Session::new(Arc::clone(&model), Kernels::best());
@@ -351,8 +362,133 @@ fn others() {
     });
 }
 
+/// Models with how they are benched: `name`, TOML, shape, batch.
+const EXAMPLE_BY_EXAMPLE: [(&str, &str, &[usize], usize); 7] = [
+    ("logreg", "kind = \"logreg\"", &[28, 28, 1], 32),
+    ("mlp-2nn", "kind = \"mlp-2nn\"", &[28, 28, 1], 32),
+    ("mlp", "kind = \"mlp\"", &[28, 28, 1], 32),
+    ("cnn-fedavg", "kind = \"cnn-fedavg\"", &[28, 28, 1], 32),
+    ("cnn-pfl", "kind = \"cnn-pfl\"", &[32, 32, 3], 32),
+    ("resnet8-gn", "kind = \"resnet8-gn\"", &[32, 32, 3], 32),
+    (
+        "mobilenet-v2, width 0.25, gn",
+        "kind = \"mobilenet-v2\"\nwidth = 0.25\nstem-stride = 1\nnorm = \"group\"",
+        &[28, 28, 1],
+        32,
+    ),
+];
+
+/// A step of plain SGD, of SGD with a stored gradient, the norms alone, and a clipped gradient.
+fn example_by_example(name: &str, text: &str, shape: &[usize], batch: usize) {
+    let def = toml::from_str::<ModelDef>(text).expect("a model");
+    let input = InputSpec::Real(shape.to_vec());
+    let target = TargetSpec::Class { classes: 10 };
+    let model = Arc::new(Model::new(&def, &input, target).expect("a model"));
+    let data = Data::new(1, shape, batch);
+    let global = model.init(&mut stream(Purpose::ModelInit, 0));
+    let rows: Vec<u32> = (0..batch as u32).collect();
+    let session = || {
+        let mut session = Session::new(Arc::clone(&model), Kernels::best());
+        session.start(global.values(), &Optimizer::SGD, batch);
+        session
+    };
+    let random = || stream(Purpose::LocalTraining, 1);
+    let sgd = |max_norm: Option<f32>| {
+        let (mut session, mut random) = (session(), random());
+        let (data, rows, global) = (&data, &rows, &global);
+        move || {
+            let step = Step {
+                optimizer: Optimizer::SGD,
+                rate: 1e-4,
+                number: 0,
+                max_norm,
+                proximal_mu: 0.0,
+                anchor: global.values(),
+            };
+            session.step(data, rows, &step, &mut random).expect("good");
+        }
+    };
+    let (mut plain, mut stored) = (sgd(None), sgd(Some(1e9)));
+    let (mut a, mut b) = (session(), session());
+    let (mut first, mut second) = (random(), random());
+    let mut norms = || {
+        let norms = a.per_example_norms(&data, &rows, &mut first);
+        assert!(norms.expect("good").len() == batch);
+    };
+    let mut clipped = || {
+        let clipped = b.clipped_gradient(&data, &rows, 0.5, &mut second);
+        assert!(clipped.expect("good").loss > 0.0);
+    };
+    let mut works: [&mut dyn FnMut(); 4] = [&mut plain, &mut stored, &mut norms, &mut clipped];
+    let mut times = [const { Vec::new() }; 4];
+    for _ in 0..22 {
+        for (work, times) in works.iter_mut().zip(&mut times) {
+            times.push(time(work, 1));
+        }
+    }
+    let mut middles = times.each_mut().map(|times| median(&mut times[1..]));
+    let least = times.each_ref().map(|times| minimum(&times[1..]));
+    for middle in &mut middles {
+        *middle *= 1e6;
+    }
+    println!(
+        "{name:<30}{:>11.1}{:>11.1}{:>11.1}{:>11.1}{:>9.2}{:>9.2}{:>9.1}{:>9.1}",
+        middles[0],
+        middles[1],
+        middles[2],
+        middles[3],
+        middles[3] / middles[0],
+        least[3] / least[0],
+        model.peak_bytes(batch, true) as f64 * 1e-6,
+        model.peak_bytes_per_example(batch) as f64 * 1e-6,
+    );
+}
+
+/// A plain SGD step of models with normalisation.
+fn normalised() {
+    println!(
+        "\n{:<44}{:>12}{:>12}",
+        "one SGD step, 28 x 28 x 1, batch 32", "step us", "best"
+    );
+    for norm in ["batch", "group"] {
+        for width in [0.25, 0.5] {
+            let text = format!(
+                "kind = \"mobilenet-v2\"\nwidth = {width}\nstem-stride = 1\nnorm = \"{norm}\""
+            );
+            let def = toml::from_str::<ModelDef>(&text).expect("a model");
+            let mut step = step_of(&def, &[28, 28, 1], 32);
+            let mut times: Vec<f64> = (0..12).map(|_| time(&mut step, 1)).collect();
+            let middle = median(&mut times[1..]) * 1e6;
+            println!(
+                "{:<44}{middle:>12.0}{:>12.0}",
+                format!("mobilenet-v2, width {width}, {norm} norm"),
+                minimum(&times[1..]) * 1e6
+            );
+        }
+    }
+}
+
 fn main() {
     println!("kernels: {}", fl_edge::kernel::name());
+    let wanted = std::env::args()
+        .skip(1)
+        .find(|arg| !arg.starts_with('-'))
+        .unwrap_or_default();
+    if wanted.is_empty() || wanted == "examples" {
+        println!(
+            "\n{:<30}{:>11}{:>11}{:>11}{:>11}{:>9}{:>9}{:>9}{:>9}",
+            "us, batch 32", "SGD", "stored", "norms", "clipped", "ratio", "best", "MB", "MB"
+        );
+        for (name, text, shape, batch) in EXAMPLE_BY_EXAMPLE {
+            example_by_example(name, text, shape, batch);
+        }
+    }
+    if wanted.is_empty() || wanted == "norms" {
+        normalised();
+    }
+    if !wanted.is_empty() {
+        return;
+    }
     println!(
         "\n{:<26}{:>12}{:>14}{:>11}{:>11}{:>14}",
         "one SGD step", "step us", "products us", "share", "by minima", "by processor"

@@ -378,7 +378,7 @@ fn everything_else(kernels: &Kernels, seed: u64) -> Vec<(&'static str, Vec<u32>)
         1e-5,
     )
     .expect("a valid shape");
-    let channels = norm.scratch_len() / 2;
+    let channels = norm.scratch_len() / 4;
     let x = random.numbers(rows * norm.example_len());
     let dy = random.numbers(x.len());
     let (gamma, beta) = (random.numbers(channels), random.numbers(channels));
@@ -406,6 +406,7 @@ fn everything_else(kernels: &Kernels, seed: u64) -> Vec<(&'static str, Vec<u32>)
         &mut dgamma,
         &mut dbeta,
         Write::Add,
+        &mut scratch,
     );
     out.push(("norm", [bits(&y), bits(&stats), bits(&dx)].concat()));
     out.push(("norm", [bits(&dgamma), bits(&dbeta)].concat()));

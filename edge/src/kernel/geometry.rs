@@ -565,7 +565,7 @@ impl Norm {
     /// Numbers of scratch that every normalisation kernel needs.
     #[must_use]
     pub fn scratch_len(&self) -> usize {
-        2 * self.channels
+        4 * self.channels
     }
 }
 

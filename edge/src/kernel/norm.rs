@@ -30,6 +30,19 @@ fn spread(n: &Norm, per_channel: &mut [f32], mut value: impl FnMut(usize, &[f32]
     }
 }
 
+/// Each group's mean and factor, spread over its channels.
+#[inline(always)]
+fn spread_stats(n: &Norm, stats: &[f32], means: &mut [f32], factors: &mut [f32]) {
+    let width = n.channels / n.groups;
+    let groups = means
+        .chunks_exact_mut(width)
+        .zip(factors.chunks_exact_mut(width));
+    for ((means, factors), stats) in groups.zip(stats.chunks_exact(2)) {
+        means.fill(stats[0]);
+        factors.fill(stats[1]);
+    }
+}
+
 vectorized! {
     fn norm(
         v,
@@ -90,26 +103,21 @@ vectorized! {
         // dx = r (u - mean(u) - h mean(u h)), means over the group.
         let channels = n.channels;
         let inverse = 1.0 / (n.positions * channels / n.groups) as f32;
-        let (plain, along) = scratch[..2 * channels].split_at_mut(channels);
-        let width = channels / n.groups;
+        let (sums, stats_of) = scratch[..4 * channels].split_at_mut(2 * channels);
+        let (plain, along) = sums.split_at_mut(channels);
+        let (means, factors) = stats_of.split_at_mut(channels);
         for row in 0..rows {
             let x = &x[row * n.example_len()..][..n.example_len()];
             let dy = &dy[row * n.example_len()..][..n.example_len()];
             let dx = &mut dx[row * n.example_len()..][..n.example_len()];
-            let stats = &stats[row * n.stats_len()..][..n.stats_len()];
+            spread_stats(n, &stats[row * n.stats_len()..], means, factors);
             plain.fill(0.0);
             along.fill(0.0);
             for (x, dy) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)) {
-                for group in 0..n.groups {
-                    let (mean, r) = (v.splat(stats[2 * group]), v.splat(stats[2 * group + 1]));
-                    let at = group * width..(group + 1) * width;
-                    let (x, dy, gamma) = (&x[at.clone()], &dy[at.clone()], &gamma[at.clone()]);
-                    let (plain, along) = (&mut plain[at.clone()], &mut along[at]);
-                    map!(v, width; a = x, d = dy, g = gamma, p = plain, q = along; {
-                        let u = v.mul(d, g);
-                        let h = v.mul(v.sub(a, mean), r);
-                    } plain => v.add(p, u), along => v.fma(u, h, q));
-                }
+                map!(v, channels; a = x, d = dy, g = gamma, m = means, r = factors, p = plain, q = along; {
+                    let u = v.mul(d, g);
+                    let h = v.mul(v.sub(a, m), r);
+                } plain => v.add(p, u), along => v.fma(u, h, q));
             }
             spread(n, plain, |_, sums| group_sum(sums) * inverse);
             spread(n, along, |_, sums| group_sum(sums) * inverse);
@@ -118,18 +126,11 @@ vectorized! {
                 .zip(dy.chunks_exact(channels))
                 .zip(dx.chunks_exact_mut(channels))
             {
-                for group in 0..n.groups {
-                    let (mean, r) = (v.splat(stats[2 * group]), v.splat(stats[2 * group + 1]));
-                    let at = group * width..(group + 1) * width;
-                    let (x, dy, gamma) = (&x[at.clone()], &dy[at.clone()], &gamma[at.clone()]);
-                    let (plain, along) = (&plain[at.clone()], &along[at.clone()]);
-                    let dx = &mut dx[at];
-                    map!(v, width; a = x, d = dy, g = gamma, p = plain, q = along; {
-                        let u = v.mul(d, g);
-                        let h = v.mul(v.sub(a, mean), r);
-                        let t = v.sub(v.sub(u, p), v.mul(h, q));
-                    } dx => v.mul(r, t));
-                }
+                map!(v, channels; a = x, d = dy, g = gamma, m = means, r = factors, p = plain, q = along; {
+                    let u = v.mul(d, g);
+                    let h = v.mul(v.sub(a, m), r);
+                    let t = v.sub(v.sub(u, p), v.mul(h, q));
+                } dx => v.mul(r, t));
             }
         }
     }
@@ -144,27 +145,22 @@ vectorized! {
         dgamma: &mut [f32],
         dbeta: &mut [f32],
         write: super::Write,
+        scratch: &mut [f32],
     ) {
         let channels = n.channels;
-        let width = channels / n.groups;
         if write == super::Write::Store {
             dgamma[..channels].fill(0.0);
             dbeta[..channels].fill(0.0);
         }
+        let (means, factors) = scratch[..2 * channels].split_at_mut(channels);
         for row in 0..rows {
             let x = &x[row * n.example_len()..][..n.example_len()];
             let dy = &dy[row * n.example_len()..][..n.example_len()];
-            let stats = &stats[row * n.stats_len()..][..n.stats_len()];
+            spread_stats(n, &stats[row * n.stats_len()..], means, factors);
             for (x, dy) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)) {
-                for group in 0..n.groups {
-                    let (mean, r) = (v.splat(stats[2 * group]), v.splat(stats[2 * group + 1]));
-                    let at = group * width..(group + 1) * width;
-                    let (x, dy) = (&x[at.clone()], &dy[at.clone()]);
-                    let (dgamma, dbeta) = (&mut dgamma[at.clone()], &mut dbeta[at]);
-                    map!(v, width; a = x, d = dy, p = dgamma, q = dbeta; {
-                        let h = v.mul(v.sub(a, mean), r);
-                    } dgamma => v.fma(d, h, p), dbeta => v.add(q, d));
-                }
+                map!(v, channels; a = x, d = dy, m = means, r = factors, p = dgamma, q = dbeta; {
+                    let h = v.mul(v.sub(a, m), r);
+                } dgamma => v.fma(d, h, p), dbeta => v.add(q, d));
             }
         }
     }

@@ -533,10 +533,18 @@ impl<'a> Planner<'a> {
                     self.touch(*dy);
                     *dw_scratch = self.buffer(0, geometry.dw_scratch_len());
                 }
-                Backward::Norm { x, stats, dy, .. } => {
+                Backward::Norm {
+                    geometry,
+                    x,
+                    stats,
+                    dy,
+                    scratch,
+                    ..
+                } => {
                     self.touch(*x);
                     self.touch(*stats);
                     self.touch(*dy);
+                    *scratch = self.buffer(0, geometry.scratch_len());
                 }
                 Backward::Embedding { dy, .. } => {
                     self.touch(*dy);
@@ -678,7 +686,8 @@ impl<'a> Planner<'a> {
                     gamma: self.tensor(scale),
                     beta: self.tensor(shift),
                 });
-                self.norms(scale, Some(shift), false, geometry.scratch_len());
+                let sums = self.tensor(scale).len() + self.tensor(shift).len();
+                self.norms(scale, Some(shift), false, sums + geometry.scratch_len());
                 if let Some(dx) = dx {
                     self.pass_on(dx, source);
                 }

@@ -360,17 +360,19 @@ pub(super) fn backward_parameters(
             x,
             stats,
             dy,
+            scratch,
             gamma,
             beta,
             ..
         } => {
-            let [x, stats, dy] = pick(arena, [at(*x), at(*stats), at(*dy)]);
+            let places = [at(*x), at(*stats), at(*dy), at(*scratch)];
+            let [x, stats, dy, scratch] = pick(arena, places);
             let write = match update {
                 Update::Accumulate => Write::Add,
                 Update::Store | Update::Step { .. } => Write::Store,
             };
             let [dgamma, dbeta] = pick(gradient, [gamma.clone(), beta.clone()]);
-            k.norm_dparameters(geometry, rows, x, stats, dy, dgamma, dbeta, write);
+            k.norm_dparameters(geometry, rows, x, stats, dy, dgamma, dbeta, write, scratch);
             step_stored(k, update, gamma, weights, gradient);
             step_stored(k, update, beta, weights, gradient);
         }
