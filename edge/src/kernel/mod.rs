@@ -474,7 +474,7 @@ impl Kernels {
         need("beta", beta, n.channels);
         need("y", y, rows.saturating_mul(n.example_len()));
         need("stats", stats, rows.saturating_mul(n.stats_len()));
-        need("the scratch", scratch, n.scratch_len());
+        need("the scratch", scratch, 2 * n.channels);
         norm::norm(self.isa, n, rows, x, gamma, beta, y, stats, scratch);
     }
 

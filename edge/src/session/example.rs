@@ -224,7 +224,10 @@ impl Session {
                 continue;
             };
             let most = f64::from(max_norm);
-            found.clipped += totals.iter().filter(|norm| !(**norm <= most)).count();
+            found.clipped += totals
+                .iter()
+                .filter(|norm| norm.is_nan() || **norm > most)
+                .count();
             for step in &memory.weighted {
                 weigh(kernels, memory, batch, step, totals, most);
                 backward_parameters(

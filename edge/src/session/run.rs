@@ -308,6 +308,10 @@ pub(super) fn backward_inputs(
 }
 
 /// The gradients of an operator's parameters, where it has any.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the operands of a pass, and one operator of it"
+)]
 pub(super) fn backward_parameters(
     k: &Kernels,
     memory: &Memory,

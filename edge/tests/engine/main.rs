@@ -7,6 +7,7 @@ mod definitions;
 mod examples;
 mod gradients;
 mod integers;
+mod normalised;
 mod optimizers;
 mod oracle;
 mod program;
