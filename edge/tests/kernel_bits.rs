@@ -406,7 +406,6 @@ fn everything_else(kernels: &Kernels, seed: u64) -> Vec<(&'static str, Vec<u32>)
         &mut dgamma,
         &mut dbeta,
         Write::Add,
-        &mut scratch,
     );
     out.push(("norm", [bits(&y), bits(&stats), bits(&dx)].concat()));
     out.push(("norm", [bits(&dgamma), bits(&dbeta)].concat()));

@@ -511,17 +511,13 @@ impl Kernels {
         dgamma: &mut [f32],
         dbeta: &mut [f32],
         write: Write,
-        scratch: &mut [f32],
     ) {
         need("x", x, rows.saturating_mul(n.example_len()));
         need("stats", stats, rows.saturating_mul(n.stats_len()));
         need("dy", dy, rows.saturating_mul(n.example_len()));
         need("the gradient of gamma", dgamma, n.channels);
         need("the gradient of beta", dbeta, n.channels);
-        need("the scratch", scratch, n.scratch_len());
-        norm::norm_dparameters(
-            self.isa, n, rows, x, stats, dy, dgamma, dbeta, write, scratch,
-        );
+        norm::norm_dparameters(self.isa, n, rows, x, stats, dy, dgamma, dbeta, write);
     }
 
     /// Statistics of a batch for batch normalisation, over all rows and positions:

@@ -145,22 +145,33 @@ vectorized! {
         dgamma: &mut [f32],
         dbeta: &mut [f32],
         write: super::Write,
-        scratch: &mut [f32],
     ) {
         let channels = n.channels;
+        let width = channels / n.groups;
         if write == super::Write::Store {
             dgamma[..channels].fill(0.0);
             dbeta[..channels].fill(0.0);
         }
-        let (means, factors) = scratch[..2 * channels].split_at_mut(channels);
-        for row in 0..rows {
-            let x = &x[row * n.example_len()..][..n.example_len()];
-            let dy = &dy[row * n.example_len()..][..n.example_len()];
-            spread_stats(n, &stats[row * n.stats_len()..], means, factors);
-            for (x, dy) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)) {
-                map!(v, channels; a = x, d = dy, m = means, r = factors, p = dgamma, q = dbeta; {
-                    let h = v.mul(v.sub(a, m), r);
-                } dgamma => v.fma(d, h, p), dbeta => v.add(q, d));
+        let (mut means, mut factors) = ([0.0f32; 64], [0.0f32; 64]);
+        for first in (0..channels).step_by(means.len()) {
+            let len = means.len().min(channels - first);
+            let dgamma = &mut dgamma[first..first + len];
+            let dbeta = &mut dbeta[first..first + len];
+            for row in 0..rows {
+                let x = &x[row * n.example_len()..][..n.example_len()];
+                let dy = &dy[row * n.example_len()..][..n.example_len()];
+                let stats = &stats[row * n.stats_len()..][..n.stats_len()];
+                let places = means.iter_mut().zip(&mut factors).take(len);
+                for (channel, (mean, factor)) in (first..).zip(places) {
+                    let group = channel / width;
+                    (*mean, *factor) = (stats[2 * group], stats[2 * group + 1]);
+                }
+                for (x, dy) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)) {
+                    let (x, dy) = (&x[first..first + len], &dy[first..first + len]);
+                    map!(v, len; a = x, d = dy, m = means, r = factors, p = dgamma, q = dbeta; {
+                        let h = v.mul(v.sub(a, m), r);
+                    } dgamma => v.fma(d, h, p), dbeta => v.add(q, d));
+                }
             }
         }
     }

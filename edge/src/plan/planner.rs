@@ -533,18 +533,10 @@ impl<'a> Planner<'a> {
                     self.touch(*dy);
                     *dw_scratch = self.buffer(0, geometry.dw_scratch_len());
                 }
-                Backward::Norm {
-                    geometry,
-                    x,
-                    stats,
-                    dy,
-                    scratch,
-                    ..
-                } => {
+                Backward::Norm { x, stats, dy, .. } => {
                     self.touch(*x);
                     self.touch(*stats);
                     self.touch(*dy);
-                    *scratch = self.buffer(0, geometry.scratch_len());
                 }
                 Backward::Embedding { dy, .. } => {
                     self.touch(*dy);
@@ -687,7 +679,7 @@ impl<'a> Planner<'a> {
                     beta: self.tensor(shift),
                 });
                 let sums = self.tensor(scale).len() + self.tensor(shift).len();
-                self.norms(scale, Some(shift), false, sums + geometry.scratch_len());
+                self.norms(scale, Some(shift), false, sums);
                 if let Some(dx) = dx {
                     self.pass_on(dx, source);
                 }

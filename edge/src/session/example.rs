@@ -382,14 +382,12 @@ fn parameter_norms(
         } => {
             let places = [at(*x), at(*stats), at(*dy), at(norm.scratch)];
             let [x, stats, dy, scratch] = pick(arena, places);
-            let (rest, sums) = scratch.split_at_mut(geometry.scratch_len());
-            let (dgamma, dbeta) = sums.split_at_mut(sums.len() / 2);
+            let (dgamma, dbeta) = scratch.split_at_mut(scratch.len() / 2);
             let width = geometry.example_len();
             let examples = x.chunks_exact(width).zip(dy.chunks_exact(width));
             for (row, (x, dy)) in examples.enumerate() {
                 let stats = &stats[row * geometry.stats_len()..];
-                let write = Write::Store;
-                k.norm_dparameters(geometry, 1, x, stats, dy, dgamma, dbeta, write, rest);
+                k.norm_dparameters(geometry, 1, x, stats, dy, dgamma, dbeta, Write::Store);
                 squares.set(norm.weight, row, k.sum_of_squares(dgamma));
                 if let Some(shift) = norm.bias {
                     squares.set(shift, row, k.sum_of_squares(dbeta));

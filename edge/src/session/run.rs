@@ -364,13 +364,11 @@ pub(super) fn backward_parameters(
             x,
             stats,
             dy,
-            scratch,
             gamma,
             beta,
             ..
         } => {
-            let places = [at(*x), at(*stats), at(*dy), at(*scratch)];
-            let [x, stats, dy, scratch] = pick(arena, places);
+            let [x, stats, dy] = pick(arena, [at(*x), at(*stats), at(*dy)]);
             let write = match update {
                 Update::Accumulate => Write::Add,
                 Update::Store | Update::Step { .. } => Write::Store,
