@@ -374,7 +374,7 @@ pub(super) fn backward_parameters(
                 Update::Store | Update::Step { .. } => Write::Store,
             };
             let [dgamma, dbeta] = pick(gradient, [gamma.clone(), beta.clone()]);
-            k.norm_dparameters(geometry, rows, x, stats, dy, dgamma, dbeta, write, scratch);
+            k.norm_dparameters(geometry, rows, x, stats, dy, dgamma, dbeta, write);
             step_stored(k, update, gamma, weights, gradient);
             step_stored(k, update, beta, weights, gradient);
         }
