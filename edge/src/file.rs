@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `fledgling.format` | the version of this format, `1` |
 //! | `fledgling.kind` | `parameters` or `program` |
-//! | `fledgling.model` | JSON: the [`ModelDef`](crate::ModelDef), the input and the target |
+//! | `fledgling.model` | JSON: the [`ModelDef`](crate::ModelDef), the input, the target, and how it is trained for quantization |
 //! | `fledgling.program` | in a program's file, JSON: [`Numerics`], [`Passes`], and of each section its name and [`Packing`](crate::Packing), in order |
 //! | `fledgling.sha256` | JSON: SHA-256 of each tensor's bytes, by name |
 //! | `fledgling.header` | SHA-256 of all the rest of the header: what it says, not how it is spelt |
@@ -71,6 +71,7 @@ pub use crate::kernel::Mapped;
 
 use crate::model::Model;
 use crate::program::{Numerics, Passes, SharedBytes};
+use crate::qat::QatOptions;
 use crate::zoo::ModelDef;
 use header::{Header, Texts};
 use program::Compiled;
@@ -123,6 +124,9 @@ struct Described {
     definition: ModelDef,
     input: InputSpec,
     target: TargetSpec,
+    /// How it is trained for quantization: its layout then has ranges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    qat: Option<QatOptions>,
 }
 
 /// A model file that has passed every check of its header.
@@ -363,6 +367,7 @@ fn described(text: &str) -> Result<Model, FileError> {
         definition,
         input,
         target,
+        qat,
     } = parse_described(text)?;
     let shape = match &input {
         InputSpec::Real(shape) => shape.as_slice(),
@@ -385,7 +390,11 @@ fn described(text: &str) -> Result<Model, FileError> {
             most: MOST_LAYERS,
         });
     }
-    Ok(Model::new(&definition, &input, target)?)
+    let model = Model::new(&definition, &input, target)?;
+    Ok(match qat {
+        Some(options) => model.with_ranges(options)?,
+        None => model,
+    })
 }
 
 fn parse_described(text: &str) -> Result<Described, FileError> {

@@ -71,11 +71,13 @@ fn finished(
         definition: model.definition().clone(),
         input: model.input().clone(),
         target: model.target(),
+        qat: model.qat_options().copied(),
     };
     let text = json("model", &described)?;
     // Decimals are shortest ones, which read back as the same bits but for a chance of about one
     // in a hundred million.
-    if parse_described(&text)?.definition != described.definition {
+    let back = parse_described(&text)?;
+    if back.definition != described.definition || back.qat != described.qat {
         return Err(FileError::Decimals);
     }
     for (key, text) in [
