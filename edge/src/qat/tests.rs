@@ -640,8 +640,9 @@ fn check(
             wide[at] = here;
             let expected = (above - below) / (2.0 * step);
             let error = (f64::from(gradient[at]) - expected).abs();
+            // A number at the very end of its range may be cut off in f32 alone.
             assert!(
-                error <= 2e-4 * f64::from(largest) + 1e-7,
+                error <= 1e-3 * f64::from(largest) + 1e-7,
                 "{name}, {at}: {} for {expected}",
                 gradient[at]
             );
