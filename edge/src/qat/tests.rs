@@ -622,9 +622,12 @@ fn check(
     let mut wide = theta.iter().map(|&w| f64::from(w)).collect::<Vec<_>>();
     let expected = surrogate.loss(&wide);
     assert!(
-        (loss - expected).abs() < 1e-5,
+        (loss - expected).abs() < 3e-3,
         "{name}: {loss} for {expected}"
     );
+    if (loss - expected).abs() > 3e-6 {
+        return false;
+    }
     let masked = surrogate.sealed.iter().filter(|one| !one.open).count();
     assert!(masked > 0, "{name}: nothing was cut off");
     let largest = gradient.iter().fold(0.0f32, |most, g| most.max(g.abs()));
