@@ -7,6 +7,7 @@
 //! | [`decode`], [`encode`], [`Limits`] | files, and what they may ask of the machine |
 //! | [`Interpreter`] | runs any model of the supported operators, node by node |
 //! | [`mod@export`] | native models written as ONNX |
+//! | [`mod@import`] | ONNX graphs made into native models |
 //!
 //! # What the interpreter runs
 //! Dense tensors of `f32`, `f64`, `f16`, `bool` and the whole-number types of 8 to 64 bits; opsets
@@ -33,6 +34,7 @@
 
 mod error;
 pub mod export;
+pub mod import;
 mod interpreter;
 mod model;
 mod ops;
@@ -41,6 +43,7 @@ mod tensor;
 
 pub use error::{InputError, ModelError, NodeError, OnnxError, TensorError};
 pub use export::{ExportError, ExportOptions, Numbers, export, export_model};
+pub use import::{BorderProblem, ImportError, Imported, Problem, import, import_model};
 pub use interpreter::Interpreter;
 pub use model::{Limits, decode, encode};
 pub use tensor::{DType, Data, Element, Tensor};

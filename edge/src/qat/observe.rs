@@ -144,7 +144,7 @@ impl Rounder {
         };
         let scale = self.params.scale();
         for number in numbers {
-            let steps = (number.max(above).min(below) / scale).clamp(-1e6, 1e6);
+            let steps = (number.max(above).min(below) / scale).max(-1e6).min(1e6);
             let rounded = (steps + ROUNDER) - ROUNDER;
             *number = if rounded < low {
                 low
@@ -166,7 +166,7 @@ impl Rounder {
         };
         let scale = self.params.scale();
         for (mask, &value) in mask.iter_mut().zip(real) {
-            let steps = (value / scale).clamp(-1e6, 1e6);
+            let steps = (value / scale).max(-1e6).min(1e6);
             let rounded = (steps + ROUNDER) - ROUNDER;
             let inside = (rounded >= low) & (rounded <= high);
             *mask = u8::from(inside & (value > above) & (value < below));

@@ -4,7 +4,6 @@ mod allocator;
 mod damage;
 mod forge;
 mod parameters;
-mod programs;
 
 use std::sync::Arc;
 
@@ -51,6 +50,6 @@ fn written(model: &Model, parameters: &Parameters) -> Vec<u8> {
     bytes
 }
 
-fn shared(bytes: &[u8]) -> fl_edge::SharedBytes {
+fn shared(bytes: &[u8]) -> fl_edge::file::Bytes {
     Arc::new(bytes.to_vec())
 }

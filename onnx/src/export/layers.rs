@@ -156,6 +156,26 @@ impl<'a> Exporter<'a> {
         &self.graph.values[value].name
     }
 
+    /// The name of a value in the file.
+    fn label(&self, value: ValueId) -> String {
+        match self.name(value) {
+            OUTPUT => format!("{OUTPUT}.value"),
+            name => name.to_owned(),
+        }
+    }
+
+    /// The name of what a unit's operator gives: its own value's, or one made from that where
+    /// the value is complete only later.
+    fn core_label(&self, unit: &Unit) -> String {
+        let value = self.graph.nodes[unit.node].output;
+        match () {
+            () if self.folds(unit) && unit.clamp == Fused::None => self.label(unit.own),
+            () if self.folds(unit) => format!("{}.linear", self.label(unit.own)),
+            () if value != unit.own || unit.clamp == Fused::None => self.label(value),
+            () => format!("{}.linear", self.label(value)),
+        }
+    }
+
     /// The sizes of a value in the file, without the batch.
     fn onnx_shape(&self, value: ValueId) -> Vec<i64> {
         match *self.shape(value) {
@@ -236,8 +256,13 @@ impl<'a> Exporter<'a> {
         Ok(held)
     }
 
-    fn float(&mut self, value: ValueId) -> Result<String, ExportError> {
-        Ok(self.value(value, true)?.float.unwrap_or_default())
+    /// The float tensor of a value; rounded to its point for a unit of integers.
+    fn float(&mut self, value: ValueId, integer: bool) -> Result<String, ExportError> {
+        let held = self.value(value, !integer)?;
+        match held.quantized {
+            Some(quantized) if integer => self.dequantized(&quantized, value),
+            _ => Ok(held.float.unwrap_or_default()),
+        }
     }
 
     fn quantized(&mut self, value: ValueId) -> Result<String, ExportError> {
@@ -254,6 +279,9 @@ impl<'a> Exporter<'a> {
             [height, width, channels] if height * width > 1 && channels > 1 => order,
             _ => Order::ChannelsFirst,
         };
+        if !float {
+            self.value(root, false)?;
+        }
         let mut held = match self.rows.get(&(value, order)) {
             Some(held) => held.clone(),
             None => self.flatten(value, order)?,
@@ -294,44 +322,54 @@ impl<'a> Exporter<'a> {
         })
     }
 
-    /// Whether the unit computes in integers.
+    /// Whether the runtime gives the unit's output in integers.
     fn is_integer(&self, unit: &Unit) -> bool {
-        self.quantization.is_some_and(|quantization| {
-            unit.is_integer(self.graph)
-                && !quantization
-                    .float_units
-                    .contains_key(self.name(unit.output))
-        })
+        let Some(quantization) = self.quantization else {
+            return false;
+        };
+        let input = self.graph.nodes[unit.node].input;
+        let held = &self.held[self.graph.values[input].root];
+        // What has no scale of its own stays what it is.
+        let stays = unit.passes_on(self.graph) && held.quantized.is_none() && input != 0;
+        !stays
+            && !quantization
+                .float_units
+                .contains_key(self.name(unit.output))
     }
 
     // Units.
 
     fn unit(&mut self, unit: &Unit) -> Result<(), ExportError> {
-        let node = &self.graph.nodes[unit.node];
         let integer = self.is_integer(unit);
         if unit.passes_on(self.graph) && integer {
             return self.pass_on(unit);
         }
         let mut name = match unit.is_product(self.graph) {
             true => self.product(unit, integer)?,
-            false => self.operator(unit)?,
+            false => self.operator(unit, integer)?,
         };
         if let Some(norm) = unit.norm.filter(|_| !self.folds(unit)) {
-            name = self.batch_norm(norm, &name)?;
+            let value = self.graph.nodes[norm].output;
+            let output = match value != unit.own || unit.clamp == Fused::None {
+                true => self.label(value),
+                false => format!("{}.linear", self.label(value)),
+            };
+            name = self.batch_norm(norm, &name, output)?;
         }
         name = self.clamp(unit.clamp, name, unit.own);
         self.give(unit.own, name, integer)?;
         if let Some(residual) = &unit.residual {
-            let sides = [self.float(unit.own)?, self.float(residual.other)?];
-            let sum = self.graph.nodes[residual.node].output;
-            let name = format!("{}.sum", self.name(sum));
+            let sides = [
+                self.float(unit.own, integer)?,
+                self.float(residual.other, integer)?,
+            ];
+            let name = self.label(self.graph.nodes[residual.node].output);
             let name = self
                 .build
                 .node("Add", &[&sides[0], &sides[1]], name, Vec::new());
             let name = self.clamp(residual.clamp, name, unit.output);
             self.give(unit.output, name, integer)?;
         }
-        debug_assert!(self.graph.values[node.output].root == node.output);
         Ok(())
     }
 
@@ -350,7 +388,7 @@ impl<'a> Exporter<'a> {
     }
 
     fn clamp(&mut self, clamp: Fused, name: String, value: ValueId) -> String {
-        let output = format!("{}.clamped", self.name(value));
+        let output = self.label(value);
         match clamp {
             Fused::None => name,
             Fused::Relu => self.build.node("Relu", &[&name], output, Vec::new()),
@@ -375,7 +413,7 @@ impl<'a> Exporter<'a> {
                 self.held[unit.own].quantized = Some(name);
             }
             Op::Function(function) => {
-                let x = self.float(node.input)?;
+                let x = self.float(node.input, true)?;
                 let name = self.function(*function, &x, unit.own);
                 self.give(unit.own, name, true)?;
             }
@@ -562,7 +600,7 @@ impl<'a> Exporter<'a> {
             }
         }
         let inputs = inputs.iter().map(String::as_str).collect::<Vec<_>>();
-        let output = format!("{}.product", self.name(unit.own));
+        let output = self.core_label(unit);
         Ok(match &node.op {
             Op::Conv { geometry, .. } => {
                 let attributes = conv_attributes(geometry);
@@ -579,10 +617,10 @@ impl<'a> Exporter<'a> {
     }
 
     /// Any other operator; the name of its float output in the form of its value's shape.
-    fn operator(&mut self, unit: &Unit) -> Result<String, ExportError> {
+    fn operator(&mut self, unit: &Unit, integer: bool) -> Result<String, ExportError> {
         let node = &self.graph.nodes[unit.node];
         let own = unit.own;
-        let name = self.name(node.output).to_owned();
+        let name = self.core_label(unit);
         if let Op::Embedding { table, .. } = node.op {
             let (table, shape, values) = self.tensor(table);
             let table = self.stored(unit, table, shape, values);
@@ -590,7 +628,7 @@ impl<'a> Exporter<'a> {
                 .build
                 .node("Gather", &[&table, INPUT], name, Vec::new()));
         }
-        let x = self.float(node.input)?;
+        let x = self.float(node.input, integer)?;
         Ok(match &node.op {
             Op::MaxPool(pool) => self.max_pool(pool, &x, node.input, own),
             Op::AvgPool(pool) => {
@@ -617,11 +655,10 @@ impl<'a> Exporter<'a> {
                 let (scale, shift) = (*scale, *shift);
                 self.norm(unit, geometry, [scale, shift], &x, node.input)
             }
-            Op::BatchNorm { .. } => self.batch_norm(unit.node, &x)?,
+            Op::BatchNorm { .. } => self.batch_norm(unit.node, &x, name)?,
             Op::Add { other } => {
-                let other = self.float(*other)?;
-                self.build
-                    .node("Add", &[&x, &other], format!("{name}.sum"), Vec::new())
+                let other = self.float(*other, integer)?;
+                self.build.node("Add", &[&x, &other], name, Vec::new())
             }
             Op::Dense { .. } | Op::Conv { .. } | Op::Embedding { .. } => {
                 unreachable!("written elsewhere")
@@ -648,7 +685,7 @@ impl<'a> Exporter<'a> {
 
     /// On floats or on integers, whose least is never the greatest of a window either.
     fn max_pool(&mut self, pool: &Pool, x: &str, input: ValueId, output: ValueId) -> String {
-        let name = self.name(output).to_owned();
+        let name = self.label(output);
         let ranks = (self.shape(input).len(), self.shape(output).len());
         if ranks == (2, 1) {
             return self.reduce("ReduceMax", x, &name);
@@ -667,7 +704,7 @@ impl<'a> Exporter<'a> {
     }
 
     fn function(&mut self, function: Function, x: &str, value: ValueId) -> String {
-        let name = self.name(value).to_owned();
+        let name = self.label(value);
         match function {
             Function::Relu => self.build.node("Relu", &[x], name, Vec::new()),
             Function::Relu6 => self.clamp(Fused::Relu6, x.to_owned(), value),
@@ -712,7 +749,7 @@ impl<'a> Exporter<'a> {
         }
     }
 
-    fn batch_norm(&mut self, node: usize, x: &str) -> Result<String, ExportError> {
+    fn batch_norm(&mut self, node: usize, x: &str, name: String) -> Result<String, ExportError> {
         let node = &self.graph.nodes[node];
         let Op::BatchNorm {
             scale,
@@ -725,7 +762,6 @@ impl<'a> Exporter<'a> {
         else {
             return Ok(x.to_owned());
         };
-        let name = format!("{}.normalized", self.name(node.output));
         let rank = self.shape(node.output).len();
         let mut inputs = vec![self.turned(x, &format!("{name}.turned"), rank)];
         for tensor in [scale, shift, mean, variance] {
@@ -753,7 +789,7 @@ impl<'a> Exporter<'a> {
         x: &str,
         input: ValueId,
     ) -> String {
-        let name = self.name(unit.own).to_owned();
+        let name = self.core_label(unit);
         let rank = self.shape(input).len();
         let shape = self.onnx_shape(input);
         let (gamma, _, gammas) = self.tensor(scale);
