@@ -1,6 +1,7 @@
 //! What eight bits cost a MobileNetV2: five seeds of a small one on Fashion-MNIST, trained in
 //! `f32` on one machine, then served in `f32` and, after calibration on 256 training examples, in
-//! integers with one weight scale per channel and per tensor.
+//! integers with one weight scale per channel and per tensor (post-training quantization, PTQ);
+//! then trained on for a third of the steps for quantization (QAT).
 //!
 //! Its depthwise convolutions, with their batch normalisations folded, have channels of very
 //! different weights, which is why one scale per tensor is known to hurt such networks
@@ -23,11 +24,13 @@ use fl_core::{ClientId, Examples, Optimizer, Purpose, RoundId, Seed, Stream};
 use fl_datasets::partition::{Iid, PartitionConfig};
 use fl_datasets::{DataRoot, DatasetConfig};
 use fl_edge::kernel::Kernels;
+use fl_edge::qat::{QatForward, QatOptions};
 use fl_edge::quant::{CALIBRATION_SAMPLES, Calibration, Granularity, Samples, sensitivities};
 use fl_edge::{Model, ModelDef, Numerics, Passes, Program, Session, Step};
 
 const BATCH: usize = 64;
 const RATE: f64 = 0.1;
+const QAT_RATE: f64 = 0.01;
 
 /// Five of the seven stages, a quarter of the width: 58,938 parameters.
 const MODEL: &str = r#"
@@ -56,56 +59,92 @@ fn main() -> Result<(), Box<dyn Error>> {
         "{} parameters, {steps} steps of {BATCH}",
         model.parameters()
     );
-    println!("seed    f32   per channel   per tensor   most sensitive unit (signal to noise)");
+    println!("              per channel        per tensor");
+    println!("seed    f32    PTQ    QAT      PTQ    QAT   most sensitive unit (signal to noise)");
     for seed in 1..=seeds {
-        let parameters = trained(&model, &train, Seed(seed), steps)?;
+        let mut start = Stream::at(Purpose::ModelInit, Seed(seed), RoundId(0), ClientId(0));
+        let parameters = model.init(&mut start);
+        let mut session = Session::new(Arc::clone(&model), Kernels::best());
+        train_on(
+            &mut session,
+            parameters.values(),
+            &train,
+            &mut start,
+            RATE,
+            steps,
+        )?;
+        let parameters = session.weights().to_vec();
         let mut stream = Stream::at(Purpose::Calibration, Seed(seed), RoundId(0), ClientId(0));
         let rows: Vec<u32> = (0..CALIBRATION_SAMPLES)
             .map(|_| stream.below(train.len() as u64) as u32)
             .collect();
         let samples = Samples::read(&model, &train, &rows)?;
-        let percent = |numerics: &Numerics| -> Result<f64, Box<dyn Error>> {
-            let program = Program::compile(&model, &parameters, numerics, Passes::ALL)?;
-            Ok(100.0 * judged.accuracy(program).ok_or("the data have no classes")?)
+        let percent = |model: &Arc<Model>, parameters: &[f32], numerics: &Numerics| {
+            let program = Program::compile(model, parameters, numerics, Passes::ALL)?;
+            let share = judged.accuracy(program).ok_or("the data have no classes")?;
+            Ok::<f64, Box<dyn Error>>(100.0 * share)
         };
-        let exact = percent(&Numerics::F32)?;
-        let mut integers = Vec::new();
+        print!(
+            "{seed:4} {:6.2}",
+            percent(&model, &parameters, &Numerics::F32)?
+        );
         for granularity in [Granularity::Channel, Granularity::Tensor] {
             let quantization = samples.calibrate(&model, &parameters, method, granularity)?;
-            integers.push((
-                percent(&Numerics::Int8(quantization.clone()))?,
-                quantization,
-            ));
+            let served = Numerics::Int8(quantization.clone());
+            print!(" {:6.2}", percent(&model, &parameters, &served)?);
+
+            let options = QatOptions {
+                granularity,
+                freeze_statistics: Some(1),
+                ..QatOptions::default()
+            };
+            let aware = Model::new(&def, data.input(), data.target())?.with_ranges(options)?;
+            let aware = Arc::new(aware);
+            let mut session = Session::quantization_aware(
+                Arc::clone(&aware),
+                Kernels::best(),
+                QatForward::Integer,
+            )
+            .ok_or("the model has no ranges")?;
+            // Ranges come last in the layout and start as not observed.
+            let mut from = parameters.clone();
+            from.resize(aware.parameters(), 0.0);
+            for round in 0..2 {
+                session.begin_round(round);
+                let rate = QAT_RATE / (1 + 9 * round) as f64;
+                train_on(&mut session, &from, &train, &mut start, rate, steps / 6)?;
+                from = session.weights().to_vec();
+            }
+            let learned = aware.quantization(&from).ok_or("no range was observed")?;
+            print!(
+                " {:6.2}  ",
+                percent(&aware, &from, &Numerics::Int8(learned))?
+            );
+            if granularity == Granularity::Tensor {
+                let worst = sensitivities(&model, &parameters, &quantization, &samples)?;
+                let worst = worst.first().ok_or("the model has no units")?;
+                println!(" {} ({:.1} dB)", worst.unit, -10.0 * worst.noise.log10());
+            }
         }
-        let worst = sensitivities(&model, &parameters, &integers[1].1, &samples)?;
-        let worst = worst.first().ok_or("the model has no units")?;
-        println!(
-            "{seed:4} {exact:6.2} {:13.2} {:12.2}   {} ({:.1} dB)",
-            integers[0].0,
-            integers[1].0,
-            worst.unit,
-            -10.0 * worst.noise.log10(),
-        );
     }
     Ok(())
 }
 
-/// Parameters after so many steps of momentum SGD, the rate falling along a cosine.
-fn trained(
-    model: &Arc<Model>,
+/// So many steps of momentum SGD from `parameters`, the rate falling along a cosine.
+fn train_on(
+    session: &mut Session,
+    parameters: &[f32],
     train: &dyn Examples,
-    seed: Seed,
+    stream: &mut Stream,
+    rate: f64,
     steps: u64,
-) -> Result<Vec<f32>, Box<dyn Error>> {
+) -> Result<(), Box<dyn Error>> {
     let optimizer = Optimizer::Sgd {
         momentum: 0.9,
         weight_decay: 0.0,
         nesterov: false,
     };
-    let mut stream = Stream::at(Purpose::ModelInit, seed, RoundId(0), ClientId(0));
-    let start = model.init(&mut stream);
-    let mut session = Session::new(Arc::clone(model), Kernels::best());
-    session.start(start.values(), &optimizer, BATCH);
+    session.start(parameters, &optimizer, BATCH);
     let mut rows = [0; BATCH];
     for number in 0..steps {
         for row in &mut rows {
@@ -114,13 +153,13 @@ fn trained(
         let turn = std::f64::consts::PI * number as f64 / steps as f64;
         let step = Step {
             optimizer,
-            rate: (RATE * 0.5 * (1.0 + libm::cos(turn))) as f32,
+            rate: (rate * 0.5 * (1.0 + libm::cos(turn))) as f32,
             number,
             max_norm: None,
             proximal_mu: 0.0,
             anchor: &[],
         };
-        session.step(train, &rows, &step, &mut stream)?;
+        session.step(train, &rows, &step, stream)?;
     }
-    Ok(session.weights().to_vec())
+    Ok(())
 }
