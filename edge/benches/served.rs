@@ -9,7 +9,6 @@
     reason = "a benchmark measures time and prints its table"
 )]
 
-#[allow(dead_code, reason = "each benchmark uses a part")]
 #[path = "shapes/mod.rs"]
 mod shapes;
 

@@ -63,8 +63,11 @@ impl Seen {
     }
 }
 
-/// The operands of a product and its multipliers, from the scales of input, weights and output.
-fn product(reader: &mut Reader<'_>) -> (Vec<f32>, Vec<u8>, Vec<i8>, Vec<i32>, Vec<u8>) {
+/// The multipliers of a product (from the scales of input, weights and output), its input, weight,
+/// bias and output.
+type Product = (Vec<f32>, Vec<u8>, Vec<i8>, Vec<i32>, Vec<u8>);
+
+fn product(reader: &mut Reader<'_>) -> Product {
     let (sx, sw, sy) = (reader.scale(), reader.reals(), reader.scale());
     let multipliers = sw.iter().map(|sw| sx * sw / sy).collect();
     let (x, weight) = (reader.bytes().to_vec(), reader.weights());

@@ -134,6 +134,10 @@ impl Rounder {
     }
 
     /// The same, over the real numbers.
+    #[expect(
+        clippy::manual_clamp,
+        reason = "what is not a number becomes the least"
+    )]
     pub(super) fn derivative_in_place(self, numbers: &mut [f32]) {
         let zero_point = f32::from(self.params.zero_point());
         let (low, high) = (-zero_point, 255.0 - zero_point);
@@ -156,6 +160,10 @@ impl Rounder {
         }
     }
 
+    #[expect(
+        clippy::manual_clamp,
+        reason = "what is not a number becomes the least"
+    )]
     pub(super) fn mask(self, real: &[f32], mask: &mut [u8]) {
         let zero_point = f32::from(self.params.zero_point());
         let (low, high) = (-zero_point, 255.0 - zero_point);
