@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "fledgling",
         &["fl-core", "fl-datasets", "fl-edge", "fl-onnx", "fl-sim"],
     ),
+    ("fl-fuzz", &["fl-core", "fl-datasets", "fl-edge", "fl-onnx"]),
     ("xtask", &[]),
 ];
 

@@ -1,0 +1,384 @@
+//! `fledgling model` as a person uses it.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream, TargetSpec};
+use fl_edge::file::{ModelFile, write_parameters};
+use fl_edge::{Model, ModelDef};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+fn fledgling(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fledgling"))
+        .current_dir(folder)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The lines of JSON of a command that must succeed.
+fn lines(folder: &Path, args: &[&str]) -> Vec<Value> {
+    let output = fledgling(folder, args);
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect()
+}
+
+/// Exit code and standard error.
+fn fails(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let output = fledgling(folder, args);
+    assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
+    (output.status.code(), text(&output.stderr))
+}
+
+/// A model of the digits, with the parameters that training starts with.
+fn digits(path: &Path, kind: &str) -> Model {
+    let def = ModelDef::named(kind).unwrap();
+    let input = InputSpec::Real(vec![8, 8, 1]);
+    let model = Model::new(&def, &input, TargetSpec::Class { classes: 10 }).unwrap();
+    let mut stream = Stream::at(Purpose::Testing, Seed(1), RoundId(0), ClientId(0));
+    let mut bytes = Vec::new();
+    write_parameters(&model, &model.init(&mut stream), &mut bytes).unwrap();
+    std::fs::write(path, bytes).unwrap();
+    model
+}
+
+#[test]
+fn a_model_of_the_zoo_is_inspected() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = &lines(
+        folder.path(),
+        &["model", "inspect", "cnn-fedavg", "--json", "--batch", "1,8"],
+    )[0];
+    assert_eq!(found["kind"], "zoo");
+    assert_eq!(found["parameters"], 1_663_370);
+    assert_eq!(found["layers"][0]["output_shape"], serde_json::json!([28, 28, 32]));
+    let inference = found["inference"].as_array().unwrap();
+    let names: Vec<&str> = inference
+        .iter()
+        .map(|it| it["numerics"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["f32", "f32", "f16", "f16", "int8", "int8"]);
+    for it in inference {
+        let peak = it["constant_bytes"].as_u64().unwrap() + it["arena_bytes"].as_u64().unwrap();
+        assert_eq!(it["peak_bytes"].as_u64().unwrap(), peak);
+    }
+    let constants = |index: usize| inference[index]["constant_bytes"].as_f64().unwrap();
+    assert!(constants(4) / constants(0) <= 0.26);
+    assert_eq!(found["training"][1]["batch"], 8);
+    assert!(
+        found["training"][1]["peak_bytes"].as_u64() > found["training"][0]["peak_bytes"].as_u64()
+    );
+    let page = fledgling(folder.path(), &["model", "inspect", "cnn-fedavg"]);
+    let page = text(&page.stdout);
+    for part in [
+        "1,663,370 parameters",
+        "inference in int8",
+        "training in f32",
+        "step, as served",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+}
+
+#[test]
+fn a_model_is_quantized_converted_and_timed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let model = digits(&at.join("m.safetensors"), "mlp-2nn");
+
+    let found = &lines(at, &["model", "inspect", "m.safetensors", "--json"])[0];
+    assert_eq!(
+        (&found["kind"], &found["file"]["verified"]),
+        (&"parameters".into(), &true.into())
+    );
+    assert_eq!(found["parameters"], model.parameters());
+
+    let int8 = &lines(
+        at,
+        &[
+            "model",
+            "quantize",
+            "m.safetensors",
+            "-o",
+            "int8.safetensors",
+            "--data",
+            "digits",
+            "--calibrator",
+            "percentile",
+            "--samples",
+            "64",
+            "--json",
+        ],
+    )[0];
+    assert_eq!(
+        (&int8["samples"], &int8["calibrator"]),
+        (&64.into(), &"percentile".into())
+    );
+    assert!(
+        int8["bytes"].as_f64().unwrap() / int8["f32_bytes"].as_f64().unwrap() < 0.3,
+        "{int8}"
+    );
+    let (before, after) = (
+        int8["accuracy_f32"].as_f64().unwrap(),
+        int8["accuracy"].as_f64().unwrap(),
+    );
+    assert!((before - after).abs() < 0.05, "{before} {after}");
+    let again = lines(
+        at,
+        &[
+            "model",
+            "quantize",
+            "m.safetensors",
+            "-o",
+            "again.safetensors",
+            "--data",
+            "digits",
+            "--calibrator",
+            "percentile",
+            "--samples",
+            "64",
+            "--json",
+        ],
+    );
+    assert_eq!(again[0]["bytes"], int8["bytes"]);
+    let read = |name: &str| std::fs::read(at.join(name)).unwrap();
+    assert_eq!(read("int8.safetensors"), read("again.safetensors"));
+
+    let half = &lines(
+        at,
+        &[
+            "model",
+            "convert",
+            "m.safetensors",
+            "-o",
+            "half.safetensors",
+            "--to",
+            "f16",
+            "--json",
+        ],
+    )[0];
+    assert_eq!(half["format"], "program in f16");
+    lines(
+        at,
+        &[
+            "model",
+            "convert",
+            "m.safetensors",
+            "-o",
+            "m.onnx",
+            "--opset",
+            "13",
+            "--json",
+        ],
+    );
+    assert!(fl_onnx::decode(&read("m.onnx"), &fl_onnx::Limits::default()).is_ok());
+    lines(
+        at,
+        &[
+            "model",
+            "quantize",
+            "m.safetensors",
+            "-o",
+            "int8.onnx",
+            "--data",
+            "digits",
+            "--json",
+        ],
+    );
+    assert!(fl_onnx::decode(&read("int8.onnx"), &fl_onnx::Limits::default()).is_ok());
+    lines(
+        at,
+        &[
+            "model",
+            "convert",
+            "m.safetensors",
+            "-o",
+            "same.safetensors",
+            "--to",
+            "parameters",
+            "--json",
+        ],
+    );
+    assert_eq!(read("same.safetensors"), read("m.safetensors"));
+
+    for (name, numerics) in [("m", "f32"), ("half", "f16"), ("int8", "int8")] {
+        let file = format!("{name}.safetensors");
+        // The reference implementation of the format opens each.
+        let bytes = read(&file);
+        assert!(SafeTensors::deserialize(&bytes).is_ok());
+        assert!(ModelFile::open(std::sync::Arc::new(bytes)).is_ok());
+        let timed = lines(at, &["model", "bench", &file, "--batch", "1,4", "--json"]);
+        assert_eq!(timed.len(), 2);
+        for (line, batch) in timed.iter().zip([1.0, 4.0]) {
+            assert_eq!(line["numerics"], numerics);
+            let seconds = |key: &str| line[key].as_f64().unwrap();
+            assert!(seconds("min_seconds") <= seconds("median_seconds"));
+            assert!(seconds("median_seconds") <= seconds("p90_seconds"));
+            let rate = batch / seconds("median_seconds");
+            assert!((seconds("examples_per_second") / rate - 1.0).abs() < 1e-9);
+        }
+    }
+    let kept = &lines(
+        at,
+        &[
+            "model",
+            "quantize",
+            "m.safetensors",
+            "-o",
+            "kept.safetensors",
+            "--data",
+            "digits",
+            "--keep-f16",
+            "fc3",
+            "--granularity",
+            "tensor",
+            "--json",
+        ],
+    );
+    assert_eq!(kept[0]["f16_units"], serde_json::json!(["fc3"]));
+}
+
+#[test]
+fn what_cannot_be_is_said_with_the_right_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    digits(&at.join("m.safetensors"), "logreg");
+    let made = fledgling(
+        at,
+        &["model", "convert", "m.safetensors", "-o", "p.safetensors"],
+    );
+    assert!(made.status.success());
+    std::fs::write(
+        at.join("cut.safetensors"),
+        &std::fs::read(at.join("m.safetensors")).unwrap()[..100],
+    )
+    .unwrap();
+    let mut bytes = std::fs::read(at.join("m.safetensors")).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(at.join("bad.safetensors"), bytes).unwrap();
+    let cases: &[(&[&str], i32, &str)] = &[
+        (
+            &["inspect", "cnn-fedavgg"],
+            2,
+            "neither a file nor a model of the zoo; did you mean `cnn-fedavg`?",
+        ),
+        (
+            &["inspect", "cut.safetensors"],
+            1,
+            "cut.safetensors: it has 100 bytes",
+        ),
+        (
+            &["inspect", "bad.safetensors"],
+            1,
+            "does not have the SHA-256",
+        ),
+        (
+            &["bench", "bad.safetensors"],
+            1,
+            "does not have the SHA-256",
+        ),
+        (
+            &["convert", "cnn-fedavg", "-o", "x"],
+            2,
+            "is a model of the zoo without trained parameters",
+        ),
+        (
+            &["convert", "p.safetensors", "-o", "x"],
+            1,
+            "it holds a compiled program where parameters are needed",
+        ),
+        (
+            &["convert", "m.safetensors", "-o", "x", "--to", "poem"],
+            2,
+            "invalid value 'poem'",
+        ),
+        (
+            &["convert", "m.safetensors", "-o", "x.onnx", "--opset", "12"],
+            2,
+            "12",
+        ),
+        (
+            &["quantize", "m.safetensors", "-o", "x", "--data", "nothing"],
+            2,
+            "nothing",
+        ),
+        (
+            &[
+                "quantize",
+                "m.safetensors",
+                "-o",
+                "x",
+                "--data",
+                "digits",
+                "--keep-f16",
+                "conv9",
+            ],
+            1,
+            "conv9",
+        ),
+        (
+            &["bench", "m.safetensors", "--batch", "0"],
+            2,
+            "0 is not in",
+        ),
+    ];
+    for (args, code, message) in cases {
+        let args: Vec<&str> = ["model"].iter().chain(*args).copied().collect();
+        let (found, said) = fails(at, &args);
+        assert_eq!(found, Some(*code), "{args:?}: {said}");
+        assert!(
+            said.contains(message),
+            "{args:?}: {said:?} has no {message:?}"
+        );
+        assert!(
+            !at.join("x").exists() && !at.join("x.onnx").exists(),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn the_model_of_a_run_is_a_model_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    assert!(fledgling(at, &["new", "mine"]).status.success());
+    let run = fledgling(
+        at,
+        &[
+            "run",
+            "mine.toml",
+            "--set",
+            "rounds=2",
+            "--variant",
+            "fedavg",
+            "--no-plots",
+        ],
+    );
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let found = &lines(at, &["model", "inspect", "results/mine/fedavg", "--json"])[0];
+    assert_eq!(found["kind"], "parameters");
+    assert_eq!(found["parameters"], 650);
+    let file = &lines(
+        at,
+        &[
+            "model",
+            "inspect",
+            "results/mine/fedavg/model.safetensors",
+            "--json",
+        ],
+    )[0];
+    assert_eq!(file["layers"], found["layers"]);
+}

@@ -1,0 +1,107 @@
+//! Writes the first inputs of every corpus into `fuzz/corpus`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream, TargetSpec};
+use fl_edge::file::{write_parameters, write_program};
+use fl_edge::quant::{Granularity, Quantization, Range};
+use fl_edge::{Model, ModelDef, Numerics, Passes, Program};
+use fl_onnx::{ExportOptions, Numbers};
+
+const MODELS: &[(&str, &str)] = &[
+    (
+        "dense",
+        r#"{"layer":[{"kind":"flatten"},{"kind":"dense"}]}"#,
+    ),
+    (
+        "conv",
+        r#"{"layer":[{"kind":"conv2d","name":"c","filters":2,"kernel":2,"padding":"same","activation":"relu"},{"kind":"max-pool","size":2},{"kind":"flatten"},{"kind":"dense"}]}"#,
+    ),
+    (
+        "residual",
+        r#"{"layer":[{"kind":"conv2d","name":"a","filters":2,"kernel":1},{"kind":"batch-norm"},{"kind":"relu6","name":"r"},{"kind":"conv2d","name":"b","filters":2,"kernel":3,"padding":"same","groups":2},{"kind":"add","from":"r"},{"kind":"global-avg-pool"},{"kind":"dense"}]}"#,
+    ),
+    (
+        "norms",
+        r#"{"layer":[{"kind":"group-norm","groups":1},{"kind":"gelu"},{"kind":"avg-pool","size":2},{"kind":"flatten"},{"kind":"layer-norm"},{"kind":"tanh"},{"kind":"dense"}]}"#,
+    ),
+];
+
+fn write(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target);
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join(name), bytes)
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    for (name, def) in MODELS {
+        let def: ModelDef = serde_json::from_str(def)?;
+        let input = InputSpec::Real(vec![4, 4, 1]);
+        let model = Arc::new(Model::new(&def, &input, TargetSpec::Class { classes: 3 })?);
+        let mut stream = Stream::at(Purpose::Testing, Seed(1), RoundId(0), ClientId(0));
+        let parameters = model.init(&mut stream);
+        let mut bytes = Vec::new();
+        write_parameters(&model, &parameters, &mut bytes)?;
+        write("model-file", name, &bytes)?;
+        let range = Range {
+            min: -1.0,
+            max: 2.0,
+        };
+        let points = model.graph().values.iter();
+        let points = points.map(|value| (value.name.as_str(), range));
+        let quantization = Quantization::from_ranges(points, Granularity::Channel);
+        let numerics = [
+            Numerics::F32,
+            Numerics::F16,
+            Numerics::Int8(quantization.clone()),
+        ];
+        for numerics in numerics {
+            let program = Program::compile(&model, parameters.values(), &numerics, Passes::ALL)?;
+            let mut bytes = Vec::new();
+            write_program(&program, &mut bytes)?;
+            write("model-file", &format!("{name}-{}", numerics.name()), &bytes)?;
+        }
+        for (numbers, form) in [
+            (Numbers::F32, "f32"),
+            (Numbers::Int8(&quantization), "int8"),
+        ] {
+            let options = ExportOptions {
+                numbers,
+                ..ExportOptions::default()
+            };
+            let onnx = fl_onnx::export(&model, parameters.values(), &options)?;
+            write("onnx", &format!("{name}-{form}"), &onnx)?;
+        }
+    }
+    write(
+        "idx",
+        "bytes",
+        &[0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6],
+    )?;
+    write(
+        "idx",
+        "words",
+        &[0, 0, 12, 1, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4],
+    )?;
+    write(
+        "leaf",
+        "numbers",
+        br#"{"users":["a","b"],"num_samples":[1,2],"user_data":{"a":{"x":[[0.5,1]],"y":[1]},"b":{"x":[[1,2],[3,4]],"y":[0,1]}}}"#,
+    )?;
+    write(
+        "leaf",
+        "texts",
+        br#"{"users":["a"],"num_samples":[1],"user_data":{"a":{"x":["to be or"],"y":["n"]}}}"#,
+    )?;
+    // Two pixels of gray, and a header without a picture.
+    let gray = [
+        0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 2, 0,
+        0, 0, 1, 8, 0, 0, 0, 0, 0xd1, 0x49, 0xef, 0xda,
+    ];
+    write("png", "header", &gray)?;
+    write("png", "magic", &gray[..8])?;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Fuzz targets for the decoders of what comes from outside: model files, ONNX, data sets.
+//!
+//! A target is a function of bytes that must return whatever the bytes are: no panic, no endless
+//! loop, no memory that the bytes do not justify. `fuzz/corpus/TARGET/` keeps inputs that reach
+//! different code. `cargo test -p fl-fuzz` replays them, and changes of them by a fixed seed.
+//!
+//! # Under libFuzzer
+//! ```sh
+//! RUSTFLAGS="-Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+//!   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+//!   -Cdebug-assertions" \
+//! FUZZ_TARGET=model-file cargo run --release -p fl-fuzz --features libfuzzer \
+//!   --target x86_64-unknown-linux-gnu --target-dir target/fuzz -- \
+//!   -max_total_time=300 -rss_limit_mb=1024 -malloc_limit_mb=256 /tmp/found fuzz/corpus/model-file
+//! ```
+//! New inputs land in the first folder; `-merge=1 fuzz/corpus/TARGET /tmp/found` keeps those that
+//! reach something new.
+#![forbid(unsafe_code)]
+
+mod mutate;
+mod repair;
+
+use std::sync::Arc;
+
+use fl_datasets::read;
+use fl_edge::file::ModelFile;
+use fl_edge::{Inputs, Runner};
+
+pub use mutate::mutate;
+pub use repair::repaired;
+
+/// A decoder under test.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and that of its folder in the corpus.
+    pub name: &'static str,
+    /// Decodes the bytes and uses what comes out.
+    pub run: fn(&[u8]),
+}
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "model-file",
+        run: model_file,
+    },
+    Target {
+        name: "onnx",
+        run: onnx,
+    },
+    Target {
+        name: "idx",
+        run: |bytes| drop(read::idx::Idx::parse("fuzz", bytes)),
+    },
+    Target {
+        name: "leaf",
+        run: |bytes| drop(read::leaf::LeafData::parse("fuzz", bytes)),
+    },
+    Target {
+        name: "png",
+        run: |bytes| drop(read::image::Image::png("fuzz", bytes)),
+    },
+];
+
+impl Target {
+    /// The target called `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        TARGETS.iter().copied().find(|target| target.name == name)
+    }
+}
+
+/// Largest arena that a found program is run with.
+const MOST_ARENA: usize = 1 << 22;
+/// Multiply-adds of the largest found program that is run.
+const MOST_MACS: u64 = 1 << 22;
+
+/// Opens a model file as it is, and once more with checksums made right: behind them lies most of
+/// the code, and a checksum keeps out no enemy.
+fn model_file(bytes: &[u8]) {
+    open(bytes.to_vec());
+    if let Some(bytes) = repaired(bytes) {
+        open(bytes);
+    }
+}
+
+fn open(bytes: Vec<u8>) {
+    let Ok(file) = ModelFile::open(Arc::new(bytes)) else {
+        return;
+    };
+    drop(file.verify());
+    drop(file.parameters());
+    let Ok(program) = file.program() else {
+        return;
+    };
+    let small = program.memory(1).arena <= MOST_ARENA
+        && file.model().macs_per_example() <= MOST_MACS
+        && program.input_len() <= MOST_ARENA;
+    if small {
+        let (reals, tokens) = (vec![0.5; program.input_len()], vec![0; program.input_len()]);
+        let inputs = match file.model().input() {
+            fl_core::InputSpec::Real(_) => Inputs::Real(&reals),
+            fl_core::InputSpec::Tokens { .. } => Inputs::Tokens(&tokens),
+        };
+        let mut outputs = vec![0.0; program.output_len()];
+        Runner::new(Arc::new(program), 1).run(inputs, &mut outputs);
+    }
+}
+
+/// Decodes a model of ONNX and prepares it to be run.
+fn onnx(bytes: &[u8]) {
+    let limits = fl_onnx::Limits {
+        file_bytes: 1 << 20,
+        tensor_bytes: 1 << 20,
+        live_bytes: 1 << 24,
+        nodes: 1000,
+        depth: 8,
+    };
+    if let Ok(model) = fl_onnx::decode(bytes, &limits) {
+        drop(fl_onnx::Interpreter::new(&model, &limits));
+    }
+}
