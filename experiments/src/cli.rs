@@ -11,6 +11,7 @@ pub mod check;
 pub mod compare;
 pub mod data;
 mod interrupt;
+pub mod model;
 pub mod new;
 mod output;
 pub mod plot;
@@ -44,6 +45,8 @@ enum Command {
     Compare(compare::Args),
     /// List, fetch, import and inspect data sets
     Data(data::Args),
+    /// Inspect, quantize, convert and time a model
+    Model(model::Args),
     /// Print the JSON schema of an experiment, or the reference of all keys
     Schema(schema::Args),
 }
@@ -92,6 +95,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Verify(args) => verify::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Data(args) => data::run(args),
+        Command::Model(args) => model::run(args),
         Command::Schema(args) => schema::run(args),
     };
     match outcome {

@@ -23,6 +23,9 @@ pub enum Error {
     /// Data could not be fetched, imported or inspected.
     #[error(transparent)]
     Dataset(#[from] fl_datasets::DatasetError),
+    /// A model cannot be read, or not be used so.
+    #[error(transparent)]
+    Model(#[from] crate::cli::model::ModelError),
     /// No variant of the experiment has this name.
     #[error("the experiment has no variant `{wanted}`; {hint}")]
     UnknownVariant {
@@ -75,6 +78,7 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Model(error) if error.is_usage() => 2,
             Self::Config(_)
             | Self::NotText { .. }
             | Self::NoExperiment { .. }
@@ -84,6 +88,7 @@ impl Error {
             Self::Data(_)
             | Self::Simulation(_)
             | Self::Results(_)
+            | Self::Model(_)
             | Self::Dataset(_)
             | Self::Output(_)
             | Self::Io { .. } => 1,

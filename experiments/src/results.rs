@@ -40,8 +40,10 @@ pub use model::read as read_model;
 pub use row::{Cell, ClientRow, ColumnKind, EvaluationRow, PartitionRow, RoundRow, Row, TimingRow};
 pub use writer::RunWriter;
 
+pub(crate) use atomic::write as write_file;
 pub(crate) use difference::{of_rows, of_tables};
 pub(crate) use manifest::MANIFEST;
+pub(crate) use model::stage_with as stage_model;
 pub(crate) use plots::write as write_drawn;
 
 /// The folder of the plots, within the results.

@@ -143,7 +143,7 @@ fn run_variant(
             Ok(false)
         }
         Outcome::Finished | Outcome::TargetReached { .. } => {
-            recorder.finish(simulation.parameters())?;
+            recorder.finish(&prepared.model, simulation.parameters())?;
             Ok(true)
         }
     }

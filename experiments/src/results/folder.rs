@@ -337,7 +337,7 @@ impl ResultsFolder {
                 "its digest is not the one in the journal",
             ));
         }
-        model::stage(&self.path.join(variant).join(model::FILE), &parameters)
+        model::stage_copy(&self.path.join(variant).join(model::FILE), &path)
     }
 
     /// Removes checkpoints that are no longer needed and models of variants that are gone.
@@ -414,9 +414,9 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
-    use fl_core::{Layout, Parameters, RoundId};
+    use fl_core::{Parameters, RoundId};
+    use fl_edge::Model;
     use fl_sim::{EvaluationRecord, Observer as _, RoundRecord};
 
     use super::*;
@@ -485,9 +485,16 @@ mod tests {
         writer.flush(RoundId(rounds.end)).unwrap().0
     }
 
-    fn model(value: f32) -> Parameters {
-        let layout = Layout::new([("w".to_owned(), vec![2])]).unwrap();
-        Parameters::new(Arc::new(layout), vec![value, 2.0]).unwrap()
+    /// The example's model, with parameters of which the first is given.
+    fn model(value: f32) -> (Model, Parameters) {
+        let (model, mut parameters) = model::tests::example();
+        parameters.values_mut()[0] = value;
+        (model, parameters)
+    }
+
+    fn finish(writer: RunWriter) {
+        let (model, parameters) = model(1.0);
+        writer.finish(&model, &parameters).unwrap();
     }
 
     fn bytes_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -513,7 +520,7 @@ mod tests {
         for name in names {
             let mut writer = folder.start(&facts(name)).unwrap();
             play(&mut writer, 0..5);
-            writer.finish(&model(1.0)).unwrap();
+            finish(writer);
         }
         let keys: Vec<_> = names.iter().map(|name| key(name)).collect();
         folder.publish("x", &keys, &HostFacts::default()).unwrap()
@@ -536,12 +543,15 @@ mod tests {
             assert_eq!(summary.rounds, 5);
             assert_eq!(summary.seconds_per_round, Some(0.01));
             assert_eq!(summary.final_accuracy, Some(0.9));
-            assert_eq!(summary.model_digest, Some(model(1.0).digest().to_string()));
+            assert_eq!(
+                summary.model_digest,
+                Some(model(1.0).1.digest().to_string())
+            );
         }
         assert!(!path.join(WORK).exists());
         assert_eq!(
             model::read(&loaded.model_path("a")).unwrap().digest(),
-            model(1.0).digest()
+            model(1.0).1.digest()
         );
         assert!(super::super::damage(&path).unwrap().is_empty());
         let one = Results::load(&path.join("a")).unwrap();
@@ -565,7 +575,7 @@ mod tests {
         assert!(!folder.finished(&key("a")).unwrap());
         let mut writer = folder.resume(&facts("a"), position).unwrap();
         play(&mut writer, 2..5);
-        writer.finish(&model(1.0)).unwrap();
+        finish(writer);
         assert!(folder.finished(&key("a")).unwrap());
         folder
             .publish("x", &[key("a")], &HostFacts::default())
@@ -610,7 +620,7 @@ mod tests {
             let folder = ResultsFolder::open(&twice).unwrap();
             let mut writer = folder.start(&facts(name)).unwrap();
             play(&mut writer, 0..5);
-            writer.finish(&model(1.0)).unwrap();
+            finish(writer);
             folder
                 .publish("x", &[key("a"), key("b")], &HostFacts::default())
                 .unwrap();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use fl_core::{Parameters, RoundId};
+use fl_edge::Model;
 use fl_sim::{
     ClientEvaluation, ClientSplit, EvaluationRecord, Observer, ObserverError, RecorderPosition,
     RoundRecord,
@@ -113,9 +114,9 @@ impl RunWriter {
     ///
     /// # Errors
     /// [`ResultsError`] when anything of the record could not be written.
-    pub fn finish(mut self, parameters: &Parameters) -> Result<(), ResultsError> {
+    pub fn finish(mut self, model: &Model, parameters: &Parameters) -> Result<(), ResultsError> {
         self.sync()?;
-        model::stage(&self.model, parameters)?.publish()?;
+        model::stage(&self.model, model, parameters)?.publish()?;
         let digest = parameters.digest().to_string();
         self.append(&Entry::Finished(digest));
         self.sync().map(drop)

@@ -1,0 +1,247 @@
+//! `model`: model files and the models of the zoo at the prompt.
+
+mod bench;
+mod convert;
+mod data;
+mod inspect;
+mod quantize;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Subcommand;
+use fl_core::{ClientId, InputSpec, Parameters, Purpose, RoundId, Seed, Stream};
+use fl_edge::file::{FileError, Mapped, ModelFile};
+use fl_edge::quant::QuantError;
+use fl_edge::{EdgeError, Model, ModelDef, Numerics, Passes, Program, ProgramError};
+
+use super::Exit;
+use crate::config::suggest;
+use crate::error::Error;
+use crate::results::{self, ResultsError};
+
+/// Arguments of `model`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show a model's layers, sizes and memory, and check its file
+    Inspect(inspect::Args),
+    /// Calibrate a trained model on examples and write it as an integer program
+    Quantize(quantize::Args),
+    /// Write a trained model as a program to be served, or as ONNX
+    Convert(convert::Args),
+    /// Time a model on this machine, on one thread
+    Bench(bench::Args),
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// What the subcommands say.
+pub fn run(args: &Args) -> Result<Exit, Error> {
+    match &args.command {
+        Command::Inspect(args) => inspect::run(args)?,
+        Command::Quantize(args) => quantize::run(args)?,
+        Command::Convert(args) => convert::run(args)?,
+        Command::Bench(args) => bench::run(args)?,
+    }
+    Ok(Exit::Done)
+}
+
+/// What is wrong with a model, or with what it is to be used for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// Neither a file nor a model of the zoo.
+    #[error("`{name}` is neither a file nor a model of the zoo; {hint}")]
+    Unknown {
+        /// What was given.
+        name: String,
+        /// The nearest name, or all names.
+        hint: String,
+    },
+    /// A model of the zoo where trained parameters are needed.
+    #[error(
+        "`{name}` is a model of the zoo without trained parameters; give a model file, e.g. the \
+         model.safetensors of a run's results"
+    )]
+    Untrained {
+        /// The model.
+        name: String,
+    },
+    /// The file is not what is needed.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: FileError,
+    },
+    /// The examples are not of the model's kind.
+    #[error(
+        "`{data}` holds inputs {found} with targets {found_target}, and the model takes \
+         {expected} with targets {expected_target}; choose the data that it was trained on"
+    )]
+    Data {
+        /// The data set.
+        data: String,
+        /// Its inputs, printed.
+        found: String,
+        /// Its targets, printed.
+        found_target: String,
+        /// The model's inputs, printed.
+        expected: String,
+        /// The model's targets, printed.
+        expected_target: String,
+    },
+    /// The model cannot be served so.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The model cannot be quantized so.
+    #[error(transparent)]
+    Quantization(#[from] QuantError),
+    /// The model cannot be made.
+    #[error(transparent)]
+    Model(#[from] EdgeError),
+    /// The model cannot be written as ONNX.
+    #[error("the model cannot be written as ONNX: {0}")]
+    Export(#[from] fl_onnx::ExportError),
+}
+
+impl ModelError {
+    /// Whether the fault is in what was typed.
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Unknown { .. } | Self::Untrained { .. } | Self::Data { .. }
+        )
+    }
+}
+
+/// A model that was named on the command line.
+struct Subject {
+    /// As it was named.
+    name: String,
+    model: Arc<Model>,
+    /// None for a model of the zoo.
+    file: Option<(PathBuf, ModelFile)>,
+}
+
+impl Subject {
+    /// The model in a file, in a folder of results, or of the zoo.
+    fn read(name: &str) -> Result<Self, Error> {
+        let mut path = PathBuf::from(name);
+        if path.is_dir() {
+            path.push("model.safetensors");
+        }
+        if path.is_file() {
+            let map = Mapped::open(&path).map_err(|source| Error::Io {
+                path: path.clone(),
+                source,
+                help: "give a model file that you may read",
+            })?;
+            let file = ModelFile::open(Arc::new(map)).map_err(|source| ModelError::File {
+                path: path.clone(),
+                source,
+            })?;
+            return Ok(Self {
+                name: name.to_owned(),
+                model: Arc::clone(file.model()),
+                file: Some((path, file)),
+            });
+        }
+        let known = |def: ModelDef| {
+            let (input, target) = def.example()?;
+            Some((def, input, target))
+        };
+        let Some((def, input, target)) = ModelDef::named(name).and_then(known) else {
+            return Err(ModelError::Unknown {
+                name: name.to_owned(),
+                hint: suggest(name, fl_edge::MODELS.iter().map(|(kind, _)| *kind)),
+            }
+            .into());
+        };
+        let model = Model::new(&def, &input, target).map_err(ModelError::from)?;
+        Ok(Self {
+            name: name.to_owned(),
+            model: Arc::new(model),
+            file: None,
+        })
+    }
+
+    /// The trained parameters, verified.
+    fn parameters(&self) -> Result<Parameters, Error> {
+        match &self.file {
+            Some((path, file)) => Ok(file.parameters().map_err(|source| ModelError::File {
+                path: path.clone(),
+                source,
+            })?),
+            None => Err(ModelError::Untrained {
+                name: self.name.clone(),
+            }
+            .into()),
+        }
+    }
+
+    /// Parameters as training starts with them: of the right sizes, and enough to measure with.
+    fn start(&self) -> Parameters {
+        let mut stream = Stream::at(Purpose::ModelInit, Seed(1), RoundId(0), ClientId(0));
+        self.model.init(&mut stream)
+    }
+
+    /// The program of the file, or the model compiled in `f32`.
+    fn program(&self) -> Result<Program, Error> {
+        let Some((path, file)) = &self.file else {
+            return self.compile(&self.start(), &Numerics::F32);
+        };
+        match file.kind() {
+            fl_edge::file::Kind::Program => {
+                Ok(file.program().map_err(|source| ModelError::File {
+                    path: path.clone(),
+                    source,
+                })?)
+            }
+            _ => self.compile(&self.parameters()?, &Numerics::F32),
+        }
+    }
+
+    fn compile(&self, parameters: &Parameters, numerics: &Numerics) -> Result<Program, Error> {
+        let program = Program::compile(&self.model, parameters.values(), numerics, Passes::ALL);
+        Ok(program.map_err(ModelError::from)?)
+    }
+}
+
+/// Writes a model file beside its place, then moves it there; the result is its length.
+fn write_model(
+    path: &Path,
+    write: impl FnOnce(&mut dyn std::io::Write) -> Result<(), FileError>,
+) -> Result<u64, ResultsError> {
+    Ok(results::stage_model(path, write)?.publish()?.bytes)
+}
+
+/// Whether a file is named as ONNX.
+fn is_onnx(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
+/// `[28, 28, 1]`, or `80 tokens of 90`.
+fn input_text(input: &InputSpec) -> String {
+    match input {
+        InputSpec::Real(shape) => format!("{shape:?}"),
+        InputSpec::Tokens { length, vocabulary } => format!("{length} tokens of {vocabulary}"),
+    }
+}
+
+/// `10 classes`, or `3 numbers`.
+fn target_text(target: fl_core::TargetSpec) -> String {
+    match target {
+        fl_core::TargetSpec::Class { classes } => format!("{classes} classes"),
+        fl_core::TargetSpec::Real { width } => format!("{width} numbers"),
+    }
+}
