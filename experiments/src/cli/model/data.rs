@@ -2,7 +2,7 @@
 
 use fl_core::{ClientId, Examples, InputSpec, InputsMut, Seed, TargetSpec, TargetsMut};
 use fl_datasets::partition::Iid;
-use fl_datasets::{ClientScratch, DataRoot, DatasetConfig, FederatedDataset};
+use fl_datasets::{ClientScratch, DataRoot, DatasetConfig, FederatedDataset, PartitionConfig};
 use fl_edge::quant::{Calibration, Calibrator, Granularity, Quantization};
 use fl_edge::{Inputs, Model, Passes, Program, Runner};
 use std::sync::Arc;
@@ -73,7 +73,8 @@ impl Data {
         let root = DataRoot::from_env()?;
         // One client has all training examples; generated populations divide themselves.
         let config = DatasetConfig::new(name);
-        let one = config.clone().with_partition(Iid { clients: 1 }.into());
+        let whole = PartitionConfig::Iid(Iid { clients: 1 });
+        let one = config.clone().with_partition(whole);
         let dataset = fl_datasets::load(&one, &root, Seed(1))
             .or_else(|error| fl_datasets::load(&config, &root, Seed(1)).map_err(|_| error))?;
         if dataset.input() != model.input() || dataset.target() != model.target() {
