@@ -64,7 +64,10 @@ fn a_model_of_the_zoo_is_inspected() {
     )[0];
     assert_eq!(found["kind"], "zoo");
     assert_eq!(found["parameters"], 1_663_370);
-    assert_eq!(found["layers"][0]["output_shape"], serde_json::json!([28, 28, 32]));
+    assert_eq!(
+        found["layers"][0]["output_shape"],
+        serde_json::json!([28, 28, 32])
+    );
     let inference = found["inference"].as_array().unwrap();
     let names: Vec<&str> = inference
         .iter()
@@ -270,6 +273,11 @@ fn what_cannot_be_is_said_with_the_right_exit_code() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(at.join("bad.safetensors"), bytes).unwrap();
     let cases: &[(&[&str], i32, &str)] = &[
+        (
+            &["convert", "m.safetensors", "-o", "x", "--to", "int8"],
+            2,
+            "was not trained for quantization",
+        ),
         (
             &["inspect", "cnn-fedavgg"],
             2,

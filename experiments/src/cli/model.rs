@@ -74,6 +74,15 @@ pub enum ModelError {
         /// The model.
         name: String,
     },
+    /// A model without ranges where integers are wanted.
+    #[error(
+        "`{name}` was not trained for quantization, so no ranges are known; calibrate it with \
+         `fledgling model quantize`, or train it with local.precision = \"qat-int8\""
+    )]
+    NoRanges {
+        /// The model.
+        name: String,
+    },
     /// The file is not what is needed.
     #[error("{path}: {source}", path = path.display())]
     File {
@@ -118,7 +127,10 @@ impl ModelError {
     pub(crate) fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Unknown { .. } | Self::Untrained { .. } | Self::Data { .. }
+            Self::Unknown { .. }
+                | Self::Untrained { .. }
+                | Self::Data { .. }
+                | Self::NoRanges { .. }
         )
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Args {
     /// The file to write: a model file, or ONNX when it ends in .onnx
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// What to write; for integers see `model quantize`
+    /// What to write; for integers of a model that was not trained for them see `model quantize`
     #[arg(long, value_enum, default_value_t = Form::F32)]
     to: Form,
     /// The operator set of an ONNX file
@@ -40,6 +40,8 @@ enum Form {
     F32,
     /// A program with 16-bit weights
     F16,
+    /// A program in integers, with the ranges that training for quantization learned
+    Int8,
 }
 
 #[derive(Serialize)]
@@ -52,6 +54,15 @@ struct Report {
 pub(super) fn run(args: &Args) -> Result<(), Error> {
     let subject = Subject::read(&args.model)?;
     let parameters = subject.parameters()?;
+    let learned =
+        match args.to {
+            Form::Int8 => Some(subject.model.quantization(parameters.values()).ok_or_else(
+                || ModelError::NoRanges {
+                    name: subject.name.clone(),
+                },
+            )?),
+            _ => None,
+        };
     let program = |numerics: Numerics| -> Result<u64, Error> {
         let program = subject.compile(&parameters, &numerics)?;
         Ok(write_model(&args.out, |writer| {
@@ -61,9 +72,10 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
     let (format, bytes) = if is_onnx(&args.out) {
         let options = ExportOptions {
             opset: args.opset,
-            numbers: match args.to {
-                Form::F16 => Numbers::F16,
-                Form::F32 | Form::Parameters => Numbers::F32,
+            numbers: match (args.to, &learned) {
+                (_, Some(quantization)) => Numbers::Int8(quantization),
+                (Form::F16, _) => Numbers::F16,
+                _ => Numbers::F32,
             },
             ..ExportOptions::default()
         };
@@ -80,6 +92,10 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
             }
             Form::F32 => ("program in f32", program(Numerics::F32)?),
             Form::F16 => ("program in f16", program(Numerics::F16)?),
+            Form::Int8 => {
+                let learned = learned.unwrap_or_default();
+                ("program in int8", program(Numerics::Int8(learned))?)
+            }
         }
     };
     let report = Report {
