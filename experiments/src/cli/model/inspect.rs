@@ -65,6 +65,8 @@ struct Inference {
 struct Training {
     batch: u32,
     peak_bytes: usize,
+    /// Of each operator, forward and back.
+    steps: Vec<StepMemory>,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Error> {
@@ -120,6 +122,7 @@ fn report(args: &Args, subject: &Subject) -> Result<Report, Error> {
     let training = args.batch.iter().map(|&batch| Training {
         batch,
         peak_bytes: model.peak_bytes(batch as usize, true),
+        steps: model.training_memory(batch as usize),
     });
     let first = args.batch.first().copied().unwrap_or(1);
     let served = match &subject.file {
