@@ -57,6 +57,8 @@ struct Inference {
     batch: u32,
     constant_bytes: usize,
     arena_bytes: usize,
+    /// Steps and tables.
+    table_bytes: usize,
     peak_bytes: usize,
 }
 
@@ -115,6 +117,7 @@ fn report(args: &Args, subject: &Subject) -> Result<Report, Error> {
                 batch,
                 constant_bytes: memory.constants,
                 arena_bytes: memory.arena,
+                table_bytes: memory.tables,
                 peak_bytes: memory.peak(),
             });
         }
@@ -210,7 +213,7 @@ fn print(report: &Report) -> Result<(), Error> {
                 format!("inference in {}", it.numerics),
                 it.batch.to_string(),
                 bytes(it.constant_bytes),
-                bytes(it.arena_bytes),
+                bytes(it.arena_bytes + it.table_bytes),
                 bytes(it.peak_bytes),
             ]
         })
