@@ -8,20 +8,26 @@
 //! |---|---|
 //! | `fledgling.format` | the version of this format, `1` |
 //! | `fledgling.kind` | `parameters` or `program` |
-//! | `fledgling.model` | JSON: the [`ModelDef`](crate::ModelDef), the input and the target |
+//! | `fledgling.model` | JSON: the [`ModelDef`](crate::ModelDef), the input, the target, and how it is trained for quantization |
+//! | `fledgling.program` | in a program's file, JSON: [`Numerics`], [`Passes`], and of each section its name and [`Packing`](crate::Packing), in order |
 //! | `fledgling.sha256` | JSON: SHA-256 of each tensor's bytes, by name |
 //! | `fledgling.header` | SHA-256 of all the rest of the header: what it says, not how it is spelt |
 //!
 //! The data begin at a multiple of [`ALIGNMENT`] bytes: the header is filled with spaces, as the
 //! format allows. In a file of *parameters* the tensors lie in the order of the model's layout,
 //! so that the data are the flat vector of parameters itself, in little-endian `f32`:
-//! [`ModelFile::values`] is a view of the map.
+//! [`ModelFile::values`] is a view of the map. In a *program*'s file the tensors are the sections
+//! of its [`Constants`](crate::Constants), packed as the kernels read them, each at a multiple of
+//! [`ALIGNMENT`]. The format allows no holes, so what lies between two of them is a tensor too:
+//! zeros of type `U8`, called `__pad.0`, `__pad.2` and so on. [`ModelFile::program`] copies none
+//! of them out of the map.
 //!
 //! # Trust
 //! [`ModelFile::open`] checks the header: every length against the file, the places of the
 //! tensors (no hole, no overlap, nothing behind them), its own checksum, and that model and
 //! tensors agree. It reads nothing of the data, so a large file opens at once. Any change of the
-//! data is found by [`ModelFile::verify`], which [`ModelFile::parameters`] calls. A damaged file
+//! data is found by [`ModelFile::verify`], which [`ModelFile::parameters`] calls and [`ModelFile::program`] does
+//! not. A damaged file
 //! is an error, never a panic, and costs no more memory than a small multiple of its header.
 //!
 //! ```
@@ -45,10 +51,11 @@
 
 mod error;
 mod header;
+mod program;
+mod write;
 
 use core::fmt;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::sync::Arc;
 
 use fl_core::{InputSpec, Parameters, TargetSpec};
@@ -57,16 +64,17 @@ use sha2::{Digest as _, Sha256};
 
 pub use error::FileError;
 pub use header::{ALIGNMENT, Dtype, TensorInfo};
+pub use write::{write_parameters, write_program};
 
 #[cfg(feature = "mmap")]
 pub use crate::kernel::Mapped;
 
 use crate::model::Model;
+use crate::program::{Numerics, Passes, SharedBytes};
+use crate::qat::QatOptions;
 use crate::zoo::ModelDef;
 use header::{Header, Texts};
-
-/// Bytes that several owners share: a vector, or a memory map.
-pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+use program::Compiled;
 
 /// The version of the format.
 const FORMAT: &str = "1";
@@ -74,6 +82,7 @@ const FORMAT: &str = "1";
 const KEY_FORMAT: &str = "fledgling.format";
 const KEY_KIND: &str = "fledgling.kind";
 const KEY_MODEL: &str = "fledgling.model";
+const KEY_PROGRAM: &str = "fledgling.program";
 const KEY_SHA256: &str = "fledgling.sha256";
 const KEY_HEADER: &str = "fledgling.header";
 /// Layers of a model that is read from a file, at most.
@@ -87,6 +96,8 @@ const MOST_INPUTS: usize = 1 << 32;
 pub enum Kind {
     /// The parameters in `f32`, as they are trained.
     Parameters,
+    /// A compiled program with its constants, as it is served.
+    Program,
 }
 
 impl Kind {
@@ -95,11 +106,12 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Parameters => "parameters",
+            Self::Program => "program",
         }
     }
 
     fn named(name: &str) -> Option<Self> {
-        [Self::Parameters]
+        [Self::Parameters, Self::Program]
             .into_iter()
             .find(|kind| kind.name() == name)
     }
@@ -112,17 +124,22 @@ struct Described {
     definition: ModelDef,
     input: InputSpec,
     target: TargetSpec,
+    /// How it is trained for quantization: its layout then has ranges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    qat: Option<QatOptions>,
 }
 
 /// A model file that has passed every check of its header.
 #[derive(Clone)]
 pub struct ModelFile {
-    bytes: Bytes,
+    bytes: SharedBytes,
     /// Where the data begin.
     start: usize,
     header: Header,
     kind: Kind,
     model: Arc<Model>,
+    /// In a program's file.
+    compiled: Option<Compiled>,
     checksums: BTreeMap<String, String>,
 }
 
@@ -141,7 +158,7 @@ impl ModelFile {
     ///
     /// # Errors
     /// [`FileError`] says what is wrong with the file.
-    pub fn open(bytes: Bytes) -> Result<Self, FileError> {
+    pub fn open(bytes: SharedBytes) -> Result<Self, FileError> {
         let (header, start) = Header::parse((*bytes).as_ref())?;
         let text = |key: &'static str| match header.metadata.get(key) {
             Some(text) => Ok(text.as_str()),
@@ -171,16 +188,22 @@ impl ModelFile {
         let json = |part, source| FileError::Json { part, source };
         let Texts(checksums) = serde_json::from_str(text(KEY_SHA256)?)
             .map_err(|source| json("list of checksums", source))?;
-        let file = Self {
+        let program = header.metadata.get(KEY_PROGRAM).cloned();
+        let mut file = Self {
             bytes,
             start,
             header,
             kind,
             model: Arc::new(model),
+            compiled: None,
             checksums,
         };
         match kind {
             Kind::Parameters => file.check_layout()?,
+            Kind::Program => {
+                let text = program.ok_or(FileError::Missing { key: KEY_PROGRAM })?;
+                file.compiled = Some(file.check_program(&text)?);
+            }
         }
         Ok(file)
     }
@@ -230,6 +253,18 @@ impl ModelFile {
         self.kind
     }
 
+    /// The numbers that the program of the file computes with.
+    #[must_use]
+    pub fn numerics(&self) -> Option<&Numerics> {
+        self.compiled.as_ref().map(|compiled| &compiled.numerics)
+    }
+
+    /// What was joined in the program of the file.
+    #[must_use]
+    pub fn passes(&self) -> Option<Passes> {
+        self.compiled.as_ref().map(|compiled| compiled.passes)
+    }
+
     /// The model.
     #[must_use]
     pub fn model(&self) -> &Arc<Model> {
@@ -242,7 +277,7 @@ impl ModelFile {
         &self.header.tensors
     }
 
-    /// Bytes of the whole file.
+    /// SharedBytes of the whole file.
     #[must_use]
     pub fn len(&self) -> usize {
         (*self.bytes).as_ref().len()
@@ -254,7 +289,7 @@ impl ModelFile {
         self.len() == 0
     }
 
-    /// Bytes behind the header.
+    /// SharedBytes behind the header.
     #[must_use]
     pub fn data_len(&self) -> usize {
         self.header.tensors.last().map_or(0, |last| last.range.end)
@@ -272,18 +307,24 @@ impl ModelFile {
     /// Reads all data and compares them with their checksums.
     ///
     /// # Errors
-    /// [`FileError::Section`] names the first tensor that is not what was written.
+    /// [`FileError::Section`] or [`FileError::Padding`] names the first tensor that is not what
+    /// was written.
     pub fn verify(&self) -> Result<(), FileError> {
         for tensor in &self.header.tensors {
+            let name = || tensor.name.clone();
+            let bytes = self.data().get(tensor.range.clone());
+            let damaged = || FileError::Section { name: name() };
+            let bytes = bytes.ok_or_else(damaged)?;
+            if self.kind == Kind::Program && program::is_padding(tensor) {
+                if bytes.iter().any(|&byte| byte != 0) {
+                    return Err(FileError::Padding { name: name() });
+                }
+                continue;
+            }
             let expected = self.checksums.get(&tensor.name);
-            let expected = expected.ok_or_else(|| FileError::NoChecksum {
-                name: tensor.name.clone(),
-            })?;
-            let found = self.data().get(tensor.range.clone()).map(sha256);
-            if found.as_ref() != Some(expected) {
-                return Err(FileError::Section {
-                    name: tensor.name.clone(),
-                });
+            let expected = expected.ok_or_else(|| FileError::NoChecksum { name: name() })?;
+            if sha256(bytes) != *expected {
+                return Err(damaged());
             }
         }
         Ok(())
@@ -304,10 +345,14 @@ impl ModelFile {
     /// A copy of the parameters, verified.
     ///
     /// # Errors
-    /// [`FileError::Section`] when the data are damaged.
+    /// [`FileError::Kind`] in a program's file, [`FileError::Section`] when the data are damaged.
     pub fn parameters(&self) -> Result<Parameters, FileError> {
-        match self.kind {
-            Kind::Parameters => {}
+        if self.kind != Kind::Parameters {
+            return Err(FileError::Kind {
+                found: "compiled program",
+                needed: "parameters",
+                advice: "give the file of parameters that the program was made of",
+            });
         }
         self.verify()?;
         let (words, _) = self.data().as_chunks::<4>();
@@ -316,92 +361,13 @@ impl ModelFile {
     }
 }
 
-/// Writes a model with its parameters.
-///
-/// The same model and parameters give the same bytes, on any machine.
-///
-/// # Errors
-/// [`FileError::OtherModel`], or [`FileError::Write`] with what the writer said.
-pub fn write_parameters(
-    model: &Model,
-    parameters: &Parameters,
-    writer: &mut dyn Write,
-) -> Result<(), FileError> {
-    if parameters.layout() != model.layout() {
-        return Err(FileError::OtherModel);
-    }
-    let mut tensors = Vec::new();
-    let mut checksums = BTreeMap::new();
-    let mut buffer = Vec::new();
-    for spec in model.layout().tensors() {
-        let range = spec.range();
-        little_endian(&parameters.values()[range.clone()], &mut buffer);
-        checksums.insert(spec.name.clone(), sha256(&buffer));
-        tensors.push(TensorInfo {
-            name: spec.name.clone(),
-            dtype: Dtype::F32,
-            shape: spec.shape.clone(),
-            range: range.start * 4..range.end * 4,
-        });
-    }
-    let header = finished(
-        Kind::Parameters,
-        model,
-        tensors,
-        &checksums,
-        BTreeMap::new(),
-    )?;
-    writer.write_all(&header.encode()?)?;
-    for values in parameters.values().chunks(1 << 14) {
-        little_endian(values, &mut buffer);
-        writer.write_all(&buffer)?;
-    }
-    Ok(())
-}
-
-/// A header with its metadata and its checksum.
-fn finished(
-    kind: Kind,
-    model: &Model,
-    tensors: Vec<TensorInfo>,
-    checksums: &BTreeMap<String, String>,
-    mut metadata: BTreeMap<String, String>,
-) -> Result<Header, FileError> {
-    let described = Described {
-        definition: model.definition().clone(),
-        input: model.input().clone(),
-        target: model.target(),
-    };
-    let text = json("model", &described)?;
-    // Decimals are shortest ones, which read back as the same bits but for a chance of about one
-    // in a hundred million.
-    if parse_described(&text)?.definition != described.definition {
-        return Err(FileError::Decimals);
-    }
-    for (key, text) in [
-        (KEY_FORMAT, FORMAT.to_owned()),
-        (KEY_KIND, kind.name().to_owned()),
-        (KEY_MODEL, text),
-        (KEY_SHA256, json("list of checksums", checksums)?),
-    ] {
-        metadata.insert(key.to_owned(), text);
-    }
-    let mut header = Header { metadata, tensors };
-    let digest = meaning(&header);
-    header.metadata.insert(KEY_HEADER.to_owned(), digest);
-    Ok(header)
-}
-
-fn json(part: &'static str, value: &impl Serialize) -> Result<String, FileError> {
-    serde_json::to_string(value).map_err(|source| FileError::Json { part, source })
-}
-
 /// The model of a description, which must be of a size that can be.
 fn described(text: &str) -> Result<Model, FileError> {
     let Described {
         definition,
         input,
         target,
+        qat,
     } = parse_described(text)?;
     let shape = match &input {
         InputSpec::Real(shape) => shape.as_slice(),
@@ -424,7 +390,11 @@ fn described(text: &str) -> Result<Model, FileError> {
             most: MOST_LAYERS,
         });
     }
-    Ok(Model::new(&definition, &input, target)?)
+    let model = Model::new(&definition, &input, target)?;
+    Ok(match qat {
+        Some(options) => model.with_ranges(options)?,
+        None => model,
+    })
 }
 
 fn parse_described(text: &str) -> Result<Described, FileError> {
@@ -478,10 +448,4 @@ fn hex(bytes: &[u8]) -> String {
         }
     }
     text
-}
-
-/// The bytes of `values` into `buffer`, whose old content is lost.
-fn little_endian(values: &[f32], buffer: &mut Vec<u8>) {
-    buffer.clear();
-    buffer.extend(values.iter().flat_map(|value| value.to_le_bytes()));
 }

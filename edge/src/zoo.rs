@@ -95,6 +95,15 @@ macro_rules! models {
                 }
             }
 
+            /// An input and a target that a model of the zoo is known for.
+            #[must_use]
+            pub fn example(&self) -> Option<(InputSpec, TargetSpec)> {
+                match self {
+                    Self::Layers(_) => None,
+                    $(Self::$model(_) => Some($model::example()),)*
+                }
+            }
+
             /// The layers for the given input.
             ///
             /// # Errors

@@ -1,6 +1,7 @@
 //! Why a model file was refused.
 
 use crate::error::EdgeError;
+use crate::program::ProgramError;
 
 /// Why a model file could not be read or trusted.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +151,9 @@ pub enum FileError {
     /// The model that the metadata describe cannot be.
     #[error("the model that it describes: {0}")]
     Model(#[from] EdgeError),
+    /// The program that the metadata describe cannot be, or its sections are others.
+    #[error("the program that it describes: {0}")]
+    Program(#[from] ProgramError),
     /// The model that the metadata describe is larger than any that is read.
     #[error("the model that it describes has {found} layers and at most {most} are read")]
     Layers {

@@ -4,6 +4,7 @@ mod allocator;
 mod damage;
 mod forge;
 mod parameters;
+mod programs;
 
 use std::sync::Arc;
 
@@ -50,6 +51,6 @@ fn written(model: &Model, parameters: &Parameters) -> Vec<u8> {
     bytes
 }
 
-fn shared(bytes: &[u8]) -> fl_edge::file::Bytes {
+fn shared(bytes: &[u8]) -> fl_edge::SharedBytes {
     Arc::new(bytes.to_vec())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fl_core::{InputSpec, TargetSpec};
 use fl_edge::file::{ALIGNMENT, FileError, Kind, ModelFile, write_parameters};
 use fl_edge::layer::{DenseDef, EmbeddingDef, FlattenDef, LayerDef, LeakyReluDef};
+use fl_edge::qat::QatOptions;
 use fl_edge::{LayersDef, MODELS, Model, ModelDef};
 
 use crate::{shared, small, start, written};
@@ -44,6 +45,11 @@ fn models() -> Vec<Model> {
     };
     models.push(Model::new(&def, &tokens, TargetSpec::Real { width: 2 }).unwrap());
     models.push(small());
+    let qat = QatOptions {
+        momentum: 0.3,
+        ..QatOptions::default()
+    };
+    models.push(small().with_ranges(qat).unwrap());
     models
 }
 
@@ -59,6 +65,7 @@ fn every_model_reads_back_bit_for_bit() {
         assert_eq!(file.model().input(), model.input());
         assert_eq!(file.model().target(), model.target());
         assert_eq!(file.model().loss(), model.loss());
+        assert_eq!(file.model().qat_options(), model.qat_options());
         assert_eq!(file.parameters().unwrap().digest(), parameters.digest());
         assert_eq!(file.len(), bytes.len());
         assert_eq!(file.data_len(), 4 * model.parameters());

@@ -1,0 +1,142 @@
+//! Files of compiled programs.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::FileError;
+use super::header::{ALIGNMENT, Dtype, TensorInfo};
+use super::{Kind, ModelFile};
+use crate::program::{Constants, DType, Numerics, Packing, Passes, Program, Section};
+
+/// What the names of padding begin with; no section's name does.
+pub(super) const PADDING: &str = "__pad.";
+
+/// A program as the metadata describe it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Compiled {
+    pub(super) numerics: Numerics,
+    pub(super) passes: Passes,
+    /// In the order of the program's table.
+    pub(super) sections: Vec<Placed>,
+}
+
+/// What the format itself does not say of a section.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Placed {
+    pub(super) name: String,
+    pub(super) packing: Packing,
+}
+
+/// A section's type as the format has it.
+pub(super) fn dtype_of(dtype: DType) -> Dtype {
+    match dtype {
+        DType::F32 => Dtype::F32,
+        DType::F16 => Dtype::F16,
+        DType::U8 => Dtype::U8,
+        DType::I8 => Dtype::I8,
+        DType::I32 => Dtype::I32,
+    }
+}
+
+fn section_dtype(dtype: Dtype) -> Option<DType> {
+    [DType::F32, DType::F16, DType::U8, DType::I8, DType::I32]
+        .into_iter()
+        .find(|&known| dtype_of(known) == dtype)
+}
+
+impl ModelFile {
+    /// That the sections are in the file, aligned, and that there is nothing else.
+    pub(super) fn check_program(&self, text: &str) -> Result<Compiled, FileError> {
+        let compiled: Compiled = serde_json::from_str(text).map_err(|source| FileError::Json {
+            part: "program",
+            source,
+        })?;
+        let mut tensors = self.header.tensors.iter();
+        for placed in &compiled.sections {
+            let wrong = |found: String| FileError::Tensor {
+                name: placed.name.clone(),
+                found,
+                expected: "a section at a multiple of 64 bytes, in this place".to_owned(),
+            };
+            let tensor = tensors.by_ref().find(|tensor| !is_padding(tensor));
+            let tensor = tensor.ok_or_else(|| wrong("missing".to_owned()))?;
+            let found = tensor.name == placed.name
+                && section_dtype(tensor.dtype).is_some()
+                && tensor.range.start.is_multiple_of(ALIGNMENT);
+            if !found {
+                return Err(wrong(format!(
+                    "`{}` {:?} from byte {}",
+                    tensor.name, tensor.dtype, tensor.range.start
+                )));
+            }
+        }
+        match tensors.next() {
+            Some(tensor) => Err(FileError::Tensor {
+                name: tensor.name.clone(),
+                found: "there".to_owned(),
+                expected: "none behind its last section".to_owned(),
+            }),
+            None => Ok(compiled),
+        }
+    }
+
+    /// The program of the file, its constants where they lie in the file's bytes.
+    ///
+    /// Only bytes that do not lie at a multiple of [`ALIGNMENT`] are copied; a memory map does.
+    /// The data are not verified: do that once, after a file has arrived.
+    ///
+    /// # Errors
+    /// [`FileError::Kind`] in a file of parameters, or [`FileError::Program`] when the sections
+    /// are not those of the model.
+    pub fn program(&self) -> Result<Program, FileError> {
+        let Some(compiled) = &self.compiled else {
+            return Err(FileError::Kind {
+                found: match self.kind {
+                    Kind::Parameters => "file of parameters",
+                    Kind::Program => "program without a description",
+                },
+                needed: "a compiled program",
+                advice: "compile it with `Program::compile` or `fledgling model convert`",
+            });
+        };
+        let tensors = self
+            .header
+            .tensors
+            .iter()
+            .filter(|tensor| !is_padding(tensor));
+        let sections = tensors.zip(&compiled.sections);
+        let sections: Option<Vec<Section>> = sections
+            .map(|(tensor, placed)| {
+                Some(Section {
+                    name: tensor.name.clone(),
+                    dtype: section_dtype(tensor.dtype)?,
+                    shape: tensor.shape.clone(),
+                    packing: placed.packing,
+                    range: self.start + tensor.range.start..self.start + tensor.range.end,
+                })
+            })
+            .collect();
+        let sections = sections.unwrap_or_default();
+        let bytes = (*self.bytes).as_ref();
+        let constants = if bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) {
+            Constants::shared(sections, Arc::clone(&self.bytes))?
+        } else {
+            Constants::copied(sections, bytes)?
+        };
+        let (numerics, passes) = (&compiled.numerics, compiled.passes);
+        Ok(Program::from_constants(
+            &self.model,
+            constants,
+            numerics,
+            passes,
+        )?)
+    }
+}
+
+/// Whether it is one that [`write_program`](super::write_program) fills gaps with.
+pub(super) fn is_padding(tensor: &TensorInfo) -> bool {
+    tensor.name.starts_with(PADDING) && tensor.dtype == Dtype::U8 && tensor.range.len() < ALIGNMENT
+}

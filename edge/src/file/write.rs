@@ -1,0 +1,174 @@
+//! Writing model files.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use fl_core::Parameters;
+use serde::Serialize;
+
+use super::error::FileError;
+use super::header::{ALIGNMENT, Dtype, Header, TensorInfo};
+use super::program::{Compiled, PADDING, Placed, dtype_of};
+use super::{
+    Described, FORMAT, KEY_FORMAT, KEY_HEADER, KEY_KIND, KEY_MODEL, KEY_PROGRAM, KEY_SHA256, Kind,
+    meaning, parse_described, sha256,
+};
+use crate::model::Model;
+use crate::program::Program;
+
+/// Writes a model with its parameters.
+///
+/// The same model and parameters give the same bytes, on any machine.
+///
+/// # Errors
+/// [`FileError::OtherModel`], or [`FileError::Write`] with what the writer said.
+pub fn write_parameters(
+    model: &Model,
+    parameters: &Parameters,
+    writer: &mut dyn Write,
+) -> Result<(), FileError> {
+    if parameters.layout() != model.layout() {
+        return Err(FileError::OtherModel);
+    }
+    let mut tensors = Vec::new();
+    let mut checksums = BTreeMap::new();
+    let mut buffer = Vec::new();
+    for spec in model.layout().tensors() {
+        let range = spec.range();
+        little_endian(&parameters.values()[range.clone()], &mut buffer);
+        checksums.insert(spec.name.clone(), sha256(&buffer));
+        tensors.push(TensorInfo {
+            name: spec.name.clone(),
+            dtype: Dtype::F32,
+            shape: spec.shape.clone(),
+            range: range.start * 4..range.end * 4,
+        });
+    }
+    let header = finished(
+        Kind::Parameters,
+        model,
+        tensors,
+        &checksums,
+        BTreeMap::new(),
+    )?;
+    writer.write_all(&header.encode()?)?;
+    for values in parameters.values().chunks(1 << 14) {
+        little_endian(values, &mut buffer);
+        writer.write_all(&buffer)?;
+    }
+    Ok(())
+}
+
+/// A header with its metadata and its checksum.
+fn finished(
+    kind: Kind,
+    model: &Model,
+    tensors: Vec<TensorInfo>,
+    checksums: &BTreeMap<String, String>,
+    mut metadata: BTreeMap<String, String>,
+) -> Result<Header, FileError> {
+    let described = Described {
+        definition: model.definition().clone(),
+        input: model.input().clone(),
+        target: model.target(),
+        qat: model.qat_options().copied(),
+    };
+    let text = json("model", &described)?;
+    // Decimals are shortest ones, which read back as the same bits but for a chance of about one
+    // in a hundred million.
+    let back = parse_described(&text)?;
+    if back.definition != described.definition || back.qat != described.qat {
+        return Err(FileError::Decimals);
+    }
+    for (key, text) in [
+        (KEY_FORMAT, FORMAT.to_owned()),
+        (KEY_KIND, kind.name().to_owned()),
+        (KEY_MODEL, text),
+        (KEY_SHA256, json("list of checksums", checksums)?),
+    ] {
+        metadata.insert(key.to_owned(), text);
+    }
+    let mut header = Header { metadata, tensors };
+    let digest = meaning(&header);
+    header.metadata.insert(KEY_HEADER.to_owned(), digest);
+    Ok(header)
+}
+
+fn json(part: &'static str, value: &impl Serialize) -> Result<String, FileError> {
+    serde_json::to_string(value).map_err(|source| FileError::Json { part, source })
+}
+
+/// Writes a compiled model.
+///
+/// The same program gives the same bytes.
+///
+/// # Errors
+/// [`FileError::Decimals`], or [`FileError::Write`] with what the writer said.
+pub fn write_program(program: &Program, writer: &mut dyn Write) -> Result<(), FileError> {
+    let constants = program.constants();
+    let mut tensors = Vec::<TensorInfo>::new();
+    let mut checksums = BTreeMap::new();
+    // What is written: a section, or so many zeros.
+    let mut parts: Vec<Result<&[u8], usize>> = Vec::new();
+    let mut end = 0usize;
+    for (index, section) in constants.sections().iter().enumerate() {
+        let bytes = constants.bytes(index);
+        let gap = end.next_multiple_of(ALIGNMENT) - end;
+        if gap > 0 {
+            tensors.push(TensorInfo {
+                name: format!("{PADDING}{}", tensors.len()),
+                dtype: Dtype::U8,
+                shape: vec![gap],
+                range: end..end + gap,
+            });
+            parts.push(Err(gap));
+            end += gap;
+        }
+        checksums.insert(section.name.clone(), sha256(bytes));
+        tensors.push(TensorInfo {
+            name: section.name.clone(),
+            dtype: dtype_of(section.dtype),
+            shape: section.shape.clone(),
+            range: end..end + bytes.len(),
+        });
+        parts.push(Ok(bytes));
+        end += bytes.len();
+    }
+    let compiled = Compiled {
+        numerics: program.numerics().clone(),
+        passes: program.passes(),
+        sections: constants
+            .sections()
+            .iter()
+            .map(|section| Placed {
+                name: section.name.clone(),
+                packing: section.packing,
+            })
+            .collect(),
+    };
+    let text = json("program", &compiled)?;
+    let back: Compiled = serde_json::from_str(&text).map_err(|source| FileError::Json {
+        part: "program",
+        source,
+    })?;
+    if back.numerics != compiled.numerics {
+        return Err(FileError::Decimals);
+    }
+    let metadata = [(KEY_PROGRAM.to_owned(), text)].into();
+    let model = program.model();
+    let header = finished(Kind::Program, model, tensors, &checksums, metadata)?;
+    writer.write_all(&header.encode()?)?;
+    for part in parts {
+        match part {
+            Ok(bytes) => writer.write_all(bytes)?,
+            Err(gap) => writer.write_all(&[0; ALIGNMENT][..gap])?,
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of `values` into `buffer`, whose old content is lost.
+fn little_endian(values: &[f32], buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+}

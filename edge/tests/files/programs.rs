@@ -1,0 +1,375 @@
+//! Files of compiled programs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream, TargetSpec};
+use fl_edge::file::{ALIGNMENT, FileError, Kind, Mapped, ModelFile, write_program};
+use fl_edge::quant::{Calibration, Calibrator, Granularity, Quantization};
+use fl_edge::{Inputs, MODELS, Model, ModelDef, Numerics, Passes, Program, Runner, SharedBytes};
+use serde_json::{Value, json};
+
+use crate::allocator::peak;
+use crate::forge::{Forged, Tensor};
+use crate::{shared, small, written};
+
+/// Parameters as after some training: variances above zero, everything finite.
+fn trained(model: &Model) -> Vec<f32> {
+    let mut stream = Stream::at(Purpose::Testing, Seed(2), RoundId(0), ClientId(0));
+    let mut parameters = model.init(&mut stream);
+    for value in parameters.values_mut() {
+        *value += 0.01 * stream.normal() as f32;
+    }
+    for spec in model.layout().tensors() {
+        if spec.name.ends_with("running_var") {
+            for value in &mut parameters.values_mut()[spec.range()] {
+                *value = 0.5 + stream.uniform() as f32;
+            }
+        }
+    }
+    parameters.into_values()
+}
+
+fn examples(model: &Model, rows: usize) -> Vec<f32> {
+    let mut stream = Stream::at(Purpose::Testing, Seed(3), RoundId(0), ClientId(0));
+    let draw = |_| stream.normal() as f32;
+    (0..rows * model.input().len()).map(draw).collect()
+}
+
+fn quantized(model: &Arc<Model>, parameters: &[f32], granularity: Granularity) -> Quantization {
+    let program = Program::compile(model, parameters, &Numerics::F32, Passes::OBSERVED).unwrap();
+    let mut outputs = vec![0.0; 4 * program.output_len()];
+    let mut calibrator = Calibrator::new(Calibration::MinMax).unwrap();
+    Runner::new(Arc::new(program), 4).run_observed(
+        Inputs::Real(&examples(model, 4)),
+        &mut outputs,
+        &mut |point, values| calibrator.observe(point, values).unwrap(),
+    );
+    let ranges = calibrator.ranges().unwrap();
+    let ranges = ranges.iter().map(|(name, range)| (name.as_str(), *range));
+    Quantization::from_ranges(ranges, granularity)
+}
+
+fn saved(program: &Program) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_program(program, &mut bytes).unwrap();
+    bytes
+}
+
+fn outputs(program: Program, inputs: &[f32], rows: usize) -> Vec<u32> {
+    let mut outputs = vec![f32::NAN; rows * program.output_len()];
+    Runner::new(Arc::new(program), rows).run(Inputs::Real(inputs), &mut outputs);
+    outputs.iter().map(|value| value.to_bits()).collect()
+}
+
+/// A file in the target's folder, removed at the end.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(name: &str, bytes: &[u8]) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&path, bytes).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn every_program_is_served_from_the_map_bit_for_bit() {
+    for &(kind, _) in MODELS {
+        let def = ModelDef::named(kind).unwrap();
+        let classes = TargetSpec::Class { classes: 10 };
+        let input = InputSpec::Real(vec![28, 28, 1]);
+        let model = Model::new(&def, &input, classes)
+            .or_else(|_| Model::new(&def, &InputSpec::Real(vec![32, 32, 3]), classes))
+            .unwrap();
+        let model = Arc::new(model);
+        let parameters = trained(&model);
+        let inputs = examples(&model, 2);
+        let int8 = |granularity| Numerics::Int8(quantized(&model, &parameters, granularity));
+        let cases = [
+            (Numerics::F32, Passes::ALL),
+            (Numerics::F32, Passes::NONE),
+            (Numerics::F16, Passes::ALL),
+            (int8(Granularity::Channel), Passes::ALL),
+            (int8(Granularity::Tensor), Passes::NONE),
+        ];
+        for (numerics, passes) in cases {
+            let name = format!("{kind} {}", numerics.name());
+            let program = Program::compile(&model, &parameters, &numerics, passes).unwrap();
+            let bytes = saved(&program);
+            assert_eq!(bytes, saved(&program), "{name}: the same bytes again");
+            let held = Temporary::new(&format!("files-{kind}-{}", numerics.name()), &bytes);
+            let map = Arc::new(Mapped::open(&held.0).unwrap());
+            let whole = (*map).as_ref().as_ptr_range();
+            let file = ModelFile::open(map.clone()).unwrap();
+            assert_eq!(file.kind(), Kind::Program);
+            assert_eq!(file.numerics(), Some(&numerics), "{name}");
+            assert_eq!(file.passes(), Some(passes), "{name}");
+            assert_eq!(file.model().definition(), model.definition());
+            file.verify().unwrap();
+            let served = file.program().unwrap();
+            let sections = served.constants().sections();
+            assert_eq!(sections.len(), program.constants().sections().len());
+            for (index, section) in sections.iter().enumerate() {
+                let here = served.constants().bytes(index);
+                assert!(
+                    whole.contains(&here.as_ptr()),
+                    "{name}: {} is copied",
+                    section.name
+                );
+                assert_eq!(here.as_ptr().addr() % ALIGNMENT, 0);
+                assert_eq!(here, program.constants().bytes(index), "{name}");
+            }
+            let expected = outputs(program, &inputs, 2);
+            assert_eq!(outputs(served, &inputs, 2), expected, "{name}");
+            // Bytes that lie anywhere are copied once, and serve as well.
+            let mut unaligned = vec![0; bytes.len() + 1];
+            unaligned[1..].copy_from_slice(&bytes);
+            struct Behind(Vec<u8>);
+            impl AsRef<[u8]> for Behind {
+                fn as_ref(&self) -> &[u8] {
+                    &self.0[1..]
+                }
+            }
+            let unaligned: SharedBytes = Arc::new(Behind(unaligned));
+            let copied = ModelFile::open(unaligned).unwrap().program().unwrap();
+            assert_eq!(outputs(copied, &inputs, 2), expected, "{name}");
+        }
+    }
+}
+
+/// The file in integers is at most 0.26 of the file in floats.
+#[test]
+fn integers_take_a_quarter() {
+    let def = ModelDef::named("cnn-fedavg").unwrap();
+    let input = InputSpec::Real(vec![28, 28, 1]);
+    let model = Arc::new(Model::new(&def, &input, TargetSpec::Class { classes: 10 }).unwrap());
+    let parameters = trained(&model);
+    let size = |numerics: &Numerics| {
+        saved(&Program::compile(&model, &parameters, numerics, Passes::ALL).unwrap()).len()
+    };
+    let channel = Numerics::Int8(quantized(&model, &parameters, Granularity::Channel));
+    let stream = &mut Stream::at(Purpose::Testing, Seed(1), RoundId(0), ClientId(0));
+    let floats = written(&model, &model.init(stream)).len();
+    let (int8, half) = (size(&channel), size(&Numerics::F16));
+    let share = |bytes: usize| bytes as f64 / floats as f64;
+    println!(
+        "f32 {floats}, f16 {half} ({:.4}), int8 {int8} ({:.4})",
+        share(half),
+        share(int8)
+    );
+    assert!(share(int8) <= 0.26, "{}", share(int8));
+    assert!(share(half) <= 0.51, "{}", share(half));
+}
+
+fn tiny() -> Program {
+    let model = Arc::new(small());
+    let parameters = trained(&model);
+    let numerics = Numerics::Int8(quantized(&model, &parameters, Granularity::Channel));
+    Program::compile(&model, &parameters, &numerics, Passes::ALL).unwrap()
+}
+
+/// Opens, verifies and serves a file; serving goes before verifying, as a device may do it.
+fn serve(bytes: &[u8]) -> Result<(), FileError> {
+    let file = ModelFile::open(shared(bytes))?;
+    if let Ok(program) = file.program() {
+        // Damaged constants give wrong numbers, and nothing worse.
+        let inputs = vec![0.5; program.input_len()];
+        outputs(program, &inputs, 1);
+    }
+    file.verify()
+}
+
+#[test]
+fn every_truncation_and_flipped_bit_of_a_program_is_an_error() {
+    let bytes = saved(&tiny());
+    serve(&bytes).unwrap();
+    let most = 40 * bytes.len() + (256 << 10);
+    for cut in 0..bytes.len() {
+        assert!(serve(&bytes[..cut]).is_err(), "{cut}");
+    }
+    for bit in 0..8 * bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let (held, result) = peak(|| serve(&flipped));
+        assert!(result.is_err(), "byte {} bit {}", bit / 8, bit % 8);
+        assert!(held <= most, "{bit}: {held} bytes");
+    }
+}
+
+/// A program's file taken apart, to be put together otherwise.
+fn taken_apart(bytes: &[u8]) -> Forged {
+    let length = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let data = &bytes[8 + length..];
+    let file = ModelFile::open(shared(bytes)).unwrap();
+    let tensors = file.tensors().iter().map(|tensor| Tensor {
+        name: tensor.name.clone(),
+        dtype: tensor.dtype.name(),
+        shape: tensor.shape.iter().map(|&size| size as u64).collect(),
+        bytes: data[tensor.range.clone()].to_vec(),
+    });
+    let keys = [
+        "fledgling.format",
+        "fledgling.kind",
+        "fledgling.model",
+        "fledgling.program",
+        "fledgling.sha256",
+    ];
+    let text = |key: &'static str| {
+        let text = header["__metadata__"][key].as_str().unwrap();
+        (key, text.to_owned())
+    };
+    Forged {
+        metadata: keys.map(text).to_vec(),
+        tensors: tensors.collect(),
+    }
+}
+
+#[test]
+fn forged_programs_are_refused_with_a_reason() {
+    let bytes = saved(&tiny());
+    let genuine = taken_apart(&bytes);
+    assert!(serve(&genuine.bytes()).is_ok());
+    let described = |key: &'static str, change: &dyn Fn(&mut Value)| {
+        let mut forged = genuine.clone();
+        let (_, text) = forged
+            .metadata
+            .iter()
+            .find(|(name, _)| *name == key)
+            .unwrap();
+        let mut value: Value = serde_json::from_str(text).unwrap();
+        change(&mut value);
+        forged.set(key, value.to_string());
+        forged
+    };
+    let program = |change: &dyn Fn(&mut Value)| described("fledgling.program", change);
+    let tensors = |change: &dyn Fn(&mut Vec<Tensor>)| {
+        let mut forged = genuine.clone();
+        change(&mut forged.tensors);
+        forged.checksums();
+        forged
+    };
+    let cases: Vec<(&str, Forged, &str)> = vec![
+        (
+            "a scale of zero",
+            program(&|p| p["numerics"]["int8"]["points"]["input"]["scale"] = json!(0.0)),
+            "its program cannot be read",
+        ),
+        (
+            "no point of the input",
+            program(&|p| {
+                drop(
+                    p["numerics"]["int8"]["points"]
+                        .as_object_mut()
+                        .unwrap()
+                        .remove("input"),
+                )
+            }),
+            "the program that it describes: the quantization",
+        ),
+        (
+            "floats over integers",
+            program(&|p| p["numerics"] = json!("f32")),
+            "the program that it describes",
+        ),
+        (
+            "a section too few",
+            program(&|p| drop(p["sections"].as_array_mut().unwrap().pop())),
+            "is there where its model has none behind its last section",
+        ),
+        (
+            "sections in another order",
+            program(&|p| p["sections"].as_array_mut().unwrap().reverse()),
+            "where its model has a section at a multiple of 64 bytes, in this place",
+        ),
+        (
+            "another packing",
+            program(&|p| p["sections"][0]["packing"] = json!("plain")),
+            "the program that it describes",
+        ),
+        (
+            "no sections",
+            {
+                let mut forged = program(&|p| p["sections"] = json!([]));
+                forged.tensors.clear();
+                forged
+            },
+            "the program that it describes",
+        ),
+        (
+            "a type that no program has",
+            tensors(&|t| {
+                t[0].dtype = "BF16";
+                let numbers = t[0].bytes.len() as u64 / 2;
+                t[0].shape = vec![numbers];
+            }),
+            "where its model has a section",
+        ),
+        (
+            "sections without padding between them",
+            tensors(&|t| t.retain(|tensor| !tensor.name.starts_with("__pad."))),
+            "at a multiple of 64 bytes",
+        ),
+        (
+            "padding that is not zero",
+            tensors(&|t| {
+                let padding = t
+                    .iter_mut()
+                    .find(|tensor| tensor.name.starts_with("__pad."));
+                padding.unwrap().bytes[0] = 1;
+            }),
+            "is not zero",
+        ),
+        (
+            "another model",
+            described("fledgling.model", &|m| {
+                m["definition"]["layer"][0]["filters"] = json!(3);
+            }),
+            "the program that it describes",
+        ),
+        (
+            "a model larger than memory",
+            described("fledgling.model", &|m| {
+                m["definition"]["layer"][0]["filters"] = json!(1u64 << 40);
+            }),
+            "",
+        ),
+    ];
+    for (name, forged, message) in cases {
+        let bytes = forged.bytes();
+        let (held, result) = peak(|| {
+            let file = ModelFile::open(shared(&bytes))?;
+            file.program()?;
+            file.verify()
+        });
+        let error = result.expect_err(name).to_string();
+        assert!(
+            error.contains(message),
+            "{name}: {error:?} has no {message:?}"
+        );
+        assert!(held <= 40 * bytes.len() + (1 << 20), "{name}: {held} bytes");
+    }
+    // Parameters are no program, and a program is no parameters.
+    let file = ModelFile::open(shared(&bytes)).unwrap();
+    assert!(file.values().is_none());
+    let error = file.parameters().unwrap_err().to_string();
+    assert!(
+        error.starts_with("it holds a compiled program where parameters are needed"),
+        "{error}"
+    );
+    let model = small();
+    let stream = &mut Stream::at(Purpose::Testing, Seed(1), RoundId(0), ClientId(0));
+    let file = ModelFile::open(shared(&written(&model, &model.init(stream)))).unwrap();
+    let error = file.program().unwrap_err().to_string();
+    assert!(
+        error.starts_with("it holds a file of parameters where a compiled program"),
+        "{error}"
+    );
+}
