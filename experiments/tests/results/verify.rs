@@ -2,8 +2,10 @@
 //! with passes.
 
 use std::fs;
+use std::sync::Arc;
 
 use crate::support::{World, files};
+use fl_edge::file::{ModelFile, write_parameters};
 use sha2::{Digest as _, Sha256};
 
 fn hex(bytes: &[u8]) -> String {
@@ -112,8 +114,12 @@ fn a_forgery_with_right_checksums_is_found_by_running_again() {
     // Another model, one bit away.
     let model_path = world.path("out/fedprox/model.safetensors");
     let model = fs::read(&model_path).unwrap();
-    let mut changed = model.clone();
-    *changed.last_mut().unwrap() ^= 1;
+    let file = ModelFile::open(Arc::new(model.clone())).unwrap();
+    let mut parameters = file.parameters().unwrap();
+    let last = parameters.values_mut().last_mut().unwrap();
+    *last = f32::from_bits(last.to_bits() ^ 1);
+    let mut changed = Vec::new();
+    write_parameters(file.model(), &parameters, &mut changed).unwrap();
     let sum = |bytes: &[u8]| hex(&Sha256::digest(bytes));
     fs::write(&model_path, &changed).unwrap();
     fs::write(&path, forge(&manifest, &sum(&model), &sum(&changed))).unwrap();
