@@ -294,6 +294,10 @@ tiles!(
     [1 2 3 4 5 6],
     super::transpose::pack_avx2
 );
+// Where the portable code is the last resort, small tiles are enough and much faster to compile.
+#[cfg(target_arch = "x86_64")]
+tiles!(Portable, PORTABLE, tile_portable, pack_portable, [1 2], pack_transposed);
+#[cfg(not(target_arch = "x86_64"))]
 tiles!(Portable, PORTABLE, tile_portable, pack_portable, [1 2 3 4 5 6], pack_transposed);
 
 impl Tiles {
