@@ -181,7 +181,7 @@ impl Session {
 
     /// The same session working on at most so many examples at once, for a device with little
     /// memory: larger batches are worked through in parts whose gradients are summed. Changes no
-    /// bit of a result. Batch normalisation needs the whole batch: a model that has one trains on
+    /// bit of a result, but for quantization-aware training, which observes ranges part by part. Batch normalisation needs the whole batch: a model that has one trains on
     /// all examples of a batch at once whatever the limit.
     #[must_use]
     pub fn with_most_rows(mut self, rows: NonZeroUsize) -> Self {
