@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `fledgling.format` | the version of this format, `1` |
 //! | `fledgling.kind` | `parameters` or `program` |
-//! | `fledgling.model` | JSON: the [`ModelDef`](crate::ModelDef), the input, the target, and how it is trained for quantization |
+//! | `fledgling.model` | JSON: the [`ModelDef`], the input, the target, and how it is trained for quantization |
 //! | `fledgling.program` | in a program's file, JSON: [`Numerics`], [`Passes`], and of each section its name and [`Packing`](crate::Packing), in order |
 //! | `fledgling.sha256` | JSON: SHA-256 of each tensor's bytes, by name |
 //! | `fledgling.header` | SHA-256 of all the rest of the header: what it says, not how it is spelt |

@@ -59,7 +59,7 @@
 //! | [`qat`] | quantization-aware training: a session whose forward pass is the device's, in integers | points, ranges |
 //! | `lanes` | sixteen clients of a small model in one step | numbers, clients |
 //! | [`kernel`] | the numbers themselves, for each instruction set | slices |
-//! | [`file`] | model files, served from a memory map | bytes |
+//! | [`mod@file`] | model files, served from a memory map | bytes |
 //!
 //! Adding a model to the zoo is one file in `zoo/` and one line in its list. Adding an operator
 //! is a layer's keys, its shape rule, its place in the plan and its kernels; the tests in

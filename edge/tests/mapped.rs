@@ -26,7 +26,7 @@ fn large() -> Model {
         loss: None,
     });
     let target = TargetSpec::Class { classes: 5000 };
-    Model::new(&def, &InputSpec::Real(vec![5000]), target).unwrap()
+    Model::new(&def, &InputSpec::Real(vec![5000]), target).expect("a model")
 }
 
 #[test]

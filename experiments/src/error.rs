@@ -25,7 +25,7 @@ pub enum Error {
     Dataset(#[from] fl_datasets::DatasetError),
     /// A model cannot be read, or not be used so.
     #[error(transparent)]
-    Model(#[from] crate::cli::model::ModelError),
+    Model(Box<crate::cli::model::ModelError>),
     /// No variant of the experiment has this name.
     #[error("the experiment has no variant `{wanted}`; {hint}")]
     UnknownVariant {

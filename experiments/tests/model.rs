@@ -45,19 +45,20 @@ fn fails(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
 
 /// A model of the digits, with the parameters that training starts with.
 fn digits(path: &Path, kind: &str) -> Model {
-    let def = ModelDef::named(kind).unwrap();
+    let def = ModelDef::named(kind).expect("a model of the digits");
     let input = InputSpec::Real(vec![8, 8, 1]);
-    let model = Model::new(&def, &input, TargetSpec::Class { classes: 10 }).unwrap();
+    let model =
+        Model::new(&def, &input, TargetSpec::Class { classes: 10 }).expect("a model of the digits");
     let mut stream = Stream::at(Purpose::Testing, Seed(1), RoundId(0), ClientId(0));
     let mut bytes = Vec::new();
-    write_parameters(&model, &model.init(&mut stream), &mut bytes).unwrap();
-    std::fs::write(path, bytes).unwrap();
+    write_parameters(&model, &model.init(&mut stream), &mut bytes).expect("a model of the digits");
+    std::fs::write(path, bytes).expect("a model of the digits");
     model
 }
 
 #[test]
 fn a_model_of_the_zoo_is_inspected() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("works");
     let found = &lines(
         folder.path(),
         &["model", "inspect", "cnn-fedavg", "--json", "--batch", "1,8"],
@@ -68,18 +69,18 @@ fn a_model_of_the_zoo_is_inspected() {
         found["layers"][0]["output_shape"],
         serde_json::json!([28, 28, 32])
     );
-    let inference = found["inference"].as_array().unwrap();
+    let inference = found["inference"].as_array().expect("works");
     let names: Vec<&str> = inference
         .iter()
-        .map(|it| it["numerics"].as_str().unwrap())
+        .map(|it| it["numerics"].as_str().expect("works"))
         .collect();
     assert_eq!(names, ["f32", "f32", "f16", "f16", "int8", "int8"]);
     for it in inference {
-        let bytes = |key: &str| it[key].as_u64().unwrap();
+        let bytes = |key: &str| it[key].as_u64().expect("works");
         let parts = bytes("constant_bytes") + bytes("arena_bytes") + bytes("table_bytes");
         assert_eq!(bytes("peak_bytes"), parts);
     }
-    let constants = |index: usize| inference[index]["constant_bytes"].as_f64().unwrap();
+    let constants = |index: usize| inference[index]["constant_bytes"].as_f64().expect("works");
     assert!(constants(4) / constants(0) <= 0.26);
     assert_eq!(found["training"][1]["batch"], 8);
     assert!(
@@ -99,7 +100,7 @@ fn a_model_of_the_zoo_is_inspected() {
 
 #[test]
 fn a_model_is_quantized_converted_and_timed() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("works");
     let at = folder.path();
     let model = digits(&at.join("m.safetensors"), "mlp-2nn");
 
@@ -132,12 +133,12 @@ fn a_model_is_quantized_converted_and_timed() {
         (&64.into(), &"percentile".into())
     );
     assert!(
-        int8["bytes"].as_f64().unwrap() / int8["f32_bytes"].as_f64().unwrap() < 0.3,
+        int8["bytes"].as_f64().expect("works") / int8["f32_bytes"].as_f64().expect("works") < 0.3,
         "{int8}"
     );
     let (before, after) = (
-        int8["accuracy_f32"].as_f64().unwrap(),
-        int8["accuracy"].as_f64().unwrap(),
+        int8["accuracy_f32"].as_f64().expect("works"),
+        int8["accuracy"].as_f64().expect("works"),
     );
     assert!((before - after).abs() < 0.05, "{before} {after}");
     let again = lines(
@@ -158,7 +159,7 @@ fn a_model_is_quantized_converted_and_timed() {
         ],
     );
     assert_eq!(again[0]["bytes"], int8["bytes"]);
-    let read = |name: &str| std::fs::read(at.join(name)).unwrap();
+    let read = |name: &str| std::fs::read(at.join(name)).expect("works");
     assert_eq!(read("int8.safetensors"), read("again.safetensors"));
 
     let half = &lines(
@@ -228,7 +229,7 @@ fn a_model_is_quantized_converted_and_timed() {
         assert_eq!(timed.len(), 2);
         for (line, batch) in timed.iter().zip([1.0, 4.0]) {
             assert_eq!(line["numerics"], numerics);
-            let seconds = |key: &str| line[key].as_f64().unwrap();
+            let seconds = |key: &str| line[key].as_f64().expect("works");
             assert!(seconds("min_seconds") <= seconds("median_seconds"));
             assert!(seconds("median_seconds") <= seconds("p90_seconds"));
             let rate = batch / seconds("median_seconds");
@@ -257,7 +258,7 @@ fn a_model_is_quantized_converted_and_timed() {
 
 #[test]
 fn what_cannot_be_is_said_with_the_right_exit_code() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("works");
     let at = folder.path();
     digits(&at.join("m.safetensors"), "logreg");
     let made = fledgling(
@@ -267,12 +268,12 @@ fn what_cannot_be_is_said_with_the_right_exit_code() {
     assert!(made.status.success());
     std::fs::write(
         at.join("cut.safetensors"),
-        &std::fs::read(at.join("m.safetensors")).unwrap()[..100],
+        &std::fs::read(at.join("m.safetensors")).expect("works")[..100],
     )
-    .unwrap();
-    let mut bytes = std::fs::read(at.join("m.safetensors")).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    std::fs::write(at.join("bad.safetensors"), bytes).unwrap();
+    .expect("works");
+    let mut bytes = std::fs::read(at.join("m.safetensors")).expect("works");
+    *bytes.last_mut().expect("works") ^= 1;
+    std::fs::write(at.join("bad.safetensors"), bytes).expect("works");
     let cases: &[(&[&str], i32, &str)] = &[
         (
             &["convert", "m.safetensors", "-o", "x", "--to", "int8"],
@@ -361,7 +362,7 @@ fn what_cannot_be_is_said_with_the_right_exit_code() {
 
 #[test]
 fn the_model_of_a_run_is_a_model_file() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("works");
     let at = folder.path();
     assert!(fledgling(at, &["new", "mine"]).status.success());
     let run = fledgling(

@@ -14,12 +14,12 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
         .join(target);
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
         .expect("every target has a corpus")
-        .map(|entry| entry.unwrap().path())
+        .map(|entry| entry.expect("an entry").path())
         .collect();
     paths.sort();
     assert!(paths.len() >= 2, "{target} has a corpus");
     let read = |path: PathBuf| {
-        let bytes = std::fs::read(&path).unwrap();
+        let bytes = std::fs::read(&path).expect("a file");
         assert!(bytes.len() <= 16 << 10, "{} is small", path.display());
         (path, bytes)
     };

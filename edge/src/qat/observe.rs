@@ -218,12 +218,12 @@ mod tests {
     fn ranges_follow_what_is_seen() {
         let mut ends = [0.0, 0.0];
         watch(&mut ends, range(-1.0, 3.0), 0.25);
-        assert_eq!(ends, [-1.0, 3.0]);
+        assert_eq!(ends.map(f32::to_bits), [-1.0f32, 3.0f32].map(f32::to_bits));
         watch(&mut ends, range(-2.0, 1.0), 0.25);
-        assert_eq!(ends, [-1.25, 2.5]);
+        assert_eq!(ends.map(f32::to_bits), [-1.25f32, 2.5f32].map(f32::to_bits));
         watch(&mut ends, range(f32::NAN, 1.0), 0.25);
         watch(&mut ends, range(0.0, f32::INFINITY), 0.25);
-        assert_eq!(ends, [-1.25, 2.5]);
+        assert_eq!(ends.map(f32::to_bits), [-1.25f32, 2.5f32].map(f32::to_bits));
     }
 
     #[test]

@@ -42,12 +42,12 @@ fn small() -> Model {
         loss: None,
     });
     let target = TargetSpec::Class { classes: 2 };
-    Model::new(&def, &InputSpec::Real(vec![2, 4, 1]), target).unwrap()
+    Model::new(&def, &InputSpec::Real(vec![2, 4, 1]), target).expect("works")
 }
 
 fn written(model: &Model, parameters: &Parameters) -> Vec<u8> {
     let mut bytes = Vec::new();
-    fl_edge::file::write_parameters(model, parameters, &mut bytes).unwrap();
+    fl_edge::file::write_parameters(model, parameters, &mut bytes).expect("works");
     bytes
 }
 

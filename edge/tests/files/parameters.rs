@@ -17,7 +17,9 @@ fn models() -> Vec<Model> {
     let classes = TargetSpec::Class { classes: 10 };
     let mut models: Vec<Model> = MODELS
         .iter()
-        .map(|(kind, _)| Model::new(&ModelDef::named(kind).unwrap(), &image, classes).unwrap())
+        .map(|(kind, _)| {
+            Model::new(&ModelDef::named(kind).expect("works"), &image, classes).expect("works")
+        })
         .collect();
     let embedding: LayerDef = LayerDef::Embedding(EmbeddingDef {
         name: Some("words ☃ \"quoted\"".to_owned()),
@@ -43,13 +45,13 @@ fn models() -> Vec<Model> {
         length: 5,
         vocabulary: 7,
     };
-    models.push(Model::new(&def, &tokens, TargetSpec::Real { width: 2 }).unwrap());
+    models.push(Model::new(&def, &tokens, TargetSpec::Real { width: 2 }).expect("works"));
     models.push(small());
     let qat = QatOptions {
         momentum: 0.3,
         ..QatOptions::default()
     };
-    models.push(small().with_ranges(qat).unwrap());
+    models.push(small().with_ranges(qat).expect("works"));
     models
 }
 
@@ -59,14 +61,17 @@ fn every_model_reads_back_bit_for_bit() {
         let parameters = start(&model);
         let bytes = written(&model, &parameters);
         assert_eq!(bytes, written(&model, &parameters), "the same bytes again");
-        let file = ModelFile::open(shared(&bytes)).unwrap();
+        let file = ModelFile::open(shared(&bytes)).expect("works");
         assert_eq!(file.kind(), Kind::Parameters);
         assert_eq!(file.model().definition(), model.definition());
         assert_eq!(file.model().input(), model.input());
         assert_eq!(file.model().target(), model.target());
         assert_eq!(file.model().loss(), model.loss());
         assert_eq!(file.model().qat_options(), model.qat_options());
-        assert_eq!(file.parameters().unwrap().digest(), parameters.digest());
+        assert_eq!(
+            file.parameters().expect("works").digest(),
+            parameters.digest()
+        );
         assert_eq!(file.len(), bytes.len());
         assert_eq!(file.data_len(), 4 * model.parameters());
         assert_eq!((file.len() - file.data_len()) % ALIGNMENT, 0);
@@ -103,7 +108,7 @@ fn a_writer_that_stops_is_an_error() {
         let error = write_parameters(&model, &parameters, &mut Full(room)).unwrap_err();
         assert_eq!(error.to_string(), "no space left; check the disk");
     }
-    write_parameters(&model, &parameters, &mut Full(whole)).unwrap();
+    write_parameters(&model, &parameters, &mut Full(whole)).expect("works");
 }
 
 #[test]
@@ -112,23 +117,26 @@ fn a_mapped_file_gives_its_values_without_a_copy() {
     let path = folder.join("files-model.safetensors");
     let model = small();
     let parameters = start(&model);
-    std::fs::write(&path, written(&model, &parameters)).unwrap();
-    let map = fl_edge::file::Mapped::open(&path).unwrap();
-    let file = ModelFile::open(Arc::new(map)).unwrap();
+    std::fs::write(&path, written(&model, &parameters)).expect("works");
+    let map = fl_edge::file::Mapped::open(&path).expect("works");
+    let file = ModelFile::open(Arc::new(map)).expect("works");
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
     let values = file.values().expect("a map begins at a page");
     assert_eq!(bits(values), bits(parameters.values()));
     assert_eq!(values.as_ptr() as usize % ALIGNMENT, 0);
     // Replaced by renaming, as files of this project are, the old map stays whole.
     let beside = folder.join("files-new");
-    std::fs::write(&beside, b"something else").unwrap();
-    std::fs::rename(&beside, &path).unwrap();
-    assert_eq!(file.parameters().unwrap().digest(), parameters.digest());
-    let other = fl_edge::file::Mapped::open(&path).unwrap();
+    std::fs::write(&beside, b"something else").expect("works");
+    std::fs::rename(&beside, &path).expect("works");
+    assert_eq!(
+        file.parameters().expect("works").digest(),
+        parameters.digest()
+    );
+    let other = fl_edge::file::Mapped::open(&path).expect("works");
     assert!(ModelFile::open(Arc::new(other)).is_err());
     assert!(fl_edge::file::Mapped::open(&folder.join("files-none")).is_err());
-    std::fs::write(&path, b"").unwrap();
-    let empty = fl_edge::file::Mapped::open(&path).unwrap();
+    std::fs::write(&path, b"").expect("works");
+    let empty = fl_edge::file::Mapped::open(&path).expect("works");
     let error = ModelFile::open(Arc::new(empty)).unwrap_err();
     assert!(matches!(
         error,
@@ -137,5 +145,5 @@ fn a_mapped_file_gives_its_values_without_a_copy() {
             needed: 8
         }
     ));
-    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(&path).expect("works");
 }

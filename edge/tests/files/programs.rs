@@ -37,22 +37,23 @@ fn examples(model: &Model, rows: usize) -> Vec<f32> {
 }
 
 fn quantized(model: &Arc<Model>, parameters: &[f32], granularity: Granularity) -> Quantization {
-    let program = Program::compile(model, parameters, &Numerics::F32, Passes::OBSERVED).unwrap();
+    let program =
+        Program::compile(model, parameters, &Numerics::F32, Passes::OBSERVED).expect("works");
     let mut outputs = vec![0.0; 4 * program.output_len()];
-    let mut calibrator = Calibrator::new(Calibration::MinMax).unwrap();
+    let mut calibrator = Calibrator::new(Calibration::MinMax).expect("works");
     Runner::new(Arc::new(program), 4).run_observed(
         Inputs::Real(&examples(model, 4)),
         &mut outputs,
-        &mut |point, values| calibrator.observe(point, values).unwrap(),
+        &mut |point, values| calibrator.observe(point, values).expect("works"),
     );
-    let ranges = calibrator.ranges().unwrap();
+    let ranges = calibrator.ranges().expect("works");
     let ranges = ranges.iter().map(|(name, range)| (name.as_str(), *range));
     Quantization::from_ranges(ranges, granularity)
 }
 
 fn saved(program: &Program) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_program(program, &mut bytes).unwrap();
+    write_program(program, &mut bytes).expect("works");
     bytes
 }
 
@@ -68,7 +69,7 @@ struct Temporary(PathBuf);
 impl Temporary {
     fn new(name: &str, bytes: &[u8]) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::write(&path, bytes).unwrap();
+        std::fs::write(&path, bytes).expect("works");
         Self(path)
     }
 }
@@ -82,12 +83,12 @@ impl Drop for Temporary {
 #[test]
 fn every_program_is_served_from_the_map_bit_for_bit() {
     for &(kind, _) in MODELS {
-        let def = ModelDef::named(kind).unwrap();
+        let def = ModelDef::named(kind).expect("works");
         let classes = TargetSpec::Class { classes: 10 };
         let input = InputSpec::Real(vec![28, 28, 1]);
         let model = Model::new(&def, &input, classes)
             .or_else(|_| Model::new(&def, &InputSpec::Real(vec![32, 32, 3]), classes))
-            .unwrap();
+            .expect("works");
         let model = Arc::new(model);
         let parameters = trained(&model);
         let inputs = examples(&model, 2);
@@ -101,19 +102,19 @@ fn every_program_is_served_from_the_map_bit_for_bit() {
         ];
         for (numerics, passes) in cases {
             let name = format!("{kind} {}", numerics.name());
-            let program = Program::compile(&model, &parameters, &numerics, passes).unwrap();
+            let program = Program::compile(&model, &parameters, &numerics, passes).expect("works");
             let bytes = saved(&program);
             assert_eq!(bytes, saved(&program), "{name}: the same bytes again");
             let held = Temporary::new(&format!("files-{kind}-{}", numerics.name()), &bytes);
-            let map = Arc::new(Mapped::open(&held.0).unwrap());
+            let map = Arc::new(Mapped::open(&held.0).expect("works"));
             let whole = (*map).as_ref().as_ptr_range();
-            let file = ModelFile::open(map.clone()).unwrap();
+            let file = ModelFile::open(map.clone()).expect("works");
             assert_eq!(file.kind(), Kind::Program);
             assert_eq!(file.numerics(), Some(&numerics), "{name}");
             assert_eq!(file.passes(), Some(passes), "{name}");
             assert_eq!(file.model().definition(), model.definition());
-            file.verify().unwrap();
-            let served = file.program().unwrap();
+            file.verify().expect("works");
+            let served = file.program().expect("works");
             let sections = served.constants().sections();
             assert_eq!(sections.len(), program.constants().sections().len());
             for (index, section) in sections.iter().enumerate() {
@@ -138,7 +139,10 @@ fn every_program_is_served_from_the_map_bit_for_bit() {
                 }
             }
             let unaligned: SharedBytes = Arc::new(Behind(unaligned));
-            let copied = ModelFile::open(unaligned).unwrap().program().unwrap();
+            let copied = ModelFile::open(unaligned)
+                .expect("works")
+                .program()
+                .expect("works");
             assert_eq!(outputs(copied, &inputs, 2), expected, "{name}");
         }
     }
@@ -147,12 +151,13 @@ fn every_program_is_served_from_the_map_bit_for_bit() {
 /// The file in integers is at most 0.26 of the file in floats.
 #[test]
 fn integers_take_a_quarter() {
-    let def = ModelDef::named("cnn-fedavg").unwrap();
+    let def = ModelDef::named("cnn-fedavg").expect("works");
     let input = InputSpec::Real(vec![28, 28, 1]);
-    let model = Arc::new(Model::new(&def, &input, TargetSpec::Class { classes: 10 }).unwrap());
+    let model =
+        Arc::new(Model::new(&def, &input, TargetSpec::Class { classes: 10 }).expect("works"));
     let parameters = trained(&model);
     let size = |numerics: &Numerics| {
-        saved(&Program::compile(&model, &parameters, numerics, Passes::ALL).unwrap()).len()
+        saved(&Program::compile(&model, &parameters, numerics, Passes::ALL).expect("works")).len()
     };
     let channel = Numerics::Int8(quantized(&model, &parameters, Granularity::Channel));
     let stream = &mut Stream::at(Purpose::Testing, Seed(1), RoundId(0), ClientId(0));
@@ -172,7 +177,7 @@ fn tiny() -> Program {
     let model = Arc::new(small());
     let parameters = trained(&model);
     let numerics = Numerics::Int8(quantized(&model, &parameters, Granularity::Channel));
-    Program::compile(&model, &parameters, &numerics, Passes::ALL).unwrap()
+    Program::compile(&model, &parameters, &numerics, Passes::ALL).expect("works")
 }
 
 /// Opens, verifies and serves a file; serving goes before verifying, as a device may do it.
@@ -189,7 +194,7 @@ fn serve(bytes: &[u8]) -> Result<(), FileError> {
 #[test]
 fn every_truncation_and_flipped_bit_of_a_program_is_an_error() {
     let bytes = saved(&tiny());
-    serve(&bytes).unwrap();
+    serve(&bytes).expect("works");
     let most = 40 * bytes.len() + (256 << 10);
     for cut in 0..bytes.len() {
         assert!(serve(&bytes[..cut]).is_err(), "{cut}");
@@ -205,10 +210,11 @@ fn every_truncation_and_flipped_bit_of_a_program_is_an_error() {
 
 /// A program's file taken apart, to be put together otherwise.
 fn taken_apart(bytes: &[u8]) -> Forged {
-    let length = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
-    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let length =
+        usize::try_from(u64::from_le_bytes(bytes[..8].try_into().expect("works"))).expect("works");
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).expect("works");
     let data = &bytes[8 + length..];
-    let file = ModelFile::open(shared(bytes)).unwrap();
+    let file = ModelFile::open(shared(bytes)).expect("works");
     let tensors = file.tensors().iter().map(|tensor| Tensor {
         name: tensor.name.clone(),
         dtype: tensor.dtype.name(),
@@ -223,7 +229,7 @@ fn taken_apart(bytes: &[u8]) -> Forged {
         "fledgling.sha256",
     ];
     let text = |key: &'static str| {
-        let text = header["__metadata__"][key].as_str().unwrap();
+        let text = header["__metadata__"][key].as_str().expect("works");
         (key, text.to_owned())
     };
     Forged {
@@ -243,8 +249,8 @@ fn forged_programs_are_refused_with_a_reason() {
             .metadata
             .iter()
             .find(|(name, _)| *name == key)
-            .unwrap();
-        let mut value: Value = serde_json::from_str(text).unwrap();
+            .expect("works");
+        let mut value: Value = serde_json::from_str(text).expect("works");
         change(&mut value);
         forged.set(key, value.to_string());
         forged
@@ -268,7 +274,7 @@ fn forged_programs_are_refused_with_a_reason() {
                 drop(
                     p["numerics"]["int8"]["points"]
                         .as_object_mut()
-                        .unwrap()
+                        .expect("works")
                         .remove("input"),
                 )
             }),
@@ -281,12 +287,12 @@ fn forged_programs_are_refused_with_a_reason() {
         ),
         (
             "a section too few",
-            program(&|p| drop(p["sections"].as_array_mut().unwrap().pop())),
+            program(&|p| drop(p["sections"].as_array_mut().expect("works").pop())),
             "is there where its model has none behind its last section",
         ),
         (
             "sections in another order",
-            program(&|p| p["sections"].as_array_mut().unwrap().reverse()),
+            program(&|p| p["sections"].as_array_mut().expect("works").reverse()),
             "where its model has a section at a multiple of 64 bytes, in this place",
         ),
         (
@@ -323,7 +329,7 @@ fn forged_programs_are_refused_with_a_reason() {
                 let padding = t
                     .iter_mut()
                     .find(|tensor| tensor.name.starts_with("__pad."));
-                padding.unwrap().bytes[0] = 1;
+                padding.expect("works").bytes[0] = 1;
             }),
             "is not zero",
         ),
@@ -357,7 +363,7 @@ fn forged_programs_are_refused_with_a_reason() {
         assert!(held <= 40 * bytes.len() + (1 << 20), "{name}: {held} bytes");
     }
     // Parameters are no program, and a program is no parameters.
-    let file = ModelFile::open(shared(&bytes)).unwrap();
+    let file = ModelFile::open(shared(&bytes)).expect("works");
     assert!(file.values().is_none());
     let error = file.parameters().unwrap_err().to_string();
     assert!(
@@ -366,7 +372,7 @@ fn forged_programs_are_refused_with_a_reason() {
     );
     let model = small();
     let stream = &mut Stream::at(Purpose::Testing, Seed(1), RoundId(0), ClientId(0));
-    let file = ModelFile::open(shared(&written(&model, &model.init(stream)))).unwrap();
+    let file = ModelFile::open(shared(&written(&model, &model.init(stream)))).expect("works");
     let error = file.program().unwrap_err().to_string();
     assert!(
         error.starts_with("it holds a file of parameters where a compiled program"),

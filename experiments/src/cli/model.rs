@@ -12,10 +12,10 @@ use std::sync::Arc;
 use clap::Subcommand;
 use fl_core::{ClientId, InputSpec, Parameters, Purpose, RoundId, Seed, Stream};
 use fl_edge::file::{FileError, Mapped, ModelFile};
-use fl_edge::quant::QuantError;
+use fl_edge::quant::{QuantError, Quantization};
 use fl_edge::{EdgeError, Model, ModelDef, Numerics, Passes, Program, ProgramError};
 
-use super::Exit;
+use super::{Exit, output};
 use crate::config::suggest;
 use crate::error::Error;
 use crate::results::{self, ResultsError};
@@ -117,6 +117,14 @@ pub enum ModelError {
     /// The model cannot be made.
     #[error(transparent)]
     Model(#[from] EdgeError),
+    /// An ONNX file without a native form.
+    #[error("{path}: {source}", path = path.display())]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// What stands in the way.
+        source: Box<fl_onnx::ImportError>,
+    },
     /// The model cannot be written as ONNX.
     #[error("the model cannot be written as ONNX: {0}")]
     Export(#[from] fl_onnx::ExportError),
@@ -135,13 +143,21 @@ impl ModelError {
     }
 }
 
+impl From<ModelError> for Error {
+    fn from(error: ModelError) -> Self {
+        Self::Model(Box::new(error))
+    }
+}
+
 /// A model that was named on the command line.
 struct Subject {
     /// As it was named.
     name: String,
     model: Arc<Model>,
-    /// None for a model of the zoo.
+    /// None for a model of the zoo and for ONNX.
     file: Option<(PathBuf, ModelFile)>,
+    /// What an ONNX file holds beside the model.
+    onnx: Option<(Parameters, Option<Quantization>)>,
 }
 
 impl Subject {
@@ -150,6 +166,9 @@ impl Subject {
         let mut path = PathBuf::from(name);
         if path.is_dir() {
             path.push("model.safetensors");
+        }
+        if path.is_file() && is_onnx(&path) {
+            return Self::read_onnx(name, path);
         }
         if path.is_file() {
             let map = Mapped::open(&path).map_err(|source| Error::Io {
@@ -165,6 +184,7 @@ impl Subject {
                 name: name.to_owned(),
                 model: Arc::clone(file.model()),
                 file: Some((path, file)),
+                onnx: None,
             });
         }
         let known = |def: ModelDef| {
@@ -183,11 +203,52 @@ impl Subject {
             name: name.to_owned(),
             model: Arc::new(model),
             file: None,
+            onnx: None,
         })
+    }
+
+    fn read_onnx(name: &str, path: PathBuf) -> Result<Self, Error> {
+        let bytes = std::fs::read(&path).map_err(|source| Error::Io {
+            path: path.clone(),
+            source,
+            help: "give a model file that you may read",
+        })?;
+        let imported = match fl_onnx::import(&bytes, &fl_onnx::Limits::default()) {
+            Ok(imported) => imported,
+            Err(error) => {
+                let source = Box::new(error);
+                return Err(ModelError::Import { path, source }.into());
+            }
+        };
+        for notice in &imported.notices {
+            output::tell(notice);
+        }
+        let layout = Arc::clone(imported.model.layout());
+        let parameters = Parameters::new(layout, imported.parameters);
+        let parameters = parameters.map_err(|error| ModelError::from(EdgeError::from(error)))?;
+        Ok(Self {
+            name: name.to_owned(),
+            model: Arc::new(imported.model),
+            file: None,
+            onnx: Some((parameters, imported.quantization)),
+        })
+    }
+
+    /// The scales of an ONNX file in the QDQ form, or those learned in training.
+    fn quantization(&self, parameters: &Parameters) -> Result<Quantization, ModelError> {
+        let stored = self.onnx.as_ref().and_then(|(_, stored)| stored.clone());
+        stored
+            .or_else(|| self.model.quantization(parameters.values()))
+            .ok_or_else(|| ModelError::NoRanges {
+                name: self.name.clone(),
+            })
     }
 
     /// The trained parameters, verified.
     fn parameters(&self) -> Result<Parameters, Error> {
+        if let Some((parameters, _)) = &self.onnx {
+            return Ok(parameters.clone());
+        }
         match &self.file {
             Some((path, file)) => Ok(file.parameters().map_err(|source| ModelError::File {
                 path: path.clone(),
@@ -206,8 +267,12 @@ impl Subject {
         self.model.init(&mut stream)
     }
 
-    /// The program of the file, or the model compiled in `f32`.
+    /// The program of the file (of a QDQ file: in its integers), or the model compiled in `f32`.
     fn program(&self) -> Result<Program, Error> {
+        if let Some((parameters, stored)) = &self.onnx {
+            let numerics = stored.clone().map_or(Numerics::F32, Numerics::Int8);
+            return self.compile(parameters, &numerics);
+        }
         let Some((path, file)) = &self.file else {
             return self.compile(&self.start(), &Numerics::F32);
         };

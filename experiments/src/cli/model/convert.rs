@@ -16,7 +16,7 @@ use crate::results;
 /// Arguments of `model convert`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A file of trained parameters, or a variant's folder of results
+    /// A file of trained parameters, a variant's folder of results, or an ONNX file
     model: String,
     /// The file to write: a model file, or ONNX when it ends in .onnx
     #[arg(short, long, value_name = "FILE")]
@@ -40,7 +40,8 @@ enum Form {
     F32,
     /// A program with 16-bit weights
     F16,
-    /// A program in integers, with the ranges that training for quantization learned
+    /// A program in integers, with the ranges that training for quantization learned or an ONNX
+    /// file in the QDQ form holds
     Int8,
 }
 
@@ -54,15 +55,10 @@ struct Report {
 pub(super) fn run(args: &Args) -> Result<(), Error> {
     let subject = Subject::read(&args.model)?;
     let parameters = subject.parameters()?;
-    let learned =
-        match args.to {
-            Form::Int8 => Some(subject.model.quantization(parameters.values()).ok_or_else(
-                || ModelError::NoRanges {
-                    name: subject.name.clone(),
-                },
-            )?),
-            _ => None,
-        };
+    let learned = match args.to {
+        Form::Int8 => Some(subject.quantization(&parameters)?),
+        _ => None,
+    };
     let program = |numerics: Numerics| -> Result<u64, Error> {
         let program = subject.compile(&parameters, &numerics)?;
         Ok(write_model(&args.out, |writer| {

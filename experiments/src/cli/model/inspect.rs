@@ -136,6 +136,7 @@ fn report(args: &Args, subject: &Subject) -> Result<Report, Error> {
         name: subject.name.clone(),
         kind: match &subject.file {
             Some((_, file)) => file.kind().name(),
+            None if subject.onnx.is_some() => "ONNX",
             None => "zoo",
         },
         model: model.definition().kind(),
