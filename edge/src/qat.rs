@@ -4,7 +4,7 @@
 //! Every step quantizes the 32-bit master weights, and the forward pass is that of the device: the
 //! integer kernels, on the same points, with the same rounding. Only the output, and operators
 //! without integer kernels (group and layer normalisation, embeddings), are computed in real
-//! numbers. [`QatForward::Fake`] is the readable twin: real numbers that are quantized and
+//! numbers; a served program normalises groups from integer sums, and may round to the next step. [`QatForward::Fake`] is the readable twin: real numbers that are quantized and
 //! dequantized again, as in the papers. It differs from the integers by the rounding of `f32`
 //! sums alone.
 //!
@@ -21,11 +21,16 @@
 //! # Ranges
 //! The range of every point is a tensor `POINT.range`, `[min, max]`, of the model's layout
 //! ([`Model::with_ranges`](crate::Model::with_ranges)), so it travels with the parameters and a
-//! server averages it like them. It starts as `[0, 0]`; the first observation sets it, later ones
-//! move it by [`QatOptions::momentum`] (Jacob et al. 2018, arXiv:1712.05877, section 3.1). No
-//! optimizer touches it, unless scales are [learned](QatOptions::learn_scales). A batch that is
-//! worked through in parts is observed part by part. An update sent through the exact sum is cut at ±64, so ranges beyond that
-//! take several rounds to be reached: scale inputs to the order of 1.
+//! server averages it like them. It starts as `[0, 0]`; the first observation sets it. Later ones
+//! widen it at once where they pass it, and shrink it by [`QatOptions::momentum`] (Jacob et al.
+//! 2018, arXiv:1712.05877, section 3.1). A moving average in both directions, as in that paper,
+//! lags behind activations that grow, and cuts off what max pooling picks: in a round of few steps,
+//! from ranges that are the average of unlike clients, most gradients are then lost and the model
+//! learns several times more slowly. No
+//! optimizer touches a range, unless scales are [learned](QatOptions::learn_scales). A batch that
+//! is worked through in parts is observed part by part. An update sent through the exact sum is
+//! cut at ±64, so ranges beyond that take several rounds to be reached: scale inputs to the order
+//! of 1. Quantization may [start later](QatOptions::delay) than training (same section).
 //!
 //! # Batch normalisation
 //! Is folded into the product before it (Jacob et al. 2018, section 3.2) by its running
@@ -72,8 +77,12 @@ pub(crate) use plan::points;
 pub struct QatOptions {
     /// How many scales a weight has.
     pub granularity: Granularity,
-    /// Share of a step's observation in a range, in `(0, 1]`.
+    /// Share of a step's observation in a range that shrinks, in `(0, 1]`; one that grows is
+    /// followed at once.
     pub momentum: f32,
+    /// Rounds that train in 32-bit floating point before quantization starts.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub delay: u64,
     /// The round from which ranges stay as they are; never when missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub freeze_ranges: Option<u64>,
@@ -87,11 +96,16 @@ pub struct QatOptions {
     pub learn_scales: bool,
 }
 
+fn is_zero(rounds: &u64) -> bool {
+    *rounds == 0
+}
+
 impl Default for QatOptions {
     fn default() -> Self {
         Self {
             granularity: Granularity::Channel,
             momentum: 0.1,
+            delay: 0,
             freeze_ranges: None,
             freeze_statistics: None,
             learn_scales: false,

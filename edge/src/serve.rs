@@ -111,7 +111,11 @@ pub fn serve_int8(
         let quantization = match model.quantization(parameters) {
             Some(quantization) => quantization,
             None => {
-                let (method, granularity) = (Calibration::default(), Granularity::default());
+                let granularity = match model.qat_options() {
+                    Some(options) => options.granularity,
+                    None => Granularity::default(),
+                };
+                let method = Calibration::default();
                 calibrate(model, parameters, samples, method, granularity)?
             }
         };

@@ -146,8 +146,10 @@ impl EdgeTrainer {
             BatchSize::Full => examples,
         };
         let (epochs, steps) = work(plan.work, task.limit);
+        let options = self.session.model().qat_options();
+        let quantized = options.is_some_and(|options| task.round.0 >= options.delay);
         let session = match plan.precision {
-            Precision::QatInt8 => {
+            Precision::QatInt8 if quantized => {
                 if self.qat.is_none() {
                     let model = Arc::clone(self.session.model());
                     let forward = QatForward::Integer;

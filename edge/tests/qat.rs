@@ -319,7 +319,8 @@ fn outputs(model: &Arc<Model>, forward: QatForward, weights: &[f32], data: &Quar
 }
 
 /// Trained for a few hundred steps, the session's own evaluation, the twin's and the exported
-/// program's give the same outputs: the program's every bit, the twin's within a step on 99.9 %.
+/// program's give the same outputs: the program's every bit, but for a step where it normalises
+/// groups; the twin's within a step on 99.9 %.
 fn is_served(case: usize) {
     let (name, text, input) = cases().remove(case);
     let data = Quarters::new(input.clone(), 512, 1);
@@ -337,7 +338,16 @@ fn is_served(case: usize) {
     let mut runner = Runner::new(Arc::new(program), 32);
     let mut served = vec![0.0; integer.len()];
     runner.run(test.inputs(), &mut served);
-    assert_eq!(bits(&served), bits(&integer), "{name}");
+    if text.contains("group-norm") {
+        // Served, it sums integers, and may round a number to the next step.
+        let steps = served.iter().zip(&integer);
+        let steps = steps.map(|(a, b)| ((a - b) / step).abs().round() as u32);
+        let apart = steps.clone().filter(|&steps| steps > 0).count();
+        assert!(steps.max() <= Some(1), "{name}");
+        assert!(apart * 200 <= served.len(), "{name}: {apart}");
+    } else {
+        assert_eq!(bits(&served), bits(&integer), "{name}");
+    }
 
     let fake = outputs(&model, QatForward::Fake, &weights, &test);
     let steps = integer.iter().zip(&fake);
@@ -519,6 +529,61 @@ fn what_cannot_be_trained_is_refused() {
 }
 
 /// Without trained ranges a served model is calibrated; a diverged one is data, not an error.
+/// Before quantization starts, training is that in 32 bits, bit for bit, and no range is seen; the
+/// model is then calibrated to be served.
+#[test]
+fn quantization_starts_when_asked() {
+    let (_, text, input) = cases().remove(0);
+    let data = Quarters::new(input.clone(), 64, 3);
+    let options = QatOptions {
+        delay: 3,
+        ..QatOptions::default()
+    };
+    let model = model(text, &input, options);
+    let without = plain(text, &input).parameters();
+    let mut trainer = EdgeTrainer::new(Arc::clone(&model));
+    let global = model.init(&mut stream(1));
+    let [qat, real] =
+        [Precision::QatInt8, Precision::F32].map(|precision| plan(Optimizer::SGD, precision));
+    let mut at = |plan, round| fit(&mut trainer, &global, &data, plan, round).unwrap();
+    let expected = at(&real, 2);
+    assert_eq!(bits(&at(&qat, 2)), bits(&expected));
+    assert!(expected[without..].iter().all(|update| *update == 0.0));
+    let started = at(&qat, 3);
+    assert!(started[without..].iter().any(|update| *update != 0.0));
+    assert_ne!(bits(&started[..without]), bits(&expected[..without]));
+    let served = serve_int8(&model, global.values(), &data).unwrap();
+    assert!(served.evaluate(&data, 0..64).unwrap().loss().is_finite());
+}
+
+/// From ranges that are far too narrow, as the average over other clients may be, the first step
+/// loses no gradient: no value of a training batch is cut off.
+#[test]
+fn ranges_that_are_too_narrow_lose_no_gradient() {
+    let (_, text, input) = cases().remove(0);
+    let data = Quarters::new(input.clone(), 64, 3);
+    let model = model(text, &input, QatOptions::default());
+    let without = plain(text, &input).parameters();
+    let mut global = model.init(&mut stream(1));
+    let mut updates = Vec::new();
+    for scale in [1.0, 0.01] {
+        let mut trainer = EdgeTrainer::new(Arc::clone(&model));
+        let mut once = plan(Optimizer::SGD, Precision::QatInt8);
+        once.work = LocalWork::Steps(NonZeroU32::MIN);
+        if scale == 1.0 {
+            let seen = fit(&mut trainer, &global, &data, &once, 0).unwrap();
+            global.values_mut()[without..].copy_from_slice(&seen[without..]);
+        }
+        for end in &mut global.values_mut()[without..] {
+            *end *= scale;
+        }
+        updates.push(fit(&mut trainer, &global, &data, &once, 0).unwrap());
+    }
+    let [wide, narrow] = [0, 1].map(|at: usize| &updates[at][..without]);
+    assert_eq!(bits(wide), bits(narrow));
+    assert!(wide.iter().any(|update| update.abs() > 1e-3));
+}
+
 #[test]
 fn a_model_without_ranges_is_calibrated() {
     let (_, text, input) = cases().remove(2);

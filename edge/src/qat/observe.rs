@@ -4,18 +4,23 @@
 use crate::kernel::Fused;
 use crate::quant::{QParams, Range};
 
-/// Moves the range `[min, max]` towards what was seen: `range + momentum (seen - range)`. One that
-/// is still `[0, 0]` has never been observed and is set. What is not finite is not seen.
+/// Moves the range `[min, max]` towards what was seen. An end that was passed goes there at once:
+/// nothing of a training batch is cut off, and no gradient is lost. One that was not reached
+/// follows by `range + momentum (seen - range)`. A range that is still `[0, 0]` has never been
+/// observed and is set. What is not finite is not seen.
 ///
 /// # Source
-/// Jacob et al. 2018, arXiv:1712.05877, section 3.1 (exponential moving averages of ranges).
+/// Jacob et al. 2018, arXiv:1712.05877, section 3.1, for what shrinks (exponential moving averages
+/// of ranges). Their averages also follow what grows, and lag behind it; max pooling then picks
+/// the very values that were cut off, whose gradient is zero.
 pub(super) fn watch(range: &mut [f32], seen: Range, momentum: f32) {
     if !(seen.min.is_finite() && seen.max.is_finite()) {
         return;
     }
     let first = range[0] == 0.0 && range[1] == 0.0;
-    for (end, seen) in range.iter_mut().zip([seen.min, seen.max]) {
-        *end = match first {
+    let passed = [seen.min < range[0], seen.max > range[1]];
+    for ((end, seen), passed) in range.iter_mut().zip([seen.min, seen.max]).zip(passed) {
+        *end = match first || passed {
             true => seen,
             false => *end + momentum * (seen - *end),
         };
@@ -220,10 +225,12 @@ mod tests {
         watch(&mut ends, range(-1.0, 3.0), 0.25);
         assert_eq!(ends.map(f32::to_bits), [-1.0f32, 3.0f32].map(f32::to_bits));
         watch(&mut ends, range(-2.0, 1.0), 0.25);
-        assert_eq!(ends.map(f32::to_bits), [-1.25f32, 2.5f32].map(f32::to_bits));
+        assert_eq!(ends.map(f32::to_bits), [-2.0f32, 2.5f32].map(f32::to_bits));
+        watch(&mut ends, range(-1.0, 4.0), 0.25);
+        assert_eq!(ends.map(f32::to_bits), [-1.75f32, 4.0f32].map(f32::to_bits));
         watch(&mut ends, range(f32::NAN, 1.0), 0.25);
         watch(&mut ends, range(0.0, f32::INFINITY), 0.25);
-        assert_eq!(ends.map(f32::to_bits), [-1.25f32, 2.5f32].map(f32::to_bits));
+        assert_eq!(ends.map(f32::to_bits), [-1.75f32, 4.0f32].map(f32::to_bits));
     }
 
     #[test]

@@ -591,9 +591,9 @@ fn check(
     // Some values shall be cut off.
     for point in super::points(&model.graph).into_iter().enumerate() {
         let range = model.range_of(point.0);
-        for end in &mut theta[range] {
-            *end *= 0.7;
-        }
+        // The upper end alone: what a trained network tells apart lies at the two ends.
+        let [min, max] = [theta[range.start], theta[range.start + 1]];
+        theta[range.start + 1] = max - 0.15 * (max - min);
     }
     let mut session =
         Session::quantization_aware(model.clone(), Kernels::best(), QatForward::Integer)
@@ -631,6 +631,9 @@ fn check(
     let masked = surrogate.sealed.iter().filter(|one| !one.open).count();
     assert!(masked > 0, "{name}: nothing was cut off");
     let largest = gradient.iter().fold(0.0f32, |most, g| most.max(g.abs()));
+    if largest <= 1e-3 {
+        return false;
+    }
     let mut compared = 0;
     // Statistics of the batch in f32 move some numbers to the next step.
     let tolerance = if frozen { 1e-3 } else { 2e-2 };
