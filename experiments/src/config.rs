@@ -23,6 +23,7 @@ pub use diagnostic::{ConfigErrors, Diagnostic};
 pub use evaluation::EvaluationTable;
 pub use fleet::FleetTable;
 pub use local::LocalTable;
+pub use qat::QatTable;
 pub use selection::Selection;
 
 use check::Check;
@@ -40,6 +41,7 @@ pub mod local;
 mod merge;
 mod model;
 mod node;
+pub mod qat;
 mod resolved;
 pub mod schema;
 pub mod selection;

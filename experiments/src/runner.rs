@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use fl_core::{ClientId, Precision, Seed};
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
-use fl_edge::qat::QatOptions;
 use fl_edge::{EdgeError, Model};
 use fl_sim::{CheckpointConfig, SimulationConfig};
 
-use crate::config::Variant;
+use crate::config::{QatTable, Variant};
 use crate::error::Error;
 use crate::results::{DatasetFacts, PartitionRow, VariantFacts, VariantKey};
 
@@ -74,8 +73,9 @@ impl Prepared {
         let mut model = Model::new(&variant.model, data.input(), data.target())
             .map_err(|error| variant.fault(&model_key(&error), error.to_string()))?;
         if variant.local.plan().precision == Precision::QatInt8 {
+            let options = variant.local.qat.as_ref().map(QatTable::options);
             model = model
-                .with_ranges(QatOptions::default())
+                .with_ranges(options.unwrap_or_default())
                 .map_err(|error| variant.fault("local.precision", error.to_string()))?;
         }
         let clients = data.clients();

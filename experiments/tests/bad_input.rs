@@ -507,6 +507,44 @@ const TEXT: &[Case] = &[
         ],
     },
     Case {
+        what: "a share of an observation above 1",
+        from: "batch = 10",
+        to: "batch = 10\nqat = { momentum = 1.5 }",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:15:20: `local.qat.momentum`: found 1.5, expected a share above 0 and at most 1",
+        ],
+    },
+    Case {
+        what: "a granularity that is not there",
+        from: "batch = 10",
+        to: "batch = 10\nqat = { granularity = \"row\" }",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:15:23: `local.qat.granularity`: "row" is not known; expected one of tensor, channel"#,
+        ],
+    },
+    Case {
+        what: "ranges that stay before they were seen",
+        from: "batch = 10",
+        to: "batch = 10\nqat = { delay = 5, freeze_ranges = 5 }",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:15:35: `local.qat.freeze_ranges`: found 5, and quantization starts after delay = 5 rounds; ranges must be seen before they can stay: raise it to 6 or more",
+        ],
+    },
+    Case {
+        what: "an unknown key of quantization-aware training",
+        from: "batch = 10",
+        to: "batch = 10\nqat = { momentun = 0.5 }",
+        files: &[],
+        code: 2,
+        messages: &["bad.toml:15:9: `local.qat.momentun`: unknown key; did you mean `momentum`?"],
+    },
+    Case {
         what: "a gradient norm of zero",
         from: "batch = 10",
         to: "batch = 10\nmax_gradient_norm = 0",

@@ -152,23 +152,26 @@ fn explain(prepared: &Prepared) -> Explanation {
     }
 }
 
+/// Keys and values in a line; of a table in the table its `kind`, or all of it.
+fn describe_table(table: &toml::Table) -> String {
+    let parts: Vec<String> = table
+        .iter()
+        .map(|(key, value)| match value {
+            toml::Value::Table(inner) => match inner.get("kind").and_then(toml::Value::as_str) {
+                Some(kind) => format!("{key} {kind}"),
+                None => format!("{key} ({})", describe_table(inner)),
+            },
+            toml::Value::String(text) => format!("{key} {text}"),
+            value => format!("{key} {value}"),
+        })
+        .collect();
+    parts.join(", ")
+}
+
 /// `strategy` and `local` in a line, as they are in the configuration.
 fn describe_training(variant: &Variant) -> String {
     let inline = |name: &str| match variant.config.get(name) {
-        Some(toml::Value::Table(table)) => {
-            let parts: Vec<String> = table
-                .iter()
-                .map(|(key, value)| match value {
-                    toml::Value::Table(inner) => {
-                        let kind = inner.get("kind").and_then(toml::Value::as_str);
-                        format!("{key} {}", kind.unwrap_or("-"))
-                    }
-                    toml::Value::String(text) => format!("{key} {text}"),
-                    value => format!("{key} {value}"),
-                })
-                .collect();
-            parts.join(", ")
-        }
+        Some(toml::Value::Table(table)) => describe_table(table),
         _ => String::new(),
     };
     format!("{}; {}", inline("strategy"), inline("local"))

@@ -14,6 +14,7 @@ use super::check::Check;
 use super::de::{decode, join, split_kind};
 use super::diagnostic::Diagnostics;
 use super::node::Node;
+use super::qat::QatTable;
 
 /// What a client does in a round.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -38,6 +39,9 @@ pub struct LocalTable {
     /// forward pass runs in 8-bit integers and whose activation ranges travel with the parameters.
     #[serde(default)]
     pub precision: PrecisionName,
+    /// How quantization-aware training quantizes: a table; read where `precision` is "qat-int8".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qat: Option<QatTable>,
     /// How the learning rate changes: a table with `kind`, or only the kind as a string.
     #[serde(default)]
     pub schedule: ScheduleTable,
@@ -57,6 +61,8 @@ struct Keys {
     max_gradient_norm: Option<f64>,
     #[serde(default)]
     precision: PrecisionName,
+    #[serde(rename = "qat")]
+    _qat: Option<IgnoredAny>,
     #[serde(rename = "schedule")]
     _schedule: Option<IgnoredAny>,
     #[serde(rename = "optimizer")]
@@ -343,6 +349,10 @@ impl LocalTable {
             Some(node) => ScheduleTable::read(node, &join(path, "schedule"), errors),
             None => Some(ScheduleTable::default()),
         };
+        let qat = match table.get("qat") {
+            Some(node) => QatTable::read(node, &join(path, "qat"), errors).map(Some),
+            None => Some(None),
+        };
         let optimizer = match table.get("optimizer") {
             Some(node) => OptimizerTable::read(node, &join(path, "optimizer"), errors),
             None => Some(OptimizerTable::default()),
@@ -379,6 +389,10 @@ impl LocalTable {
             learning_rate: keys.learning_rate,
             max_gradient_norm: keys.max_gradient_norm,
             precision: keys.precision,
+            qat: match keys.precision {
+                PrecisionName::F32 => qat?,
+                PrecisionName::QatInt8 => Some(qat?.unwrap_or_default()),
+            },
             schedule: schedule?,
             optimizer: optimizer?,
         })

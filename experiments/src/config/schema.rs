@@ -13,7 +13,7 @@ use fl_edge::ModelDef;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::{EvaluationTable, FleetTable, LocalTable};
+use super::{EvaluationTable, FleetTable, LocalTable, QatTable};
 
 /// The JSON schema (draft 2020-12) of an experiment.
 #[must_use]
@@ -125,6 +125,11 @@ pub fn markdown() -> String {
         page,
         "\n## `[local]`\n{}",
         properties::<LocalTable>(&mut generator)
+    );
+    let _ = writeln!(
+        page,
+        "### `[local.qat]`\n{}",
+        properties::<QatTable>(&mut generator)
     );
     page.push_str("## `[strategy]`\nWithout the table: `fedavg`.\n\n");
     page.push_str(&registry::markdown(StrategyConfig::KINDS));
