@@ -14,6 +14,7 @@ use fl_core::{
 };
 use fl_datasets::partition::{Iid, PartitionConfig};
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
+use fl_edge::qat::QatOptions;
 use fl_edge::zoo::{Logreg, Mlp2nn};
 use fl_edge::{Model, ModelDef};
 use fl_sim::{
@@ -101,12 +102,16 @@ impl Observer for Kept {
     }
 }
 
-fn model(data: &FederatedDataset, def: &ModelDef) -> Arc<Model> {
-    Arc::new(Model::new(def, data.input(), data.target()).unwrap())
+fn model(data: &FederatedDataset, def: &ModelDef, precision: Precision) -> Arc<Model> {
+    let model = Model::new(def, data.input(), data.target()).unwrap();
+    Arc::new(match precision {
+        Precision::QatInt8 => model.with_ranges(QatOptions::default()).unwrap(),
+        _ => model,
+    })
 }
 
 fn run(config: SimulationConfig, (data, def): (FederatedDataset, ModelDef)) -> (ModelDigest, Kept) {
-    let model = model(&data, &def);
+    let model = model(&data, &def, config.local.precision);
     let mut simulation = Simulation::new(config, data, model).unwrap();
     let mut kept = Kept::default();
     let outcome = simulation.run(&mut kept, &AtomicBool::new(false)).unwrap();
@@ -126,7 +131,7 @@ fn resumed(
         }),
         ..config.clone()
     };
-    let model = model(&data, &def);
+    let model = model(&data, &def, config.local.precision);
     let stop = Arc::new(AtomicBool::new(false));
     let mut kept = Kept {
         stop: Some((4, Arc::clone(&stop))),
@@ -186,4 +191,44 @@ fn models_learn() {
     let (first, last) = (&kept.evaluations[0], kept.evaluations.last().unwrap());
     assert!(last.train_loss < first.train_loss, "{first:?} {last:?}");
     assert!(last.test_accuracy > Some(0.5), "{last:?}");
+}
+
+/// Trained in 32-bit floating point or quantization-aware, the model that is served in integers is
+/// about as good; and the integers are the same for any number of threads.
+#[test]
+fn models_learn_for_integers() {
+    let asked = |precision, threads| {
+        let config = config(20, 2, 0.1);
+        SimulationConfig {
+            strategy: StrategyConfig::FedAvg(FedAvgConfig::default()),
+            fleet: FleetConfig::default(),
+            local: LocalPlan {
+                precision,
+                ..config.local
+            },
+            evaluation: EvaluationConfig {
+                int8: true,
+                ..config.evaluation
+            },
+            threads,
+            ..config
+        }
+    };
+    let (_, real) = run(asked(Precision::F32, 1), digits());
+    let (digest, quantized) = run(asked(Precision::QatInt8, 1), digits());
+    let last = |kept: &Kept| {
+        let last = kept.evaluations.last().unwrap();
+        (
+            last.test_accuracy.unwrap(),
+            last.test_accuracy_int8.unwrap(),
+        )
+    };
+    let ((best, calibrated), (_, trained)) = (last(&real), last(&quantized));
+    assert!(best > 0.85, "{best}");
+    for int8 in [calibrated, trained] {
+        assert!((int8 - best).abs() < 0.03, "{best} {calibrated} {trained}");
+    }
+    let (other, kept) = run(asked(Precision::QatInt8, 2), digits());
+    assert_eq!(other, digest);
+    assert_eq!(kept.evaluations, quantized.evaluations);
 }
