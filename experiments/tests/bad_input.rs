@@ -533,7 +533,7 @@ const TEXT: &[Case] = &[
         files: &[],
         code: 2,
         messages: &[
-            "bad.toml:15:35: `local.qat.freeze_ranges`: found 5, and quantization starts after delay = 5 rounds; ranges must be seen before they can stay: raise it to 6 or more",
+            "bad.toml:15:36: `local.qat.freeze_ranges`: found 5, and quantization starts after delay = 5 rounds; ranges must be seen before they can stay: raise it to 6 or more",
         ],
     },
     Case {
