@@ -48,6 +48,16 @@ pub enum Purpose {
     UpdateCodec = 12,
     /// Which examples calibrate a quantized model.
     Calibration = 13,
+    /// A server's differentially private noise on a sum.
+    CentralNoise = 14,
+    /// A client's differentially private noise on its update.
+    LocalNoise = 15,
+    /// The signs of a randomised Hadamard rotation, shared by a cohort.
+    Rotation = 16,
+    /// A server's noise on the count of clipped updates.
+    ClipNoise = 17,
+    /// Which examples are in a step's sampled batch.
+    ExampleSampling = 18,
 }
 
 /// Where a stream lives. Unused fields are zero.
