@@ -1,0 +1,27 @@
+//! Differential privacy that is tight, fast and hard to misuse.
+//!
+//! # A tour
+//! - [`units`], [`relation`]: [`Epsilon`], [`Delta`], [`NoiseMultiplier`]; which data sets are
+//!   neighbours and what one of their members is.
+//! - [`event`], [`ledger`]: what was released, as values ([`DpEvent`]), and the [`Ledger`] of all
+//!   that was; its canonical serialisation has a digest.
+//! - [`accountant`]: from events to [`Epsilon`] and [`Delta`], as proven [`Bounds`].
+//!
+//! No clock, no threads, no files; nothing prints. Every reported upper bound is rounded upwards
+//! and every lower bound downwards.
+#![forbid(unsafe_code)]
+
+pub mod accountant;
+pub mod error;
+pub mod event;
+pub mod ledger;
+pub mod relation;
+pub(crate) mod special;
+pub mod units;
+
+pub use accountant::{Accountant, AccountantKind, Bounds, accountant};
+pub use error::PrivacyError;
+pub use event::DpEvent;
+pub use ledger::{Ledger, LedgerEntry};
+pub use relation::{NeighboringRelation, PrivacyUnit};
+pub use units::{Delta, Epsilon, NoiseMultiplier};
