@@ -5,7 +5,7 @@
 //!   neighbours and what one of their members is.
 //! - [`event`], [`ledger`]: what was released, as values ([`DpEvent`]), and the [`Ledger`] of all
 //!   that was; its canonical serialisation has a digest.
-//! - [`accountant`]: from events to [`Epsilon`] and [`Delta`], as proven [`Bounds`].
+//! - [`mod@accountant`]: from events to [`Epsilon`] and [`Delta`], as proven [`Bounds`].
 //!
 //! No clock, no threads, no files; nothing prints. Every reported upper bound is rounded upwards
 //! and every lower bound downwards.

@@ -197,7 +197,7 @@ mod tests {
             (0.01, 4000.0, 1.0),
         ] {
             let (lower, upper) = gaussian_delta(1.0 / sigma, epsilon);
-            let close = 1e-10 * expected;
+            let close = 1e-9 * expected;
             assert!(
                 lower <= expected * (1.0 + 1e-15) && upper >= expected * (1.0 - 1e-15),
                 "sigma {sigma}, epsilon {epsilon}: {lower} {upper} {expected}"
