@@ -6,6 +6,7 @@
 //! - [`event`], [`ledger`]: what was released, as values ([`DpEvent`]), and the [`Ledger`] of all
 //!   that was; its canonical serialisation has a digest.
 //! - [`mod@accountant`]: from events to [`Epsilon`] and [`Delta`], as proven [`Bounds`].
+//! - [`mechanism`]: where noise comes from, continuous and on the integers.
 //!
 //! No clock, no threads, no files; nothing prints. Every reported upper bound is rounded upwards
 //! and every lower bound downwards.
@@ -15,8 +16,11 @@ pub mod accountant;
 pub mod error;
 pub mod event;
 pub mod ledger;
+pub mod mechanism;
 pub mod relation;
 pub(crate) mod special;
+#[cfg(test)]
+mod statistics;
 pub mod units;
 
 pub use accountant::{Accountant, AccountantKind, Bounds, accountant};
