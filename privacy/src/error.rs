@@ -51,6 +51,16 @@ pub enum PrivacyError {
         /// What to do.
         instead: &'static str,
     },
+    /// A way of aggregating that has no bounded sensitivity, or none that is public.
+    #[error("{what} is not possible under differential privacy, because {reason}; {instead}")]
+    PrivateAggregation {
+        /// What was asked for.
+        what: &'static str,
+        /// Why not.
+        reason: &'static str,
+        /// What to do.
+        instead: &'static str,
+    },
     /// The text is not a ledger or an event.
     #[error("line {line}, column {column} is not a valid {what}: {reason}")]
     Malformed {

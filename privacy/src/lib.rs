@@ -6,6 +6,7 @@
 //! - [`event`], [`ledger`]: what was released, as values ([`DpEvent`]), and the [`Ledger`] of all
 //!   that was; its canonical serialisation has a digest.
 //! - [`mod@accountant`]: from events to [`Epsilon`] and [`Delta`], as proven [`Bounds`].
+//! - [`clip`]: bounding what one member can change, and means whose sensitivity is known.
 //! - [`mechanism`]: where noise comes from, continuous and on the integers.
 //!
 //! No clock, no threads, no files; nothing prints. Every reported upper bound is rounded upwards
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accountant;
+pub mod clip;
 pub mod error;
 pub mod event;
 pub mod ledger;
