@@ -281,7 +281,7 @@ fn scale(update: &mut [f32], norm: f64, factor: f64) -> ClipOutcome {
     if !norm.is_finite() {
         update.fill(0.0);
         ClipOutcome::Zeroed
-    } else if factor < 1.0 || factor > 1.0 {
+    } else if factor.total_cmp(&1.0).is_ne() {
         for value in update {
             *value = (f64::from(*value) * factor) as f32;
         }

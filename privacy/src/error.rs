@@ -61,6 +61,30 @@ pub enum PrivacyError {
         /// What to do.
         instead: &'static str,
     },
+    /// No scale of distributed noise is both fine enough to be private and small enough to fit.
+    #[error(
+        "a ring of {bits} bits leaves each of {clients} clients noise of {noise:.3} integers; \
+         expected at least 0.5; raise the bits, or lower the clients of a sum or the noise \
+         multiplier"
+    )]
+    RingTooSmall {
+        /// The bits of the ring.
+        bits: u32,
+        /// The most clients of a sum.
+        clients: u64,
+        /// The standard deviation of a client's noise, in integers.
+        noise: f64,
+    },
+    /// A vector of another length.
+    #[error("{what} has {len} values; expected {expected}")]
+    WrongLength {
+        /// What has a length.
+        what: &'static str,
+        /// The length.
+        len: usize,
+        /// The length that it must have.
+        expected: usize,
+    },
     /// The text is not a ledger or an event.
     #[error("line {line}, column {column} is not a valid {what}: {reason}")]
     Malformed {

@@ -8,6 +8,7 @@
 //! - [`mod@accountant`]: from events to [`Epsilon`] and [`Delta`], as proven [`Bounds`].
 //! - [`clip`]: bounding what one member can change, and means whose sensitivity is known.
 //! - [`mechanism`]: where noise comes from, continuous and on the integers.
+//! - [`distributed`]: noise that clients add inside secure aggregation.
 //!
 //! No clock, no threads, no files; nothing prints. Every reported upper bound is rounded upwards
 //! and every lower bound downwards.
@@ -15,6 +16,7 @@
 
 pub mod accountant;
 pub mod clip;
+pub mod distributed;
 pub mod error;
 pub mod event;
 pub mod ledger;

@@ -152,7 +152,7 @@ fn the_sensitivity_is_reached() {
     assert!((norm(wide(&update)) / 13.0 - 1.0).abs() < 1e-6);
     assert!((norm(wide(&update[12..17])) / 4.0 - 1.0).abs() < 1e-6);
     // Another length has no layers.
-    assert_eq!(layers.clip(&mut vec![1.0; 17]).outcome, ClipOutcome::Zeroed);
+    assert_eq!(layers.clip(&mut [1.0; 17]).outcome, ClipOutcome::Zeroed);
 }
 
 #[test]
