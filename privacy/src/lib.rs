@@ -9,6 +9,7 @@
 //! - [`clip`]: bounding what one member can change, and means whose sensitivity is known.
 //! - [`mechanism`]: where noise comes from, continuous and on the integers.
 //! - [`distributed`]: noise that clients add inside secure aggregation.
+//! - [`matrix`]: noise that is correlated over the rounds, for DP-FTRL.
 //!
 //! No clock, no threads, no files; nothing prints. Every reported upper bound is rounded upwards
 //! and every lower bound downwards.
@@ -20,6 +21,7 @@ pub mod distributed;
 pub mod error;
 pub mod event;
 pub mod ledger;
+pub mod matrix;
 pub mod mechanism;
 pub mod relation;
 pub(crate) mod special;
