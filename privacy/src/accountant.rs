@@ -15,8 +15,10 @@ use crate::relation::NeighboringRelation;
 use crate::units::{Delta, Epsilon};
 
 mod gaussian;
+mod pld;
 
 pub use gaussian::GaussianAccountant;
+pub use pld::PldAccountant;
 
 /// A value that is known to lie between two others.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,6 +109,8 @@ macro_rules! kinds {
 
 // An accountant is one file and one row here.
 kinds! {
+    /// Privacy loss distributions: the default.
+    Pld = "pld" => PldAccountant,
     /// Exact, for compositions of Gaussian mechanisms on all members.
     Gaussian = "gaussian" => GaussianAccountant,
 }

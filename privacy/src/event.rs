@@ -36,7 +36,7 @@ pub enum DpEvent {
         /// Standard deviation over sensitivity.
         noise_multiplier: NoiseMultiplier,
     },
-    /// Laplace noise; any dimension, sensitivity in the 1-norm.
+    /// Laplace noise on a number.
     #[non_exhaustive]
     Laplace {
         /// Scale `b` over sensitivity.
@@ -53,13 +53,13 @@ pub enum DpEvent {
         /// Largest change of the integer.
         sensitivity: u64,
     },
-    /// Discrete Laplace (two-sided geometric) noise on integers: `P(x)` proportional to
+    /// Discrete Laplace (two-sided geometric) noise on an integer: `P(x)` proportional to
     /// `exp(-a |x|)`.
     #[non_exhaustive]
     DiscreteLaplace {
         /// The parameter `a`, per unit of the integer.
         noise_parameter: f64,
-        /// Largest change in the 1-norm.
+        /// Largest change of the integer.
         sensitivity: u64,
     },
     /// Symmetric Skellam noise (the difference of two Poisson variables) on each coordinate of an
@@ -128,7 +128,8 @@ pub enum DpEvent {
         sampling_rate: f64,
         /// Most members that are kept.
         sample_limit: u64,
-        /// Standard deviation over sensitivity.
+        /// Standard deviation over the largest norm of one member's contribution, under every
+        /// relation: where the limit binds, a member pushes another out.
         noise_multiplier: NoiseMultiplier,
     },
     /// A secret uniformly drawn subset of fixed size takes part.

@@ -23,6 +23,7 @@ pub mod event;
 pub mod ledger;
 pub mod matrix;
 pub mod mechanism;
+pub(crate) mod pld;
 pub mod relation;
 pub(crate) mod special;
 #[cfg(test)]

@@ -1,0 +1,253 @@
+//! The default accountant: privacy loss distributions, from above and from below.
+//!
+//! # Source
+//! Sommer, Meiser and Mohammadi 2019 (privacy loss distributions); Koskela, Jälkö and Honkela 2020,
+//! arXiv 1906.03049 (composition by Fourier transforms); Doroshenko et al. 2022, arXiv 2207.04380
+//! (connect-the-dots); Zhu, Dong and Wang 2022, arXiv 2106.08567 (dominating pairs). How each step
+//! is done and what its errors are: the modules of `pld`.
+//!
+//! With add-or-remove neighbours the member may be there under either law: both directions are
+//! composed separately, and the larger loss counts.
+
+use std::collections::BTreeMap;
+
+use super::gaussian::{gaussian_delta, gaussian_epsilon};
+use super::{Accountant, AccountantKind, Bounds};
+use crate::error::PrivacyError;
+use crate::event::DpEvent;
+use crate::ledger::Ledger;
+use crate::pld::compose::{Fineness, Question, answer};
+use crate::pld::dominate::{Pair, Step, step};
+use crate::pld::law::{Law, NormalPair, Smooth};
+use crate::relation::NeighboringRelation;
+use crate::units::{Delta, Epsilon};
+
+/// Tight bounds for compositions of any events that have a known dominating pair.
+///
+/// Steps may follow in any order, without changing a bit of the answer. They must not be chosen
+/// by looking at earlier results: for that there are filters.
+#[derive(Clone, Debug)]
+pub struct PldAccountant {
+    relation: NeighboringRelation,
+    ledger: Ledger,
+    /// Gaussian mechanisms on all members: bits of the squared inverse noise, and how often.
+    gaussian: BTreeMap<u64, u64>,
+    /// Other steps by the canonical text of their event.
+    pairs: BTreeMap<String, (Pair, u64)>,
+    /// Whether something was released as it is.
+    everything: bool,
+    fineness: Fineness,
+}
+
+impl PldAccountant {
+    /// Nothing composed.
+    #[must_use]
+    pub fn new(relation: NeighboringRelation) -> Self {
+        Self {
+            relation,
+            ledger: Ledger::default(),
+            gaussian: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            everything: false,
+            fineness: Fineness::default(),
+        }
+    }
+
+    fn add(&mut self, event: &DpEvent, count: u64) -> Result<(), PrivacyError> {
+        if count == 0 {
+            return Ok(());
+        }
+        match event {
+            DpEvent::Composed { events } => {
+                return events.iter().try_for_each(|event| self.add(event, count));
+            }
+            DpEvent::SelfComposed {
+                inner,
+                count: times,
+            } => return self.add(inner, count.saturating_mul(*times)),
+            _ => {}
+        }
+        match step(event, self.relation)? {
+            Step::Nothing => {}
+            Step::Everything => self.everything = true,
+            Step::Gaussian(precision) => {
+                let total = self.gaussian.entry(precision.to_bits()).or_insert(0);
+                *total = total.saturating_add(count);
+            }
+            Step::Pair(pair) => {
+                let text = serde_json::to_string(event)
+                    .expect("an event holds only numbers and texts, which JSON can write");
+                let (_, total) = self.pairs.entry(text).or_insert((pair, 0));
+                *total = total.saturating_add(count);
+            }
+        }
+        Ok(())
+    }
+
+    /// The squared inverse noise of all Gaussian mechanisms together, rounded upwards.
+    fn precision(&self) -> f64 {
+        let sum: f64 = self
+            .gaussian
+            .iter()
+            .map(|(bits, count)| f64::from_bits(*bits) * *count as f64)
+            .sum();
+        sum * (1.0 + 4.0 * f64::EPSILON * (1 + self.gaussian.len()) as f64)
+    }
+
+    /// The laws of each direction that differs.
+    fn directions(&self) -> Vec<Vec<(Law, u64)>> {
+        let gaussian = || {
+            let mean = libm::sqrt(self.precision());
+            let law = Law {
+                atoms: Vec::new(),
+                infinite: 0.0,
+                smooth: vec![(
+                    1.0,
+                    Smooth::Normal(NormalPair {
+                        upper: vec![(0.0, mean)],
+                        lower: vec![(0.0, 0.0)],
+                        swapped: false,
+                    }),
+                )],
+            };
+            (mean > 0.0).then_some((law, 1))
+        };
+        let one_way = |laws: &dyn Fn(&Pair) -> Law| {
+            let pairs = self
+                .pairs
+                .values()
+                .map(|(pair, count)| (laws(pair), *count));
+            gaussian().into_iter().chain(pairs).collect::<Vec<_>>()
+        };
+        let mut directions = vec![one_way(&|pair| pair.remove.clone())];
+        if self.pairs.values().any(|(pair, _)| pair.add.is_some()) {
+            directions.push(one_way(&|pair| {
+                pair.add.clone().unwrap_or_else(|| pair.remove.clone())
+            }));
+        }
+        directions
+    }
+
+    /// Bounds over both directions.
+    fn ask(&self, question: Question) -> (f64, f64) {
+        let mut best = (0.0_f64, 0.0_f64);
+        for laws in self.directions() {
+            let most = most(&laws);
+            let (low, high) = match question {
+                // It cannot lose more than the other direction does.
+                Question::Epsilon(_) if most <= best.0 => continue,
+                Question::Delta(epsilon) if most <= epsilon => continue,
+                Question::Epsilon(_) => {
+                    let (low, high) = answer(&laws, question, self.fineness);
+                    (low, high.min(most))
+                }
+                Question::Delta(_) => answer(&laws, question, self.fineness),
+            };
+            best = (best.0.max(low), best.1.max(high));
+        }
+        best
+    }
+
+    /// The sum of the largest losses: a bound without any `delta`.
+    fn most(&self) -> f64 {
+        if !self.gaussian.is_empty() {
+            return f64::INFINITY;
+        }
+        self.directions()
+            .iter()
+            .map(|laws| most(laws))
+            .fold(0.0, f64::max)
+    }
+}
+
+/// The sum of the largest losses, rounded upwards.
+fn most(laws: &[(Law, u64)]) -> f64 {
+    laws.iter()
+        .map(|(law, count)| law.most() * *count as f64)
+        .sum::<f64>()
+        * (1.0 + 1e-14)
+}
+
+impl Accountant for PldAccountant {
+    fn kind(&self) -> AccountantKind {
+        AccountantKind::Pld
+    }
+
+    fn relation(&self) -> NeighboringRelation {
+        self.relation
+    }
+
+    fn compose(&mut self, event: &DpEvent, count: u64) -> Result<(), PrivacyError> {
+        // Into a copy, so that an error half-way through a composition changes nothing.
+        let mut next = self.clone();
+        next.add(event, count)?;
+        next.ledger.record(event, count);
+        *self = next;
+        Ok(())
+    }
+
+    fn epsilon(&self, delta: Delta) -> Result<Bounds<Epsilon>, PrivacyError> {
+        let delta = delta.get();
+        let (lower, upper) = if delta >= 1.0 || (!self.everything && self.is_nothing()) {
+            (0.0, 0.0)
+        } else if self.everything {
+            (f64::INFINITY, f64::INFINITY)
+        } else if delta <= 0.0 {
+            (0.0, self.most())
+        } else if self.pairs.is_empty() {
+            gaussian_epsilon(libm::sqrt(self.precision()), delta)
+        } else {
+            let (lower, upper) = self.ask(Question::Epsilon(delta));
+            (lower, upper.min(self.most()))
+        };
+        Ok(Bounds {
+            upper: Epsilon::new(upper)?,
+            lower: Epsilon::new(lower.min(upper))?,
+        })
+    }
+
+    fn delta(&self, epsilon: Epsilon) -> Result<Bounds<Delta>, PrivacyError> {
+        let epsilon = epsilon.get();
+        let (lower, upper) = if self.everything {
+            (1.0, 1.0)
+        } else if self.is_nothing() {
+            (0.0, 0.0)
+        } else if self.pairs.is_empty() {
+            gaussian_delta(libm::sqrt(self.precision()), epsilon)
+        } else if epsilon == f64::INFINITY || epsilon >= self.most() {
+            (0.0, self.infinite())
+        } else {
+            self.ask(Question::Delta(epsilon))
+        };
+        Ok(Bounds {
+            upper: Delta::new(upper)?,
+            lower: Delta::new(lower.min(upper))?,
+        })
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Accountant> {
+        Box::new(self.clone())
+    }
+}
+
+impl PldAccountant {
+    fn is_nothing(&self) -> bool {
+        self.gaussian.is_empty() && self.pairs.is_empty()
+    }
+
+    /// The probability of an infinite loss.
+    fn infinite(&self) -> f64 {
+        let sum = |direction: &Vec<(Law, u64)>| -> f64 {
+            direction
+                .iter()
+                .map(|(law, count)| law.infinite * *count as f64)
+                .sum()
+        };
+        let most = self.directions().iter().map(sum).fold(0.0, f64::max);
+        (most * (1.0 + 1e-14)).min(1.0)
+    }
+}

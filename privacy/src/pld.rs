@@ -1,0 +1,9 @@
+//! Privacy loss distributions: laws of the loss of one step, their lattice forms from above and
+//! below, and their composition. The accountant over them is
+//! [`PldAccountant`](crate::accountant::PldAccountant).
+
+pub(crate) mod compose;
+pub(crate) mod dominate;
+mod fft;
+mod lattice;
+pub(crate) mod law;

@@ -1,0 +1,305 @@
+//! The law of the privacy loss `ln(P(x) / Q(x))` of one step, for `x` drawn from `P`: an exact
+//! description that is not yet on any grid.
+
+use core::f64::consts::FRAC_1_SQRT_2;
+
+use crate::special::ln_erfc;
+
+/// `ln(sqrt(2 pi))`.
+const LN_SQRT_2PI: f64 = 0.918_938_533_204_672_7;
+
+/// Privacy loss of one step, in one direction.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Law {
+    /// Point masses.
+    pub(crate) atoms: Vec<Atom>,
+    /// Mass where `Q` is 0: infinite loss.
+    pub(crate) infinite: f64,
+    /// Parts with a density, each with its weight.
+    pub(crate) smooth: Vec<(f64, Smooth)>,
+}
+
+/// A point mass of the loss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Atom {
+    /// The loss.
+    pub(crate) loss: f64,
+    /// Logarithm of its probability under `P`.
+    pub(crate) ln_mass: f64,
+}
+
+/// A part with a density, as a function of a coordinate in which the loss does not fall.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Smooth {
+    /// Mixtures of normal laws.
+    Normal(NormalPair),
+    /// The middle part of Laplace noise.
+    Laplace(LaplacePair),
+}
+
+/// `P` and `Q` are mixtures of normal laws of variance 1 with these weights and means, where every
+/// mean of `upper` is at least every mean of `lower`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NormalPair {
+    /// The mixture with the larger means: logarithms of the weights, and means.
+    pub(crate) upper: Vec<(f64, f64)>,
+    /// The other.
+    pub(crate) lower: Vec<(f64, f64)>,
+    /// Whether `P` is `lower`; the coordinate is then turned round.
+    pub(crate) swapped: bool,
+}
+
+/// Laplace noise of scale `1 / width` on a value that changes by 1, restricted to between the two
+/// values; `P` may be a sample. The coordinate is the loss without sampling, from `-width` to
+/// `width`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LaplacePair {
+    /// Largest loss without sampling.
+    pub(crate) width: f64,
+    /// Sampling rate.
+    pub(crate) rate: f64,
+    /// Whether `P` is the side without the member.
+    pub(crate) swapped: bool,
+}
+
+/// `ln(exp(a) + exp(b))`.
+pub(crate) fn ln_add(a: f64, b: f64) -> f64 {
+    let (high, low) = if a >= b { (a, b) } else { (b, a) };
+    if low == f64::NEG_INFINITY {
+        high
+    } else {
+        high + libm::log1p(libm::exp(low - high))
+    }
+}
+
+/// The loss of a sampled mechanism where that of the mechanism is `loss`:
+/// `ln(1 - rate + rate exp(loss))`.
+pub(crate) fn sampled_loss(rate: f64, loss: f64) -> f64 {
+    if loss < 30.0 {
+        libm::log1p(rate * libm::expm1(loss))
+    } else {
+        // `1 - rate` beside `rate exp(loss)`.
+        loss + libm::log(rate) + libm::log1p((1.0 - rate) / rate * libm::exp(-loss))
+    }
+}
+
+fn ln_mixture(mixture: &[(f64, f64)], x: f64) -> f64 {
+    // Relative to the standard normal density at x: ln sum w exp(m x - m^2 / 2).
+    match mixture {
+        [(weight, mean)] => weight + mean * (x - 0.5 * mean),
+        [(w0, m0), (w1, m1)] => ln_add(w0 + m0 * (x - 0.5 * m0), w1 + m1 * (x - 0.5 * m1)),
+        _ => mixture.iter().fold(f64::NEG_INFINITY, |sum, (w, m)| {
+            ln_add(sum, w + m * (x - 0.5 * m))
+        }),
+    }
+}
+
+impl Law {
+    /// Largest loss; infinite where there is none.
+    pub(crate) fn most(&self) -> f64 {
+        if self.infinite > 0.0 {
+            return f64::INFINITY;
+        }
+        let atoms = self.atoms.iter().map(|atom| atom.loss);
+        let smooth = self.smooth.iter().map(|(_, smooth)| match smooth {
+            // Where the member was not sampled, its absence shows by no more than this.
+            Smooth::Normal(pair) => match (&pair.upper[..], &pair.lower[..]) {
+                ([(weight, mean), ..], [(_, other)])
+                    if pair.swapped && *mean <= 0.0 && *other >= 0.0 =>
+                {
+                    -weight
+                }
+                _ => f64::INFINITY,
+            },
+            Smooth::Laplace(pair) => smooth.loss(pair.width),
+        });
+        atoms.chain(smooth).fold(f64::NEG_INFINITY, f64::max)
+    }
+}
+
+impl NormalPair {
+    fn p(&self) -> &[(f64, f64)] {
+        if self.swapped {
+            &self.lower
+        } else {
+            &self.upper
+        }
+    }
+
+    /// The coordinate of the centre where `P` and `Q` are single normal laws.
+    fn single(&self) -> Option<f64> {
+        match (self.p(), self.upper.len() + self.lower.len()) {
+            ([(_, mean)], 2) => Some(self.sign() * mean),
+            _ => None,
+        }
+    }
+
+    fn sign(&self) -> f64 {
+        if self.swapped { -1.0 } else { 1.0 }
+    }
+
+    /// Logarithm of the probability under `P` of coordinates above `at` (below, for `above` false).
+    fn ln_tail(&self, at: f64, above: bool) -> f64 {
+        let sign = self.sign();
+        self.p()
+            .iter()
+            .fold(f64::NEG_INFINITY, |sum, (weight, mean)| {
+                let distance = if above {
+                    at - sign * mean
+                } else {
+                    sign * mean - at
+                };
+                ln_add(
+                    sum,
+                    weight + ln_erfc(distance * FRAC_1_SQRT_2) - core::f64::consts::LN_2,
+                )
+            })
+    }
+}
+
+impl Smooth {
+    /// The loss at a coordinate.
+    pub(crate) fn loss(&self, x: f64) -> f64 {
+        self.both(x).0
+    }
+
+    /// The loss and the logarithm of the density of `P` at a coordinate.
+    pub(crate) fn both(&self, x: f64) -> (f64, f64) {
+        match self {
+            Self::Normal(pair) => {
+                let point = pair.sign() * x;
+                let normal = -0.5 * x * x - LN_SQRT_2PI;
+                let upper = ln_mixture(&pair.upper, point);
+                let lower = ln_mixture(&pair.lower, point);
+                if pair.swapped {
+                    (lower - upper, lower + normal)
+                } else {
+                    (upper - lower, upper + normal)
+                }
+            }
+            Self::Laplace(pair) => {
+                // Density of the loss without sampling, under the side without the member.
+                let base = |loss: f64| -0.5 * (pair.width + loss) - 2.0 * core::f64::consts::LN_2;
+                if pair.swapped {
+                    (-sampled_loss(pair.rate, -x), base(-x))
+                } else {
+                    let loss = sampled_loss(pair.rate, x);
+                    (loss, base(x) + loss)
+                }
+            }
+        }
+    }
+
+    /// An interval of coordinates that holds all but `exp(ln_tail)` of `P` on each side, with the
+    /// logarithms of what is below and above it.
+    pub(crate) fn range(&self, ln_tail: f64) -> Range {
+        match self {
+            Self::Normal(pair) => {
+                let sign = pair.sign();
+                let means = || pair.p().iter().map(|(_, mean)| sign * mean);
+                let reach = libm::sqrt(-2.0 * ln_tail.min(-1.0)) + 1.0;
+                let low = means().fold(f64::INFINITY, f64::min) - reach;
+                let high = means().fold(f64::NEG_INFINITY, f64::max) + reach;
+                Range {
+                    low,
+                    high,
+                    ln_below: pair.ln_tail(low, false),
+                    ln_above: pair.ln_tail(high, true),
+                }
+            }
+            Self::Laplace(pair) => Range {
+                low: -pair.width,
+                high: pair.width,
+                ln_below: f64::NEG_INFINITY,
+                ln_above: f64::NEG_INFINITY,
+            },
+        }
+    }
+
+    /// Length of a panel from `x` outwards that eight Gauss-Legendre nodes integrate to rounding,
+    /// and the largest relative slope of the density there.
+    pub(crate) fn panel(&self, x: f64) -> (f64, f64) {
+        match self {
+            Self::Normal(pair) => {
+                let spread = |mixture: &[(f64, f64)]| {
+                    let means = || mixture.iter().map(|(_, mean)| *mean);
+                    means().fold(f64::NEG_INFINITY, f64::max)
+                        - means().fold(f64::INFINITY, f64::min)
+                };
+                // With less than pi over the spread between imaginary part and axis all terms of a
+                // mixture lie in one half-plane, so that their sum has no zero.
+                let spread = spread(&pair.upper).max(spread(&pair.lower));
+                // A single component is as smooth far out as it is seen from its own centre.
+                let slope = match pair.single() {
+                    Some(mean) => 1.0 + (x - mean).abs(),
+                    None => 1.0 + x.abs() + spread,
+                };
+                ((1.0 / (1.0 + spread)).min(3.0 / slope), slope)
+            }
+            Self::Laplace(_) => (0.75, 2.0),
+        }
+    }
+
+    /// The coordinate in `[low, high]` where the loss reaches `target`.
+    pub(crate) fn inverse(&self, target: f64, low: f64, high: f64) -> f64 {
+        let guess = match self {
+            Self::Normal(pair) => match (&pair.upper[..], &pair.lower[..]) {
+                ([(w0, m0), (w1, m1)], [(_, m)]) if *m0 == 0.0 && *m == 0.0 => {
+                    // One mean at 0 and one above: closed.
+                    let loss = if pair.swapped { -target } else { target };
+                    // `ln(exp(loss) - exp(w0))`, minus infinity where there is none.
+                    let rest = if loss > *w0 {
+                        loss + libm::log(-libm::expm1(w0 - loss))
+                    } else {
+                        f64::NEG_INFINITY
+                    };
+                    Some(pair.sign() * ((rest - w1) / m1 + 0.5 * m1))
+                }
+                ([(w, m1)], [(v, m0)]) => {
+                    let loss = if pair.swapped { -target } else { target };
+                    Some(pair.sign() * ((loss - w + v) / (m1 - m0) + 0.5 * (m1 + m0)))
+                }
+                _ => None,
+            },
+            Self::Laplace(pair) => {
+                let inner = |loss: f64| {
+                    // Inverse of `sampled_loss`.
+                    let reached = libm::expm1(loss) / pair.rate;
+                    if loss > 30.0 {
+                        loss - libm::log(pair.rate)
+                    } else if reached > -1.0 {
+                        libm::log1p(reached)
+                    } else {
+                        f64::NEG_INFINITY
+                    }
+                };
+                Some(if pair.swapped {
+                    -inner(-target)
+                } else {
+                    inner(target)
+                })
+            }
+        };
+        if let Some(x) = guess {
+            return if x.is_nan() { low } else { x.clamp(low, high) };
+        }
+        let (mut low, mut high) = (low, high);
+        for _ in 0..60 {
+            let middle = 0.5 * (low + high);
+            if self.loss(middle) < target {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        0.5 * (low + high)
+    }
+}
+
+/// See [`Smooth::range`].
+pub(crate) struct Range {
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+    pub(crate) ln_below: f64,
+    pub(crate) ln_above: f64,
+}
