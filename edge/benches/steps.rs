@@ -405,7 +405,9 @@ fn example_by_example(name: &str, text: &str, shape: &[usize], batch: usize) {
                 proximal_mu: 0.0,
                 anchor: global.values(),
             };
-            session.step(data, rows, &step, &mut random).expect("good");
+            session
+                .step(data, rows, &step, &mut random)
+                .expect("examples of the model");
         }
     };
     let (mut plain, mut stored) = (sgd(None), sgd(Some(1e9)));
@@ -413,11 +415,11 @@ fn example_by_example(name: &str, text: &str, shape: &[usize], batch: usize) {
     let (mut first, mut second) = (random(), random());
     let mut norms = || {
         let norms = a.per_example_norms(&data, &rows, &mut first);
-        assert!(norms.expect("good").len() == batch);
+        assert!(norms.expect("examples of the model").len() == batch);
     };
     let mut clipped = || {
         let clipped = b.clipped_gradient(&data, &rows, 0.5, &mut second);
-        assert!(clipped.expect("good").loss > 0.0);
+        assert!(clipped.expect("examples of the model").loss > 0.0);
     };
     let mut works: [&mut dyn FnMut(); 4] = [&mut plain, &mut stored, &mut norms, &mut clipped];
     let mut times = [const { Vec::new() }; 4];

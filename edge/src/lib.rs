@@ -116,7 +116,7 @@ pub use program::{
     Constants, DType, Inputs, Numerics, Packing, Passes, Program, ProgramError, ProgramMemory,
     Runner, SECTION_ALIGNMENT, Section, Served, SharedBytes, StepMemory,
 };
-pub use serve::{calibrate, serve_int8};
+pub use serve::{Observed, needs_calibration, serve_int8};
 pub use session::{BadExample, Clipped, PerExampleError, Session, Step};
 pub use train::EdgeTrainer;
 pub use zoo::{LayersDef, Loss, MODELS, ModelDef};

@@ -33,6 +33,7 @@
 //! - In integers, no pass changes an integer. Batch normalisations after products are always
 //!   folded there: the weights that are rounded are the folded ones.
 
+mod batch;
 mod compile;
 mod constants;
 mod error;
@@ -55,6 +56,7 @@ use compile::Compiler;
 use step::{INPUT, Slot, Step};
 use stretch::{PART_BYTES, Schedule};
 
+pub(crate) use batch::{Batch, ForeignToken, Read};
 pub use constants::{Constants, DType, Packing, SECTION_ALIGNMENT, Section, SharedBytes};
 pub use error::ProgramError;
 pub use memory::{ProgramMemory, StepMemory};

@@ -20,11 +20,12 @@
 //! | source | how |
 //! |---|---|
 //! | [`Calibrator`] | post-training: ranges observed on samples |
-//! | [`federated`] | the same, from histograms that clients send through an exact sum |
+//! | [`federated`] | the same, from histograms that clients send through the exact sum of updates |
 //! | training | quantization-aware: ranges learned with the parameters |
 //!
-//! [`Samples`] does the first two for a model; [`fewest_floats`] finds which units are better left
-//! in floats. [`lower_product`] then gives the integers of a dense layer or a convolution.
+//! A [`Probe`] is a model whose activations are looked at, and does the first two for [`Samples`]
+//! of any data: the prompt, experiments and clients calibrate through it alone.
+//! [`fewest_floats`] finds which units are better left in floats. [`lower_product`] then gives the integers of a dense layer or a convolution.
 
 mod calibrate;
 mod error;
@@ -44,7 +45,7 @@ pub use calibrate::{CALIBRATION_SAMPLES, Calibration, Calibrator};
 pub use error::QuantError;
 pub use lower::{LoweredProduct, lower_product};
 pub use params::{QParams, Range};
-pub use samples::{Samples, histograms};
+pub use samples::{Probe, Samples};
 pub use sensitivity::{MixedPrecision, Sensitivity, fewest_floats, integer_units, sensitivities};
 pub use weight::{
     Granularity, fit_weight_scales, multipliers, quantize_bias, quantize_weights, weight_scales,

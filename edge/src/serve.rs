@@ -2,95 +2,62 @@
 
 use std::sync::Arc;
 
-use fl_core::{
-    Evaluation, Examples, InputSpec, InputsMut, ServedModel, TargetSpec, TargetsMut, TrainError,
-};
+use fl_core::{Evaluation, Examples, ServedModel, TrainError};
 
 use crate::model::Model;
-use crate::program::{Inputs, Numerics, Passes, Program, ProgramError, Runner, Served};
-use crate::quant::{Calibration, Calibrator, Granularity, Quantization};
+use crate::program::{Numerics, Passes, Program, ProgramError, Served};
+use crate::quant::federated::Histograms;
+use crate::quant::{Calibration, Granularity, QuantError, Quantization, Samples};
 
-/// Examples observed at once.
-const BATCH: usize = 32;
+/// Where the ranges of a model's activations are read, unless they were trained with it.
+#[derive(Clone, Copy)]
+pub enum Observed<'a> {
+    /// On these examples, all of them; their targets are not used.
+    Examples(&'a dyn Examples),
+    /// In the summed counts of a federation's clients. Where they are empty, no client saw a
+    /// finite value, so the model has diverged.
+    Histograms(&'a Histograms),
+    /// Nowhere: the model does not [need it](needs_calibration).
+    Nothing,
+}
 
-/// The quantization of a model from what its activations are on `samples`, all of them, whose
-/// targets are not used: ranges by `calibration`.
-///
-/// # Errors
-/// [`ProgramError`] when the parameters are of another model or not finite, or the ranges cannot
-/// be had.
-pub fn calibrate(
-    model: &Arc<Model>,
-    parameters: &[f32],
-    samples: &dyn Examples,
-    calibration: Calibration,
-    granularity: Granularity,
-) -> Result<Quantization, ProgramError> {
-    let program = Program::compile(model, parameters, &Numerics::F32, Passes::OBSERVED)?;
-    let program = Arc::new(program);
-    let (input, width) = (program.input_len(), program.output_len());
-    let mut runner = Runner::new(Arc::clone(&program), BATCH);
-    let mut calibrator = Calibrator::new(calibration)?;
-    let (mut reals, mut tokens) = (Vec::new(), Vec::new());
-    let (mut labels, mut targets) = (Vec::new(), Vec::new());
-    let mut outputs = vec![0.0; BATCH * width];
-    let all = (0..samples.len() as u32).collect::<Vec<_>>();
-    loop {
-        for rows in all.chunks(BATCH) {
-            let count = rows.len();
-            let to = match samples.target() {
-                TargetSpec::Class { .. } => {
-                    labels.resize(count, 0);
-                    TargetsMut::Classes(&mut labels)
-                }
-                TargetSpec::Real { width } => {
-                    targets.resize(count * width, 0.0);
-                    TargetsMut::Real(&mut targets)
-                }
-            };
-            let inputs = match model.input() {
-                InputSpec::Real(_) => {
-                    reals.resize(count * input, 0.0);
-                    samples.fill(rows, InputsMut::Real(&mut reals), to);
-                    Inputs::Real(&reals)
-                }
-                InputSpec::Tokens { .. } => {
-                    tokens.resize(count * input, 0);
-                    samples.fill(rows, InputsMut::Tokens(&mut tokens), to);
-                    Inputs::Tokens(&tokens)
-                }
-            };
-            let mut seen = Ok(());
-            let mut observe = |point: &str, values: &[f32]| {
-                if seen.is_ok() {
-                    seen = calibrator.observe(point, values);
-                }
-            };
-            runner.run_observed(inputs, &mut outputs[..count * width], &mut observe);
-            seen?;
-        }
-        if !calibrator.next_pass() {
-            break;
+impl core::fmt::Debug for Observed<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Examples(data) => f.debug_tuple("Examples").field(&data.len()).finish(),
+            Self::Histograms(counts) => f.debug_tuple("Histograms").field(counts.bins()).finish(),
+            Self::Nothing => f.write_str("Nothing"),
         }
     }
-    let ranges = calibrator.ranges()?;
-    let ranges = ranges.iter().map(|(name, range)| (name.as_str(), *range));
-    Ok(Quantization::from_ranges(ranges, granularity))
+}
+
+/// Whether the ranges of the model's activations are not among these parameters, so that it is to
+/// be calibrated before it is served in integers. A model whose parameters are not finite has no
+/// use for ranges.
+#[must_use]
+pub fn needs_calibration(model: &Model, parameters: &[f32]) -> bool {
+    parameters.len() == model.parameters()
+        && parameters.iter().all(|value| value.is_finite())
+        && model.quantization(parameters).is_none()
 }
 
 /// The model of `parameters` in integers: by the [ranges](crate::qat) among the parameters where
-/// they were trained, else calibrated on `samples` by their smallest and largest values, with a
-/// scale for each output channel. A model whose parameters are not finite has no integers; it
-/// answers nothing right, with a loss of NaN.
+/// they were trained, else by those that `calibration` reads from what was observed. A model that
+/// was to be trained for quantization keeps the granularity of its training.
+///
+/// A model that has diverged, with parameters that are not finite or on whose activations nothing
+/// finite was observed, has no integers; it answers nothing right, with a loss of NaN.
 ///
 /// # Errors
 /// [`TrainError::Unsupported`] when the model cannot be served in integers,
-/// [`TrainError::ParameterMismatch`] or [`TrainError::DataMismatch`] when parameters or samples
+/// [`TrainError::ParameterMismatch`] or [`TrainError::DataMismatch`] when parameters or examples
 /// are another model's.
 pub fn serve_int8(
     model: &Arc<Model>,
     parameters: &[f32],
-    samples: &dyn Examples,
+    observed: Observed<'_>,
+    calibration: Calibration,
+    granularity: Granularity,
 ) -> Result<Box<dyn ServedModel>, TrainError> {
     if parameters.len() != model.parameters() {
         return Err(TrainError::ParameterMismatch {
@@ -98,26 +65,38 @@ pub fn serve_int8(
             found: parameters.len(),
         });
     }
-    if samples.input() != model.input() {
+    if let Observed::Examples(data) = observed
+        && data.input() != model.input()
+    {
         return Err(TrainError::DataMismatch {
             expected: format!("inputs {:?}", model.input()),
-            found: format!("inputs {:?}", samples.input()),
+            found: format!("inputs {:?}", data.input()),
         });
     }
-    if !parameters.iter().all(|value| value.is_finite()) {
+    let nothing_finite = matches!(observed, Observed::Histograms(counts) if counts.is_empty());
+    if !parameters.iter().all(|value| value.is_finite())
+        || nothing_finite && needs_calibration(model, parameters)
+    {
         return Ok(Box::new(Diverged));
     }
+    let granularity = match model.qat_options() {
+        Some(options) => options.granularity,
+        None => granularity,
+    };
+    let calibrate = || -> Result<Quantization, ProgramError> {
+        Ok(match observed {
+            Observed::Examples(data) => {
+                let samples = Samples::all(model, data)?;
+                samples.calibrate(model, parameters, calibration, granularity)?
+            }
+            Observed::Histograms(counts) => counts.quantization(&calibration, granularity)?,
+            Observed::Nothing => return Err(QuantError::NoSamples.into()),
+        })
+    };
     let served = || -> Result<Served, ProgramError> {
         let quantization = match model.quantization(parameters) {
             Some(quantization) => quantization,
-            None => {
-                let granularity = match model.qat_options() {
-                    Some(options) => options.granularity,
-                    None => Granularity::default(),
-                };
-                let method = Calibration::default();
-                calibrate(model, parameters, samples, method, granularity)?
-            }
+            None => calibrate()?,
         };
         let numerics = Numerics::Int8(quantization);
         let program = Program::compile(model, parameters, &numerics, Passes::ALL)?;
@@ -125,6 +104,7 @@ pub fn serve_int8(
     };
     match served() {
         Ok(served) => Ok(Box::new(served)),
+        Err(ProgramError::Quantization(QuantError::NonFinite { .. })) => Ok(Box::new(Diverged)),
         Err(error) => Err(TrainError::Unsupported {
             what: format!("this model in int8: {error}"),
             instead: "leave \"int8\" out of evaluation.precisions".to_owned(),

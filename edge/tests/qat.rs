@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use fl_core::{
     BatchSize, ClientId, Examples, FitTask, InputSpec, InputsMut, LearningRate, LocalPlan,
-    LocalResult, LocalWork, Optimizer, Parameters, Precision, Purpose, RoundId, Seed, Stream,
-    TargetSpec, TargetsMut, TrainError, Trainer as _, WorkLimit,
+    LocalResult, LocalWork, Optimizer, Parameters, Precision, Purpose, RoundId, Seed, ServedModel,
+    Stream, TargetSpec, TargetsMut, TrainError, Trainer as _, WorkLimit,
 };
 use fl_edge::kernel::Kernels;
 use fl_edge::qat::{QatForward, QatOptions};
-use fl_edge::quant::Granularity;
+use fl_edge::quant::federated::Bins;
+use fl_edge::quant::{Calibration, Granularity, Probe, Samples};
 use fl_edge::{
-    EdgeError, EdgeTrainer, Inputs, Model, ModelDef, Numerics, Passes, Program, Runner, Session,
-    Step, serve_int8,
+    EdgeError, EdgeTrainer, Inputs, Model, ModelDef, Numerics, Observed, Passes, Program, Runner,
+    Session, Step, needs_calibration, serve_int8,
 };
 
 const CLASSES: usize = 4;
@@ -528,7 +529,6 @@ fn what_cannot_be_trained_is_refused() {
     );
 }
 
-/// Without trained ranges a served model is calibrated; a diverged one is data, not an error.
 /// Before quantization starts, training is that in 32 bits, bit for bit, and no range is seen; the
 /// model is then calibrated to be served.
 #[test]
@@ -552,7 +552,7 @@ fn quantization_starts_when_asked() {
     let started = at(&qat, 3);
     assert!(started[without..].iter().any(|update| *update != 0.0));
     assert_ne!(bits(&started[..without]), bits(&expected[..without]));
-    let served = serve_int8(&model, global.values(), &data).unwrap();
+    let served = calibrated(&model, global.values(), &data).unwrap();
     assert!(served.evaluate(&data, 0..64).unwrap().loss().is_finite());
 }
 
@@ -584,6 +584,19 @@ fn ranges_that_are_too_narrow_lose_no_gradient() {
     assert!(wide.iter().any(|update| update.abs() > 1e-3));
 }
 
+/// Served by min-max ranges of the data.
+fn calibrated(
+    model: &Arc<Model>,
+    parameters: &[f32],
+    data: &Quarters,
+) -> Result<Box<dyn ServedModel>, TrainError> {
+    let observed = Observed::Examples(data);
+    let (method, granularity) = (Calibration::MinMax, Granularity::Channel);
+    serve_int8(model, parameters, observed, method, granularity)
+}
+
+/// Without trained ranges a served model is calibrated, by examples or by counts; a diverged one
+/// is data, not an error.
 #[test]
 fn a_model_without_ranges_is_calibrated() {
     let (_, text, input) = cases().remove(2);
@@ -603,7 +616,8 @@ fn a_model_without_ranges_is_calibrated() {
             *value += update;
         }
     }
-    let served = serve_int8(&model, global.values(), &data).unwrap();
+    assert!(needs_calibration(&model, global.values()));
+    let served = calibrated(&model, global.values(), &data).unwrap();
     let int8 = served.evaluate(&data, 0..256).unwrap();
     let real = trainer.evaluate(global.values(), &data, 0..256).unwrap();
     assert!((int8.accuracy() - real.accuracy()).abs() <= 0.03);
@@ -611,9 +625,34 @@ fn a_model_without_ranges_is_calibrated() {
         (int8.loss() - real.loss()).abs() <= 0.05,
         "{int8:?} {real:?}"
     );
-    global.values_mut()[3] = f32::NAN;
-    let served = serve_int8(&model, global.values(), &data).unwrap();
-    let score = served.evaluate(&data, 10..300).unwrap();
-    assert!(score.loss().is_nan() && score.examples == 246 && score.correct == 0);
-    assert!(serve_int8(&model, &[0.0], &data).is_err());
+
+    let by = |parameters: &[f32], observed: Observed<'_>| {
+        let (method, granularity) = (Calibration::MinMax, Granularity::Channel);
+        serve_int8(&model, parameters, observed, method, granularity)
+    };
+    let mut probe = Probe::new(&model, global.values()).unwrap();
+    let mut counts = probe.histograms(Bins::default());
+    let diverged = by(global.values(), Observed::Histograms(&counts)).unwrap();
+    assert!(diverged.evaluate(&data, 0..9).unwrap().loss().is_nan());
+    let samples = Samples::all(&model, &data).unwrap();
+    probe.count(&samples, &mut counts).unwrap();
+    let pooled = by(global.values(), Observed::Histograms(&counts)).unwrap();
+    let pooled = pooled.evaluate(&data, 0..256).unwrap();
+    assert!((pooled.accuracy() - real.accuracy()).abs() <= 0.03);
+    assert!(by(global.values(), Observed::Nothing).is_err());
+
+    // Finite parameters whose activations are not, and parameters that are not.
+    let mut diverged = global.values().to_vec();
+    for value in &mut diverged {
+        *value *= 1e30;
+    }
+    assert!(needs_calibration(&model, &diverged));
+    for value in [1e30, f32::NAN] {
+        diverged[3] = value;
+        let served = calibrated(&model, &diverged, &data).unwrap();
+        let score = served.evaluate(&data, 10..300).unwrap();
+        assert!(score.loss().is_nan() && score.examples == 246 && score.correct == 0);
+    }
+    assert!(!needs_calibration(&model, &diverged));
+    assert!(calibrated(&model, &[0.0], &data).is_err());
 }

@@ -18,6 +18,7 @@ use serde::de::IgnoredAny;
 
 use crate::error::Error;
 
+pub use calibration::CalibrationTable;
 pub(crate) use diagnostic::suggest;
 pub use diagnostic::{ConfigErrors, Diagnostic};
 pub use evaluation::EvaluationTable;
@@ -31,6 +32,7 @@ use de::{decode, unknown_key};
 use diagnostic::Diagnostics;
 use node::{Node, Place, Source, Table, Value};
 
+pub mod calibration;
 mod check;
 mod dataset;
 mod de;

@@ -683,6 +683,100 @@ const TEXT: &[Case] = &[
         ],
     },
     Case {
+        what: "a kind of calibration that is not there",
+        from: "[selection]",
+        to: "[evaluation]\nprecisions = [\"f32\", \"int8\"]\ncalibration = { kind = \"federate\" }\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:23:24: `evaluation.calibration.kind`: "federate" is not known; did you mean `federated`?"#,
+        ],
+    },
+    Case {
+        what: "a calibration that is a word",
+        from: "[selection]",
+        to: "[evaluation]\nprecisions = [\"f32\", \"int8\"]\ncalibration = \"federate\"\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:23:15: `evaluation.calibration.kind`: "federate" is not known; did you mean `federated`?"#,
+        ],
+    },
+    Case {
+        what: "a calibration without its kind",
+        from: "[selection]",
+        to: "[evaluation]\nprecisions = [\"f32\", \"int8\"]\ncalibration = { clients = 5 }\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:23:15: `evaluation.calibration.kind`: missing; add for example kind = "federated""#,
+        ],
+    },
+    Case {
+        what: "a moving average over clients",
+        from: "[selection]",
+        to: "[evaluation]\nprecisions = [\"f32\", \"int8\"]\ncalibration = { kind = \"federated\", calibrator = \"moving-average\" }\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:23:50: `evaluation.calibration.calibrator`: found "moving-average", which depends on an order of batches, and clients have none; choose "min-max", "percentile" or "entropy""#,
+        ],
+    },
+    Case {
+        what: "keys of a federation and of another calibrator",
+        from: "[selection]",
+        to: "[evaluation]\nprecisions = [\"f32\", \"int8\"]\ncalibration = { kind = \"central\", clients = 5, levels = 64 }\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:23:45: `evaluation.calibration.clients`: is used by kind = "federated" alone, and kind is "central"; remove it, or choose that kind"#,
+            r#"bad.toml:23:57: `evaluation.calibration.levels`: is used with calibrator = "entropy" alone, and the calibrator is "min-max"; remove it, or choose that calibrator"#,
+        ],
+    },
+    Case {
+        what: "counts of a federation out of range",
+        from: "[selection]",
+        to: "[evaluation]\nprecisions = [\"f32\", \"int8\"]\ncalibration = { kind = \"federated\", clients = 0, samples = 2000000, bins_per_octave = 33 }\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:23:47: `evaluation.calibration.clients`: found 0, expected a whole number from 1 to 1000000"#,
+            r#"bad.toml:23:60: `evaluation.calibration.samples`: found 2000000, expected a whole number from 1 to 1000000"#,
+            r#"bad.toml:23:87: `evaluation.calibration.bins_per_octave`: found 33, expected a power of two from 1 to 1024, such as 32"#,
+        ],
+    },
+    Case {
+        what: "numbers of a calibrator out of range",
+        from: "[selection]",
+        to: "[evaluation]\nprecisions = [\"f32\", \"int8\"]\ncalibration = { kind = \"central\", calibrator = \"entropy\", bins = 64 }\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:23:15: `evaluation.calibration.levels`: found 128, expected a whole number from 2 to the number of bins, 64"#,
+        ],
+    },
+    Case {
+        what: "a percentile of nothing",
+        from: "[selection]",
+        to: "[evaluation]\nprecisions = [\"f32\", \"int8\"]\ncalibration = { kind = \"federated\", calibrator = \"percentile\", percentile = 0, bins = 99 }\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:23:77: `evaluation.calibration.percentile`: found 0, expected a number above 0 and at most 100"#,
+            r#"bad.toml:23:87: `evaluation.calibration.bins`: is not used by a federated percentile, which is read from the clients' bins; set bins_per_octave in its place"#,
+        ],
+    },
+    Case {
+        what: "a calibration without int8",
+        from: "[selection]",
+        to: "[evaluation]\ncalibration = \"federated\"\n[selection]",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:22:15: `evaluation.calibration`: is used for "int8" alone, which evaluation.precisions does not hold; write precisions = ["f32", "int8"], or remove it"#,
+        ],
+    },
+    Case {
         what: "a choice that is not there",
         from: "[selection]",
         to: "[evaluation]\nper_client = \"always\"\n[selection]",

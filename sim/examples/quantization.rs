@@ -52,8 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let test = data.test().ok_or("the data have no test set")?;
     let def: ModelDef = serde_json::from_str(MODEL)?;
     let model = Arc::new(Model::new(&def, data.input(), data.target())?);
-    let rows: Vec<u32> = (0..test.len() as u32).collect();
-    let judged = Samples::read(&model, test, &rows)?;
+    let judged = Samples::all(&model, test)?;
 
     println!(
         "{} parameters, {steps} steps of {BATCH}",
@@ -75,13 +74,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         )?;
         let parameters = session.weights().to_vec();
         let mut stream = Stream::at(Purpose::Calibration, Seed(seed), RoundId(0), ClientId(0));
-        let rows: Vec<u32> = (0..CALIBRATION_SAMPLES)
-            .map(|_| stream.below(train.len() as u64) as u32)
-            .collect();
-        let samples = Samples::read(&model, &train, &rows)?;
+        let rows = (0..CALIBRATION_SAMPLES).map(|_| stream.below(train.len() as u64) as u32);
+        let samples = Samples::new(&model, &train, rows.collect())?;
         let percent = |model: &Arc<Model>, parameters: &[f32], numerics: &Numerics| {
             let program = Program::compile(model, parameters, numerics, Passes::ALL)?;
-            let share = judged.accuracy(program).ok_or("the data have no classes")?;
+            let share = judged
+                .accuracy(program)?
+                .ok_or("the data have no classes")?;
             Ok::<f64, Box<dyn Error>>(100.0 * share)
         };
         print!(

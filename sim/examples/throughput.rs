@@ -225,7 +225,7 @@ fn config(cohort: u64, rounds: u64, threads: usize) -> SimulationConfig {
             train: false,
             per_client: PerClient::Never,
             max_clients: 1,
-            int8: false,
+            ..EvaluationConfig::default()
         },
         threads,
         checkpoint: None,

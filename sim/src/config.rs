@@ -6,6 +6,8 @@ use fl_core::registry::ConfigError;
 use fl_core::select::SelectorConfig;
 use fl_core::strategy::StrategyConfig;
 use fl_core::{LocalPlan, Seed};
+use fl_edge::quant::federated::Bins;
+use fl_edge::quant::{CALIBRATION_SAMPLES, Calibration, Granularity, QuantError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -38,7 +40,7 @@ pub struct SimulationConfig {
 }
 
 /// How the global model is judged.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationConfig {
     /// Rounds between evaluations, at least 1. The last round is always evaluated.
@@ -55,6 +57,10 @@ pub struct EvaluationConfig {
     /// Whether the model is also judged as a device serves it in 8-bit integers.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub int8: bool,
+    /// How the ranges of a model served in 8-bit integers are found; without a meaning where they
+    /// were trained.
+    #[serde(skip_serializing_if = "CalibrationConfig::is_default")]
+    pub calibration: CalibrationConfig,
 }
 
 impl Default for EvaluationConfig {
@@ -66,6 +72,90 @@ impl Default for EvaluationConfig {
             per_client: PerClient::Last,
             max_clients: 10_000,
             int8: false,
+            calibration: CalibrationConfig::default(),
+        }
+    }
+}
+
+/// How the ranges of a model's activations are found before it is judged in 8-bit integers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CalibrationConfig {
+    /// On whose examples, and where.
+    pub source: CalibrationSource,
+    /// How a range follows from the values seen.
+    pub calibrator: Calibration,
+    /// Scales of a weight.
+    pub granularity: Granularity,
+}
+
+/// Most examples in one place, or of one client, and most clients that calibrate.
+const MOST_CALIBRATING: u64 = 1_000_000;
+
+impl CalibrationConfig {
+    /// Checks the ranges of its keys.
+    ///
+    /// # Errors
+    /// [`SimError::OutOfRange`] or [`SimError::Calibrator`] naming the key.
+    pub fn validate(&self) -> Result<(), SimError> {
+        self.calibrator.check()?;
+        let (samples, clients) = match self.source {
+            CalibrationSource::Central { samples } => (samples, None),
+            CalibrationSource::Federated {
+                clients, samples, ..
+            } => (samples, Some(clients)),
+        };
+        if clients.is_some() && matches!(self.calibrator, Calibration::MovingAverage { .. }) {
+            return Err(QuantError::NotPooled.into());
+        }
+        for (key, value) in [
+            ("evaluation.calibration.samples", Some(samples)),
+            ("evaluation.calibration.clients", clients),
+        ] {
+            if let Some(value) = value.filter(|value| !(1..=MOST_CALIBRATING).contains(value)) {
+                return Err(SimError::OutOfRange {
+                    key,
+                    value: value.to_string(),
+                    range: "a whole number from 1 to 1000000",
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// On whose examples a model is calibrated, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum CalibrationSource {
+    /// In one place, on training examples drawn once for the whole run: for each a client,
+    /// uniformly over the population, and one of its examples. They stand for the unlabelled
+    /// examples that an operator has.
+    Central {
+        /// Examples, at least 1.
+        samples: u64,
+    },
+    /// By clients, drawn anew for each evaluation, that send histograms of their activations
+    /// through the exact sum of integers that updates go through.
+    Federated {
+        /// Clients that are asked; all of a smaller population. At least 1.
+        clients: u64,
+        /// Examples that a client runs at most, evenly spread over its training examples; at
+        /// least 1.
+        samples: u64,
+        /// The histograms' bins.
+        bins: Bins,
+    },
+}
+
+impl Default for CalibrationSource {
+    fn default() -> Self {
+        Self::Central {
+            samples: CALIBRATION_SAMPLES as u64,
         }
     }
 }
@@ -118,6 +208,7 @@ impl SimulationConfig {
                 });
             }
         }
+        self.evaluation.calibration.validate()?;
         if let Some(accuracy) = self.stop_at_accuracy
             && !(0.0..=1.0).contains(&accuracy)
         {

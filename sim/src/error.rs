@@ -4,6 +4,7 @@ use fl_core::registry::ConfigError;
 use fl_core::ring::RingError;
 use fl_core::round::RoundError;
 use fl_core::{ClientId, RoundId, TrainError};
+use fl_edge::quant::QuantError;
 
 use crate::checkpoint::CheckpointError;
 
@@ -100,6 +101,19 @@ pub enum SimError {
         round: RoundId,
         /// Why.
         source: TrainError,
+    },
+    /// The method of calibration cannot be.
+    #[error("evaluation.calibration: {0}")]
+    Calibrator(#[from] QuantError),
+    /// A client could not calibrate the global model.
+    #[error("calibration after {round} rounds, client {client}: {source}")]
+    Calibrate {
+        /// Rounds done.
+        round: RoundId,
+        /// The client.
+        client: ClientId,
+        /// Why.
+        source: QuantError,
     },
     /// There is nothing to calibrate a quantized model on.
     #[error(

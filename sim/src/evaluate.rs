@@ -25,19 +25,29 @@ pub(crate) fn sample(
     seed: Seed,
     population: u64,
 ) -> Result<Vec<ClientId>, SimError> {
-    if population <= config.max_clients {
+    let stream = Stream::at(Purpose::Evaluation, seed, RoundId(0), ClientId(0));
+    some(config.max_clients, stream, RoundId(0), population)
+}
+
+/// So many clients of a larger population, uniformly and in order; all of a smaller one.
+pub(crate) fn some(
+    clients: u64,
+    mut stream: Stream,
+    round: RoundId,
+    population: u64,
+) -> Result<Vec<ClientId>, SimError> {
+    if population <= clients {
         return Ok((0..population).map(ClientId).collect());
     }
     let uniform = Uniform::from_config(UniformConfig {
-        cohort: config.max_clients,
+        cohort: clients,
         over_select: 1.0,
     })
     .map_err(|source| refused("evaluation", source))?;
-    let mut stream = Stream::at(Purpose::Evaluation, seed, RoundId(0), ClientId(0));
     let selection = uniform
         .select(&Candidates::everyone(population), &mut stream)
         .map_err(|source| SimError::Round {
-            round: RoundId(0),
+            round,
             source: source.into(),
         })?;
     Ok(selection.clients)

@@ -12,11 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fl_core::ring::RingPlan;
 use fl_core::round::RoundError;
-use fl_core::sum::{Absorbed, Aggregator as _, ExactSum};
+use fl_core::sum::{Absorbed, Aggregator as _, ExactSum, SumError};
 use fl_core::{
     ClientId, Evaluation, Examples, FitTask, LocalPlan, LocalResult, Parameters, Purpose, RoundId,
     Seed, ServedModel, Stream, TrainError, Trainer, Weight, WorkLimit,
 };
+
+use fl_edge::quant::federated::Histograms;
+use fl_edge::quant::{Probe, QuantError, Samples};
 
 use crate::error::SimError;
 use crate::population::{Engine, Population};
@@ -95,6 +98,27 @@ impl ClientScore {
 pub(crate) struct Wanted {
     pub(crate) test: bool,
     pub(crate) train: bool,
+}
+
+/// What is asked of the clients that calibrate a model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) clients: &'a [ClientId],
+    /// Examples of each at most.
+    pub(crate) samples: usize,
+    /// The bins of every point.
+    pub(crate) empty: &'a Histograms,
+    pub(crate) round: RoundId,
+}
+
+/// A worker's part in calibrating.
+struct Counting {
+    probe: Probe,
+    /// One client's counts.
+    own: Histograms,
+    sum: ExactSum,
+    /// Whether a client had examples.
+    any: bool,
 }
 
 /// The model that is judged.
@@ -338,6 +362,57 @@ impl<P: Population, E: Engine> Executor<P, E> {
         Ok(scores.into_iter().map(|(_, score)| score).collect())
     }
 
+    /// The exact sum of what clients count when they show their examples to `probe`; none when
+    /// none of them has examples.
+    pub(crate) fn count(
+        &self,
+        population: &P,
+        probe: &Probe,
+        asked: Asked<'_>,
+        stop: &AtomicBool,
+    ) -> Result<Option<Histograms>, Halt> {
+        let Asked {
+            clients,
+            empty,
+            round,
+            ..
+        } = asked;
+        let plan = empty.ring_plan(clients.len() as u64);
+        let plan = plan.map_err(SimError::from)?;
+        let start = || Counting {
+            probe: probe.another(),
+            own: empty.clone(),
+            sum: ExactSum::new(plan, empty.counts().len()),
+            any: false,
+        };
+        self.progress.begin(Activity::Evaluating, clients.len());
+        let parts = self.run(clients.len(), stop, start, |worker, index, part| {
+            let client = clients[index];
+            let counted = worker.count(population, client, asked.samples, part);
+            let counted = counted.map_err(|source| SimError::Calibrate {
+                round,
+                client,
+                source,
+            })?;
+            if counted && let Some(message) = part.own.encode(plan) {
+                let absorbed = part.sum.absorb_encoded(&message, message.weight());
+                absorbed.map_err(|source| summed(round, source))?;
+            }
+            self.progress.add(1);
+            Ok(())
+        });
+        self.progress.end();
+        let mut sum = ExactSum::new(plan, empty.counts().len());
+        let mut any = false;
+        for mut part in parts? {
+            any |= part.any;
+            let merged = sum.merge(&mut part.sum);
+            merged.map_err(|source| summed(round, source))?;
+        }
+        let counts = empty.with_counts(sum.values()).map_err(SimError::from)?;
+        Ok(any.then_some(counts))
+    }
+
     /// Lets the workers take the tasks `0..tasks` in that order until none are left, the stop
     /// flag is raised or a task fails. Returns each worker's output.
     fn run<R: Send>(
@@ -445,10 +520,7 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
         for ((&member, fitted), &result) in members.iter().zip(&tasks).zip(&self.results) {
             let job = &jobs[member as usize];
             let absorbed = self.sum.absorb(fitted.update, job.weight);
-            let absorbed = absorbed.map_err(|source| SimError::Round {
-                round: task.round,
-                source: RoundError::Sum(source),
-            })?;
+            let absorbed = absorbed.map_err(|source| summed(task.round, source))?;
             reports.push(Report {
                 job: member,
                 result,
@@ -456,6 +528,31 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
             });
         }
         Ok(())
+    }
+
+    /// Counts a client's values; false when it has none, or one of them is not finite.
+    fn count<P: Population<Scratch = S>>(
+        &mut self,
+        population: &P,
+        client: ClientId,
+        samples: usize,
+        part: &mut Counting,
+    ) -> Result<bool, QuantError> {
+        if self.scratch.is_empty() {
+            self.scratch.push(S::default());
+        }
+        part.own.clear();
+        let data = population.train(client, &mut self.scratch[0]);
+        if data.is_empty() {
+            return Ok(false);
+        }
+        part.any = true;
+        let samples = Samples::spread(part.probe.model(), &data, samples)?;
+        match part.probe.count(&samples, &mut part.own) {
+            Ok(()) => Ok(true),
+            Err(QuantError::NonFinite { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn evaluate_client<P: Population<Scratch = S>>(
@@ -489,6 +586,14 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
             }
         }
         Ok(score)
+    }
+}
+
+/// A sum that could not be had.
+fn summed(round: RoundId, source: SumError) -> SimError {
+    SimError::Round {
+        round,
+        source: RoundError::Sum(source),
     }
 }
 

@@ -42,7 +42,10 @@ mod schedule;
 pub mod simulation;
 
 pub use checkpoint::{CheckpointError, CheckpointFault, CheckpointWarning, Disk, LocalDisk};
-pub use config::{CheckpointConfig, EvaluationConfig, PerClient, SimulationConfig};
+pub use config::{
+    CalibrationConfig, CalibrationSource, CheckpointConfig, EvaluationConfig, PerClient,
+    SimulationConfig,
+};
 pub use error::{ObserverError, SimError};
 pub use fleet::FleetConfig;
 pub use population::{Engine, Population};

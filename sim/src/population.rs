@@ -6,6 +6,10 @@
 use std::sync::Arc;
 
 use fl_core::{ClientId, Examples, Layout, Parameters, ServedModel, Stream, TrainError, Trainer};
+use fl_edge::Observed;
+use fl_edge::quant::Probe;
+
+use crate::config::CalibrationConfig;
 
 /// A population of clients and their examples, materialised one client at a time.
 pub trait Population: Send + Sync {
@@ -56,17 +60,37 @@ pub trait Engine: Send + Sync {
     /// A name for the arithmetic in use (e.g. `avx2`), for the checkpoint and the manifest.
     fn kernel(&self) -> String;
 
-    /// The model of `parameters` as a device serves it in 8-bit integers, calibrated on `samples`
-    /// unless the parameters hold the ranges of its activations.
+    /// Whether the model of `parameters` is to be calibrated before it is served in integers: it
+    /// is, unless the parameters hold the ranges of its activations.
+    fn needs_calibration(&self, parameters: &Parameters) -> bool {
+        let _ = parameters;
+        true
+    }
+
+    /// The model of `parameters`, for clients that calibrate it.
+    ///
+    /// # Errors
+    /// [`TrainError`] when there is no such model; [`TrainError::Unsupported`] by default.
+    fn probe(&self, parameters: &Parameters) -> Result<Probe, TrainError> {
+        let _ = parameters;
+        Err(TrainError::Unsupported {
+            what: "federated calibration".to_owned(),
+            instead: "choose evaluation.calibration.kind = \"central\"".to_owned(),
+        })
+    }
+
+    /// The model of `parameters` as a device serves it in 8-bit integers, with ranges as
+    /// `calibration` reads them from what was observed, unless the parameters hold them.
     ///
     /// # Errors
     /// [`TrainError`] when there is no such model; [`TrainError::Unsupported`] by default.
     fn serve_int8(
         &self,
         parameters: &Parameters,
-        samples: &dyn Examples,
+        observed: Observed<'_>,
+        calibration: &CalibrationConfig,
     ) -> Result<Box<dyn ServedModel>, TrainError> {
-        let _ = (parameters, samples);
+        let _ = (parameters, observed, calibration);
         Err(TrainError::Unsupported {
             what: "evaluation in int8".to_owned(),
             instead: "leave \"int8\" out of evaluation.precisions".to_owned(),
@@ -126,11 +150,28 @@ impl Engine for Arc<fl_edge::Model> {
         fl_edge::kernel::name().to_owned()
     }
 
+    fn needs_calibration(&self, parameters: &Parameters) -> bool {
+        fl_edge::needs_calibration(self, parameters.values())
+    }
+
+    fn probe(&self, parameters: &Parameters) -> Result<Probe, TrainError> {
+        Probe::new(self, parameters.values()).map_err(|error| TrainError::Unsupported {
+            what: format!("the calibration of this model: {error}"),
+            instead: "leave \"int8\" out of evaluation.precisions".to_owned(),
+        })
+    }
+
     fn serve_int8(
         &self,
         parameters: &Parameters,
-        samples: &dyn Examples,
+        observed: Observed<'_>,
+        calibration: &CalibrationConfig,
     ) -> Result<Box<dyn ServedModel>, TrainError> {
-        fl_edge::serve_int8(self, parameters.values(), samples)
+        let CalibrationConfig {
+            calibrator,
+            granularity,
+            ..
+        } = *calibration;
+        fl_edge::serve_int8(self, parameters.values(), observed, calibrator, granularity)
     }
 }

@@ -18,15 +18,15 @@ use fl_core::{
     WeightBounds,
 };
 use fl_datasets::FederatedDataset;
-use fl_edge::Model;
+use fl_edge::{Model, Observed};
 use sha2::{Digest as _, Sha256};
 
-use crate::calibrate::Calibration;
+use crate::calibrate::{Drawn, Federation};
 use crate::checkpoint::{
     Checkpoint, CheckpointError, CheckpointStore, CheckpointWarning, Disk, Found, Identity,
     LocalDisk,
 };
-use crate::config::{SimulationConfig, refused};
+use crate::config::{CalibrationSource, SimulationConfig, refused};
 use crate::error::SimError;
 use crate::evaluate::{judge, sample};
 use crate::executor::{Executor, Halt, Job};
@@ -91,7 +91,7 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     /// Clients that stand for all in evaluations.
     sample: Vec<ClientId>,
     /// Examples on which a quantized model is calibrated, once they were drawn.
-    calibration: Option<Calibration>,
+    calibration: Option<Drawn>,
     engine: E,
     pub(crate) buffers: Buffers,
 }
@@ -408,7 +408,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
 
     fn evaluate(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<(), Halt> {
         let round = self.server.round();
-        let int8 = self.serve_int8(round)?;
+        let int8 = self.serve_int8(round, stop)?;
         let config = &self.config;
         let last = |accuracy: Option<f64>| {
             let reached = match (accuracy, config.stop_at_accuracy) {
@@ -438,18 +438,50 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     }
 
     /// The global model as a device serves it, where it is to be judged.
-    fn serve_int8(&mut self, round: RoundId) -> Result<Option<Box<dyn ServedModel>>, SimError> {
-        if !self.config.evaluation.int8 {
+    fn serve_int8(
+        &mut self,
+        round: RoundId,
+        stop: &AtomicBool,
+    ) -> Result<Option<Box<dyn ServedModel>>, Halt> {
+        let SimulationConfig {
+            seed, evaluation, ..
+        } = &self.config;
+        if !evaluation.int8 {
             return Ok(None);
         }
-        if self.calibration.is_none() {
-            self.calibration = Calibration::draw(&self.population, self.config.seed);
-        }
-        let samples = self.calibration.as_ref().ok_or(SimError::NoCalibration)?;
-        self.engine
-            .serve_int8(self.server.global(), samples)
-            .map(Some)
-            .map_err(|source| SimError::Quantize { round, source })
+        let (engine, global) = (&self.engine, self.server.global());
+        let summed;
+        let observed = if !engine.needs_calibration(global) {
+            Observed::Nothing
+        } else {
+            match evaluation.calibration.source {
+                CalibrationSource::Central { samples } => {
+                    if self.calibration.is_none() {
+                        self.calibration = Drawn::draw(&self.population, *seed, samples);
+                    }
+                    let drawn = self.calibration.as_ref();
+                    Observed::Examples(drawn.ok_or(SimError::NoCalibration)?)
+                }
+                CalibrationSource::Federated {
+                    clients,
+                    samples,
+                    bins,
+                } => {
+                    let federation = Federation {
+                        clients,
+                        samples,
+                        bins,
+                    };
+                    let (executor, population) = (&self.executor, &self.population);
+                    summed = federation
+                        .count(executor, population, engine, global, *seed, round, stop)?;
+                    Observed::Histograms(&summed)
+                }
+            }
+        };
+        let served = engine.serve_int8(global, observed, &evaluation.calibration);
+        let served = served.map_err(|source| SimError::Quantize { round, source })?;
+        Ok(Some(served))
     }
 
     /// Writes a checkpoint unless the newest is of this moment.

@@ -15,11 +15,13 @@ use fl_core::{
 use fl_datasets::partition::{Iid, PartitionConfig};
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
 use fl_edge::qat::QatOptions;
+use fl_edge::quant::federated::Bins;
+use fl_edge::quant::{Calibration, Granularity};
 use fl_edge::zoo::{Logreg, Mlp2nn};
 use fl_edge::{Model, ModelDef};
 use fl_sim::{
-    CheckpointConfig, EvaluationConfig, EvaluationRecord, FleetConfig, Observer, Outcome,
-    RoundRecord, Simulation, SimulationConfig,
+    CalibrationConfig, CalibrationSource, CheckpointConfig, EvaluationConfig, EvaluationRecord,
+    FleetConfig, Observer, Outcome, RoundRecord, Simulation, SimulationConfig,
 };
 
 fn synthetic() -> (FederatedDataset, ModelDef) {
@@ -231,4 +233,67 @@ fn models_learn_for_integers() {
     let (other, kept) = run(asked(Precision::QatInt8, 2), digits());
     assert_eq!(other, digest);
     assert_eq!(kept.evaluations, quantized.evaluations);
+}
+
+/// Clients that calibrate through the exact sum give a model that is about as good as one that was
+/// calibrated in one place; threads change no number, nor does an interruption.
+#[test]
+fn clients_calibrate_for_integers() {
+    let asked = |source, calibrator, threads| {
+        let config = config(12, 2, 0.1);
+        SimulationConfig {
+            strategy: StrategyConfig::FedAvg(FedAvgConfig::default()),
+            fleet: FleetConfig::default(),
+            evaluation: EvaluationConfig {
+                int8: true,
+                calibration: CalibrationConfig {
+                    source,
+                    calibrator: Calibration::named(calibrator).unwrap(),
+                    granularity: Granularity::Channel,
+                },
+                ..config.evaluation
+            },
+            threads,
+            ..config
+        }
+    };
+    let central = CalibrationSource::Central { samples: 256 };
+    let federated = CalibrationSource::Federated {
+        clients: 8,
+        samples: 16,
+        bins: Bins::default(),
+    };
+    let int8 = |kept: &Kept| kept.evaluations.last().unwrap().test_accuracy_int8.unwrap();
+    for calibrator in ["min-max", "percentile"] {
+        let (digest, one) = run(asked(central, calibrator, 1), digits());
+        let config = asked(federated, calibrator, 1);
+        let (same, many) = run(config.clone(), digits());
+        assert_eq!(same, digest, "calibrating changes no model");
+        assert!((int8(&one) - int8(&many)).abs() < 0.03, "{calibrator}");
+        let losses = |kept: &Kept| {
+            let losses = kept.evaluations.iter().map(|row| row.test_loss_int8);
+            losses.collect::<Vec<_>>()
+        };
+        assert_ne!(losses(&one), losses(&many));
+        let (_, threads) = run(asked(federated, calibrator, 3), digits());
+        assert_eq!(threads.evaluations, many.evaluations);
+        let dir = tempfile::tempdir().unwrap();
+        let (_, kept) = resumed(dir.path(), &config, digits());
+        assert_eq!(kept.evaluations, many.evaluations);
+    }
+    for (wrong, message) in [
+        (
+            asked(federated, "moving-average", 1),
+            "evaluation.calibration: a moving average depends on an order",
+        ),
+        (
+            asked(CalibrationSource::Central { samples: 0 }, "min-max", 1),
+            "evaluation.calibration.samples is 0",
+        ),
+    ] {
+        let (data, def) = digits();
+        let model = Model::new(&def, data.input(), data.target()).unwrap();
+        let error = Simulation::new(wrong, data, Arc::new(model)).unwrap_err();
+        assert!(error.to_string().contains(message), "{error}");
+    }
 }

@@ -29,6 +29,23 @@ pub enum FileError {
         /// Bytes read at most.
         most: usize,
     },
+    /// The header to be written is larger than any that is read.
+    #[error(
+        "the header to be written has {found} bytes and at most {most} are read; give the model \
+         fewer tensors or shorter names"
+    )]
+    HeaderTooLong {
+        /// Bytes of the header.
+        found: usize,
+        /// Bytes read at most.
+        most: usize,
+    },
+    /// The header is empty.
+    #[error(
+        "its first eight bytes say that its header has 0 bytes; expected at least the two of \
+         `{{}}`: it was never written or was wiped, so copy it again"
+    )]
+    NoHeader,
     /// The header does not begin with `{{`.
     #[error(
         "its header begins with byte {found:#04x} and not with `{{`; it is no SafeTensors file"
@@ -48,7 +65,10 @@ pub enum FileError {
         source: serde_json::Error,
     },
     /// More tensors than a model has.
-    #[error("its header names {found} tensors and at most {most} are read")]
+    #[error(
+        "its header names {found} tensors and at most {most} are read; it is no model file of \
+         this program"
+    )]
     TooMany {
         /// Tensors found.
         found: usize,
@@ -58,7 +78,7 @@ pub enum FileError {
     /// The place of a tensor does not follow from its type and shape.
     #[error(
         "tensor `{name}` lies at bytes {start} to {end} of the data where {expected}; the file is \
-         damaged"
+         damaged: copy it again"
     )]
     Place {
         /// The tensor.
@@ -110,7 +130,10 @@ pub enum FileError {
         expected: &'static str,
     },
     /// A kind of file that is not known.
-    #[error("it holds a `{found}`; known kinds are `parameters` and `program`")]
+    #[error(
+        "it holds a `{found}` where this program knows `parameters` and `program`; use the \
+         program that wrote it"
+    )]
     UnknownKind {
         /// The kind found.
         found: String,
@@ -126,7 +149,9 @@ pub enum FileError {
         advice: &'static str,
     },
     /// The header is not the one that was written.
-    #[error("its header does not have the SHA-256 that it names; the file is damaged")]
+    #[error(
+        "its header does not have the SHA-256 that it names; the file is damaged: copy it again"
+    )]
     Header,
     /// A section is not the one that was written.
     #[error(
@@ -137,7 +162,7 @@ pub enum FileError {
         name: String,
     },
     /// The header has no checksum of a section.
-    #[error("its header has no SHA-256 of section `{name}`; the file is damaged")]
+    #[error("its header has no SHA-256 of section `{name}`; the file is damaged: copy it again")]
     NoChecksum {
         /// The section.
         name: String,
@@ -155,7 +180,10 @@ pub enum FileError {
     #[error("the program that it describes: {0}")]
     Program(#[from] ProgramError),
     /// The model that the metadata describe is larger than any that is read.
-    #[error("the model that it describes has {found} layers and at most {most} are read")]
+    #[error(
+        "the model that it describes has {found} layers and at most {most} are read; it is no \
+         model file of this program"
+    )]
     Layers {
         /// Layers described.
         found: usize,
@@ -163,7 +191,10 @@ pub enum FileError {
         most: usize,
     },
     /// The tensors are not those of the model.
-    #[error("tensor `{name}` is {found} where its model has {expected}; the file is damaged")]
+    #[error(
+        "tensor `{name}` is {found} where its model has {expected}; the file is damaged: copy it \
+         again"
+    )]
     Tensor {
         /// The tensor.
         name: String,

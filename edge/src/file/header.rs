@@ -138,7 +138,7 @@ impl Header {
         match text.first() {
             Some(b'{') => {}
             Some(&found) => return Err(FileError::NoObject { found }),
-            None => return Err(cut(10)),
+            None => return Err(FileError::NoHeader),
         }
         let raw: Raw = serde_json::from_slice(text).map_err(|source| FileError::Json {
             part: "header",
@@ -164,8 +164,8 @@ impl Header {
         text.resize(text.len().next_multiple_of(ALIGNMENT), b' ');
         let length = text.len() - 8;
         if length > MOST_HEADER {
-            return Err(FileError::HeaderSize {
-                found: length as u64,
+            return Err(FileError::HeaderTooLong {
+                found: length,
                 most: MOST_HEADER,
             });
         }
@@ -231,7 +231,9 @@ fn placed(raw: BTreeMap<String, RawTensor>, len: usize) -> Result<Vec<TensorInfo
                 .try_fold(bytes, |product, &size| product.checked_mul(size))
         });
         let (Some(shape), Some(bytes)) = (shape, bytes) else {
-            return Err(place("the size of its shape overflows".to_owned()));
+            return Err(place(
+                "its shape needs more bytes than can be counted".to_owned(),
+            ));
         };
         if bytes > len - next {
             return Err(place(format!(
@@ -430,7 +432,15 @@ mod tests {
             format!(r#"{{"a":{{"dtype":"U8","shape":{shape},"data_offsets":{offsets}}}}}"#)
         };
         let cases = [
-            (file("", 9), "it has 17 bytes and its header alone needs 10"),
+            (
+                file("", 9),
+                "its header has 0 bytes; expected at least the two of `{}`",
+            ),
+            (
+                vec![0; 4096],
+                "its header has 0 bytes; expected at least the two of `{}`",
+            ),
+            (file("{", 0), "its header cannot be read: EOF while parsing"),
             (file(" {}", 0), "begins with byte 0x20"),
             (
                 file("{} x", 0),
@@ -462,7 +472,7 @@ mod tests {
             ),
             (
                 file(&one("[18446744073709551615,3]", "[0,1]"), 1),
-                "the size of its shape overflows",
+                "where its shape needs more bytes than can be counted",
             ),
             (
                 file(

@@ -287,12 +287,14 @@ mod tests {
         let bytes: SharedBytes = Arc::new(block);
         let start = (*bytes).as_ref().as_ptr().addr();
         let table = vec![section("a", &[2], 64..72), section("b", &[3, 1], 128..140)];
-        let constants = Constants::shared(table.clone(), Arc::clone(&bytes)).expect("good");
+        let constants = Constants::shared(table.clone(), Arc::clone(&bytes))
+            .expect("sections that lie in the bytes");
         assert_eq!(constants.values::<f32>(0), [1.5, 0.0]);
         assert_eq!(constants.bytes(1).as_ptr().addr(), start + 128);
         assert_eq!(constants.len(), 20);
         assert!(constants.check(&table).is_ok());
-        let copied = Constants::copied(table, (*bytes).as_ref()).expect("good");
+        let copied =
+            Constants::copied(table, (*bytes).as_ref()).expect("sections that lie in the bytes");
         assert_eq!(copied.values::<f32>(0), [1.5, 0.0]);
         assert!(
             copied
@@ -320,7 +322,8 @@ mod tests {
             assert!(text.contains("`a`") && text.contains(part), "{text}");
         }
         let table = [section("a", &[2], 0..8)];
-        let constants = Constants::shared(table.to_vec(), Arc::clone(&bytes)).expect("good");
+        let constants = Constants::shared(table.to_vec(), Arc::clone(&bytes))
+            .expect("sections that lie in the bytes");
         let other = section("a", &[1, 2], 0..8);
         let error = constants.check(&[other]).expect_err("refused");
         assert!(

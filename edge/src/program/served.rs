@@ -3,12 +3,10 @@
 use core::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fl_core::{
-    ClientId, Evaluation, Examples, InputSpec, InputsMut, ServedModel, TargetSpec, TargetsMut,
-    TrainError,
-};
+use fl_core::{ClientId, Evaluation, Examples, ServedModel, TrainError};
 
-use super::{Inputs, Program, Runner};
+use super::batch::{Batch, ForeignToken, Read};
+use super::{Program, Runner};
 use crate::arena::reserve;
 use crate::kernel::Kernels;
 use crate::zoo::Loss;
@@ -33,10 +31,7 @@ pub struct Served {
 struct Worker {
     runner: Runner,
     rows: Vec<u32>,
-    reals: Vec<f32>,
-    tokens: Vec<u32>,
-    labels: Vec<u32>,
-    targets: Vec<f32>,
+    batch: Batch,
     outputs: Vec<f32>,
     losses: Vec<f32>,
     best: Vec<u32>,
@@ -77,10 +72,7 @@ impl Served {
             Worker {
                 runner: Runner::with_kernels(program, self.rows, self.kernels),
                 rows: Vec::new(),
-                reals: Vec::new(),
-                tokens: Vec::new(),
-                labels: Vec::new(),
-                targets: Vec::new(),
+                batch: Batch::default(),
                 outputs: Vec::new(),
                 losses: Vec::new(),
                 best: Vec::new(),
@@ -137,7 +129,7 @@ impl Worker {
     ) -> Result<(), TrainError> {
         let program = Arc::clone(self.runner.program());
         let model = program.model();
-        let (len, width) = (program.input_len(), program.output_len());
+        let width = program.output_len();
         reserve(&mut self.rows, count);
         for (row, number) in self.rows.iter_mut().zip(start..) {
             *row = number;
@@ -145,42 +137,21 @@ impl Worker {
         let rows = &self.rows[..count];
         reserve(&mut self.outputs, count * width);
         reserve(&mut self.losses, count);
-        let targets = match model.target() {
-            TargetSpec::Class { .. } => {
-                reserve(&mut self.labels, count);
-                TargetsMut::Classes(&mut self.labels[..count])
-            }
-            TargetSpec::Real { .. } => {
-                reserve(&mut self.targets, count * width);
-                TargetsMut::Real(&mut self.targets[..count * width])
-            }
+        let read = self.batch.read(data, rows);
+        let foreign = |found: ForeignToken| TrainError::DataMismatch {
+            expected: format!("tokens below {}", found.vocabulary),
+            found: format!("token {} in example {}", found.token, found.row),
         };
-        let inputs = match model.input() {
-            InputSpec::Real(_) => {
-                reserve(&mut self.reals, count * len);
-                let reals = &mut self.reals[..count * len];
-                data.fill(rows, InputsMut::Real(reals), targets);
-                Inputs::Real(reals)
-            }
-            InputSpec::Tokens { vocabulary, .. } => {
-                reserve(&mut self.tokens, count * len);
-                let tokens = &mut self.tokens[..count * len];
-                data.fill(rows, InputsMut::Tokens(tokens), targets);
-                if let Some(at) = tokens.iter().position(|&t| t as usize >= *vocabulary) {
-                    return Err(TrainError::DataMismatch {
-                        expected: format!("tokens below {vocabulary}"),
-                        found: format!("token {} in example {}", tokens[at], rows[at / len]),
-                    });
-                }
-                Inputs::Tokens(tokens)
-            }
-        };
+        let Read {
+            inputs,
+            labels,
+            targets,
+        } = read.map_err(foreign)?;
         let outputs = &mut self.outputs[..count * width];
         self.runner.run(inputs, outputs);
         let losses = &mut self.losses[..count];
         match model.loss() {
             Loss::SoftmaxCrossEntropy => {
-                let labels = &self.labels[..count];
                 if let Some(at) = labels.iter().position(|&label| label as usize >= width) {
                     return Err(TrainError::LabelOutOfRange {
                         client: ClientId(0),
@@ -197,11 +168,9 @@ impl Worker {
                 evaluation.correct += hits as u64;
             }
             Loss::Mse => {
-                let targets = &self.targets[..count * width];
                 kernels.mean_squared_error(count, width, outputs, targets, 1.0, losses, None);
             }
             Loss::Bce => {
-                let targets = &self.targets[..count * width];
                 kernels.binary_cross_entropy(count, width, outputs, targets, 1.0, losses, None);
             }
         }

@@ -73,6 +73,14 @@ pub enum QuantError {
     /// No samples to calibrate on.
     #[error("there are no samples; give some, 256 are usual")]
     NoSamples,
+    /// A sample that the data do not have.
+    #[error("sample {row} is wanted of {rows} examples; they are counted from 0")]
+    Row {
+        /// The example.
+        row: u32,
+        /// Examples there are.
+        rows: usize,
+    },
     /// The samples are not inputs of the model.
     #[error("the samples are {given} and the model takes {expected}; give samples of its data")]
     Input {

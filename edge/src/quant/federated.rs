@@ -44,10 +44,12 @@ use fl_core::ring::{RingError, RingPlan, WeightBounds};
 use fl_core::update::RingVector;
 use serde::{Deserialize, Serialize};
 
+use super::Quantization;
 use super::calibrate::Calibration;
 use super::error::QuantError;
 use super::histogram::Histogram;
 use super::params::Range;
+use super::weight::Granularity;
 
 /// Most values that a client counts in one bin; more are not counted.
 const MOST_COUNTED: u64 = 1 << 32;
@@ -224,6 +226,17 @@ impl Histograms {
         &self.counts
     }
 
+    /// Whether nothing is counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counts.iter().all(|&count| count == 0)
+    }
+
+    /// Forgets all counts.
+    pub fn clear(&mut self) {
+        self.counts.fill(0);
+    }
+
     /// Counts the values of one point; a point that was not named at first is passed over.
     ///
     /// # Errors
@@ -308,6 +321,23 @@ impl Histograms {
         Ok(points
             .filter_map(|(name, counts)| Some((name.clone(), self.range(method, counts)?)))
             .collect())
+    }
+
+    /// The quantization with the [ranges](Self::ranges) of every point that had values.
+    ///
+    /// # Errors
+    /// As [`ranges`](Self::ranges), and [`QuantError::NoSamples`] when nothing is counted.
+    pub fn quantization(
+        &self,
+        method: &Calibration,
+        granularity: Granularity,
+    ) -> Result<Quantization, QuantError> {
+        let ranges = self.ranges(method)?;
+        if ranges.is_empty() {
+            return Err(QuantError::NoSamples);
+        }
+        let ranges = ranges.iter().map(|(point, range)| (point.as_str(), *range));
+        Ok(Quantization::from_ranges(ranges, granularity))
     }
 
     fn range(&self, method: &Calibration, counts: &[u64]) -> Option<Range> {

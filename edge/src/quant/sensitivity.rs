@@ -70,10 +70,10 @@ pub fn sensitivities(
     model: &Arc<Model>,
     parameters: &[f32],
     quantization: &Quantization,
-    samples: &Samples,
+    samples: &Samples<'_>,
 ) -> Result<Vec<Sensitivity>, ProgramError> {
     let exact = Program::compile(model, parameters, &Numerics::F32, Passes::ALL)?;
-    let exact = samples.outputs(exact);
+    let exact = samples.outputs(exact)?;
     let power: f64 = exact.iter().map(|&y| f64::from(y) * f64::from(y)).sum();
     let units = integer_units(model);
     let mut found = Vec::with_capacity(units.len());
@@ -83,7 +83,7 @@ pub fn sensitivities(
             float_units: others.map(|other| (other.clone(), Float::F32)).collect(),
             ..quantization.clone()
         };
-        let outputs = samples.outputs(program(model, parameters, &alone)?);
+        let outputs = samples.outputs(program(model, parameters, &alone)?)?;
         let error = outputs.iter().zip(&exact).map(|(&found, &exact)| {
             let off = f64::from(found) - f64::from(exact);
             off * off
@@ -111,7 +111,7 @@ pub fn fewest_floats(
     model: &Arc<Model>,
     parameters: &[f32],
     quantization: &Quantization,
-    samples: &Samples,
+    samples: &Samples<'_>,
     float: Float,
     wanted: f64,
     score: &mut dyn FnMut(Program) -> f64,

@@ -174,7 +174,7 @@ fn kernels_and_parts_give_the_same_bits() {
             let norms = session.example_norms().iter().map(|n| n.to_bits());
             let gradient = session.gradients().iter().map(|g| g.to_bits());
             (
-                clipped.expect("good"),
+                clipped.expect("examples of the model"),
                 norms.collect::<Vec<_>>(),
                 gradient.collect::<Vec<_>>(),
             )
@@ -189,7 +189,7 @@ fn kernels_and_parts_give_the_same_bits() {
         let mut whole = session(case, &weights, &all[0]);
         whole
             .clipped_gradient(&data, &rows, f32::INFINITY, &mut stream(5))
-            .expect("good");
+            .expect("examples of the model");
         let sum = whole.gradients().to_vec();
         whole
             .gradient(&data, &rows, &mut stream(5))
@@ -227,12 +227,12 @@ fn what_has_no_norm() {
     let weights = start(&case);
     let mut good = session(&case, &weights, Kernels::best());
     good.clipped_gradient(&data, &[0, 2], 0.1, &mut stream(5))
-        .expect("good");
+        .expect("examples of the model");
     data.reals[9] = f32::INFINITY;
     let mut found = session(&case, &weights, Kernels::best());
     let clipped = found
         .clipped_gradient(&data, &[0, 1, 2], 0.1, &mut stream(5))
-        .expect("good");
+        .expect("examples of the model");
     assert!(!found.example_norms()[1].is_finite() && clipped.clipped >= 1);
     assert_eq!(found.gradients(), good.gradients());
     data.labels[2] = 9;

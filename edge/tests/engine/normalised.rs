@@ -50,7 +50,7 @@ fn step(case: &Case, optimizer: Optimizer, max_norm: Option<f32>, mu: f32) -> Ve
     };
     session
         .step(&data, &[0, 1, 2, 3, 4, 5], &step, &mut stream(5))
-        .expect("good");
+        .expect("examples of the model");
     session.weights().to_vec()
 }
 
@@ -111,7 +111,7 @@ fn a_gradient_and_one_value_leave_them_as_they_are() {
     session.start(global.values(), &Optimizer::SGD, 6);
     session
         .gradient(&data, &[0, 1, 2], &mut stream(5))
-        .expect("good");
+        .expect("examples of the model");
     assert_eq!(bits(session.weights()), bits(global.values()));
     for name in ["norm.running_mean", "norm.running_var"] {
         let gradient = part(&case, session.gradients(), name);
@@ -127,7 +127,7 @@ fn a_gradient_and_one_value_leave_them_as_they_are() {
         anchor: &[],
     };
     let loss = session.step(&data, &[4], &step, &mut stream(5));
-    assert!(loss.expect("good").is_finite());
+    assert!(loss.expect("examples of the model").is_finite());
     for name in ["norm.running_mean", "norm.running_var"] {
         let (a, b) = (
             part(&case, session.weights(), name),
@@ -144,7 +144,9 @@ fn evaluation_reads_them() {
     let (data, global) = (case.data(4), start(&case));
     let mut session = Session::new(case.model.clone(), Kernels::best());
     session.start(global.values(), &Optimizer::SGD, 4);
-    let found = session.outputs(&data, &[3, 0]).expect("good");
+    let found = session
+        .outputs(&data, &[3, 0])
+        .expect("examples of the model");
     let of = |name: &str| part(&case, global.values(), name);
     for (row, found) in [3, 0].into_iter().zip(found.chunks_exact(3)) {
         for (class, found) in found.iter().enumerate() {

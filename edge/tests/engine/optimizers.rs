@@ -124,7 +124,9 @@ fn follow_their_formulas() {
         let mut formula = Formula::default();
         for t in 1..=5 {
             let mut random = stream(1);
-            session.gradient(&data, &rows, &mut random).expect("good");
+            session
+                .gradient(&data, &rows, &mut random)
+                .expect("examples of the model");
             let gradient = session.gradients().to_vec();
             let mut expected = session
                 .weights()
@@ -135,7 +137,7 @@ fn follow_their_formulas() {
             let step = step(plan, t as u64 - 1, global.values());
             session
                 .step(&data, &rows, &step, &mut random)
-                .expect("good");
+                .expect("examples of the model");
             for (index, (w, e)) in session.weights().iter().zip(&expected).enumerate() {
                 let error = (f64::from(*w) - e).abs();
                 // Adam divides tiny moments by each other.
@@ -192,7 +194,9 @@ fn the_fused_step_has_the_bits_of_the_stored_one() {
                         [&[0u32, 3, 5, 1][..], &[2], &[4, 6, 0]].iter().enumerate()
                     {
                         let step = step(&plan, number as u64, global.values());
-                        session.step(&data, rows, &step, &mut random).expect("good");
+                        session
+                            .step(&data, rows, &step, &mut random)
+                            .expect("examples of the model");
                     }
                     bits(session.weights())
                 };

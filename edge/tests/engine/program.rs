@@ -37,7 +37,7 @@ pub(crate) fn trained(model: &Arc<Model>) -> Vec<f32> {
     };
     for _ in 0..40 {
         let loss = session.step(&data, &[0, 1, 2, 3, 4, 5, 6, 7], &step, &mut random);
-        assert!(loss.expect("good").is_finite());
+        assert!(loss.expect("examples of the model").is_finite());
     }
     session.weights().to_vec()
 }
@@ -102,7 +102,9 @@ fn check(case: &Case) {
     };
     let mut session = Session::new(Arc::clone(&case.model), Kernels::best());
     session.start(&parameters, &Optimizer::SGD, ROWS);
-    let expected = session.outputs(&data, &[0, 1, 2, 3, 4]).expect("good");
+    let expected = session
+        .outputs(&data, &[0, 1, 2, 3, 4])
+        .expect("examples of the model");
     let unfused = compile(Passes::NONE);
     let all = compile(Passes::ALL);
     let plain = outputs(&unfused, &data, ROWS, ROWS, Kernels::best());
@@ -324,10 +326,12 @@ fn served_evaluation_is_the_sessions() {
         let served = Served::new(Arc::new(program));
         let mut session = Session::new(Arc::clone(&case.model), Kernels::best());
         for rows in [0..11, 3..7, 5..5] {
-            let found = served.evaluate(&data, rows.clone()).expect("good");
+            let found = served
+                .evaluate(&data, rows.clone())
+                .expect("examples of the model");
             let (loss, correct) = session
                 .evaluate(&parameters, &data, rows.start as u32..rows.end as u32)
-                .expect("good");
+                .expect("examples of the model");
             assert_eq!(found.loss_sum.to_bits(), loss.to_bits(), "{}", case.name);
             assert_eq!(found.correct, correct, "{}", case.name);
             assert_eq!(found.examples, rows.len() as u64, "{}", case.name);

@@ -134,7 +134,7 @@ fn train(case: &Case, kernels: &'static Kernels, most: usize) -> (Vec<u64>, Vec<
     let batches = [&[3u32, 1, 0, 6][..], &[2, 5, 4], &[1]];
     let losses = batches.map(|rows| {
         let loss = session.step(&data, rows, &step, &mut random);
-        loss.expect("good").to_bits()
+        loss.expect("examples of the model").to_bits()
     });
     let weights = session.weights().iter().map(|w| w.to_bits()).collect();
     (losses.to_vec(), weights)
@@ -162,7 +162,11 @@ fn losses(case: &Case) -> [u64; 2] {
     session.start(global.values(), &Optimizer::SGD, 5);
     let trained = session.gradient(&data, &[0, 1, 2, 3, 4], &mut stream(5));
     let evaluated = session.evaluate(global.values(), &data, 0..5);
-    [trained.expect("good"), evaluated.expect("good").0].map(f64::to_bits)
+    [
+        trained.expect("examples of the model"),
+        evaluated.expect("good").0,
+    ]
+    .map(f64::to_bits)
 }
 
 proptest! {

@@ -198,13 +198,13 @@ fn parts_of_a_batch_sum_to_the_whole() {
             let mut random = stream(8);
             let first = session
                 .step(&data, &rows, &step, &mut random)
-                .expect("good");
+                .expect("examples of the model");
             let second = session
                 .step(&data, &rows, &step, &mut random)
-                .expect("good");
+                .expect("examples of the model");
             let (sum, correct) = session
                 .evaluate(global.values(), &data, 0..17)
-                .expect("good");
+                .expect("examples of the model");
             let losses = [first, second, sum].map(f64::to_bits);
             (losses, correct, bits(session.weights()))
         };

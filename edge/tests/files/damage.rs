@@ -78,7 +78,8 @@ fn the_format_is_as_described() {
     let model = small();
     let (description, tensors) = forged();
     let bytes = Forged::parameters(description, tensors).bytes();
-    assert_eq!(read(&bytes).expect("works"), start(&model).digest());
+    let read = read(&bytes).expect("written as the format says");
+    assert_eq!(read, start(&model).digest());
 }
 
 #[test]

@@ -6,11 +6,15 @@ mod forge;
 mod parameters;
 mod programs;
 
+use std::error::Error;
 use std::sync::Arc;
 
 use fl_core::{ClientId, InputSpec, Parameters, Purpose, RoundId, Seed, Stream, TargetSpec};
 use fl_edge::layer::{Conv2dDef, DenseDef, FlattenDef, GroupNormDef, LayerDef, Padding};
 use fl_edge::{LayersDef, Model, ModelDef};
+
+/// What a test returns that fails by an error.
+type Tested = Result<(), Box<dyn Error>>;
 
 fn start(model: &Model) -> Parameters {
     let mut stream = Stream::at(Purpose::Testing, Seed(1), RoundId(0), ClientId(0));
@@ -42,12 +46,13 @@ fn small() -> Model {
         loss: None,
     });
     let target = TargetSpec::Class { classes: 2 };
-    Model::new(&def, &InputSpec::Real(vec![2, 4, 1]), target).expect("works")
+    Model::new(&def, &InputSpec::Real(vec![2, 4, 1]), target).expect("a model of two classes")
 }
 
 fn written(model: &Model, parameters: &Parameters) -> Vec<u8> {
     let mut bytes = Vec::new();
-    fl_edge::file::write_parameters(model, parameters, &mut bytes).expect("works");
+    let written = fl_edge::file::write_parameters(model, parameters, &mut bytes);
+    written.expect("parameters of this model, written into memory");
     bytes
 }
 

@@ -9,7 +9,7 @@ use fl_edge::layer::{DenseDef, EmbeddingDef, FlattenDef, LayerDef, LeakyReluDef}
 use fl_edge::qat::QatOptions;
 use fl_edge::{LayersDef, MODELS, Model, ModelDef};
 
-use crate::{shared, small, start, written};
+use crate::{Tested, shared, small, start, written};
 
 /// Every model of the zoo for inputs that it takes, and one of tokens with decimals in its keys.
 fn models() -> Vec<Model> {
@@ -18,7 +18,8 @@ fn models() -> Vec<Model> {
     let mut models: Vec<Model> = MODELS
         .iter()
         .map(|(kind, _)| {
-            Model::new(&ModelDef::named(kind).expect("works"), &image, classes).expect("works")
+            let def = ModelDef::named(kind).expect("listed models have a definition");
+            Model::new(&def, &image, classes).expect(kind)
         })
         .collect();
     let embedding: LayerDef = LayerDef::Embedding(EmbeddingDef {
@@ -45,37 +46,40 @@ fn models() -> Vec<Model> {
         length: 5,
         vocabulary: 7,
     };
-    models.push(Model::new(&def, &tokens, TargetSpec::Real { width: 2 }).expect("works"));
+    let numbers = TargetSpec::Real { width: 2 };
+    models.push(Model::new(&def, &tokens, numbers).expect("layers for tokens"));
     models.push(small());
     let qat = QatOptions {
         momentum: 0.3,
         ..QatOptions::default()
     };
-    models.push(small().with_ranges(qat).expect("works"));
+    models.push(
+        small()
+            .with_ranges(qat)
+            .expect("no bare batch normalisation"),
+    );
     models
 }
 
 #[test]
-fn every_model_reads_back_bit_for_bit() {
+fn every_model_reads_back_bit_for_bit() -> Tested {
     for model in models() {
         let parameters = start(&model);
         let bytes = written(&model, &parameters);
         assert_eq!(bytes, written(&model, &parameters), "the same bytes again");
-        let file = ModelFile::open(shared(&bytes)).expect("works");
+        let file = ModelFile::open(shared(&bytes))?;
         assert_eq!(file.kind(), Kind::Parameters);
         assert_eq!(file.model().definition(), model.definition());
         assert_eq!(file.model().input(), model.input());
         assert_eq!(file.model().target(), model.target());
         assert_eq!(file.model().loss(), model.loss());
         assert_eq!(file.model().qat_options(), model.qat_options());
-        assert_eq!(
-            file.parameters().expect("works").digest(),
-            parameters.digest()
-        );
+        assert_eq!(file.parameters()?.digest(), parameters.digest());
         assert_eq!(file.len(), bytes.len());
         assert_eq!(file.data_len(), 4 * model.parameters());
         assert_eq!((file.len() - file.data_len()) % ALIGNMENT, 0);
     }
+    Ok(())
 }
 
 #[test]
@@ -88,7 +92,7 @@ fn parameters_of_another_model_are_not_written() {
 }
 
 #[test]
-fn a_writer_that_stops_is_an_error() {
+fn a_writer_that_stops_is_an_error() -> Tested {
     struct Full(usize);
     impl std::io::Write for Full {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -108,35 +112,33 @@ fn a_writer_that_stops_is_an_error() {
         let error = write_parameters(&model, &parameters, &mut Full(room)).unwrap_err();
         assert_eq!(error.to_string(), "no space left; check the disk");
     }
-    write_parameters(&model, &parameters, &mut Full(whole)).expect("works");
+    write_parameters(&model, &parameters, &mut Full(whole))?;
+    Ok(())
 }
 
 #[test]
-fn a_mapped_file_gives_its_values_without_a_copy() {
+fn a_mapped_file_gives_its_values_without_a_copy() -> Tested {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let path = folder.join("files-model.safetensors");
     let model = small();
     let parameters = start(&model);
-    std::fs::write(&path, written(&model, &parameters)).expect("works");
-    let map = fl_edge::file::Mapped::open(&path).expect("works");
-    let file = ModelFile::open(Arc::new(map)).expect("works");
+    std::fs::write(&path, written(&model, &parameters))?;
+    let map = fl_edge::file::Mapped::open(&path)?;
+    let file = ModelFile::open(Arc::new(map))?;
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
-    let values = file.values().expect("a map begins at a page");
+    let values = file.values().ok_or("a map begins at a page")?;
     assert_eq!(bits(values), bits(parameters.values()));
     assert_eq!(values.as_ptr() as usize % ALIGNMENT, 0);
     // Replaced by renaming, as files of this project are, the old map stays whole.
     let beside = folder.join("files-new");
-    std::fs::write(&beside, b"something else").expect("works");
-    std::fs::rename(&beside, &path).expect("works");
-    assert_eq!(
-        file.parameters().expect("works").digest(),
-        parameters.digest()
-    );
-    let other = fl_edge::file::Mapped::open(&path).expect("works");
+    std::fs::write(&beside, b"something else")?;
+    std::fs::rename(&beside, &path)?;
+    assert_eq!(file.parameters()?.digest(), parameters.digest());
+    let other = fl_edge::file::Mapped::open(&path)?;
     assert!(ModelFile::open(Arc::new(other)).is_err());
     assert!(fl_edge::file::Mapped::open(&folder.join("files-none")).is_err());
-    std::fs::write(&path, b"").expect("works");
-    let empty = fl_edge::file::Mapped::open(&path).expect("works");
+    std::fs::write(&path, b"")?;
+    let empty = fl_edge::file::Mapped::open(&path)?;
     let error = ModelFile::open(Arc::new(empty)).unwrap_err();
     assert!(matches!(
         error,
@@ -145,5 +147,6 @@ fn a_mapped_file_gives_its_values_without_a_copy() {
             needed: 8
         }
     ));
-    std::fs::remove_file(&path).expect("works");
+    std::fs::remove_file(&path)?;
+    Ok(())
 }

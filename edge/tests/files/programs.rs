@@ -3,15 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream, TargetSpec};
+use fl_core::{
+    ClientId, Examples, InputSpec, InputsMut, Purpose, RoundId, Seed, Stream, TargetSpec,
+    TargetsMut,
+};
 use fl_edge::file::{ALIGNMENT, FileError, Kind, Mapped, ModelFile, write_program};
-use fl_edge::quant::{Calibration, Calibrator, Granularity, Quantization};
+use fl_edge::quant::{Calibration, Granularity, Quantization, Samples};
 use fl_edge::{Inputs, MODELS, Model, ModelDef, Numerics, Passes, Program, Runner, SharedBytes};
 use serde_json::{Value, json};
 
 use crate::allocator::peak;
 use crate::forge::{Forged, Tensor};
-use crate::{shared, small, written};
+use crate::{Tested, shared, small, written};
 
 /// Parameters as after some training: variances above zero, everything finite.
 fn trained(model: &Model) -> Vec<f32> {
@@ -37,23 +40,49 @@ fn examples(model: &Model, rows: usize) -> Vec<f32> {
 }
 
 fn quantized(model: &Arc<Model>, parameters: &[f32], granularity: Granularity) -> Quantization {
-    let program =
-        Program::compile(model, parameters, &Numerics::F32, Passes::OBSERVED).expect("works");
-    let mut outputs = vec![0.0; 4 * program.output_len()];
-    let mut calibrator = Calibrator::new(Calibration::MinMax).expect("works");
-    Runner::new(Arc::new(program), 4).run_observed(
-        Inputs::Real(&examples(model, 4)),
-        &mut outputs,
-        &mut |point, values| calibrator.observe(point, values).expect("works"),
-    );
-    let ranges = calibrator.ranges().expect("works");
-    let ranges = ranges.iter().map(|(name, range)| (name.as_str(), *range));
-    Quantization::from_ranges(ranges, granularity)
+    let data = Made {
+        input: model.input().clone(),
+        reals: examples(model, 4),
+    };
+    let samples = Samples::all(model, &data).expect("inputs of the model");
+    let quantization = samples.calibrate(model, parameters, Calibration::MinMax, granularity);
+    quantization.expect("finite parameters")
+}
+
+/// Inputs without targets worth reading.
+struct Made {
+    input: InputSpec,
+    reals: Vec<f32>,
+}
+
+impl Examples for Made {
+    fn len(&self) -> usize {
+        self.reals.len() / self.input.len()
+    }
+
+    fn input(&self) -> &InputSpec {
+        &self.input
+    }
+
+    fn target(&self) -> TargetSpec {
+        TargetSpec::Class { classes: 1 }
+    }
+
+    fn fill(&self, rows: &[u32], inputs: InputsMut<'_>, targets: TargetsMut<'_>) {
+        let (InputsMut::Real(inputs), TargetsMut::Classes(classes)) = (inputs, targets) else {
+            unreachable!("real inputs and classes");
+        };
+        let width = self.input.len();
+        for (&row, to) in rows.iter().zip(inputs.chunks_mut(width)) {
+            to.copy_from_slice(&self.reals[row as usize * width..][..width]);
+        }
+        classes.fill(0);
+    }
 }
 
 fn saved(program: &Program) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_program(program, &mut bytes).expect("works");
+    write_program(program, &mut bytes).expect("a program is written into memory");
     bytes
 }
 
@@ -69,7 +98,7 @@ struct Temporary(PathBuf);
 impl Temporary {
     fn new(name: &str, bytes: &[u8]) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::write(&path, bytes).expect("works");
+        std::fs::write(&path, bytes).expect("the target's folder can be written to");
         Self(path)
     }
 }
@@ -81,14 +110,13 @@ impl Drop for Temporary {
 }
 
 #[test]
-fn every_program_is_served_from_the_map_bit_for_bit() {
+fn every_program_is_served_from_the_map_bit_for_bit() -> Tested {
     for &(kind, _) in MODELS {
-        let def = ModelDef::named(kind).expect("works");
+        let def = ModelDef::named(kind).ok_or(kind)?;
         let classes = TargetSpec::Class { classes: 10 };
         let input = InputSpec::Real(vec![28, 28, 1]);
         let model = Model::new(&def, &input, classes)
-            .or_else(|_| Model::new(&def, &InputSpec::Real(vec![32, 32, 3]), classes))
-            .expect("works");
+            .or_else(|_| Model::new(&def, &InputSpec::Real(vec![32, 32, 3]), classes))?;
         let model = Arc::new(model);
         let parameters = trained(&model);
         let inputs = examples(&model, 2);
@@ -102,19 +130,19 @@ fn every_program_is_served_from_the_map_bit_for_bit() {
         ];
         for (numerics, passes) in cases {
             let name = format!("{kind} {}", numerics.name());
-            let program = Program::compile(&model, &parameters, &numerics, passes).expect("works");
+            let program = Program::compile(&model, &parameters, &numerics, passes)?;
             let bytes = saved(&program);
             assert_eq!(bytes, saved(&program), "{name}: the same bytes again");
             let held = Temporary::new(&format!("files-{kind}-{}", numerics.name()), &bytes);
-            let map = Arc::new(Mapped::open(&held.0).expect("works"));
+            let map = Arc::new(Mapped::open(&held.0)?);
             let whole = (*map).as_ref().as_ptr_range();
-            let file = ModelFile::open(map.clone()).expect("works");
+            let file = ModelFile::open(map.clone())?;
             assert_eq!(file.kind(), Kind::Program);
             assert_eq!(file.numerics(), Some(&numerics), "{name}");
             assert_eq!(file.passes(), Some(passes), "{name}");
             assert_eq!(file.model().definition(), model.definition());
-            file.verify().expect("works");
-            let served = file.program().expect("works");
+            file.verify()?;
+            let served = file.program()?;
             let sections = served.constants().sections();
             assert_eq!(sections.len(), program.constants().sections().len());
             for (index, section) in sections.iter().enumerate() {
@@ -139,30 +167,29 @@ fn every_program_is_served_from_the_map_bit_for_bit() {
                 }
             }
             let unaligned: SharedBytes = Arc::new(Behind(unaligned));
-            let copied = ModelFile::open(unaligned)
-                .expect("works")
-                .program()
-                .expect("works");
+            let copied = ModelFile::open(unaligned)?.program()?;
             assert_eq!(outputs(copied, &inputs, 2), expected, "{name}");
         }
     }
+    Ok(())
 }
 
 /// The file in integers is at most 0.26 of the file in floats.
 #[test]
-fn integers_take_a_quarter() {
-    let def = ModelDef::named("cnn-fedavg").expect("works");
+fn integers_take_a_quarter() -> Tested {
+    let def = ModelDef::named("cnn-fedavg").ok_or("a model of the zoo")?;
     let input = InputSpec::Real(vec![28, 28, 1]);
-    let model =
-        Arc::new(Model::new(&def, &input, TargetSpec::Class { classes: 10 }).expect("works"));
+    let classes = TargetSpec::Class { classes: 10 };
+    let model = Arc::new(Model::new(&def, &input, classes)?);
     let parameters = trained(&model);
     let size = |numerics: &Numerics| {
-        saved(&Program::compile(&model, &parameters, numerics, Passes::ALL).expect("works")).len()
+        Program::compile(&model, &parameters, numerics, Passes::ALL)
+            .map(|program| saved(&program).len())
     };
     let channel = Numerics::Int8(quantized(&model, &parameters, Granularity::Channel));
     let stream = &mut Stream::at(Purpose::Testing, Seed(1), RoundId(0), ClientId(0));
     let floats = written(&model, &model.init(stream)).len();
-    let (int8, half) = (size(&channel), size(&Numerics::F16));
+    let (int8, half) = (size(&channel)?, size(&Numerics::F16)?);
     let share = |bytes: usize| bytes as f64 / floats as f64;
     println!(
         "f32 {floats}, f16 {half} ({:.4}), int8 {int8} ({:.4})",
@@ -171,13 +198,14 @@ fn integers_take_a_quarter() {
     );
     assert!(share(int8) <= 0.26, "{}", share(int8));
     assert!(share(half) <= 0.51, "{}", share(half));
+    Ok(())
 }
 
 fn tiny() -> Program {
     let model = Arc::new(small());
     let parameters = trained(&model);
     let numerics = Numerics::Int8(quantized(&model, &parameters, Granularity::Channel));
-    Program::compile(&model, &parameters, &numerics, Passes::ALL).expect("works")
+    Program::compile(&model, &parameters, &numerics, Passes::ALL).expect("calibrated for it")
 }
 
 /// Opens, verifies and serves a file; serving goes before verifying, as a device may do it.
@@ -192,9 +220,9 @@ fn serve(bytes: &[u8]) -> Result<(), FileError> {
 }
 
 #[test]
-fn every_truncation_and_flipped_bit_of_a_program_is_an_error() {
+fn every_truncation_and_flipped_bit_of_a_program_is_an_error() -> Tested {
     let bytes = saved(&tiny());
-    serve(&bytes).expect("works");
+    serve(&bytes)?;
     let most = 40 * bytes.len() + (256 << 10);
     for cut in 0..bytes.len() {
         assert!(serve(&bytes[..cut]).is_err(), "{cut}");
@@ -206,15 +234,18 @@ fn every_truncation_and_flipped_bit_of_a_program_is_an_error() {
         assert!(result.is_err(), "byte {} bit {}", bit / 8, bit % 8);
         assert!(held <= most, "{bit}: {held} bytes");
     }
+    Ok(())
 }
 
 /// A program's file taken apart, to be put together otherwise.
 fn taken_apart(bytes: &[u8]) -> Forged {
-    let length =
-        usize::try_from(u64::from_le_bytes(bytes[..8].try_into().expect("works"))).expect("works");
-    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).expect("works");
+    let (length, _) = bytes
+        .split_first_chunk::<8>()
+        .expect("a length comes first");
+    let length = u64::from_le_bytes(*length) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).expect("a JSON header");
     let data = &bytes[8 + length..];
-    let file = ModelFile::open(shared(bytes)).expect("works");
+    let file = ModelFile::open(shared(bytes)).expect("a genuine file");
     let tensors = file.tensors().iter().map(|tensor| Tensor {
         name: tensor.name.clone(),
         dtype: tensor.dtype.name(),
@@ -229,7 +260,7 @@ fn taken_apart(bytes: &[u8]) -> Forged {
         "fledgling.sha256",
     ];
     let text = |key: &'static str| {
-        let text = header["__metadata__"][key].as_str().expect("works");
+        let text = header["__metadata__"][key].as_str().expect(key);
         (key, text.to_owned())
     };
     Forged {
@@ -239,7 +270,7 @@ fn taken_apart(bytes: &[u8]) -> Forged {
 }
 
 #[test]
-fn forged_programs_are_refused_with_a_reason() {
+fn forged_programs_are_refused_with_a_reason() -> Tested {
     let bytes = saved(&tiny());
     let genuine = taken_apart(&bytes);
     assert!(serve(&genuine.bytes()).is_ok());
@@ -249,8 +280,8 @@ fn forged_programs_are_refused_with_a_reason() {
             .metadata
             .iter()
             .find(|(name, _)| *name == key)
-            .expect("works");
-        let mut value: Value = serde_json::from_str(text).expect("works");
+            .expect(key);
+        let mut value: Value = serde_json::from_str(text).expect(key);
         change(&mut value);
         forged.set(key, value.to_string());
         forged
@@ -274,7 +305,7 @@ fn forged_programs_are_refused_with_a_reason() {
                 drop(
                     p["numerics"]["int8"]["points"]
                         .as_object_mut()
-                        .expect("works")
+                        .expect("points by name")
                         .remove("input"),
                 )
             }),
@@ -287,12 +318,24 @@ fn forged_programs_are_refused_with_a_reason() {
         ),
         (
             "a section too few",
-            program(&|p| drop(p["sections"].as_array_mut().expect("works").pop())),
+            program(&|p| {
+                drop(
+                    p["sections"]
+                        .as_array_mut()
+                        .expect("a list of sections")
+                        .pop(),
+                )
+            }),
             "is there where its model has none behind its last section",
         ),
         (
             "sections in another order",
-            program(&|p| p["sections"].as_array_mut().expect("works").reverse()),
+            program(&|p| {
+                p["sections"]
+                    .as_array_mut()
+                    .expect("a list of sections")
+                    .reverse()
+            }),
             "where its model has a section at a multiple of 64 bytes, in this place",
         ),
         (
@@ -329,7 +372,7 @@ fn forged_programs_are_refused_with_a_reason() {
                 let padding = t
                     .iter_mut()
                     .find(|tensor| tensor.name.starts_with("__pad."));
-                padding.expect("works").bytes[0] = 1;
+                padding.expect("sections of odd lengths").bytes[0] = 1;
             }),
             "is not zero",
         ),
@@ -363,7 +406,7 @@ fn forged_programs_are_refused_with_a_reason() {
         assert!(held <= 40 * bytes.len() + (1 << 20), "{name}: {held} bytes");
     }
     // Parameters are no program, and a program is no parameters.
-    let file = ModelFile::open(shared(&bytes)).expect("works");
+    let file = ModelFile::open(shared(&bytes))?;
     assert!(file.values().is_none());
     let error = file.parameters().unwrap_err().to_string();
     assert!(
@@ -372,10 +415,11 @@ fn forged_programs_are_refused_with_a_reason() {
     );
     let model = small();
     let stream = &mut Stream::at(Purpose::Testing, Seed(1), RoundId(0), ClientId(0));
-    let file = ModelFile::open(shared(&written(&model, &model.init(stream)))).expect("works");
+    let file = ModelFile::open(shared(&written(&model, &model.init(stream))))?;
     let error = file.program().unwrap_err().to_string();
     assert!(
         error.starts_with("it holds a file of parameters where a compiled program"),
         "{error}"
     );
+    Ok(())
 }

@@ -10,6 +10,7 @@ use fl_edge::quant::Samples;
 use fl_edge::{Model, ModelDef, Numerics, Passes, Program};
 
 /// Examples in memory.
+#[derive(Clone)]
 pub(crate) struct Rows {
     pub(crate) input: InputSpec,
     pub(crate) values: Vec<f32>,
@@ -77,15 +78,21 @@ impl Teacher {
     /// Labels the examples by the network as it is now.
     pub(crate) fn label(&mut self) {
         let outputs = self.samples().outputs(self.program(&Numerics::F32));
+        let outputs = outputs.expect("the model's own inputs");
         for (class, outputs) in self.rows.classes.iter_mut().zip(outputs.chunks(10)) {
             let best = (0..10).max_by(|&a, &b| outputs[a].total_cmp(&outputs[b]));
             *class = best.expect("ten") as u32;
         }
     }
 
-    pub(crate) fn samples(&self) -> Samples {
-        let rows: Vec<u32> = (0..self.rows.len() as u32).collect();
-        Samples::read(&self.model, &self.rows, &rows).expect("of the model")
+    pub(crate) fn samples(&self) -> Samples<'_> {
+        Samples::all(&self.model, &self.rows).expect("of the model")
+    }
+
+    /// The share of its own answers that a program gives.
+    pub(crate) fn accuracy(&self, program: Program) -> f64 {
+        let accuracy = self.samples().accuracy(program);
+        accuracy.expect("of the model").expect("classes")
     }
 
     pub(crate) fn program(&self, numerics: &Numerics) -> Program {

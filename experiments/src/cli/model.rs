@@ -108,6 +108,29 @@ pub enum ModelError {
         /// The model's targets, printed.
         expected_target: String,
     },
+    /// A budget of accuracy on data without classes.
+    #[error(
+        "`{data}` has no classes, so there is no accuracy to keep; leave --budget out, and name \
+         units with --keep-f16"
+    )]
+    NoClasses {
+        /// The data set.
+        data: String,
+    },
+    /// A budget that not even f16 keeps.
+    #[error(
+        "with every unit in f16 the model still loses {lost:.2} points of accuracy and the budget \
+         is {points}; raise --budget, or write it with `fledgling model convert --to f32`"
+    )]
+    Budget {
+        /// Points that may be lost.
+        points: f64,
+        /// Points that are lost.
+        lost: f64,
+    },
+    /// The examples cannot be run.
+    #[error(transparent)]
+    Examples(#[from] fl_core::TrainError),
     /// The model cannot be served so.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -139,6 +162,7 @@ impl ModelError {
                 | Self::Untrained { .. }
                 | Self::Data { .. }
                 | Self::NoRanges { .. }
+                | Self::NoClasses { .. }
         )
     }
 }

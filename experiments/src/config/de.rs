@@ -112,6 +112,7 @@ pub(crate) fn missing_key(key: &str) -> String {
         ("dataset.name", "name = \"digits\""),
         ("local.batch", "batch = 10, or batch = \"full\""),
         ("local.learning_rate", "learning_rate = 0.1"),
+        ("evaluation.calibration.kind", "kind = \"federated\""),
         ("local.schedule.decay", "decay = 0.99"),
         ("local.schedule.every", "every = 10"),
         ("local.schedule.length", "length = 100"),

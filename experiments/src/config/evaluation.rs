@@ -1,16 +1,17 @@
 //! `[evaluation]`: how often the global model is measured, and on what.
 
-use fl_sim::{EvaluationConfig, PerClient};
+use fl_sim::{CalibrationConfig, EvaluationConfig, PerClient};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::calibration::{self, CalibrationTable};
 use super::check::Check;
 use super::de::decode;
 use super::diagnostic::Diagnostics;
-use super::node::Node;
+use super::node::{Key, Node, Table, Value};
 
 /// How often the global model is measured, and on what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationTable {
     /// Rounds between two evaluations, at least 1. The last round is always evaluated.
@@ -29,9 +30,15 @@ pub struct EvaluationTable {
     pub max_clients: u64,
     /// Arithmetics in which the global model is measured on the test set: "f32" always, and "int8"
     /// for the model as a device serves it. After `local.precision = "qat-int8"` the int8 model
-    /// has the ranges that were trained; else it is calibrated on 256 training examples.
+    /// has the ranges that were trained; else it is calibrated, as `calibration` says.
     #[schemars(extend("items" = { "enum": ["f32", "int8"] }))]
     pub precisions: Vec<MeasuredPrecision>,
+    /// How the activation ranges of the int8 model are found where they are not trained: a table
+    /// with `kind`, or only the kind as a string, "central" or "federated". Without it: on 256
+    /// training examples in one place, by the smallest and the largest values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "calibration::schema")]
+    pub calibration: Option<CalibrationTable>,
 }
 
 /// Arithmetic in which a model is measured.
@@ -65,6 +72,7 @@ impl Default for EvaluationTable {
             per_client,
             max_clients,
             int8: _,
+            calibration: _,
         } = EvaluationConfig::default();
         Self {
             every,
@@ -77,6 +85,7 @@ impl Default for EvaluationTable {
             },
             max_clients,
             precisions: vec![MeasuredPrecision::F32],
+            calibration: None,
         }
     }
 }
@@ -84,7 +93,8 @@ impl Default for EvaluationTable {
 impl EvaluationTable {
     /// Reads and checks the table.
     pub(crate) fn read(node: &Node, errors: &Diagnostics) -> Option<Self> {
-        let table = decode::<Self>(node, "evaluation", errors)?;
+        let node = &named(node, "calibration");
+        let mut table = decode::<Self>(node, "evaluation", errors)?;
         let check = Check::new(node, "evaluation", errors);
         for (key, value) in [("every", table.every), ("max_clients", table.max_clients)] {
             check.demand(key, value >= 1, &value, "a whole number of at least 1");
@@ -106,6 +116,15 @@ impl EvaluationTable {
                 "must hold \"f32\" once and may hold \"int8\" once; write [\"f32\"] or [\"f32\", \"int8\"]",
             );
         }
+        if let Some(calibration) = &mut table.calibration {
+            if int8s == 0 {
+                check.fault(
+                    "calibration",
+                    "is used for \"int8\" alone, which evaluation.precisions does not hold; write precisions = [\"f32\", \"int8\"], or remove it",
+                );
+            }
+            calibration.finish(&check);
+        }
         Some(table)
     }
 
@@ -123,6 +142,34 @@ impl EvaluationTable {
             },
             max_clients: self.max_clients,
             int8: self.precisions.contains(&MeasuredPrecision::Int8),
+            calibration: match &self.calibration {
+                Some(table) => table.config(),
+                None => CalibrationConfig::default(),
+            },
         }
     }
+}
+
+/// The table with the string at `key`, where there is one, as a table of only that `kind`.
+fn named(node: &Node, key: &str) -> Node {
+    let mut node = node.clone();
+    let entries = node.table_mut().map(|table| table.entries.iter_mut());
+    let entry = entries.and_then(|mut entries| entries.find(|(name, _)| name.name == key));
+    if let Some((_, value)) = entry
+        && let Value::String(_) = value.value
+    {
+        let place = value.place.clone();
+        let name = Key {
+            name: "kind".to_owned(),
+            place: place.clone(),
+        };
+        let table = Table {
+            entries: vec![(name, value.clone())],
+        };
+        *value = Node {
+            place,
+            value: Value::Table(table),
+        };
+    }
+    node
 }

@@ -43,6 +43,16 @@ pub enum GranularityName {
     Channel,
 }
 
+impl GranularityName {
+    /// For the model.
+    pub(super) fn granularity(self) -> Granularity {
+        match self {
+            Self::Tensor => Granularity::Tensor,
+            Self::Channel => Granularity::Channel,
+        }
+    }
+}
+
 impl Default for QatTable {
     fn default() -> Self {
         let QatOptions {
@@ -97,10 +107,7 @@ impl QatTable {
     #[must_use]
     pub fn options(&self) -> QatOptions {
         QatOptions {
-            granularity: match self.granularity {
-                GranularityName::Tensor => Granularity::Tensor,
-                GranularityName::Channel => Granularity::Channel,
-            },
+            granularity: self.granularity.granularity(),
             momentum: self.momentum as f32,
             delay: self.delay,
             freeze_ranges: self.freeze_ranges,

@@ -13,7 +13,7 @@ use fl_edge::ModelDef;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::{EvaluationTable, FleetTable, LocalTable, QatTable};
+use super::{CalibrationTable, EvaluationTable, FleetTable, LocalTable, QatTable};
 
 /// The JSON schema (draft 2020-12) of an experiment.
 #[must_use]
@@ -146,6 +146,11 @@ pub fn markdown() -> String {
         page,
         "## `[evaluation]`\n{}",
         properties::<EvaluationTable>(&mut generator)
+    );
+    let _ = writeln!(
+        page,
+        "### `[evaluation.calibration]`\n{}",
+        properties::<CalibrationTable>(&mut generator)
     );
     page
 }

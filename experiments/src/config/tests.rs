@@ -74,6 +74,98 @@ fn defaults_are_written_out() {
     );
 }
 
+/// What stands in the file is what the simulator is told, with its defaults written out; what is
+/// written out reads back.
+#[test]
+fn calibration_is_chosen() {
+    use fl_edge::quant::federated::Bins;
+    use fl_edge::quant::{Calibration, Granularity};
+    use fl_sim::{CalibrationConfig, CalibrationSource};
+
+    let federated = |clients, samples, divisions| CalibrationSource::Federated {
+        clients,
+        samples,
+        bins: Bins::new(-16, 16, divisions).unwrap(),
+    };
+    let cases = [
+        ("\"central\"", CalibrationConfig::default(), 4),
+        (
+            "\"federated\"",
+            CalibrationConfig {
+                source: federated(100, 32, 5),
+                ..CalibrationConfig::default()
+            },
+            6,
+        ),
+        (
+            "{ kind = \"central\", calibrator = \"moving-average\", constant = 0.5, samples = 7 }",
+            CalibrationConfig {
+                source: CalibrationSource::Central { samples: 7 },
+                calibrator: Calibration::MovingAverage { constant: 0.5 },
+                ..CalibrationConfig::default()
+            },
+            5,
+        ),
+        (
+            "{ kind = \"central\", calibrator = \"percentile\", granularity = \"tensor\" }",
+            CalibrationConfig {
+                calibrator: Calibration::named("percentile").unwrap(),
+                granularity: Granularity::Tensor,
+                ..CalibrationConfig::default()
+            },
+            6,
+        ),
+        (
+            "{ kind = \"federated\", calibrator = \"entropy\", clients = 9, samples = 2, bins_per_octave = 256, levels = 64 }",
+            CalibrationConfig {
+                source: federated(9, 2, 8),
+                calibrator: Calibration::Entropy {
+                    bins: 2048,
+                    levels: 64,
+                },
+                ..CalibrationConfig::default()
+            },
+            8,
+        ),
+        (
+            "{ kind = \"federated\", calibrator = \"percentile\", percentile = 99.5 }",
+            CalibrationConfig {
+                source: federated(100, 32, 5),
+                calibrator: Calibration::Percentile {
+                    percentile: 99.5,
+                    bins: 2048,
+                },
+                ..CalibrationConfig::default()
+            },
+            7,
+        ),
+    ];
+    for (text, expected, keys) in cases {
+        let more =
+            format!("[evaluation]\nprecisions = [\"f32\", \"int8\"]\ncalibration = {text}\n");
+        let experiment = read(&more, &[]);
+        let variant = &experiment.variants[0];
+        assert_eq!(variant.evaluation.config().calibration, expected, "{text}");
+        let written = config(variant, "evaluation.calibration");
+        assert_eq!(written.as_table().unwrap().len(), keys, "{written}");
+        let again = Experiment::from_table("manifest.toml", &variant.config).unwrap();
+        assert_eq!(again.evaluation, variant.evaluation);
+        assert_eq!(again.config, variant.config);
+    }
+    let sets = [
+        "evaluation.precisions=[\"f32\",\"int8\"]",
+        "evaluation.calibration.kind=federated",
+        "evaluation.calibration.clients=3",
+    ];
+    let experiment = read("", &sets);
+    let found = experiment.variants[0].evaluation.config().calibration;
+    assert_eq!(found.source, federated(3, 32, 5));
+    // Without the table nothing is written, as before there was one.
+    let plain = read("[evaluation]\nprecisions = [\"f32\", \"int8\"]\n", &[]);
+    let evaluation = config(&plain.variants[0], "evaluation");
+    assert!(evaluation.get("calibration").is_none());
+}
+
 #[test]
 fn overrides_lie_over_the_base() {
     let more = r#"

@@ -17,10 +17,11 @@ use fl_core::{
     Purpose, RoundId, Seed, ServedModel, Stream, TargetSpec, TargetsMut, TrainError, Trainer,
     WorkLimit,
 };
+use fl_edge::Observed;
 use fl_sim::{
-    ClientEvaluation, Engine, EvaluationConfig, EvaluationRecord, FleetConfig, LocalDisk, Observer,
-    ObserverError, Outcome, PerClient, Population, RecorderPosition, RoundRecord, Simulation,
-    SimulationConfig,
+    CalibrationConfig, ClientEvaluation, Engine, EvaluationConfig, EvaluationRecord, FleetConfig,
+    LocalDisk, Observer, ObserverError, Outcome, PerClient, Population, RecorderPosition,
+    RoundRecord, Simulation, SimulationConfig,
 };
 
 pub(crate) type Tiny = Simulation<TinyPopulation, TinyEngine>;
@@ -265,8 +266,12 @@ impl Engine for TinyEngine {
     fn serve_int8(
         &self,
         parameters: &Parameters,
-        samples: &dyn Examples,
+        observed: Observed<'_>,
+        _: &CalibrationConfig,
     ) -> Result<Box<dyn ServedModel>, TrainError> {
+        let Observed::Examples(samples) = observed else {
+            unreachable!("this engine has no probe");
+        };
         let rows: Vec<u32> = (0..samples.len() as u32).collect();
         let (mut x, mut y) = (vec![0.0; rows.len() * FEATURES], vec![0; rows.len()]);
         samples.fill(&rows, InputsMut::Real(&mut x), TargetsMut::Classes(&mut y));

@@ -4,9 +4,14 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
-use fl_edge::Numerics;
+use fl_core::{Examples as _, Parameters, TargetSpec};
+use fl_datasets::ClientScratch;
 use fl_edge::file::write_program;
-use fl_edge::quant::{CALIBRATION_SAMPLES, Calibration, Float, Granularity};
+use fl_edge::quant::{
+    CALIBRATION_SAMPLES, Calibration, Float, Granularity, Quantization, Samples, fewest_floats,
+    integer_units,
+};
+use fl_edge::{Numerics, Program};
 use fl_onnx::{ExportOptions, Numbers};
 use serde::Serialize;
 
@@ -39,9 +44,27 @@ pub(super) struct Args {
     /// A unit that stays in f16, by the name of its layer; may be repeated
     #[arg(long, value_name = "LAYER")]
     keep_f16: Vec<String>,
+    /// Keep the fewest units in f16 that lose at most so many points of accuracy against f32, as
+    /// measured on training examples
+    #[arg(long, value_name = "POINTS", value_parser = points)]
+    budget: Option<f64>,
+    /// Training examples on which the budget is measured
+    #[arg(long, value_name = "N", default_value_t = JUDGED, requires = "budget", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    budget_samples: u32,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Training examples that judge a budget.
+const JUDGED: u32 = 2000;
+
+/// A number of percentage points.
+fn points(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(points) if (0.0..=100.0).contains(&points) => Ok(points),
+        _ => Err("expected percentage points from 0 to 100, such as 0.5".to_owned()),
+    }
 }
 
 /// A calibrator by its name.
@@ -101,11 +124,24 @@ struct Report {
     granularity: Granularity,
     samples: usize,
     points: usize,
+    units: usize,
     f16_units: Vec<String>,
+    budget: Option<BudgetReport>,
     f32_bytes: usize,
     bytes: u64,
     accuracy_f32: Option<f64>,
     accuracy: Option<f64>,
+}
+
+/// What the search for the fewest units in f16 found, by the training examples that it used.
+#[derive(Serialize)]
+struct BudgetReport {
+    points: f64,
+    samples: usize,
+    accuracy_f32: f64,
+    /// With no unit in f16 but those that were to stay there.
+    accuracy_int8: f64,
+    accuracy: f64,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Error> {
@@ -116,18 +152,37 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
         Scales::Channel => Granularity::Channel,
         Scales::Tensor => Granularity::Tensor,
     };
-    let (mut quantization, samples) = data.calibrate(
-        &subject.model,
-        parameters.values(),
-        args.calibrator.calibration(),
-        granularity,
-        args.samples as usize,
-    )?;
+    let mut scratch = ClientScratch::default();
+    let train = data.train(&mut scratch);
+    let samples = Samples::spread(&subject.model, &train, args.samples as usize);
+    let samples = samples.map_err(ModelError::from)?;
+    let method = args.calibrator.calibration();
+    let calibrated = samples.calibrate(&subject.model, parameters.values(), method, granularity);
+    let mut quantization = calibrated.map_err(ModelError::from)?;
     for unit in &args.keep_f16 {
         quantization.float_units.insert(unit.clone(), Float::F16);
     }
+    let mut budget = None;
+    if let Some(points) = args.budget {
+        let TargetSpec::Class { .. } = train.target() else {
+            let data = args.data.clone();
+            return Err(ModelError::NoClasses { data }.into());
+        };
+        let judged = Samples::spread(&subject.model, &train, args.budget_samples as usize);
+        let judged = judged.map_err(ModelError::from)?;
+        let (found, report) = search(
+            &subject,
+            &parameters,
+            &quantization,
+            points,
+            &samples,
+            &judged,
+        )?;
+        (quantization, budget) = (found, Some(report));
+    }
     let numerics = Numerics::Int8(quantization.clone());
     let program = subject.compile(&parameters, &numerics)?;
+    let exact = subject.compile(&parameters, &Numerics::F32)?;
     let bytes = if is_onnx(&args.out) {
         let options = ExportOptions {
             numbers: Numbers::Int8(&quantization),
@@ -139,42 +194,125 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
     } else {
         write_model(&args.out, |writer| write_program(&program, writer))?
     };
-    let exact = subject.compile(&parameters, &Numerics::F32)?;
     let report = Report {
         output: args.out.display().to_string(),
         calibrator: args.calibrator.name(),
         granularity,
-        samples,
+        samples: samples.len(),
         points: quantization.points.len(),
-        f16_units: args.keep_f16.clone(),
+        units: integer_units(&subject.model).len(),
+        f16_units: quantization.float_units.keys().cloned().collect(),
+        budget,
         f32_bytes: 4 * subject.model.parameters(),
         bytes,
-        accuracy_f32: data.accuracy(exact),
-        accuracy: data.accuracy(program),
+        accuracy_f32: data.accuracy(exact)?,
+        accuracy: data.accuracy(program)?,
     };
     if args.json {
         return output::json(&report);
     }
+    output::line(&lines(&report, &args.data).join("\n"))
+}
+
+/// The quantization with the fewest units in f16 that loses at most so many points on `judged`.
+fn search(
+    subject: &Subject,
+    parameters: &Parameters,
+    quantization: &Quantization,
+    points: f64,
+    samples: &Samples<'_>,
+    judged: &Samples<'_>,
+) -> Result<(Quantization, BudgetReport), Error> {
+    let accuracy = |program: Program| -> Result<f64, ModelError> {
+        // The targets are classes.
+        Ok(judged.accuracy(program)?.unwrap_or_default())
+    };
+    let accuracy_f32 = accuracy(subject.compile(parameters, &Numerics::F32)?)?;
+    // Counted in examples, so that a budget of 0.5 of 2000 is 10 whatever the roundings are.
+    let count = judged.len() as f64;
+    let least = (accuracy_f32 * count).round() - (points / 100.0 * count + 1e-6).floor();
+    let (mut first, mut refused) = (None, None);
+    let found = fewest_floats(
+        &subject.model,
+        parameters.values(),
+        quantization,
+        samples,
+        Float::F16,
+        least,
+        &mut |program| match accuracy(program) {
+            Ok(accuracy) => {
+                first.get_or_insert(accuracy);
+                (accuracy * count).round()
+            }
+            Err(error) => {
+                refused.get_or_insert(error);
+                f64::INFINITY
+            }
+        },
+    );
+    let found = found.map_err(ModelError::from)?;
+    if let Some(error) = refused {
+        return Err(error.into());
+    }
+    let report = BudgetReport {
+        points,
+        samples: judged.len(),
+        accuracy_f32,
+        accuracy_int8: first.unwrap_or_default(),
+        accuracy: found.score / count,
+    };
+    if !found.reached {
+        return Err(ModelError::Budget {
+            points,
+            lost: 100.0 * (report.accuracy_f32 - report.accuracy),
+        }
+        .into());
+    }
+    Ok((found.quantization, report))
+}
+
+fn lines(report: &Report, data: &str) -> Vec<String> {
     let mut lines = vec![
         format!("wrote {}", report.output),
         format!(
-            "  ranges    {} of {} points on {} examples of {}",
-            report.calibrator, report.points, report.samples, args.data
-        ),
-        format!(
-            "  size      {} of {} in f32 ({:.3})",
-            output::bytes(report.bytes),
-            output::bytes(report.f32_bytes as u64),
-            report.bytes as f64 / report.f32_bytes as f64
+            "  ranges    {} of {} points on {} examples of {data}",
+            report.calibrator, report.points, report.samples
         ),
     ];
+    if report.budget.is_some() || !report.f16_units.is_empty() {
+        let kept = match report.f16_units.as_slice() {
+            [] => "none".to_owned(),
+            units => units.join(", "),
+        };
+        lines.push(format!("  in f16    {kept} of {} units", report.units));
+    }
+    if let Some(budget) = &report.budget {
+        lines.push(format!(
+            "  budget    {} points: {:.2} % in f32, {:.2} % before the search, {:.2} % now on {} training examples",
+            budget.points,
+            100.0 * budget.accuracy_f32,
+            100.0 * budget.accuracy_int8,
+            100.0 * budget.accuracy,
+            output::count(budget.samples as u64),
+        ));
+    }
+    lines.push(format!(
+        "  size      {} of {} in f32 ({:.3})",
+        output::bytes(report.bytes),
+        output::bytes(report.f32_bytes as u64),
+        report.bytes as f64 / report.f32_bytes as f64
+    ));
     if let (Some(before), Some(after)) = (report.accuracy_f32, report.accuracy) {
         lines.push(format!(
-            "  accuracy  {:.2} % in f32, {:.2} % in int8 on the test set ({:+.2} points)",
+            "  accuracy  {:.2} % in f32, {:.2} % {} on the test set ({:+.2} points)",
             100.0 * before,
             100.0 * after,
+            match report.f16_units.is_empty() {
+                true => "in int8",
+                false => "as written",
+            },
             100.0 * (after - before)
         ));
     }
-    output::line(&lines.join("\n"))
+    lines
 }
