@@ -307,7 +307,7 @@ fn a_budget_keeps_the_fewest_layers_in_f16() -> Result<(), Box<dyn Error>> {
 
     let quantize = |out: &str, more: &[&str]| {
         let args = ["model", "quantize", "planted.safetensors", "-o", out];
-        let args = [&args, &["--data", "digits", "--json"], more].concat();
+        let args = [&args[..], &["--data", "digits", "--json"], more].concat();
         lines(at, &args).remove(0)
     };
     let blind = quantize("blind.safetensors", &[]);

@@ -232,7 +232,7 @@ fn a_round_without_clients_changes_nothing_and_is_recorded() {
             train: false,
             per_client: PerClient::Never,
             max_clients: 1,
-            int8: false,
+            ..EvaluationConfig::default()
         },
         ..config()
     };

@@ -1,6 +1,6 @@
 //! Examples of the catalogue, as a model is calibrated and judged on.
 
-use fl_core::{ClientId, Examples as _, Seed};
+use fl_core::{ClientId, Seed};
 use fl_datasets::partition::Iid;
 use fl_datasets::{
     ClientExamples, ClientScratch, DataRoot, DatasetConfig, FederatedDataset, PartitionConfig,
