@@ -15,10 +15,18 @@ use crate::relation::NeighboringRelation;
 use crate::units::{Delta, Epsilon};
 
 mod gaussian;
+mod naive;
 mod pld;
+mod rdp;
+mod zcdp;
 
 pub use gaussian::GaussianAccountant;
+pub(crate) use gaussian::{gaussian_delta, gaussian_epsilon};
+pub use naive::NaiveAccountant;
 pub use pld::PldAccountant;
+pub use rdp::RdpAccountant;
+pub(crate) use rdp::renyi_epsilon;
+pub use zcdp::ZcdpAccountant;
 
 /// A value that is known to lie between two others.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,6 +121,12 @@ kinds! {
     Pld = "pld" => PldAccountant,
     /// Exact, for compositions of Gaussian mechanisms on all members.
     Gaussian = "gaussian" => GaussianAccountant,
+    /// Rényi differential privacy.
+    Rdp = "rdp" => RdpAccountant,
+    /// Zero-concentrated differential privacy, without amplification by sampling.
+    Zcdp = "zcdp" => ZcdpAccountant,
+    /// The plain sum of each event's own guarantee.
+    Naive = "naive" => NaiveAccountant,
 }
 
 impl fmt::Display for AccountantKind {

@@ -1,6 +1,6 @@
 //! What can go wrong in this crate.
 
-use crate::relation::NeighboringRelation;
+use crate::relation::{NeighboringRelation, PrivacyUnit};
 
 /// Why something was refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -84,6 +84,76 @@ pub enum PrivacyError {
         len: usize,
         /// The length that it must have.
         expected: usize,
+    },
+    /// `delta` is so large that it would allow the data of one unit to be published.
+    #[error(
+        "delta is {delta}, which is not below one over the {population} protected {unit}s; choose \
+         a delta well below {limit}"
+    )]
+    DeltaTooLarge {
+        /// As given.
+        delta: f64,
+        /// Protected units in all.
+        population: u64,
+        /// What is protected.
+        unit: PrivacyUnit,
+        /// One over the population.
+        limit: f64,
+    },
+    /// One more event would spend more than the budget. Nothing was recorded; no noise may be
+    /// drawn for it.
+    #[error(
+        "event {position} (`{event}`) would overspend the privacy budget: spent epsilon {spent}, \
+         with it {needed}, limit {limit} at delta {delta}; stop here, or start again with fewer \
+         rounds or a higher noise multiplier"
+    )]
+    OverBudget {
+        /// Number of the event, from 1.
+        position: u64,
+        /// Its kind.
+        event: String,
+        /// `epsilon` of what was admitted before.
+        spent: f64,
+        /// `epsilon` with it; infinite where the filter's rule has no number for it.
+        needed: f64,
+        /// The budget's `epsilon`.
+        limit: f64,
+        /// The budget's `delta`.
+        delta: f64,
+    },
+    /// An event is not the one that was declared for this place.
+    #[error(
+        "event {position} is `{given}` but the declared schedule has `{declared}` there; declare \
+         what is run, or use a filter for parameters that adapt"
+    )]
+    OffSchedule {
+        /// Number of the event, from 1.
+        position: u64,
+        /// What was asked for.
+        given: String,
+        /// What the schedule has.
+        declared: String,
+    },
+    /// A saved state does not belong to this plan.
+    #[error(
+        "the saved privacy state has another {what} than this plan; resume with the plan that \
+         wrote it, or start again"
+    )]
+    OtherPlan {
+        /// What differs.
+        what: &'static str,
+    },
+    /// A sampler gives no guarantee under this relation.
+    #[error(
+        "{sampler} sampling cannot be accounted for under the relation `{relation}`; {instead}"
+    )]
+    SamplerRelation {
+        /// The sampler.
+        sampler: &'static str,
+        /// The relation.
+        relation: NeighboringRelation,
+        /// What to do.
+        instead: &'static str,
     },
     /// The text is not a ledger or an event.
     #[error("line {line}, column {column} is not a valid {what}: {reason}")]

@@ -6,6 +6,9 @@
 //! - [`event`], [`ledger`]: what was released, as values ([`DpEvent`]), and the [`Ledger`] of all
 //!   that was; its canonical serialisation has a digest.
 //! - [`mod@accountant`]: from events to [`Epsilon`] and [`Delta`], as proven [`Bounds`].
+//! - [`budget`]: a [`PrivacyBudget`], and the [`PrivacyFilter`] that refuses what would overspend
+//!   it before noise is drawn.
+//! - [`sampling`]: who takes part, and the event that this earns.
 //! - [`clip`]: bounding what one member can change, and means whose sensitivity is known.
 //! - [`mechanism`]: where noise comes from, continuous and on the integers.
 //! - [`distributed`]: noise that clients add inside secure aggregation.
@@ -16,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accountant;
+pub mod budget;
 pub mod clip;
 pub mod distributed;
 pub mod error;
@@ -25,14 +29,17 @@ pub mod matrix;
 pub mod mechanism;
 pub(crate) mod pld;
 pub mod relation;
+pub mod sampling;
 pub(crate) mod special;
 #[cfg(test)]
 mod statistics;
 pub mod units;
 
 pub use accountant::{Accountant, AccountantKind, Bounds, accountant};
+pub use budget::{FilterRule, Odometer, PrivacyBudget, PrivacyFilter};
 pub use error::PrivacyError;
 pub use event::DpEvent;
 pub use ledger::{Ledger, LedgerEntry};
 pub use relation::{NeighboringRelation, PrivacyUnit};
+pub use sampling::{Draws, Sampler};
 pub use units::{Delta, Epsilon, NoiseMultiplier};

@@ -1,0 +1,313 @@
+//! Basic composition: every event by itself, and the sum of all.
+//!
+//! # Source
+//! Dwork, Kenthapadi, McSherry, Mironov and Naor, EUROCRYPT 2006 (basic composition); Balle,
+//! Barthe and Gaboardi 2018 (arXiv:1807.01647), Theorems 8 and 9 (sampling). Every Gaussian event
+//! is converted exactly.
+//!
+//! A valid bound, and a bad one: it is there to be set beside the others.
+
+use super::gaussian::gaussian_epsilon;
+use super::rdp::curve::Curve;
+use super::rdp::epsilon_of;
+use super::{Accountant, AccountantKind, Bounds};
+use crate::error::PrivacyError;
+use crate::event::DpEvent;
+use crate::ledger::Ledger;
+use crate::relation::NeighboringRelation;
+use crate::units::{Delta, Epsilon};
+
+const UP: f64 = 1.0 + 1e-14;
+
+/// The plain sum of each event's own `(epsilon, delta)`.
+#[derive(Clone, Debug)]
+pub struct NaiveAccountant {
+    relation: NeighboringRelation,
+    ledger: Ledger,
+    parts: Vec<(Guarantee, f64)>,
+}
+
+/// What one event promises by itself.
+#[derive(Clone, Debug)]
+enum Guarantee {
+    Gaussian {
+        mu: f64,
+    },
+    Curve {
+        curve: Curve,
+        failure: f64,
+    },
+    Sampled {
+        rate: f64,
+        inner: Box<Guarantee>,
+    },
+    /// A sample that lowers `delta` only.
+    Seldom {
+        rate: f64,
+        inner: Box<Guarantee>,
+    },
+}
+
+impl Guarantee {
+    /// The part of `delta` that it needs whatever its `epsilon`, and whether it profits by more.
+    fn needs(&self) -> (f64, bool) {
+        match self {
+            Self::Gaussian { mu } => (0.0, *mu > 0.0),
+            Self::Curve { curve, failure } => (*failure, curve.pure_epsilon() == f64::INFINITY),
+            Self::Sampled { rate, inner } | Self::Seldom { rate, inner } => {
+                let (failure, profits) = inner.needs();
+                (failure * rate * UP, profits)
+            }
+        }
+    }
+
+    fn epsilon(&self, delta: f64) -> f64 {
+        match self {
+            Self::Gaussian { mu } => gaussian_epsilon(*mu, delta).1,
+            Self::Curve { curve, failure } => {
+                epsilon_of(delta, *failure, curve.pure_epsilon(), |alpha| {
+                    curve.cgf(alpha)
+                })
+            }
+            Self::Sampled { rate, inner } => {
+                let inner = inner.epsilon((delta / rate).min(1.0));
+                if inner > 1.0 {
+                    // ln(1 + q (e^x - 1)) = x + ln(q + (1 - q) e^-x)
+                    (inner + libm::log(rate + (1.0 - rate) * libm::exp(-inner))) * UP
+                } else {
+                    libm::log1p(rate * libm::expm1(inner)) * UP
+                }
+            }
+            Self::Seldom { rate, inner } => inner.epsilon((delta / rate).min(1.0)),
+        }
+    }
+}
+
+impl NaiveAccountant {
+    /// Nothing composed.
+    #[must_use]
+    pub fn new(relation: NeighboringRelation) -> Self {
+        Self {
+            relation,
+            ledger: Ledger::default(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Appends what the event falls into.
+    fn take_apart(
+        &self,
+        event: &DpEvent,
+        count: f64,
+        parts: &mut Vec<(Guarantee, f64)>,
+    ) -> Result<(), PrivacyError> {
+        match event {
+            DpEvent::SelfComposed {
+                inner,
+                count: times,
+                ..
+            } => {
+                if *times > 0 {
+                    self.take_apart(inner, count * *times as f64, parts)?;
+                }
+            }
+            DpEvent::Composed { events, .. } => {
+                for event in events {
+                    self.take_apart(event, count, parts)?;
+                }
+            }
+            _ => parts.push((self.guarantee(event)?, count)),
+        }
+        Ok(())
+    }
+
+    fn guarantee(&self, event: &DpEvent) -> Result<Guarantee, PrivacyError> {
+        if let Some(precision) = event.gaussian_precision() {
+            let mu = libm::sqrt(precision) * UP;
+            return Ok(Guarantee::Gaussian { mu });
+        }
+        let (rate, inner) = match event {
+            DpEvent::PoissonSampled {
+                sampling_rate,
+                inner,
+                ..
+            } => (*sampling_rate, inner),
+            DpEvent::SampledWithoutReplacement {
+                population,
+                sample,
+                inner,
+                ..
+            } if self.relation == NeighboringRelation::ReplaceOne => {
+                ((*sample as f64 / *population as f64 * UP).min(1.0), inner)
+            }
+            _ => {
+                let described = Curve::of(event, self.relation, AccountantKind::Naive)?;
+                return Ok(Guarantee::Curve {
+                    curve: described.curve,
+                    failure: described.failure,
+                });
+            }
+        };
+        let inside = Box::new(self.guarantee(inner)?);
+        if rate <= 0.0 {
+            return Ok(Guarantee::Gaussian { mu: 0.0 });
+        }
+        let poisson = matches!(event, DpEvent::PoissonSampled { .. });
+        Ok(
+            // Of two samples with one member replaced, neither need be a neighbour of the sample
+            // without it, which the amplification of epsilon rests on.
+            if poisson && self.relation == NeighboringRelation::ReplaceOne {
+                Guarantee::Seldom {
+                    rate,
+                    inner: inside,
+                }
+            } else {
+                Guarantee::Sampled {
+                    rate,
+                    inner: inside,
+                }
+            },
+        )
+    }
+
+    /// The sum, with `delta` shared equally by the events that profit.
+    fn sum(&self, delta: f64) -> f64 {
+        if delta >= 1.0 {
+            return 0.0;
+        }
+        let (mut reserved, mut sharing) = (0.0, 0.0);
+        for (guarantee, count) in &self.parts {
+            let (failure, profits) = guarantee.needs();
+            reserved += failure * count * UP;
+            if profits {
+                sharing += count;
+            }
+        }
+        let rest = delta - reserved;
+        if rest < 0.0 {
+            return f64::INFINITY;
+        }
+        let share = if sharing > 0.0 {
+            rest / sharing * (1.0 - 1e-15)
+        } else {
+            0.0
+        };
+        let parts = self.parts.iter();
+        parts
+            .map(|(guarantee, count)| {
+                let (failure, profits) = guarantee.needs();
+                count * guarantee.epsilon(if profits { failure + share } else { failure })
+            })
+            .sum::<f64>()
+            * UP
+    }
+}
+
+impl Accountant for NaiveAccountant {
+    fn kind(&self) -> AccountantKind {
+        AccountantKind::Naive
+    }
+
+    fn relation(&self) -> NeighboringRelation {
+        self.relation
+    }
+
+    fn compose(&mut self, event: &DpEvent, count: u64) -> Result<(), PrivacyError> {
+        let mut parts = Vec::new();
+        self.take_apart(event, count as f64, &mut parts)?;
+        if count > 0 {
+            let again = self.ledger.entries().last();
+            if again.is_some_and(|entry| entry.event == *event) {
+                let first = self.parts.len() - parts.len();
+                for (old, new) in self.parts[first..].iter_mut().zip(parts) {
+                    old.1 += new.1;
+                }
+            } else {
+                self.parts.extend(parts);
+            }
+            self.ledger.record(event, count);
+        }
+        Ok(())
+    }
+
+    fn epsilon(&self, delta: Delta) -> Result<Bounds<Epsilon>, PrivacyError> {
+        Ok(Bounds {
+            upper: Epsilon::new(self.sum(delta.get()))?,
+            lower: Epsilon::ZERO,
+        })
+    }
+
+    fn delta(&self, epsilon: Epsilon) -> Result<Bounds<Delta>, PrivacyError> {
+        // The sum falls as delta grows; bisection over its logarithm keeps the safe end.
+        let fits = |delta: f64| self.sum(delta) <= epsilon.get();
+        let upper = if fits(0.0) {
+            0.0
+        } else {
+            let (mut low, mut high) = (-745.0, 0.0);
+            for _ in 0..60 {
+                let middle = 0.5 * (low + high);
+                if fits(libm::exp(middle)) {
+                    high = middle;
+                } else {
+                    low = middle;
+                }
+            }
+            libm::exp(high)
+        };
+        Ok(Bounds {
+            upper: Delta::new(upper)?,
+            lower: Delta::ZERO,
+        })
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Accountant> {
+        Box::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::NoiseMultiplier;
+
+    fn epsilon(events: &[(DpEvent, u64)], delta: f64) -> f64 {
+        let mut accountant = NaiveAccountant::new(NeighboringRelation::AddOrRemoveOne);
+        for (event, count) in events {
+            accountant.compose(event, *count).unwrap();
+        }
+        let delta = Delta::new(delta).unwrap();
+        accountant.epsilon(delta).unwrap().upper.get()
+    }
+
+    fn noise(value: f64) -> NoiseMultiplier {
+        NoiseMultiplier::new(value).unwrap()
+    }
+
+    #[test]
+    fn it_is_a_plain_sum() {
+        let gaussian = || DpEvent::gaussian(noise(4.0));
+        // Each of ten events at a tenth of delta; exact values as in the Gaussian accountant.
+        let one = gaussian_epsilon(0.25, 1e-6).1;
+        let ten = epsilon(&[(gaussian(), 10)], 1e-5);
+        assert!((ten / (10.0 * one) - 1.0).abs() < 1e-9, "{ten} {one}");
+        // Pure events cost their epsilon and no delta.
+        let pure = epsilon(&[(DpEvent::laplace(noise(2.0)), 3), (gaussian(), 10)], 1e-5);
+        assert!((pure - 1.5 - ten).abs() < 1e-9);
+        // Sampling: ln(1 + q (e^eps - 1)) at delta / q.
+        let sampled = DpEvent::poisson_sampled(0.1, gaussian()).unwrap();
+        let inner = gaussian_epsilon(0.25, 1e-5).1;
+        let found = epsilon(&[(sampled, 1)], 1e-6);
+        assert!(
+            (found - (0.1 * inner.exp_m1()).ln_1p()).abs() < 1e-12,
+            "{found}"
+        );
+        // A guarantee with delta keeps that delta for itself.
+        let given = DpEvent::epsilon_delta(Epsilon::new(0.5).unwrap(), Delta::new(1e-6).unwrap());
+        assert!((epsilon(&[(given.clone(), 2)], 2.1e-6) - 1.0).abs() < 1e-9);
+        assert!(epsilon(&[(given, 3)], 2.1e-6).is_infinite());
+    }
+}

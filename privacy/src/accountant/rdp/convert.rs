@@ -1,0 +1,88 @@
+//! From a Rényi curve to `(epsilon, delta)`: Canonne, Kamath and Steinke (2020,
+//! arXiv:2004.00010), Proposition 12.
+//!
+//! Every order gives a valid bound, so the best of any set of orders does. The orders are searched
+//! over the reals rather than taken from a list: first on a geometric grid of `alpha - 1`, then by
+//! golden section around its best. The bound has one minimum where `(alpha - 1) D_alpha` is
+//! convex, which every exact curve is.
+
+/// Grid of `ln(alpha - 1)`.
+const FIRST: f64 = -9.0;
+const LAST: f64 = 21.0;
+const STEP: f64 = 0.5;
+
+/// Raises a result by more than its rounding.
+const UP: f64 = 1.0 + 1e-12;
+
+/// The orders of the grid, ascending.
+pub(super) fn orders() -> impl Iterator<Item = f64> {
+    let count = ((LAST - FIRST) / STEP) as u32;
+    (0..=count).map(|index| 1.0 + libm::exp(FIRST + STEP * f64::from(index)))
+}
+
+/// The smallest value of a function of the order.
+fn best(value: impl Fn(f64) -> f64) -> f64 {
+    let at = |x: f64| {
+        let found = value(1.0 + libm::exp(x));
+        if found.is_nan() { f64::INFINITY } else { found }
+    };
+    let (mut place, mut least) = (FIRST, f64::INFINITY);
+    let count = ((LAST - FIRST) / STEP) as u32;
+    for index in 0..=count {
+        let x = FIRST + STEP * f64::from(index);
+        let found = at(x);
+        if found < least {
+            (place, least) = (x, found);
+        }
+    }
+    if least == f64::INFINITY {
+        return least;
+    }
+    // Golden section.
+    const SHARE: f64 = 0.618_033_988_749_894_9;
+    let (mut low, mut high) = (place - STEP, place + STEP);
+    let mut left = high - SHARE * (high - low);
+    let mut right = low + SHARE * (high - low);
+    let (mut at_left, mut at_right) = (at(left), at(right));
+    for _ in 0..34 {
+        least = least.min(at_left).min(at_right);
+        if at_left <= at_right {
+            high = right;
+            (right, at_right) = (left, at_left);
+            left = high - SHARE * (high - low);
+            at_left = at(left);
+        } else {
+            low = left;
+            (left, at_left) = (right, at_right);
+            right = low + SHARE * (high - low);
+            at_right = at(right);
+        }
+    }
+    least
+}
+
+/// `epsilon` at one order, for `delta` in (0, 1); may be negative.
+pub(super) fn epsilon_at(alpha: f64, cgf: f64, ln_delta: f64) -> f64 {
+    let c = alpha - 1.0;
+    (cgf - ln_delta - libm::log(alpha)) / c + libm::log(c / alpha)
+}
+
+/// The smallest `epsilon` of all orders, rounded upwards, at least 0.
+pub(super) fn epsilon(delta: f64, cgf: impl Fn(f64) -> f64) -> f64 {
+    let ln_delta = libm::log(delta);
+    let least = best(|alpha| epsilon_at(alpha, cgf(alpha), ln_delta));
+    (least * UP).max(0.0)
+}
+
+/// The smallest `delta` of all orders, rounded upwards, at most 1.
+pub(super) fn delta(epsilon: f64, cgf: impl Fn(f64) -> f64) -> f64 {
+    let ln = best(|alpha| {
+        let c = alpha - 1.0;
+        cgf(alpha) - c * epsilon + c * libm::log(c / alpha) - libm::log(alpha)
+    });
+    if ln == f64::NEG_INFINITY {
+        return 0.0;
+    }
+    let raised = ln + libm::fabs(ln) * 1e-13 + 1e-12;
+    libm::exp(raised.min(0.0))
+}
