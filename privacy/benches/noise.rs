@@ -7,6 +7,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
+use fl_privacy::clip::{Clipper as _, FlatClip};
+use fl_privacy::distributed::{DistributedConfig, DistributedDp, DistributedNoise, Rotation};
 use fl_privacy::mechanism::{
     DiscreteGaussian, ExactDiscreteGaussian, IntegerNoise, Skellam, gaussian, laplace,
 };
@@ -64,6 +66,53 @@ fn main() {
         ));
     }
     integers.clear();
+    let flat = FlatClip::new(1.0).expect("in range");
+    let update = vec![0.01f32; LEN];
+    let mut clipped = update.clone();
+    cases.push((
+        "clip to an L2 norm",
+        Box::new(move |_| {
+            clipped.copy_from_slice(&update);
+            flat.clip(black_box(&mut clipped));
+        }),
+    ));
+    let rotation = Rotation::new(&mut stream(0), LEN);
+    let mut values = vec![1.0f64; LEN];
+    cases.push(("rotate", {
+        let rotation = rotation.clone();
+        Box::new(move |_| rotation.forward(black_box(&mut values)))
+    }));
+    for (name, noise) in [
+        ("encode, Skellam", DistributedNoise::Skellam),
+        (
+            "encode, discrete Gaussian",
+            DistributedNoise::DiscreteGaussian,
+        ),
+    ] {
+        let (rounding_bias, wrap_limit) = DistributedConfig::defaults();
+        let plan = DistributedDp::new(DistributedConfig {
+            dimension: LEN,
+            max_norm: 1.0,
+            noise_multiplier: 1.0.try_into().expect("in range"),
+            noise,
+            bits: 20,
+            clients: 100,
+            threshold: 70,
+            rounding_bias,
+            wrap_limit,
+        })
+        .expect("in range");
+        let rotation = rotation.clone();
+        let mut update = vec![0.01f32; LEN];
+        let mut out = Vec::new();
+        cases.push((
+            name,
+            Box::new(move |s| {
+                let encoded = plan.encode(&mut update, &rotation, &mut stream(1), s, &mut out);
+                black_box(encoded.expect("lengths agree"));
+            }),
+        ));
+    }
     let mut times = vec![Vec::new(); cases.len()];
     for run in 0..RUNS {
         for ((_, case), times) in cases.iter_mut().zip(&mut times) {
@@ -83,4 +132,8 @@ fn main() {
             1e3 / least
         );
     }
+}
+
+fn stream(seed: u64) -> Stream {
+    Stream::at(Purpose::Testing, Seed(seed), RoundId(0), ClientId(0))
 }

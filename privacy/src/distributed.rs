@@ -23,8 +23,8 @@
 //!
 //! # Wrapping
 //! A coordinate of the sum that leaves `[-2^(b-1), 2^(b-1))` comes back at the other end: no harm
-//! to privacy, much to the model. [`DistributedDp::new`] takes the largest scale at which a bound
-//! of that probability is below a limit, and refuses when there is none.
+//! to privacy, much to the model. [`DistributedDp::new`] takes a scale at which a bound of that
+//! probability is below a limit, and refuses when there is none.
 
 pub mod rotation;
 pub mod rounding;
@@ -46,6 +46,10 @@ use crate::event::DpEvent;
 use crate::mechanism::{DiscreteGaussian, IntegerNoise, Skellam};
 use crate::relation::NeighboringRelation;
 use crate::units::{Epsilon, NoiseMultiplier};
+
+/// The largest noise of a client that one table gives, in integers; and the largest that there is.
+const ONE_TABLE: f64 = 1023.0;
+const LARGEST_LOCAL: f64 = 8191.0;
 
 /// The noise that clients add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +145,8 @@ pub struct Encoded {
 }
 
 impl DistributedDp {
-    /// A plan with the largest scale for which the ring is large enough.
+    /// A plan with the largest scale for which the ring is large enough, up to that from which on
+    /// a finer grid gains nothing.
     ///
     /// # Errors
     /// [`PrivacyError`] for values out of range, and
@@ -160,13 +165,11 @@ impl DistributedDp {
             bias: config.rounding_bias,
             half: (1u64 << (config.bits - 1)) as f64,
         };
-        let largest = match config.noise {
-            DistributedNoise::DiscreteGaussian => DiscreteGaussian::LARGEST_SIGMA,
-            DistributedNoise::Skellam => libm::sqrt(Skellam::LARGEST_VARIANCE),
-        };
-        let scale = sum
-            .largest_scale(config.wrap_limit)
-            .min(0.999 * largest / local);
+        // Beyond these a finer grid gains nothing: the noise of a client comes from one table, and
+        // rounding adds at most 1 % to the square of the sensitivity (d / 4 to (s c)^2).
+        let fine = 5.0 * libm::sqrt(padded as f64) / config.max_norm;
+        let enough = fine.max(ONE_TABLE / local).min(LARGEST_LOCAL / local);
+        let scale = sum.largest_scale(config.wrap_limit).min(enough);
         // The discrete Gaussian's analysis needs sigma >= 1/2 (Kairouz et al. 2021, theorem 9),
         // and below that Skellam noise is no use either.
         if scale * local < 0.5 {

@@ -5,10 +5,10 @@
 //! weights is itself private. Hence weights are all the same or capped, and the denominator is a
 //! public number (McMahan, Ramage, Talwar and Zhang 2018, arXiv:1710.06963, section 3.1).
 
-use fl_core::{ExampleCount, Weight, Weighting};
+use fl_core::{ExampleCount, RingPlan, Weight, Weighting};
 use serde::{Deserialize, Serialize};
 
-use super::Clipper;
+use super::{Clipper, changes};
 use crate::error::PrivacyError;
 use crate::relation::NeighboringRelation;
 
@@ -133,5 +133,30 @@ impl MeanPlan {
     #[must_use]
     pub fn mean_sensitivity(&self, clipper: &dyn Clipper, relation: NeighboringRelation) -> f64 {
         self.sum_sensitivity(clipper, relation) / self.denominator * (1.0 + 2.0 * f64::EPSILON)
+    }
+
+    /// The L2 sensitivity of the sum of **integers** that [`RingPlan`] makes of clipped updates of
+    /// `dimension` values, for noise on the integers themselves: rounding adds at most half a unit
+    /// per value, `w C 2^f + sqrt(d) / 2` for each contribution that changes.
+    ///
+    /// # Errors
+    /// [`PrivacyError::CountOutOfRange`] when the plan's ring is for smaller weights than these.
+    pub fn ring_sensitivity(
+        &self,
+        clipper: &dyn Clipper,
+        relation: NeighboringRelation,
+        plan: &RingPlan,
+        dimension: usize,
+    ) -> Result<f64, PrivacyError> {
+        let largest = self.weighting.largest().0;
+        PrivacyError::unless_count(
+            largest <= plan.weights().client.0,
+            "the largest weight of a client",
+            largest,
+            "at most that which the ring was planned for",
+        )?;
+        let exact = self.sum_sensitivity(clipper, relation) / plan.resolution();
+        let rounding = changes(relation) * 0.5 * libm::sqrt(dimension as f64);
+        Ok((exact + rounding) * (1.0 + 4.0 * f64::EPSILON))
     }
 }

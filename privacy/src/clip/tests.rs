@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fl_core::testing::{normals, stream};
-use fl_core::{ExampleCount, Weighting};
+use fl_core::{ExampleCount, RingPlan, Weight, WeightBounds, Weighting};
 use proptest::prelude::*;
 
 use super::*;
@@ -94,6 +94,43 @@ proptest! {
                 // The sums of this test are rounded, too.
                 let rounding = 1e-14 * stated * (common.len() + 1) as f64;
                 prop_assert!(apart <= stated + rounding, "{clipper:?} {relation}: {apart} > {stated}");
+            }
+        }
+    }
+
+    /// The same for the integers of the ring, in integer arithmetic: coarse rings, in which
+    /// rounding matters, and weights that reach their cap.
+    #[test]
+    fn integers_of_neighbours_differ_by_at_most_the_sensitivity(
+        one in any_update(),
+        other in any_update(),
+        exponent in -8f64..6.0,
+        fraction in 0u32..12,
+        examples in 0u64..40,
+    ) {
+        let weights = WeightBounds::new(Weight(20), 10);
+        let ring = RingPlan::new(weights, 64.0, 1.0 / f64::from(1u32 << fraction)).unwrap();
+        let mean = MeanPlan::new(DpWeighting::Capped { cap: 20 }, Denominator::Public(100.0)).unwrap();
+        let weight = mean.weighting().weight(ExampleCount(examples));
+        for clipper in clippers(libm::exp2(exponent)) {
+            let encode = |update: &Vec<f32>, weight: Weight| {
+                let mut update = update.clone();
+                clipper.clip(&mut update);
+                let mut integers = vec![0i64; 18];
+                if weight.0 > 0 {
+                    prop_assert!(ring.encode(&update, weight, &mut integers).is_some());
+                }
+                Ok(integers)
+            };
+            let (left, right) = (encode(&one, weight)?, encode(&other, Weight(20))?);
+            for (relation, right) in [
+                (NeighboringRelation::AddOrRemoveOne, vec![0; 18]),
+                (NeighboringRelation::ReplaceSpecial, vec![0; 18]),
+                (NeighboringRelation::ReplaceOne, right),
+            ] {
+                let squares: i64 = left.iter().zip(&right).map(|(a, b)| (a - b) * (a - b)).sum();
+                let stated = mean.ring_sensitivity(&*clipper, relation, &ring, 18).unwrap();
+                prop_assert!(libm::sqrt(squares as f64) <= stated, "{relation}: {squares} {stated}");
             }
         }
     }

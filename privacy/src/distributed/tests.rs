@@ -15,7 +15,7 @@ fn config(noise: DistributedNoise) -> DistributedConfig {
         max_norm: 2.0,
         noise_multiplier: NoiseMultiplier::new(0.8).unwrap(),
         noise,
-        bits: 16,
+        bits: 14,
         clients: 30,
         threshold: 20,
         rounding_bias,
@@ -181,19 +181,7 @@ fn accounting_is_that_of_the_papers() {
             .split(',')
             .map(|number| number.parse().unwrap())
             .collect();
-        let [
-            scaled,
-            beta,
-            dimension,
-            sigma,
-            n,
-            l1,
-            l2,
-            tau,
-            gaussian,
-            skellam,
-        ] = numbers[..]
-        else {
+        let [scaled, beta, dimension, sigma, n, l1, l2, tau, gaussian, _] = numbers[..] else {
             panic!("{line}");
         };
         let bound = NormBound::new(scaled, beta, dimension as usize);
@@ -318,7 +306,7 @@ fn a_round_gives_the_sum_with_its_noise() {
                 assert_eq!(encoded.clipped.outcome == ClipOutcome::Zeroed, client == 7);
                 assert!(l2_norm(&update) <= 2.0);
                 assert!(encoded.attempts < 30);
-                assert!(sent.iter().all(|element| element >> 16 == 0));
+                assert!(sent.iter().all(|element| element >> 14 == 0));
                 expected
                     .iter_mut()
                     .zip(&update)

@@ -4,7 +4,7 @@
 use rand_core::Rng;
 
 use super::IntegerNoise;
-use super::dyadic::Dyadic;
+use super::dyadic::{Dyadic, LARGEST};
 use super::exact::Bits;
 use super::table::Table;
 use crate::error::PrivacyError;
@@ -14,36 +14,45 @@ const SMALLEST_SIGMA: f64 = 1.0 / 64.0;
 const LARGEST_EXACT: f64 = (1u64 << 20) as f64;
 /// Parameters up to this come from one table (of at most 200 kB).
 const LARGEST_TABLE: f64 = 1024.0;
-/// The parameter of each of two tables where one does not do.
+/// About the parameter of each of several tables where one does not do.
 const PART: f64 = 1000.0;
+/// The largest factor between two of them: keeps them smooth enough for each other.
+const LARGEST_FACTOR: f64 = 262.0;
 
 /// The discrete Gaussian, `P(x)` proportional to `exp(-x^2 / (2 sigma^2))`, from tables in a
 /// constant number of table steps.
 ///
 /// Up to `sigma = 1024` there is one table. Beyond, a draw is `X + k Y` for discrete Gaussians
-/// `X` and `Y` and an integer `k`: with `sigma^2 = sigma_X^2 + k^2 sigma_Y^2`, the probability of
-/// `z` is the wanted one times `sum_j exp(-(j - c_z)^2 / (2 s^2))` with
-/// `s = sigma_X sigma_Y / sigma`, and by Poisson's summation formula that sum is the same for all
-/// `z` up to a factor within `1 ± e`, `e = 2 sum_m exp(-2 pi^2 s^2 m^2)`. The distance is thus at
-/// most `e / (1 - e)`, below `10^-90` for all parameters here (Peikert 2010, Theorem 3.1, has the
-/// general case).
+/// `X` (from a table) and `Y` (a table or, again, such a sum) and an integer `k`. With
+/// `sigma^2 = sigma_X^2 + k^2 sigma_Y^2`, the probability of `z` is the wanted one times
+/// `sum_j exp(-(j - c_z)^2 / (2 s^2))` with `s = sigma_X sigma_Y / sigma`, and by Poisson's
+/// summation formula that sum is the same for all `z` up to a factor within `1 ± e`,
+/// `e = 2 sum_m exp(-2 pi^2 s^2 m^2)`. The distance is thus at most `e / (1 - e)`, below `10^-90`
+/// for all parameters here (Peikert 2010, Theorem 3.1, has the general case).
 #[derive(Clone, Debug, PartialEq)]
 pub struct DiscreteGaussian {
-    square: Dyadic,
-    /// `sigma_X^2`.
-    part: Dyadic,
-    fine: Table,
-    /// The factor `k` and the table of `Y`.
-    coarse: Option<(i64, Table)>,
+    /// `sigma^2 = numerator / 2^shift`.
+    numerator: u128,
+    shift: u32,
+    /// `X`, then what `Y` is made of.
+    levels: Vec<Level>,
     distance: f64,
+}
+
+/// A table and what its draws are multiplied by.
+#[derive(Clone, Debug, PartialEq)]
+struct Level {
+    factor: i64,
+    square: Dyadic,
+    table: Table,
 }
 
 impl DiscreteGaussian {
     /// The largest parameter.
-    pub const LARGEST_SIGMA: f64 = (1u64 << 18) as f64;
+    pub const LARGEST_SIGMA: f64 = (1u64 << 40) as f64;
 
     /// Noise of parameter `sigma`, in units of the integers. `sigma^2` is rounded upwards to a
-    /// fraction of at most 41 bits; [`Self::sigma`] gives what it became.
+    /// fraction of 37 bits or more; [`Self::sigma`] gives what it became.
     ///
     /// # Errors
     /// [`PrivacyError::OutOfRange`] unless `sigma` is from `2^-6` to [`Self::LARGEST_SIGMA`].
@@ -52,71 +61,86 @@ impl DiscreteGaussian {
             (SMALLEST_SIGMA..=Self::LARGEST_SIGMA).contains(&sigma),
             "sigma of a discrete Gaussian",
             sigma,
-            "a number between 2^-6 and 2^18; scale the integers down",
+            "a number between 2^-6 and 2^40; scale the integers",
         )?;
-        let square = Dyadic::at_least("sigma^2 of a discrete Gaussian", sigma * sigma)?;
-        if sigma <= LARGEST_TABLE {
-            let fine = Table::gaussian(square);
-            let distance = fine.distance();
-            return Ok(Self {
-                square,
-                part: square,
-                fine,
-                coarse: None,
-                distance,
-            });
-        }
-        // Both parts near 1000: sigma_Y^2 is an integer, sigma_X^2 what is left, at most
-        // 10^6 - 2 * 10^5 + k^2 < 2^20.
-        let factor = libm::ceil(sigma / PART);
-        let coarse = libm::floor((square.value() - 0.8 * PART * PART) / (factor * factor));
-        let (factor, coarse) = (factor as u64, coarse as u64);
-        let part = Dyadic {
-            numerator: square.numerator - ((factor * factor * coarse) << square.shift),
-            shift: square.shift,
+        let square = sigma * sigma;
+        let (numerator, shift) = if square <= LARGEST {
+            let square = Dyadic::at_least("sigma^2 of a discrete Gaussian", square)?;
+            (u128::from(square.numerator), square.shift)
+        } else {
+            (libm::ceil(square) as u128, 0)
         };
-        let smoothing = part.value() * coarse as f64 / square.value();
-        // e / (1 - e), with room for the terms after the first.
-        let joint = 2.5 * libm::exp(-19.7 * smoothing);
-        let coarse = Table::gaussian(Dyadic {
-            numerator: coarse,
-            shift: 0,
-        });
-        let fine = Table::gaussian(part);
-        let distance = fine.distance() + coarse.distance() + joint;
-        let coarse = Some((factor.cast_signed(), coarse));
-        Ok(Self {
-            square,
-            part,
-            fine,
-            coarse,
-            distance,
-        })
+        let mut noise = Self {
+            numerator,
+            shift,
+            levels: Vec::new(),
+            distance: 0.0,
+        };
+        let (mut factor, mut rest, mut shift) = (1i64, numerator, shift);
+        loop {
+            let value = rest as f64 / (1u64 << shift) as f64;
+            if value <= LARGEST_TABLE * LARGEST_TABLE {
+                noise.push(
+                    factor,
+                    Dyadic {
+                        numerator: rest as u64,
+                        shift,
+                    },
+                );
+                return Ok(noise);
+            }
+            // sigma_Y^2 is an integer, sigma_X^2 what is left: at least 8 * 10^5 and at most
+            // that plus k^2, below 2^20.
+            let k = libm::ceil(libm::sqrt(value) / PART).min(LARGEST_FACTOR);
+            let coarse = ((rest >> shift) - (0.8 * PART * PART) as u128) / (k as u128 * k as u128);
+            let part = rest - ((k as u128 * k as u128 * coarse) << shift);
+            noise.push(
+                factor,
+                Dyadic {
+                    numerator: part as u64,
+                    shift,
+                },
+            );
+            // e / (1 - e) with room for the terms after the first; 2 pi^2 > 19.7.
+            let smoothing = (part as f64 / (1u64 << shift) as f64) * coarse as f64 / value;
+            noise.distance += 2.5 * libm::exp(-19.7 * smoothing);
+            factor *= k as i64;
+            rest = coarse;
+            shift = 0;
+        }
     }
 
-    /// The parameter, at least the one asked for.
+    fn push(&mut self, factor: i64, square: Dyadic) {
+        let table = Table::gaussian(square);
+        self.distance += table.distance();
+        self.levels.push(Level {
+            factor,
+            square,
+            table,
+        });
+    }
+
+    /// The parameter: what was asked for, up to the rounding of its square.
     #[must_use]
     pub fn sigma(&self) -> f64 {
-        libm::sqrt(self.square.value())
+        libm::sqrt(self.variance())
     }
 
+    /// Factors and squares of the tables, and the whole square.
     #[cfg(test)]
-    pub(super) fn fine_square(&self) -> f64 {
-        self.part.value()
-    }
-
-    /// The factor and `sigma_Y^2`.
-    #[cfg(test)]
-    pub(super) fn coarse_part(&self) -> Option<(i64, f64)> {
-        let (factor, _) = self.coarse.as_ref()?;
-        let square = (self.square.value() - self.fine_square()) / (factor * factor) as f64;
-        Some((*factor, square))
+    pub(super) fn parts(&self) -> (Vec<(i64, Dyadic)>, u128, u32) {
+        let parts = self
+            .levels
+            .iter()
+            .map(|level| (level.factor, level.square))
+            .collect();
+        (parts, self.numerator, self.shift)
     }
 
     /// Table steps of one draw; no draw takes more or fewer.
     #[must_use]
     pub fn steps(&self) -> u32 {
-        self.fine.steps() + self.coarse.as_ref().map_or(0, |(_, table)| table.steps())
+        self.levels.iter().map(|level| level.table.steps()).sum()
     }
 
     /// What the accountant is told of one use on **one integer** that changes by at most
@@ -125,7 +149,7 @@ impl DiscreteGaussian {
     /// # Errors
     /// None for mechanisms that could be made.
     pub fn event(&self, sensitivity: u64) -> Result<DpEvent, PrivacyError> {
-        DpEvent::discrete_gaussian(self.sigma(), sensitivity)
+        DpEvent::discrete_gaussian(downwards(self.sigma()), sensitivity)
     }
 
     /// What the accountant is told of one use on integer vectors of Euclidean sensitivity
@@ -135,20 +159,19 @@ impl DiscreteGaussian {
     /// # Errors
     /// [`PrivacyError::OutOfRange`] unless the sensitivity is finite and at least 0.
     pub fn vector_event(&self, l2_sensitivity: f64) -> Result<DpEvent, PrivacyError> {
-        DpEvent::zcdp(concentrated(l2_sensitivity, self.square), 0.0)
+        DpEvent::zcdp(concentrated(l2_sensitivity, self.variance()), 0.0)
     }
 }
 
 impl IntegerNoise for DiscreteGaussian {
     fn add(&self, rng: &mut dyn Rng, values: &mut [i64]) {
-        self.fine.add(rng, 1, values);
-        if let Some((factor, table)) = &self.coarse {
-            table.add(rng, *factor, values);
+        for level in &self.levels {
+            level.table.add(rng, level.factor, values);
         }
     }
 
     fn variance(&self) -> f64 {
-        self.square.value()
+        downwards(self.numerator as f64) / (1u64 << self.shift) as f64
     }
 
     fn distance(&self) -> f64 {
@@ -156,9 +179,15 @@ impl IntegerNoise for DiscreteGaussian {
     }
 }
 
+/// A little less than a positive number: less noise than there is, so that rounding errs on the
+/// safe side.
+fn downwards(value: f64) -> f64 {
+    value * (1.0 - f64::EPSILON)
+}
+
 /// `l2^2 / (2 sigma^2)`, rounded upwards.
-fn concentrated(l2: f64, square: Dyadic) -> f64 {
-    l2 * l2 / (2.0 * square.value()) * (1.0 + 4.0 * f64::EPSILON)
+fn concentrated(l2: f64, square: f64) -> f64 {
+    l2 * l2 / (2.0 * square) * (1.0 + 4.0 * f64::EPSILON)
 }
 
 /// The discrete Gaussian by exact integer arithmetic. Slower than [`DiscreteGaussian`], and how
@@ -196,7 +225,7 @@ impl ExactDiscreteGaussian {
     /// # Errors
     /// None for mechanisms that could be made.
     pub fn event(&self, sensitivity: u64) -> Result<DpEvent, PrivacyError> {
-        DpEvent::discrete_gaussian(self.sigma(), sensitivity)
+        DpEvent::discrete_gaussian(downwards(self.sigma()), sensitivity)
     }
 
     /// As [`DiscreteGaussian::vector_event`].
@@ -204,7 +233,7 @@ impl ExactDiscreteGaussian {
     /// # Errors
     /// [`PrivacyError::OutOfRange`] unless the sensitivity is finite and at least 0.
     pub fn vector_event(&self, l2_sensitivity: f64) -> Result<DpEvent, PrivacyError> {
-        DpEvent::zcdp(concentrated(l2_sensitivity, self.square), 0.0)
+        DpEvent::zcdp(concentrated(l2_sensitivity, self.variance()), 0.0)
     }
 }
 

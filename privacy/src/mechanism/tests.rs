@@ -210,7 +210,7 @@ fn integer_noise_has_its_exact_pmf() {
         let seed = seed as u64;
         let exact = ExactDiscreteGaussian::new(sigma).unwrap();
         let table = DiscreteGaussian::new(sigma).unwrap();
-        assert_eq!(exact.sigma(), table.sigma());
+        assert!((table.sigma() / exact.sigma() - 1.0).abs() < 1e-15);
         let pmf = gaussian_pmf(exact.sigma());
         assert_drawn_from(&exact, &pmf, seed, 200_000);
         assert_drawn_from(&table, &pmf, seed + 50, 500_000);
@@ -292,45 +292,85 @@ fn tables_are_those_of_mpmath() {
     assert_eq!(rows, 34);
 }
 
-/// The law of `X + k Y`, summed up in `f64` where the tables are small enough, is the discrete
-/// Gaussian; and beyond that, draws have its variance.
+/// The law of `X + k Y`, summed up in `f64` where `Y` is one table, is the discrete Gaussian; and
+/// draws of any size are normal up to the steps of the integers.
 #[test]
-fn two_tables_make_one_discrete_gaussian() {
-    for sigma in [1025.0, 3000.5, 70_000.0, DiscreteGaussian::LARGEST_SIGMA] {
+fn several_tables_make_one_discrete_gaussian() {
+    for sigma in [
+        1025.0,
+        3000.5,
+        70_000.0,
+        262_000.0,
+        3e6,
+        1e9,
+        DiscreteGaussian::LARGEST_SIGMA,
+    ] {
         let noise = DiscreteGaussian::new(sigma).unwrap();
-        let (factor, coarse) = noise.coarse_part().unwrap();
-        let fine = noise.fine_square();
-        let whole = noise.sigma() * noise.sigma();
-        assert_eq!(fine + (factor * factor) as f64 * coarse, whole);
-        assert!(noise.sigma() >= sigma && noise.sigma() < sigma * (1.0 + 1e-9));
-        assert!(noise.distance() < 1e-33, "{:e}", noise.distance());
-        // sum_y exp(-(z - k y)^2 / 2 fine - y^2 / 2 coarse) over exp(-z^2 / 2 whole) is constant.
-        let ratio = |z: i64| -> f64 {
-            let centre = (z as f64 * coarse * factor as f64 / whole) as i64;
-            (centre - 14_000..centre + 14_000)
-                .map(|y| {
-                    let (rest, y) = ((z - factor * y) as f64, y as f64);
-                    let z = z as f64;
-                    libm::exp(
-                        z * z / (2.0 * whole) - rest * rest / (2.0 * fine) - y * y / (2.0 * coarse),
-                    )
-                })
-                .sum()
-        };
-        let at_zero = ratio(0);
-        for z in [1, 2, factor / 2, factor, sigma as i64, (4.0 * sigma) as i64] {
-            assert!(
-                (ratio(z) / at_zero - 1.0).abs() < 1e-10,
-                "{sigma} {z}: {}",
-                ratio(z) / at_zero
-            );
+        let (parts, numerator, shift) = noise.parts();
+        let squares: u128 = parts
+            .iter()
+            .map(|(factor, square)| {
+                let factor = u128::from(factor.unsigned_abs());
+                (factor * factor * u128::from(square.numerator)) << (shift - square.shift)
+            })
+            .sum();
+        assert_eq!(squares, numerator, "the squares add up exactly");
+        assert!(noise.sigma() >= sigma * (1.0 - 1e-15) && noise.sigma() < sigma * (1.0 + 1e-9));
+        assert!(noise.distance() < 1e-32, "{:e}", noise.distance());
+        assert!(
+            parts
+                .iter()
+                .all(|(_, square)| square.value() <= (1 << 20) as f64)
+        );
+        if let [(1, fine), (factor, coarse)] = parts[..] {
+            // sum_y exp(-(z - k y)^2 / 2 fine - y^2 / 2 coarse) over exp(-z^2 / 2 whole) is
+            // constant.
+            let (fine, coarse) = (fine.value(), coarse.value());
+            let whole = fine + (factor * factor) as f64 * coarse;
+            let ratio = |z: i64| -> f64 {
+                let centre = (z as f64 * coarse * factor as f64 / whole) as i64;
+                (centre - 14_000..centre + 14_000)
+                    .map(|y| {
+                        let (rest, y) = ((z - factor * y) as f64, y as f64);
+                        let z = z as f64;
+                        libm::exp(
+                            z * z / (2.0 * whole)
+                                - rest * rest / (2.0 * fine)
+                                - y * y / (2.0 * coarse),
+                        )
+                    })
+                    .sum()
+            };
+            let at_zero = ratio(0);
+            for z in [1, 2, factor / 2, factor, sigma as i64, (4.0 * sigma) as i64] {
+                let off = ratio(z) / at_zero - 1.0;
+                assert!(off.abs() < 1e-10, "{sigma} {z}: {off}");
+            }
         }
         let mut drawn = vec![0i64; 400_000];
         noise.add(&mut stream(7, 0), &mut drawn);
         let scaled: Vec<f64> = drawn.iter().map(|&x| x as f64 / noise.sigma()).collect();
-        // The steps of the integers are within the allowance of the test.
         kolmogorov_smirnov(&scaled, normal_cdf);
+        let variance = scaled.iter().map(|x| x * x).sum::<f64>() / 4e5;
+        assert!(
+            (variance - 1.0).abs() < 5.0 * libm::sqrt(2.0 / 4e5),
+            "{sigma}: {variance}"
+        );
+        // All residues occur: the low bits are noise, too.
+        let mut residues = [0u64; 16];
+        drawn
+            .iter()
+            .for_each(|x| residues[x.rem_euclid(16) as usize] += 1);
+        chi_square(&residues, &[25_000.0; 16]);
     }
+    assert_eq!(
+        DiscreteGaussian::new(DiscreteGaussian::LARGEST_SIGMA)
+            .unwrap()
+            .parts()
+            .0
+            .len(),
+        5
+    );
 }
 
 #[test]
@@ -383,17 +423,17 @@ fn the_distance_goes_into_delta() {
 
 #[test]
 fn parameters_out_of_range_are_refused() {
-    for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-4, 3e5] {
+    for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-4, 2e12] {
         assert!(DiscreteGaussian::new(bad).is_err(), "{bad}");
     }
     for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-5, 1e9] {
         assert!(Skellam::new(bad).is_err(), "{bad}");
     }
-    let error = DiscreteGaussian::new(1e6).unwrap_err().to_string();
+    let error = DiscreteGaussian::new(1e13).unwrap_err().to_string();
     assert_eq!(
         error,
-        "sigma of a discrete Gaussian is 1000000; expected a number between 2^-6 and 2^18; scale \
-         the integers down"
+        "sigma of a discrete Gaussian is 10000000000000; expected a number between 2^-6 and 2^40; \
+         scale the integers"
     );
     let multiplier = NoiseMultiplier::new(1.0).unwrap();
     for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
