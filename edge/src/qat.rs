@@ -2,11 +2,10 @@
 //!
 //! # Forward
 //! Every step quantizes the 32-bit master weights, and the forward pass is that of the device: the
-//! integer kernels, on the same points, with the same rounding. Only the output, and operators
-//! without integer kernels (group and layer normalisation, embeddings), are computed in real
-//! numbers; a served program normalises groups from integer sums, and may round to the next step. [`QatForward::Fake`] is the readable twin: real numbers that are quantized and
-//! dequantized again, as in the papers. It differs from the integers by the rounding of `f32`
-//! sums alone.
+//! integer kernels, on the same points, with the same rounding, group normalisation from exact
+//! sums included. So a session's evaluation and the exported program agree in every bit.
+//! [`QatForward::Fake`] is the readable twin: real numbers that are quantized and dequantized
+//! again, as in the papers. It differs from the integers by the rounding of `f32` sums alone.
 //!
 //! # Backward
 //! Straight-through (Bengio et al. 2013, arXiv:1308.3432; Krishnamoorthi 2018, arXiv:1806.08342,
@@ -60,6 +59,7 @@ use serde::{Deserialize, Serialize};
 use crate::arena::{Aligned, reserve};
 use crate::graph::{Graph, Op, units};
 use crate::kernel::Kernels;
+use crate::kernel::int8::Moments;
 use crate::model::Model;
 use crate::plan::{Memory, Mode};
 use crate::quant::{Granularity, QParams, Range};
@@ -152,6 +152,8 @@ pub(crate) struct Qat {
     sums: Vec<i32>,
     /// The smallest and the largest sum of each column.
     ends: [Vec<i32>; 2],
+    /// Of the groups of a normalisation.
+    moments: Vec<Moments>,
     scratch: Vec<u8>,
 }
 
@@ -193,6 +195,7 @@ impl Qat {
             evaluation,
             sums: Vec::new(),
             ends: [Vec::new(), Vec::new()],
+            moments: Vec::new(),
             scratch: Vec::new(),
         };
         qat.make_room(&training_memory);
@@ -223,6 +226,7 @@ impl Qat {
             for ends in &mut self.ends {
                 reserve(ends, plan.columns);
             }
+            reserve(&mut self.moments, memory.rows() * plan.groups);
             reserve(&mut self.scratch, plan.scratch);
         }
     }
@@ -310,6 +314,7 @@ impl Qat {
             lowered: &mut self.lowered,
             sums: &mut self.sums,
             ends: self.ends.each_mut().map(Vec::as_mut_slice),
+            moments: &mut self.moments,
             scratch: &mut self.scratch,
         }
     }

@@ -173,6 +173,7 @@ impl Way<'_> {
             Backward::Norm {
                 geometry,
                 x,
+                open,
                 stats,
                 dy,
                 dx,
@@ -180,13 +181,15 @@ impl Way<'_> {
                 ref gamma,
                 ref beta,
             } => {
+                self.open(x, open);
                 if let Some(dx) = dx {
-                    let places = [x, stats, dy, dx, scratch].map(|slot| self.memory.at(slot, rows));
+                    let places =
+                        [open, stats, dy, dx, scratch].map(|slot| self.memory.at(slot, rows));
                     let [x, stats, dy, dx, scratch] = pick(self.arena, places);
                     let gamma = &self.weights[gamma.clone()];
                     k.norm_dx(&geometry, rows, x, gamma, stats, dy, dx, scratch);
                 }
-                let places = [x, stats, dy].map(|slot| self.memory.at(slot, rows));
+                let places = [open, stats, dy].map(|slot| self.memory.at(slot, rows));
                 let [x, stats, dy] = pick(self.arena, places);
                 let write = match update {
                     Update::Accumulate => Write::Add,

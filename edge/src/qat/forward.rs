@@ -1,13 +1,17 @@
 //! The forward pass: integers, and what the backward pass needs of them.
 
 use super::lowered::Lowered;
-use super::observe::{Rounder, clamp_codes, real_range, sums_range, watch};
+use super::observe::{
+    Rounder, clamp_codes, clamped_range, open_ends, real_range, sums_range, watch,
+};
 use super::plan::Plan;
-use super::step::{Codes, Forward, Geometry, Marks, Product};
+use super::step::{Codes, Forward, Geometry, Marks, Normalise, Product};
 use crate::arena::pick;
-use crate::kernel::int8::{Add, Affine, End, INSIDE, POSITIVE, Requantize};
+use crate::kernel::int8::{
+    Add, Affine, End, INSIDE, Moments, POSITIVE, Requantize, Rescale, Through,
+};
 use crate::kernel::{Activation, Fused, Kernels};
-use crate::plan::{Bytes, Memory};
+use crate::plan::{Bytes, Memory, Tensor};
 use crate::quant::{QParams, Range, multipliers};
 
 /// The parameters: to be read, or with ranges that are moved.
@@ -22,6 +26,10 @@ impl Weights<'_> {
             Self::Read(values) => values,
             Self::Write(values) => values,
         }
+    }
+
+    fn tensor(&self, tensor: &Tensor) -> &[f32] {
+        &self.values()[tensor.clone()]
     }
 }
 
@@ -48,6 +56,8 @@ pub(super) struct Tape<'a> {
     pub(super) sums: &'a mut [i32],
     /// The smallest and the largest sum of each column.
     pub(super) ends: [&'a mut [i32]; 2],
+    /// Of the groups of a normalisation.
+    pub(super) moments: &'a mut [Moments],
     pub(super) scratch: &'a mut [u8],
 }
 
@@ -358,6 +368,81 @@ impl Tape<'_> {
         self.seal(self.at(real), clamp, point, (y, marks), weights, watching);
     }
 
+    /// A group normalisation: by the integer kernel that is served, but for the twin.
+    fn normalise(&mut self, norm: &Normalise, weights: &mut Weights<'_>, watching: Watching) {
+        let (k, rows, n) = (self.k, self.rows, &norm.geometry);
+        if let Some([open, real]) = norm.real {
+            self.open(norm.x, open);
+            let places = [open, real, norm.stats, norm.scratch].map(|slot| self.at(slot));
+            let [x, y, stats, scratch] = pick(self.arena, places);
+            let (gamma, beta) = (weights.tensor(&norm.gamma), weights.tensor(&norm.beta));
+            k.norm(n, rows, x, gamma, beta, y, stats, scratch);
+            let out = (Some(norm.y), norm.marks);
+            self.seal(
+                self.at(real),
+                norm.clamp,
+                norm.point,
+                out,
+                weights,
+                watching,
+            );
+            return;
+        }
+        let from = affine(self.params[norm.x.scale]);
+        let x = norm.x.bytes.range(rows);
+        let moments = &mut self.moments[..rows * n.groups()];
+        if watching.training {
+            k.int8_norm_moments(n, rows, &self.bytes[x.clone()], from, moments);
+            let stats = &mut self.arena[self.memory.at(norm.stats, rows)];
+            for (to, moments) in stats.chunks_exact_mut(2).zip(&*moments) {
+                to.copy_from_slice(&moments.stats(from));
+            }
+        }
+        let (x, moments) = (&self.bytes[x], &*moments);
+        if let Some(momentum) = momentum_of(norm.point, self.plan, weights.values(), watching) {
+            let (gamma, beta) = (weights.tensor(&norm.gamma), weights.tensor(&norm.beta));
+            let [min, max] = k.int8_norm_range(n, rows, x, moments, gamma, beta);
+            let seen = clamped_range(Range { min, max }, norm.clamp);
+            self.observe(norm.point, seen, weights, momentum);
+        }
+        let point = self.params_of(norm.point);
+        let (low, high) = bounds(norm.clamp, point);
+        let (to, bounds) = (affine(point), Rescale { low, high });
+        let (gamma, beta) = (weights.tensor(&norm.gamma), weights.tensor(&norm.beta));
+        let places = [norm.x.bytes.range(rows), norm.y.range(rows)];
+        match norm.marks {
+            None => {
+                let [x, y] = pick(self.bytes, places);
+                let scratch = &mut self.arena[self.memory.at(norm.scratch, rows)];
+                k.int8_norm(n, rows, x, from, gamma, beta, to, bounds, y, scratch);
+            }
+            Some(Marks { mask, scale }) => {
+                let [x, y] = places;
+                let [x, y, mask] = pick(self.bytes, [x, y, mask.range(rows)]);
+                let scratch = self.memory.at(norm.scratch, rows);
+                let (scratch, derivative) = match scale {
+                    None => (&mut self.arena[scratch], None),
+                    Some((_, slot)) => {
+                        let places = [scratch, self.memory.at(slot, rows)];
+                        let [scratch, derivative] = pick(self.arena, places);
+                        (scratch, Some(derivative))
+                    }
+                };
+                let [above, below] = open_ends(norm.clamp);
+                let out = Through {
+                    above,
+                    below,
+                    mask,
+                    derivative,
+                };
+                let moments = &self.moments[..rows * n.groups()];
+                k.int8_norm_through(
+                    n, rows, x, moments, gamma, beta, to, bounds, y, out, scratch,
+                );
+            }
+        }
+    }
+
     /// Whether bytes come from integer kernels.
     fn integers(&self) -> bool {
         self.plan.forward_by == super::QatForward::Integer
@@ -595,21 +680,7 @@ impl Tape<'_> {
                     *y = if keep == 0 { zero } else { x };
                 }
             }
-            Forward::Norm {
-                geometry,
-                x,
-                y,
-                stats,
-                scratch,
-                ref gamma,
-                ref beta,
-            } => {
-                let places = [self.at(x), self.at(y), self.at(stats), self.at(scratch)];
-                let [x, y, stats, scratch] = pick(self.arena, places);
-                let weights = weights.values();
-                let (gamma, beta) = (&weights[gamma.clone()], &weights[beta.clone()]);
-                k.norm(&geometry, rows, x, gamma, beta, y, stats, scratch);
-            }
+            Forward::Norm(ref norm) => self.normalise(norm, weights, watching),
             Forward::Embedding { size, ref table, y } => {
                 let y = self.at(y);
                 let y = &mut self.arena[y];

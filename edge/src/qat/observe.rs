@@ -36,6 +36,23 @@ fn clamped(value: f32, clamp: Fused) -> f32 {
     }
 }
 
+/// A range after a clamp.
+pub(super) fn clamped_range(range: Range, clamp: Fused) -> Range {
+    Range {
+        min: clamped(range.min, clamp),
+        max: clamped(range.max, clamp),
+    }
+}
+
+/// A clamp passes gradients on strictly between these.
+pub(super) fn open_ends(clamp: Fused) -> [f32; 2] {
+    match clamp {
+        Fused::None => [f32::NEG_INFINITY, f32::INFINITY],
+        Fused::Relu => [0.0, f32::INFINITY],
+        Fused::Relu6 => [0.0, 6.0],
+    }
+}
+
 /// The range of real numbers after a clamp; of none, `[0, 0]`.
 pub(super) fn real_range(real: &[f32], clamp: Fused) -> Range {
     const LANES: usize = 16;
@@ -57,10 +74,11 @@ pub(super) fn real_range(real: &[f32], clamp: Fused) -> Range {
     if low > high {
         return Range { min: 0.0, max: 0.0 };
     }
-    Range {
-        min: clamped(low, clamp),
-        max: clamped(high, clamp),
-    }
+    let range = Range {
+        min: low,
+        max: high,
+    };
+    clamped_range(range, clamp)
 }
 
 /// The range of the real numbers that integer sums `[.., columns]` stand for, after a clamp.
@@ -88,10 +106,7 @@ pub(super) fn sums_range(
         range.min = range.min.min(*low as f32 * scale);
         range.max = range.max.max(*high as f32 * scale);
     }
-    Range {
-        min: clamped(range.min, clamp),
-        max: clamped(range.max, clamp),
-    }
+    clamped_range(range, clamp)
 }
 
 /// `1.5 * 2^23`: added to a number within `±2^22`, it rounds that to an integer, half to even.
@@ -117,11 +132,7 @@ impl Rounder {
     }
 
     pub(super) fn round(self, real: &[f32], y: &mut [u8]) {
-        let (low, high) = match self.clamp {
-            Fused::None => (f32::NEG_INFINITY, f32::INFINITY),
-            Fused::Relu => (0.0, f32::INFINITY),
-            Fused::Relu6 => (0.0, 6.0),
-        };
+        let [low, high] = open_ends(self.clamp);
         for (y, &value) in y.iter_mut().zip(real) {
             *y = self.params.quantize(value.max(low).min(high));
         }
@@ -146,11 +157,7 @@ impl Rounder {
     pub(super) fn derivative_in_place(self, numbers: &mut [f32]) {
         let zero_point = f32::from(self.params.zero_point());
         let (low, high) = (-zero_point, 255.0 - zero_point);
-        let (above, below) = match self.clamp {
-            Fused::None => (f32::NEG_INFINITY, f32::INFINITY),
-            Fused::Relu => (0.0, f32::INFINITY),
-            Fused::Relu6 => (0.0, 6.0),
-        };
+        let [above, below] = open_ends(self.clamp);
         let scale = self.params.scale();
         for number in numbers {
             let steps = (number.max(above).min(below) / scale).max(-1e6).min(1e6);
@@ -172,11 +179,7 @@ impl Rounder {
     pub(super) fn mask(self, real: &[f32], mask: &mut [u8]) {
         let zero_point = f32::from(self.params.zero_point());
         let (low, high) = (-zero_point, 255.0 - zero_point);
-        let (above, below) = match self.clamp {
-            Fused::None => (f32::NEG_INFINITY, f32::INFINITY),
-            Fused::Relu => (0.0, f32::INFINITY),
-            Fused::Relu6 => (0.0, 6.0),
-        };
+        let [above, below] = open_ends(self.clamp);
         let scale = self.params.scale();
         for (mask, &value) in mask.iter_mut().zip(real) {
             let steps = (value / scale).max(-1e6).min(1e6);

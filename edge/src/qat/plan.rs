@@ -5,7 +5,9 @@
 
 mod backward;
 
-use super::step::{Backward, Codes, Folded, Forward, Geometry, Marks, Point, Product, ScaleId};
+use super::step::{
+    Backward, Codes, Folded, Forward, Geometry, Marks, Normalise, Point, Product, ScaleId,
+};
 use super::{QatForward, Statistics};
 use crate::graph::{Function, Graph, Node, Op, Residual, Unit, ValueId, clamp_of, units};
 use crate::kernel::Fused;
@@ -38,6 +40,8 @@ pub(super) struct Plan {
     pub(super) sums: usize,
     /// Columns of the widest product.
     pub(super) columns: usize,
+    /// Groups that a normalisation has at most.
+    pub(super) groups: usize,
     /// Bytes that a convolution pads an image in.
     pub(super) scratch: usize,
 }
@@ -92,6 +96,7 @@ struct Planner<'a> {
     stores_gradients: bool,
     sums: usize,
     columns: usize,
+    groups: usize,
     scratch: usize,
 }
 
@@ -147,6 +152,7 @@ impl<'a> Planner<'a> {
             stores_gradients: false,
             sums: 0,
             columns: 0,
+            groups: 0,
             scratch: 0,
         };
         for (index, value) in points(graph).into_iter().enumerate() {
@@ -207,6 +213,7 @@ impl<'a> Planner<'a> {
             backward: self.backward,
             sums: self.sums,
             columns: self.columns,
+            groups: self.groups,
             scratch: self.scratch,
         };
         (memory, plan)
@@ -307,13 +314,6 @@ impl<'a> Planner<'a> {
         marks
     }
 
-    fn open(&mut self, value: ValueId) -> Slot {
-        let to = self.buffer(self.len(value), 0);
-        let x = self.codes_of(value);
-        self.forward.push(Forward::Open { x, to });
-        to
-    }
-
     fn forward(&mut self, unit: &Unit) {
         let index = unit.node;
         let Node { op, input, .. } = self.graph.nodes[index].clone();
@@ -391,22 +391,32 @@ impl<'a> Planner<'a> {
                 scale,
                 shift,
             } => {
-                let x = self.open(input);
+                let x = self.codes_of(input);
                 let stats = self.buffer(geometry.stats_len(), 0);
                 let scratch = self.buffer(0, geometry.scratch_len());
-                let y = self.buffer(self.len(own), 0);
-                self.forward.push(Forward::Norm {
+                let real = match self.purpose.arithmetic {
+                    QatForward::Integer => None,
+                    QatForward::Fake => self.two_reals(self.len(input), self.len(own)),
+                };
+                self.groups = self.groups.max(geometry.groups());
+                let point = self.point_of(own);
+                let marks = self.marks(own);
+                self.saved[index].stats = Some(stats);
+                self.saved[index].marks = marks;
+                let y = self.output(own, point);
+                self.forward.push(Forward::Norm(Normalise {
                     geometry,
+                    clamp: unit.clamp,
                     x,
+                    real,
+                    point,
                     y,
+                    marks,
                     stats,
                     scratch,
                     gamma: self.tensor(scale),
                     beta: self.tensor(shift),
-                });
-                self.saved[index].real = Some(x);
-                self.saved[index].stats = Some(stats);
-                self.saved[index].marks = self.seal(own, y, unit.clamp, true);
+                }));
             }
             Op::Embedding { table, size } => {
                 let y = self.buffer(self.len(own), 0);

@@ -91,6 +91,24 @@ pub(super) struct Product {
     pub(super) batch: bool,
 }
 
+/// A group normalisation.
+#[derive(Clone, Debug)]
+pub(super) struct Normalise {
+    pub(super) geometry: Norm,
+    pub(super) clamp: Fused,
+    pub(super) x: Codes,
+    /// Of the twin: its input and its output as real numbers.
+    pub(super) real: Option<[Slot; 2]>,
+    pub(super) point: usize,
+    pub(super) y: Bytes,
+    pub(super) marks: Option<Marks>,
+    /// Mean and reciprocal deviation of each group.
+    pub(super) stats: Slot,
+    pub(super) scratch: Slot,
+    pub(super) gamma: Tensor,
+    pub(super) beta: Tensor,
+}
+
 /// One operator of the forward pass. `marks`, where there are some, are for the backward pass; a `real` is what the number was before it was rounded.
 #[derive(Debug)]
 pub(super) enum Forward {
@@ -191,15 +209,7 @@ pub(super) enum Forward {
         /// What kept values are multiplied by.
         factor: f32,
     },
-    Norm {
-        geometry: Norm,
-        x: Slot,
-        y: Slot,
-        stats: Slot,
-        scratch: Slot,
-        gamma: Tensor,
-        beta: Tensor,
-    },
+    Norm(Normalise),
     Embedding {
         size: usize,
         table: Tensor,
@@ -265,7 +275,8 @@ pub(super) enum Backward {
     },
     Norm {
         geometry: Norm,
-        x: Slot,
+        x: Codes,
+        open: Slot,
         stats: Slot,
         dy: Slot,
         dx: Option<Slot>,

@@ -53,7 +53,7 @@ mod x86;
 #[cfg(test)]
 mod tests;
 
-pub use norm::Rescale;
+pub use norm::{Moments, Rescale, Through};
 pub use pack::{MAX_EXACT_TERMS, Packing};
 pub use types::{Add, Affine, End, INSIDE, POSITIVE, Requantize, Side};
 

@@ -135,13 +135,13 @@ impl Planner<'_> {
                 scale,
                 shift,
             } => {
-                let (Some(x), Some(stats)) = (self.saved[index].real, self.saved[index].stats)
-                else {
+                let Some(stats) = self.saved[index].stats else {
                     return;
                 };
                 self.stores_gradients = true;
-                self.touch(x);
                 self.touch(stats);
+                let x = self.codes_of(input);
+                let open = self.buffer(self.len(input), 0);
                 let scratch = self.buffer(0, geometry.scratch_len());
                 let dx = match self.needs_gradient[source] {
                     true => Some(self.buffer(self.len(source), 0)),
@@ -150,6 +150,7 @@ impl Planner<'_> {
                 self.backward.push(Backward::Norm {
                     geometry,
                     x,
+                    open,
                     stats,
                     dy,
                     dx,
