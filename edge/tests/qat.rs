@@ -407,7 +407,7 @@ fn every_model_of_the_zoo_is_served_as_it_was_trained() {
                 .into_iter()
                 .collect::<std::collections::BTreeSet<_>>();
             assert!(
-                different.len() > 8,
+                different.len() > 3,
                 "{text}: {} outputs differ",
                 different.len()
             );
