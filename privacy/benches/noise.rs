@@ -9,6 +9,10 @@ use std::time::Instant;
 use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
 use fl_privacy::clip::{Clipper as _, FlatClip};
 use fl_privacy::distributed::{DistributedConfig, DistributedDp, DistributedNoise, Rotation};
+use fl_privacy::matrix::{
+    BandedToeplitz, Blt, CorrelatedNoise, Factorization, Participation, TreeAggregation,
+    TreeEstimator,
+};
 use fl_privacy::mechanism::{
     DiscreteGaussian, ExactDiscreteGaussian, IntegerNoise, Skellam, gaussian, laplace,
 };
@@ -111,6 +115,29 @@ fn main() {
                 let encoded = plan.encode(&mut update, &rotation, &mut stream(1), s, &mut out);
                 black_box(encoded.expect("lengths agree"));
             }),
+        ));
+    }
+    for (name, matrix) in [
+        ("correlated, 4 buffers", {
+            let participation = Participation::once(1000).expect("in range");
+            Factorization::Blt(Blt::optimized(4, &participation).expect("in range"))
+        }),
+        (
+            "correlated, 16 bands",
+            Factorization::Banded(BandedToeplitz::square_root(16).expect("in range")),
+        ),
+        (
+            "correlated, trees",
+            Factorization::Tree(
+                TreeAggregation::new(1024, TreeEstimator::Honaker).expect("in range"),
+            ),
+        ),
+    ] {
+        let mut noise = CorrelatedNoise::new(matrix, 1.0, LEN).expect("in range");
+        let mut out = vec![0.0f32; LEN];
+        cases.push((
+            name,
+            Box::new(move |s| noise.next(s, black_box(&mut out)).expect("lengths agree")),
         ));
     }
     let mut times = vec![Vec::new(); cases.len()];

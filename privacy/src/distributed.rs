@@ -13,6 +13,43 @@
 //!
 //! The server adds the vectors, rotates back and divides by `s`.
 //!
+//! ```
+//! use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
+//! use fl_privacy::distributed::{DistributedConfig, DistributedDp, DistributedNoise, Rotation};
+//! use fl_privacy::{NeighboringRelation, NoiseMultiplier};
+//!
+//! # fn main() -> Result<(), fl_privacy::PrivacyError> {
+//! let (rounding_bias, wrap_limit) = DistributedConfig::defaults();
+//! let plan = DistributedDp::new(DistributedConfig {
+//!     dimension: 3,
+//!     max_norm: 1.0,
+//!     noise_multiplier: NoiseMultiplier::new(0.5)?,
+//!     noise: DistributedNoise::Skellam,
+//!     bits: 16,
+//!     clients: 10,
+//!     threshold: 7,
+//!     rounding_bias,
+//!     wrap_limit,
+//! })?;
+//! let at = |purpose, client| Stream::at(purpose, Seed(1), RoundId(0), ClientId(client));
+//! let rotation = Rotation::new(&mut at(Purpose::Rotation, 0), plan.padded());
+//! let mut sum = vec![0; plan.padded()];
+//! let mut vector = Vec::new();
+//! for client in 0..8 {
+//!     let mut update = [0.1, -0.2, 0.3];
+//!     let mut rounding = at(Purpose::UpdateCodec, client);
+//!     let mut noise = at(Purpose::LocalNoise, client);
+//!     plan.encode(&mut update, &rotation, &mut rounding, &mut noise, &mut vector)?;
+//!     plan.add(&mut sum, &vector)?;
+//! }
+//! let noised_sum = plan.decode(&sum, &rotation)?;
+//! // One of the eight may collude: the noise of seven is told to the accountant.
+//! let event = plan.event(7, NeighboringRelation::ReplaceSpecial)?;
+//! # let _ = (noised_sum, event);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Who counts
 //! Noise counts for the clients that really contributed and did not collude: the event of a round
 //! is that of its honest survivors ([`DistributedDp::event`]), and with fewer than `t` it costs

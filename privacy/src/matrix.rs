@@ -15,6 +15,32 @@
 //!
 //! To a strategy all are alike: [`CorrelatedNoise::next`] gives what is to be added to a round's
 //! sum of updates, in place of independent noise.
+//!
+//! ```
+//! use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
+//! use fl_privacy::matrix::{Blt, CorrelatedNoise, Factorization, Participation};
+//! use fl_privacy::{NeighboringRelation, NoiseMultiplier};
+//!
+//! # fn main() -> Result<(), fl_privacy::PrivacyError> {
+//! // 200 rounds, in which a client takes part at most four times, 50 rounds apart.
+//! let participation = Participation::new(200, 50, 4)?;
+//! let matrix = Factorization::Blt(Blt::optimized(3, &participation)?);
+//! let multiplier = NoiseMultiplier::new(2.0)?;
+//! // Told to the accountant once, for the whole run.
+//! let event = matrix.event(multiplier, &participation, NeighboringRelation::ReplaceSpecial)?;
+//!
+//! let clipping_norm = 0.5;
+//! let mut noise = CorrelatedNoise::new(matrix, multiplier.get() * clipping_norm, 1000)?;
+//! let mut of_round = vec![0.0; 1000];
+//! for round in 0..3 {
+//!     let mut stream = Stream::at(Purpose::CentralNoise, Seed(1), RoundId(round), ClientId(0));
+//!     noise.next(&mut stream, &mut of_round)?;
+//!     // sum += of_round
+//! }
+//! # let _ = event;
+//! # Ok(())
+//! # }
+//! ```
 
 mod optimize;
 mod toeplitz;
@@ -173,6 +199,17 @@ impl Factorization {
             Self::Banded(matrix) => matrix.errors(steps),
             Self::Blt(matrix) => matrix.errors(steps),
         }
+    }
+
+    /// The largest error of a prefix sum per unit of privacy: the standard deviation of the noise
+    /// that noise multiplier 1 *of the whole run* gives, in clipping norms. Less is better.
+    #[must_use]
+    pub fn loss(&self, participation: &Participation) -> f64 {
+        let most = self
+            .errors(participation.steps)
+            .into_iter()
+            .fold(0.0, f64::max);
+        most * self.sensitivity(participation)
     }
 
     /// What the accountant is told of the whole run, for noise `z` of standard deviation

@@ -14,6 +14,31 @@
 //! a production server a cryptographic generator fed by the operating system, whose seed is kept
 //! nowhere.
 //!
+//! ```
+//! use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
+//! use fl_privacy::mechanism::{DiscreteGaussian, Gaussian, IntegerNoise as _};
+//! use fl_privacy::{Epsilon, NoiseMultiplier};
+//!
+//! # fn main() -> Result<(), fl_privacy::PrivacyError> {
+//! let mut stream = Stream::at(Purpose::CentralNoise, Seed(1), RoundId(0), ClientId(0));
+//! // Clipped to norm 0.5, noise multiplier 1.2.
+//! let gaussian = Gaussian::new(NoiseMultiplier::new(1.2)?, 0.5)?;
+//! let mut sum = vec![0.0f32; 1000];
+//! gaussian.add(&mut stream, &mut sum);
+//! let told = gaussian.event();
+//!
+//! // Integers: the same for a ring sum whose L2 sensitivity is 4096 units.
+//! let discrete = DiscreteGaussian::new(1.2 * 4096.0)?;
+//! let mut integers = vec![0i64; 1000];
+//! discrete.add(&mut stream, &mut integers);
+//! let told_too = discrete.vector_event(4096.0)?;
+//! let added_to_delta = discrete.delta_for(Epsilon::new(8.0)?, 1000);
+//! assert!(added_to_delta < 1e-24);
+//! # let _ = (told, told_too);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Tables are not the exact law, but their distance to it is computed with them
 //! ([`IntegerNoise::distance`]) and belongs into delta ([`IntegerNoise::delta_for`]).
 

@@ -340,6 +340,31 @@ fn correlated_noise_is_better() {
     assert!(fitted < of(&Blt::optimized(3, &once).unwrap()), "{fitted}");
 }
 
+/// Gradient descent against a search without derivatives, on matrices small enough for it; and
+/// never worse than the square root that it starts from.
+#[test]
+fn banded_optima_are_found_twice() {
+    for (n, bands, b, k) in [(6, 2, 1, 1), (8, 3, 3, 2), (12, 4, 2, 5), (30, 3, 5, 6)] {
+        let participation = participation(n, b, k);
+        let loss = |coefficients: Vec<f64>| {
+            BandedToeplitz::new(coefficients).map_or(f64::INFINITY, |matrix| {
+                Factorization::Banded(matrix).loss(&participation)
+            })
+        };
+        let root = BandedToeplitz::square_root(bands).unwrap();
+        let found = BandedToeplitz::optimized(bands, &participation).unwrap();
+        let found = loss(found.coefficients().to_vec());
+        let start = root.coefficients()[1..].to_vec();
+        let best = optimize::minimize(start, 4000, &|point| loss([&[1.0], point].concat()));
+        let best = loss([&[1.0], &best[..]].concat());
+        assert!(found <= loss(root.coefficients().to_vec()));
+        assert!(
+            (found / best - 1.0).abs() < 2e-3,
+            "{n} {bands} {b} {k}: {found} {best}"
+        );
+    }
+}
+
 #[test]
 fn events_say_what_the_accountant_needs() {
     let z = NoiseMultiplier::new(3.0).unwrap();
