@@ -12,9 +12,11 @@
 //! that is asked answers. One without examples sends zeros; one that computes a value that is not
 //! finite is left out whole.
 
+use std::sync::atomic::AtomicBool;
+
 use fl_core::{
-    ClientId, Examples, InputSpec, InputsMut, Purpose, RoundId, Seed, Stream, TargetSpec,
-    TargetsMut,
+    ClientId, Examples, InputSpec, InputsMut, Parameters, Purpose, RoundId, Seed, Stream,
+    TargetSpec, TargetsMut,
 };
 use fl_edge::quant::federated::{Bins, Histograms};
 
@@ -22,7 +24,6 @@ use crate::error::SimError;
 use crate::evaluate::some;
 use crate::executor::{Asked, Executor, Halt};
 use crate::population::{Engine, Population};
-use std::sync::atomic::AtomicBool;
 
 /// The clients' part in federated calibration.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,9 @@ pub(crate) struct Federation {
     /// Examples of each at most.
     pub(crate) samples: u64,
     pub(crate) bins: Bins,
+    pub(crate) seed: Seed,
+    /// Rounds that the model has seen.
+    pub(crate) round: RoundId,
 }
 
 impl Federation {
@@ -42,12 +46,11 @@ impl Federation {
         executor: &Executor<P, E>,
         population: &P,
         engine: &E,
-        parameters: &fl_core::Parameters,
-        seed: Seed,
-        round: RoundId,
+        parameters: &Parameters,
         stop: &AtomicBool,
     ) -> Result<Histograms, Halt> {
-        let stream = Stream::at(Purpose::Calibration, seed, round, ClientId(0));
+        let round = self.round;
+        let stream = Stream::at(Purpose::Calibration, self.seed, round, ClientId(0));
         let clients = some(self.clients, stream, round, population.clients())?;
         let probe = engine.probe(parameters);
         let mut probe = probe.map_err(|source| SimError::Quantize { round, source })?;
@@ -165,7 +168,7 @@ fn copy<T: Copy>(rows: &[u32], width: usize, from: &[T], to: &mut [T]) {
 mod tests {
     use std::sync::Arc;
 
-    use fl_core::{Parameters, RingPlan, Weight, WeightBounds};
+    use fl_core::{RingPlan, Weight, WeightBounds};
     use fl_datasets::partition::{Dirichlet, DirichletSizes, Iid, PartitionConfig};
     use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
     use fl_edge::quant::{Calibration, Calibrator, Probe, Samples};
@@ -191,12 +194,11 @@ mod tests {
         (model, parameters): &(Arc<Model>, Parameters),
         threads: usize,
         federation: Federation,
-        round: RoundId,
     ) -> Result<Histograms, SimError> {
         let ring = RingPlan::for_weights(WeightBounds::new(Weight(1), 1)).unwrap();
         let executor = Executor::new(threads, model, ring).unwrap();
         let stop = AtomicBool::new(false);
-        let found = federation.count(&executor, data, model, parameters, Seed(1), round, &stop);
+        let found = federation.count(&executor, data, model, parameters, &stop);
         found.map_err(|halt| match halt {
             Halt::Failed(error) => error,
             Halt::Stopped => unreachable!("nobody stops it"),
@@ -208,6 +210,8 @@ mod tests {
             clients: u64::MAX,
             samples: u64::MAX,
             bins: Bins::default(),
+            seed: Seed(1),
+            round: RoundId(4),
         }
     }
 
@@ -233,7 +237,7 @@ mod tests {
         for partition in [PartitionConfig::Iid(Iid { clients: 7 }), skewed] {
             let data = digits(partition);
             for threads in [1, 3] {
-                let found = counted(&data, &served, threads, everybody(), RoundId(4)).unwrap();
+                let found = counted(&data, &served, threads, everybody()).unwrap();
                 assert_eq!(found, pooled);
             }
         }
@@ -273,12 +277,15 @@ mod tests {
     fn some_clients_show_some_examples() {
         let data = digits(PartitionConfig::Iid(Iid { clients: 20 }));
         let served = model(&data);
-        let few = Federation {
-            clients: 5,
-            samples: 3,
-            ..everybody()
+        let at = |threads, round| {
+            let few = Federation {
+                clients: 5,
+                samples: 3,
+                round: RoundId(round),
+                ..everybody()
+            };
+            counted(&data, &served, threads, few).unwrap()
         };
-        let at = |threads, round| counted(&data, &served, threads, few, RoundId(round)).unwrap();
         let first = at(1, 1);
         assert_eq!(first, at(3, 1));
         assert_ne!(first, at(1, 2));
@@ -298,7 +305,7 @@ mod tests {
             *value = 1e30;
         }
         let diverged = (model, parameters);
-        let found = counted(&data, &diverged, 2, everybody(), RoundId(1)).unwrap();
+        let found = counted(&data, &diverged, 2, everybody()).unwrap();
         assert!(found.is_empty());
     }
 }

@@ -471,10 +471,11 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                         clients,
                         samples,
                         bins,
+                        seed: *seed,
+                        round,
                     };
                     let (executor, population) = (&self.executor, &self.population);
-                    summed = federation
-                        .count(executor, population, engine, global, *seed, round, stop)?;
+                    summed = federation.count(executor, population, engine, global, stop)?;
                     Observed::Histograms(&summed)
                 }
             }
