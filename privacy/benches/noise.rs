@@ -93,7 +93,6 @@ fn main() {
             DistributedNoise::DiscreteGaussian,
         ),
     ] {
-        let (rounding_bias, wrap_limit) = DistributedConfig::defaults();
         let plan = DistributedDp::new(DistributedConfig {
             dimension: LEN,
             max_norm: 1.0,
@@ -102,8 +101,8 @@ fn main() {
             bits: 20,
             clients: 100,
             threshold: 70,
-            rounding_bias,
-            wrap_limit,
+            rounding_bias: DistributedConfig::DEFAULT_ROUNDING_BIAS,
+            wrap_limit: DistributedConfig::DEFAULT_WRAP_LIMIT,
         })
         .expect("in range");
         let rotation = rotation.clone();

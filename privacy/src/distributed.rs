@@ -19,7 +19,6 @@
 //! use fl_privacy::{NeighboringRelation, NoiseMultiplier};
 //!
 //! # fn main() -> Result<(), fl_privacy::PrivacyError> {
-//! let (rounding_bias, wrap_limit) = DistributedConfig::defaults();
 //! let plan = DistributedDp::new(DistributedConfig {
 //!     dimension: 3,
 //!     max_norm: 1.0,
@@ -28,8 +27,8 @@
 //!     bits: 16,
 //!     clients: 10,
 //!     threshold: 7,
-//!     rounding_bias,
-//!     wrap_limit,
+//!     rounding_bias: DistributedConfig::DEFAULT_ROUNDING_BIAS,
+//!     wrap_limit: DistributedConfig::DEFAULT_WRAP_LIMIT,
 //! })?;
 //! let at = |purpose, client| Stream::at(purpose, Seed(1), RoundId(0), ClientId(client));
 //! let rotation = Rotation::new(&mut at(Purpose::Rotation, 0), plan.padded());
@@ -141,22 +140,20 @@ pub struct DistributedConfig {
     pub wrap_limit: f64,
 }
 
-/// `exp(-1/2)`, the papers' choice.
+impl DistributedConfig {
+    /// The [rounding bias](Self::rounding_bias) when nothing else is asked for: `exp(-1/2)`, the
+    /// papers' choice.
+    pub const DEFAULT_ROUNDING_BIAS: f64 = 0.606_530_659_712_633_4;
+    /// The [limit](Self::wrap_limit) when nothing else is asked for.
+    pub const DEFAULT_WRAP_LIMIT: f64 = 1e-6;
+}
+
 fn default_bias() -> f64 {
-    0.606_530_659_712_633_4
+    DistributedConfig::DEFAULT_ROUNDING_BIAS
 }
 
 fn default_wrap() -> f64 {
-    1e-6
-}
-
-impl DistributedConfig {
-    /// The [rounding bias](Self::rounding_bias) `exp(-1/2)` and the [limit](Self::wrap_limit)
-    /// `10^-6`, for the fields that have defaults.
-    #[must_use]
-    pub fn defaults() -> (f64, f64) {
-        (default_bias(), default_wrap())
-    }
+    DistributedConfig::DEFAULT_WRAP_LIMIT
 }
 
 /// Encoding, noise and accounting of distributed differential privacy: one plan that clients and

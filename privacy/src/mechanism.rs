@@ -65,7 +65,7 @@ pub use laplace::Laplace;
 pub use skellam::Skellam;
 
 use crate::error::PrivacyError;
-use crate::units::Epsilon;
+use crate::units::{Epsilon, NoiseMultiplier};
 
 /// Symmetric noise on integers.
 pub trait IntegerNoise: Debug + Send + Sync {
@@ -93,11 +93,18 @@ pub trait IntegerNoise: Debug + Send + Sync {
     }
 }
 
-fn check_sensitivity(sensitivity: f64) -> Result<(), PrivacyError> {
+fn check_noise(multiplier: NoiseMultiplier, sensitivity: f64) -> Result<(), PrivacyError> {
     PrivacyError::unless(
         sensitivity.is_finite() && sensitivity > 0.0,
         "the sensitivity",
         sensitivity,
         "a finite number above 0",
+    )?;
+    let noise = multiplier.get() * sensitivity;
+    PrivacyError::unless(
+        noise <= 1e30,
+        "noise multiplier times sensitivity",
+        noise,
+        "a number up to 1e30; lower either",
     )
 }

@@ -11,7 +11,6 @@ use crate::statistics::{kolmogorov_smirnov, normal_cdf};
 use crate::units::Delta;
 
 fn config(noise: DistributedNoise) -> DistributedConfig {
-    let (rounding_bias, wrap_limit) = DistributedConfig::defaults();
     DistributedConfig {
         dimension: 1000,
         max_norm: 2.0,
@@ -20,8 +19,8 @@ fn config(noise: DistributedNoise) -> DistributedConfig {
         bits: 14,
         clients: 30,
         threshold: 20,
-        rounding_bias,
-        wrap_limit,
+        rounding_bias: DistributedConfig::DEFAULT_ROUNDING_BIAS,
+        wrap_limit: DistributedConfig::DEFAULT_WRAP_LIMIT,
     }
 }
 

@@ -4,7 +4,7 @@
 //! every machine; the arithmetic is IEEE operation by operation (no fused multiply-add, own
 //! polynomials, the correctly rounded `sqrt`), so the bits are the same everywhere. One 32-bit
 //! word gives one number; radii beyond 5.77 standard deviations draw a second, finer one, so that
-//! tails do not end before 9.
+//! tails do not end before 10.
 //!
 //! Numbers in `f32` are not private against someone who reads their low bits (Mironov 2012;
 //! Jin et al. 2022, arXiv:2112.05307). Where a real adversary sees the noised values, use the
@@ -29,9 +29,10 @@ impl Gaussian {
     /// sensitivity is `sensitivity`.
     ///
     /// # Errors
-    /// [`PrivacyError::OutOfRange`] unless the sensitivity is finite and above 0.
+    /// [`PrivacyError::OutOfRange`] unless the sensitivity is above 0, and the noise at most 1e30,
+    /// so that it fits into an `f32`.
     pub fn new(noise_multiplier: NoiseMultiplier, sensitivity: f64) -> Result<Self, PrivacyError> {
-        super::check_sensitivity(sensitivity)?;
+        super::check_noise(noise_multiplier, sensitivity)?;
         Ok(Self {
             noise_multiplier,
             sensitivity,
@@ -115,7 +116,7 @@ fn normal_block(words: &[u32; BLOCK], out: &mut [f32; BLOCK]) {
 /// which side, one bit whether the axes are exchanged. Taylor series to the tenth power, whose
 /// error on the quarter is below `2^-31`.
 #[inline(always)]
-fn turn(word: u32) -> (f32, f32) {
+pub(super) fn turn(word: u32) -> (f32, f32) {
     const STEP: f32 = core::f32::consts::FRAC_PI_4 / (1u32 << 31) as f32;
     let angle = (word << 2).cast_signed() as f32 * STEP;
     let square = angle * angle;

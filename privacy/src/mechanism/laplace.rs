@@ -24,9 +24,10 @@ impl Laplace {
     /// vector whose L1 sensitivity is `sensitivity`.
     ///
     /// # Errors
-    /// [`PrivacyError::OutOfRange`] unless the sensitivity is finite and above 0.
+    /// [`PrivacyError::OutOfRange`] unless the sensitivity is above 0, and the noise at most 1e30,
+    /// so that it fits into an `f32`.
     pub fn new(noise_multiplier: NoiseMultiplier, sensitivity: f64) -> Result<Self, PrivacyError> {
-        super::check_sensitivity(sensitivity)?;
+        super::check_noise(noise_multiplier, sensitivity)?;
         Ok(Self {
             noise_multiplier,
             sensitivity,

@@ -124,13 +124,31 @@ fn tails_do_not_end_with_a_word() {
         let magnitude = f64::from(values[0].abs());
         assert!((smallest..60.0).contains(&magnitude), "{byte}: {magnitude}");
     }
-    // `-ln` and the circle, against `libm`.
+    // `-ln` and points of the circle, against `libm`.
     for i in 0..200_000u32 {
         let word = i.wrapping_mul(0x9e37_79b9);
         let u = uniform::open(word);
         let expected = -libm::log(f64::from(u));
         let off = (f64::from(uniform::negative_log(u)) - expected).abs();
         assert!(off <= 2e-7 * expected.max(0.05), "-ln {u}: off by {off}");
+        let (x, y) = gaussian::turn(word);
+        let angle =
+            f64::from((word << 2).cast_signed()) * core::f64::consts::FRAC_PI_4 / 2f64.powi(31);
+        let side = if word >> 31 == 1 {
+            -libm::cos(angle)
+        } else {
+            libm::cos(angle)
+        };
+        let (first, second) = if word >> 30 & 1 == 1 {
+            (libm::sin(angle), side)
+        } else {
+            (side, libm::sin(angle))
+        };
+        assert!((f64::from(x) - first).abs() < 1.5e-7, "{word}: {x} {first}");
+        assert!(
+            (f64::from(y) - second).abs() < 1.5e-7,
+            "{word}: {y} {second}"
+        );
     }
 }
 
@@ -436,7 +454,7 @@ fn parameters_out_of_range_are_refused() {
          scale the integers"
     );
     let multiplier = NoiseMultiplier::new(1.0).unwrap();
-    for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+    for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e31] {
         assert!(Gaussian::new(multiplier, bad).is_err());
         assert!(Laplace::new(multiplier, bad).is_err());
     }
