@@ -3,6 +3,7 @@
 //! [`PldAccountant`](crate::accountant::PldAccountant).
 
 pub(crate) mod compose;
+mod contour;
 pub(crate) mod dominate;
 mod fft;
 mod lattice;

@@ -69,6 +69,9 @@ pub(crate) fn answer(laws: &[(Law, u64)], question: Question, fineness: Fineness
         Question::Epsilon(delta) => libm::log(delta),
         Question::Delta(_) => -60.0,
     };
+    if let Some(exact) = super::contour::answer(laws, question) {
+        return exact;
+    }
     let mut plan = Plan::new(laws, &rules, ln_delta - ln_steps - 34.0, question);
     if let Question::Delta(_) = question {
         for _ in 0..4 {
@@ -112,29 +115,49 @@ pub(crate) fn answer(laws: &[(Law, u64)], question: Question, fineness: Fineness
 }
 
 /// The choice of tilt.
-struct Plan {
+pub(super) struct Plan {
     sketches: Vec<Sketch>,
     counts: Vec<u64>,
-    ln_tail: f64,
-    theta: f64,
+    /// Largest tilt that the sketches hold.
+    most_tilt: f64,
+    pub(super) ln_tail: f64,
+    pub(super) theta: f64,
     /// Slope of `-ln delta` at the answer, roughly: how much of an error of the loss's law shows.
     slope: f64,
     /// Rough answers at this tilt.
-    ln_delta: f64,
-    epsilon: f64,
+    pub(super) ln_delta: f64,
+    pub(super) epsilon: f64,
     /// Standard deviation of the tilted sum.
     deviation: f64,
 }
 
 impl Plan {
-    fn new(laws: &[(Law, u64)], rules: &Rules, ln_tail: f64, question: Question) -> Self {
+    pub(super) fn new(
+        laws: &[(Law, u64)],
+        rules: &Rules,
+        ln_tail: f64,
+        question: Question,
+    ) -> Self {
         let sketches: Vec<Sketch> = laws
             .iter()
             .map(|(law, _)| Sketch::new(law, rules, ln_tail))
             .collect();
+        let counts = laws.iter().map(|(_, count)| *count).collect();
+        Self::with(sketches, counts, ln_tail, 1e6, question)
+    }
+
+    /// From sketches of the laws, with this largest tilt.
+    pub(super) fn with(
+        sketches: Vec<Sketch>,
+        counts: Vec<u64>,
+        ln_tail: f64,
+        most_tilt: f64,
+        question: Question,
+    ) -> Self {
         let mut plan = Self {
             sketches,
-            counts: laws.iter().map(|(_, count)| *count).collect(),
+            counts,
+            most_tilt,
             ln_tail,
             theta: 0.0,
             slope: 0.0,
@@ -143,7 +166,7 @@ impl Plan {
             deviation: 0.0,
         };
         // Both rough answers are monotone in the tilt.
-        let (mut low, mut high) = (libm::log(1e-5), libm::log(1e6));
+        let (mut low, mut high) = (libm::log(1e-5), libm::log(plan.most_tilt));
         for _ in 0..22 {
             let middle = 0.5 * (low + high);
             plan.retilt(libm::exp(middle));
@@ -161,7 +184,7 @@ impl Plan {
         plan
     }
 
-    fn retilt(&mut self, theta: f64) {
+    pub(super) fn retilt(&mut self, theta: f64) {
         let [value, mean, variance] = self.cumulant(theta);
         self.theta = theta;
         self.epsilon = mean;
@@ -169,6 +192,61 @@ impl Plan {
         // The expectation under a normal law of this width around `epsilon`, at most 1.
         let spread = 2.5 * self.deviation * theta * (1.0 + theta);
         self.ln_delta = value - theta * mean - libm::log(spread.max(1.0));
+    }
+
+    /// Takes the tilt under which the mean is `epsilon`.
+    pub(super) fn aim(&mut self, epsilon: f64) {
+        let (mut low, mut high) = (libm::log(1e-5), libm::log(self.most_tilt));
+        for _ in 0..30 {
+            let middle = 0.5 * (low + high);
+            if self.cumulant(libm::exp(middle))[1] < epsilon {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        self.retilt(libm::exp(high));
+    }
+
+    /// Takes the tilt, of those around the present one, with the shortest [`Self::period`].
+    pub(super) fn shorten(&mut self, epsilon: f64, ln_delta: f64) {
+        const LN_MOST: f64 = 12.0;
+        let start = self.theta;
+        let mut best = (self.period(epsilon, ln_delta).0, start);
+        for factor in [1.6, 1.25, 0.85, 0.7, 0.55, 0.45, 0.35, 0.28, 0.2] {
+            if start * factor > self.most_tilt {
+                continue;
+            }
+            self.retilt(start * factor);
+            let [value, ..] = self.cumulant(self.theta);
+            if value - self.theta * epsilon - ln_delta < LN_MOST {
+                let period = self.period(epsilon, ln_delta).0;
+                if period < 0.9 * best.0 {
+                    best = (period, self.theta);
+                }
+            }
+        }
+        self.retilt(best.1);
+    }
+
+    /// A distance that what is shifted by it counts for little beside `exp(ln_delta)` at
+    /// `epsilon`, on either side of it: with the exponent that shows it upwards.
+    pub(super) fn period(&self, epsilon: f64, ln_delta: f64) -> (f64, f64) {
+        const LN_LITTLE: f64 = 21.0;
+        let bound = |lambda: f64| {
+            let [raised, ..] = self.cumulant(self.theta + lambda);
+            (raised - (self.theta + lambda) * epsilon - ln_delta + LN_LITTLE) / lambda
+        };
+        let start = 8.0 / self.deviation.max(1e-9);
+        let (mut best, mut at) = (f64::INFINITY, start);
+        for k in -6..=4 {
+            let lambda = start * libm::exp(0.6 * f64::from(k));
+            let value = bound(lambda);
+            if value < best && self.theta + lambda <= 1.9 * self.most_tilt {
+                (best, at) = (value, lambda);
+            }
+        }
+        (best.max((LN_LITTLE - ln_delta) / self.theta), at)
     }
 
     /// Takes the tilt with the shortest transform among those, up to the present one, at which
@@ -204,11 +282,11 @@ impl Plan {
         libm::sqrt(12.0 * wanted / (self.steps() * (1.0 + self.slope)))
     }
 
-    fn steps(&self) -> f64 {
+    pub(super) fn steps(&self) -> f64 {
         self.counts.iter().map(|count| *count as f64).sum()
     }
 
-    fn cumulant(&self, theta: f64) -> [f64; 3] {
+    pub(super) fn cumulant(&self, theta: f64) -> [f64; 3] {
         let mut sum = [0.0; 3];
         for (sketch, count) in self.sketches.iter().zip(&self.counts) {
             for (sum, part) in sum.iter_mut().zip(sketch.cumulant(theta)) {
@@ -688,7 +766,7 @@ fn per_entry(points: usize) -> f64 {
 }
 
 /// A complex number to a power of at least 1, by squaring.
-fn power(mut re: f64, mut im: f64, mut exponent: u64) -> (f64, f64) {
+pub(super) fn power(mut re: f64, mut im: f64, mut exponent: u64) -> (f64, f64) {
     let (mut r, mut i) = (1.0, 0.0);
     while exponent > 1 {
         if exponent & 1 == 1 {

@@ -14,7 +14,7 @@
 //!
 //! All masses are tilted: that at loss `l` is multiplied by `exp(theta l - kappa)`.
 
-use super::law::{Law, Smooth, ln_add};
+use super::law::{Law, NormalPair, Smooth, ln_add};
 use crate::special::gauss_legendre;
 
 /// Gauss-Legendre rules, made once per computation.
@@ -35,7 +35,13 @@ impl Rules {
 
     /// Calls `visit(coordinate, weight)` for nodes that integrate the part's functions from `low`
     /// to `high` to rounding.
-    fn nodes(&self, smooth: &Smooth, low: f64, high: f64, mut visit: impl FnMut(f64, f64)) {
+    pub(super) fn nodes(
+        &self,
+        smooth: &Smooth,
+        low: f64,
+        high: f64,
+        mut visit: impl FnMut(f64, f64),
+    ) {
         let mut x = low;
         while x < high {
             let (panel, slope) = smooth.panel(x);
@@ -67,6 +73,9 @@ impl Rules {
         }
     }
 }
+
+/// How far a tilt may move a normal law, in standard deviations.
+const WIDE: f64 = 80.0;
 
 /// A law as a few hundred weighted points: enough to choose tilt, lattice and window with. Nothing
 /// of it enters a bound.
@@ -119,6 +128,39 @@ impl Sketch {
             panels,
             magnitude,
         }
+    }
+
+    /// The law of a pair of normal mixtures, with a range that also holds the tilted law for tilts up
+    /// to [`Self::most_tilt`].
+    pub(super) fn wide(pair: &NormalPair) -> Self {
+        let extent = pair.extent();
+        let smooth = Smooth::Normal(pair.clone());
+        let low = extent.low - 9.5;
+        let high = extent.high + 10.5 + WIDE;
+        let spacing = 0.2 / (1.0 + 0.5 * extent.spread);
+        let count = ((high - low) / spacing) as usize;
+        let points = (0..=count)
+            .map(|k| {
+                let (loss, ln_density) = smooth.both(low + spacing * k as f64);
+                (loss, ln_density + libm::log(spacing))
+            })
+            .collect();
+        Self {
+            points,
+            panels: Vec::new(),
+            magnitude: 1.0,
+        }
+    }
+
+    /// See [`Self::wide`].
+    pub(super) fn most_tilt(pair: &NormalPair) -> f64 {
+        let extent = pair.extent();
+        let slope = if extent.falling {
+            pair.slope(extent.high + 10.5 + 0.5 * WIDE)
+        } else {
+            extent.slope
+        };
+        0.5 * WIDE / slope
     }
 
     /// `ln E exp(theta L)` with its first two derivatives.

@@ -94,6 +94,53 @@ fn ln_mixture(mixture: &[(f64, f64)], x: f64) -> f64 {
     }
 }
 
+/// Posterior mean of the component's mean.
+fn posterior(mixture: &[(f64, f64)], x: f64) -> f64 {
+    if let [(_, mean)] = mixture {
+        return *mean;
+    }
+    let all = ln_mixture(mixture, x);
+    mixture
+        .iter()
+        .map(|(w, m)| m * libm::exp(w + m * (x - 0.5 * m) - all))
+        .sum()
+}
+
+/// Logarithm of the magnitude and argument of a mixture at `x + i y`, where `y` times the spread of
+/// its means is below pi.
+fn continued(mixture: &[(f64, f64)], x: f64, y: f64) -> (f64, f64) {
+    if let [(w, m)] = mixture {
+        return (w + m * (x - 0.5 * m), m * y);
+    }
+    let exponent = |(w, m): &(f64, f64)| w + m * (x - 0.5 * m);
+    let top = mixture
+        .iter()
+        .map(exponent)
+        .fold(f64::NEG_INFINITY, f64::max);
+    let base = mixture[0].1;
+    let (mut re, mut im) = (0.0, 0.0);
+    for part in mixture {
+        let size = libm::exp(exponent(part) - top);
+        // Relative to the first, so that the argument is on the right branch.
+        let (s, c) = libm::sincos((part.1 - base) * y);
+        re += size * c;
+        im += size * s;
+    }
+    (
+        top + libm::log(libm::hypot(re, im)),
+        base * y + libm::atan2(im, re),
+    )
+}
+
+/// See [`NormalPair::extent`].
+pub(crate) struct Extent {
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+    pub(crate) slope: f64,
+    pub(crate) spread: f64,
+    pub(crate) falling: bool,
+}
+
 impl Law {
     /// Largest loss; infinite where there is none.
     pub(crate) fn most(&self) -> f64 {
@@ -123,6 +170,49 @@ impl NormalPair {
             &self.lower
         } else {
             &self.upper
+        }
+    }
+
+    /// Slope of the loss at a coordinate: the difference of the posterior means.
+    pub(crate) fn slope(&self, x: f64) -> f64 {
+        let point = self.sign() * x;
+        posterior(&self.upper, point) - posterior(&self.lower, point)
+    }
+
+    /// Largest and smallest centre of `P` as coordinates, and the largest slope of the loss.
+    pub(crate) fn extent(&self) -> Extent {
+        let sign = self.sign();
+        let means = |mixture: &[(f64, f64)]| {
+            mixture
+                .iter()
+                .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (_, m)| {
+                    (low.min(*m), high.max(*m))
+                })
+        };
+        let (upper, lower) = (means(&self.upper), means(&self.lower));
+        let p = if self.swapped { lower } else { upper };
+        Extent {
+            low: (sign * p.0).min(sign * p.1),
+            high: (sign * p.0).max(sign * p.1),
+            slope: upper.1 - lower.0,
+            spread: (upper.1 - upper.0).max(lower.1 - lower.0),
+            // With `Q` a single law the slope is the posterior mean of `P`, which rises; turned
+            // round it falls.
+            falling: self.swapped && self.lower.len() == 1,
+        }
+    }
+
+    /// The loss and the logarithm of the density of `P`, continued to `x + i y`: logarithms of
+    /// magnitudes, and the argument of the loss.
+    pub(crate) fn continued(&self, x: f64, y: f64) -> (f64, f64, f64) {
+        let sign = self.sign();
+        let (upper, upper_turn) = continued(&self.upper, sign * x, sign * y);
+        let (lower, lower_turn) = continued(&self.lower, sign * x, sign * y);
+        let normal = 0.5 * (y * y - x * x) - LN_SQRT_2PI;
+        if self.swapped {
+            (lower - upper, lower + normal, lower_turn - upper_turn)
+        } else {
+            (upper - lower, upper + normal, upper_turn - lower_turn)
         }
     }
 
