@@ -155,6 +155,23 @@ pub enum PrivacyError {
         /// What to do.
         instead: &'static str,
     },
+    /// Calibration found no value within the target.
+    #[error(
+        "no value of {parameter} meets epsilon {target} at delta {delta}: at {value} it is \
+         {epsilon}; raise epsilon or delta, or change another parameter"
+    )]
+    Unreachable {
+        /// What was calibrated.
+        parameter: &'static str,
+        /// Its value on the most private side.
+        value: f64,
+        /// The loss there.
+        epsilon: f64,
+        /// The loss that was asked for.
+        target: f64,
+        /// The probability that was asked for.
+        delta: f64,
+    },
     /// The text is not a ledger or an event.
     #[error("line {line}, column {column} is not a valid {what}: {reason}")]
     Malformed {

@@ -6,6 +6,7 @@
 //! - [`event`], [`ledger`]: what was released, as values ([`DpEvent`]), and the [`Ledger`] of all
 //!   that was; its canonical serialisation has a digest.
 //! - [`mod@accountant`]: from events to [`Epsilon`] and [`Delta`], as proven [`Bounds`].
+//! - [`calibrate`]: the value of any one parameter that meets an `(epsilon, delta)`.
 //! - [`budget`]: a [`PrivacyBudget`], and the [`PrivacyFilter`] that refuses what would overspend
 //!   it before noise is drawn.
 //! - [`sampling`]: who takes part, and the event that this earns.
@@ -20,6 +21,7 @@
 
 pub mod accountant;
 pub mod budget;
+pub mod calibrate;
 pub mod clip;
 pub mod distributed;
 pub mod error;
@@ -37,6 +39,7 @@ pub mod units;
 
 pub use accountant::{Accountant, AccountantKind, Bounds, accountant};
 pub use budget::{FilterRule, Odometer, PrivacyBudget, PrivacyFilter};
+pub use calibrate::{Calibrated, Target};
 pub use error::PrivacyError;
 pub use event::DpEvent;
 pub use ledger::{Ledger, LedgerEntry};
