@@ -12,7 +12,7 @@ use crate::zoo::Loss;
 
 pub(crate) use build::build;
 pub use fold::fold_batch_norm;
-pub(crate) use fold::fold_batch_norm_into;
+pub(crate) use fold::{fold_batch_norm_into, fold_factors};
 pub(crate) use unit::clamp_of;
 pub use unit::{Residual, Unit, units};
 

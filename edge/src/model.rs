@@ -226,6 +226,16 @@ impl Model {
         self.planned_bytes(batch, Mode::PerExample) + 8 * (tensors + 1) * batch
     }
 
+    /// Bytes that a session holds for [quantization-aware training](crate::qat) at a batch, as
+    /// [`Self::peak_bytes`] counts them: working parameters, arena, and the integers of every
+    /// product, which are made anew in each step. None unless the model is [with
+    /// ranges](Self::with_ranges).
+    #[must_use]
+    pub fn qat_peak_bytes(&self, batch: usize) -> Option<usize> {
+        let options = self.qat?;
+        Some(qat::planned_bytes(self, options, batch))
+    }
+
     fn planned_bytes(&self, batch: usize, mode: Mode) -> usize {
         let most = most_rows(&Memory::new(self, 1, mode), mode);
         let memory = Memory::new(self, batch.clamp(1, most), mode);

@@ -63,7 +63,7 @@ use crate::kernel::int8::Moments;
 use crate::model::Model;
 use crate::plan::{Memory, Mode};
 use crate::quant::{Granularity, QParams, Range};
-use crate::session::Update;
+use crate::session::{Update, most_rows};
 use backward::Way;
 use forward::{Tape, Watching, Weights};
 use lowered::Lowered;
@@ -155,6 +155,28 @@ pub(crate) struct Qat {
     /// Of the groups of a normalisation.
     moments: Vec<Moments>,
     scratch: Vec<u8>,
+}
+
+/// Bytes that a session holds to train at a batch with plain SGD, beside its plans.
+pub(crate) fn planned_bytes(model: &Model, options: QatOptions, batch: usize) -> usize {
+    let purpose = Purpose {
+        mode: Mode::Training,
+        arithmetic: QatForward::Integer,
+        statistics: Statistics::Batch,
+        learned: options.learn_scales,
+    };
+    let most = most_rows(&Plan::new(model, 1, purpose).0, Mode::Training);
+    let (memory, plan) = Plan::new(model, batch.clamp(1, most), purpose);
+    let stored = memory.stores_gradients || batch > most;
+    let vectors = if stored { 2 } else { 1 };
+    let rows = memory.rows();
+    let lowered = plan.products.iter();
+    let lowered = lowered.map(|product| Lowered::bytes(product, options.granularity));
+    4 * (vectors * model.parameters() + memory.len() + rows * plan.sums + 2 * plan.columns)
+        + memory.bytes()
+        + size_of::<Moments>() * rows * plan.groups
+        + plan.scratch
+        + lowered.sum::<usize>()
 }
 
 /// The buffers of a batch that a pass works in.

@@ -95,12 +95,16 @@ fn a_model_of_the_zoo_is_inspected() -> Result<(), Box<dyn Error>> {
     assert!(
         found["training"][1]["peak_bytes"].as_u64() > found["training"][0]["peak_bytes"].as_u64()
     );
+    let trained = |batch: usize, key: &str| found["training"][batch][key].as_u64();
+    assert!(trained(0, "qat_peak_bytes") < trained(1, "qat_peak_bytes"));
+    assert!(trained(1, "qat_peak_bytes") > Some(4 * 1_663_370));
     let page = fledgling(folder.path(), &["model", "inspect", "cnn-fedavg"]);
     let page = text(&page.stdout);
     for part in [
         "1,663,370 parameters",
         "inference in int8",
         "training in f32",
+        "training in qat-int8",
         "step, as served",
     ] {
         assert!(page.contains(part), "{part}: {page}");

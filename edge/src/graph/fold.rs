@@ -1,6 +1,8 @@
 //! Batch normalisation folded into the product before it: one recipe, wherever a model is served
 //! or quantized.
 
+use crate::kernel::Kernels;
+
 /// The weight and bias of a product that gives what the product and a batch normalisation by
 /// running statistics give one after the other (Jacob et al. 2018, arXiv:1712.05877, §3.2,
 /// equation 14).
@@ -69,25 +71,25 @@ pub(crate) fn fold_batch_norm_into(
     for slice in [beta, mean, variance].into_iter().chain(bias) {
         assert_eq!(slice.len(), outputs, "one number per output");
     }
-    for ((factor, gamma), variance) in factors.iter_mut().zip(gamma).zip(variance) {
-        *factor = gamma / libm::sqrtf(variance.max(0.0) + epsilon);
-    }
-    let rows = folded.chunks_exact_mut(outputs.max(1));
-    for (to, from) in rows.zip(weight.chunks_exact(outputs.max(1))) {
-        for ((to, w), factor) in to.iter_mut().zip(from).zip(&*factors) {
-            *to = w * factor;
-        }
-    }
+    fold_factors(gamma, variance, epsilon, factors);
+    Kernels::best().int8_scale_columns(weight, factors, folded);
     for (i, (to, factor)) in shifts.iter_mut().zip(&*factors).enumerate() {
         let bias = bias.map_or(0.0, |bias| bias[i]);
         *to = (bias - mean[i]).mul_add(*factor, beta[i]);
     }
 }
 
+/// The factors of [`fold_batch_norm`].
+pub(crate) fn fold_factors(gamma: &[f32], variance: &[f32], epsilon: f32, factors: &mut [f32]) {
+    for ((factor, gamma), variance) in factors.iter_mut().zip(gamma).zip(variance) {
+        *factor = gamma / libm::sqrtf(variance.max(0.0) + epsilon);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{BatchNorm, Dense, Fused, Kernels};
+    use crate::kernel::{BatchNorm, Dense, Fused};
 
     #[test]
     fn a_folded_product_is_the_product_and_the_normalisation() {

@@ -2,7 +2,7 @@
 
 use super::lowered::Lowered;
 use super::observe::{
-    Rounder, clamp_codes, clamped_range, open_ends, real_range, sums_range, watch,
+    clamp_codes, clamped_range, derivative_by_scale, open_ends, sums_range, watch,
 };
 use super::plan::Plan;
 use super::step::{Codes, Forward, Geometry, Marks, Normalise, Product};
@@ -97,7 +97,7 @@ impl Tape<'_> {
     pub(super) fn lower_all(&mut self, weights: &[f32]) {
         self.read_scales(weights);
         for index in 0..self.plan.products.len() {
-            self.lower(index, weights, !self.integers(), false);
+            self.lower(index, weights, false);
         }
     }
 
@@ -115,11 +115,11 @@ impl Tape<'_> {
     }
 
     /// Makes the integers of a product.
-    fn lower(&mut self, index: usize, weights: &[f32], training: bool, batch: bool) {
+    fn lower(&mut self, index: usize, weights: &[f32], batch: bool) {
         let product = &self.plan.products[index];
         let x = self.params[product.x];
         let y = self.params[self.plan.points[product.point].scale];
-        self.lowered[index].lower(product, weights, [x, y], training, batch);
+        self.lowered[index].lower(self.k, product, weights, [x, y], batch);
     }
 
     fn run_product(&mut self, index: usize, x: Codes, end: ProductEnd) {
@@ -187,7 +187,7 @@ impl Tape<'_> {
         let product = &plan.products[index];
         let batch = product.batch;
         if watching.training {
-            self.lower(index, weights.values(), true, batch);
+            self.lower(index, weights.values(), batch);
         }
         self.open(x, open);
         let lowered = &mut self.lowered[index];
@@ -227,12 +227,11 @@ impl Tape<'_> {
         let geometry = &product.geometry;
         let columns = geometry.columns();
         let [low, high] = &mut self.ends;
-        let seen = sums_range(
-            &self.sums[..self.rows * geometry.output_len()],
-            &self.lowered[index].product.accumulator_scales,
-            product.clamp,
-            [&mut low[..columns], &mut high[..columns]],
-        );
+        let (low, high) = (&mut low[..columns], &mut high[..columns]);
+        let sums = &self.sums[..self.rows * geometry.output_len()];
+        self.k.int8_column_ends(sums, low, high);
+        let scales = &self.lowered[index].product.accumulator_scales;
+        let seen = clamped_range(sums_range(scales, low, high), product.clamp);
         self.observe(product.point, seen, weights, momentum);
         let lowered = &mut self.lowered[index].product;
         multipliers(
@@ -248,7 +247,7 @@ impl Tape<'_> {
         let product = &self.plan.products[index];
         let columns = product.geometry.columns();
         let params = self.params[self.plan.points[product.point].scale];
-        let rounder = Rounder::new(params, product.clamp);
+        let [above, below] = open_ends(product.clamp);
         let to = self.at(slot);
         let scales = &self.lowered[index].product.accumulator_scales;
         let rows = self.arena[to].chunks_exact_mut(columns);
@@ -256,7 +255,7 @@ impl Tape<'_> {
             for ((to, &sum), &scale) in to.iter_mut().zip(sums).zip(scales.iter().cycle()) {
                 *to = sum as f32 * scale;
             }
-            rounder.derivative_in_place(to);
+            derivative_by_scale(params, [above, below], to);
         }
     }
 
@@ -307,35 +306,53 @@ impl Tape<'_> {
         }
     }
 
-    /// Rounds real numbers to a point, whose range they may move.
+    /// Rounds real numbers to a point, whose range they may move. Operators without weights round
+    /// again, by their integer kernels.
     fn seal(
         &mut self,
         real: core::ops::Range<usize>,
         clamp: Fused,
         point: usize,
-        out: (Option<Bytes>, Option<Marks>),
+        (y, marks): (Bytes, Option<Marks>),
         weights: &mut Weights<'_>,
         watching: Watching,
     ) {
+        let k = self.k;
         if let Some(momentum) = momentum_of(point, self.plan, weights.values(), watching) {
-            let seen = real_range(&self.arena[real.clone()], clamp);
+            let [min, max] = k.int8_range(&self.arena[real.clone()]);
+            let seen = clamped_range(Range { min, max }, clamp);
             self.observe(point, seen, weights, momentum);
         }
-        let rounder = Rounder::new(self.params[self.plan.points[point].scale], clamp);
-        let (y, marks) = out;
-        if let Some(marks) = marks {
-            let mask = &mut self.bytes[marks.mask.range(self.rows)];
-            rounder.mask(&self.arena[real.clone()], mask);
-            if let Some((_, slot)) = marks.scale {
-                let slot = self.at(slot);
-                let [real, derivative] = pick(self.arena, [real.clone(), slot]);
-                rounder.derivative(real, derivative);
+        let params = self.params_of(point);
+        let (low, high) = bounds(clamp, params);
+        let y = y.range(self.rows);
+        let Some(Marks { mask, scale }) = marks else {
+            let y = &mut self.bytes[y];
+            k.int8_quantize(affine(params), &self.arena[real], y);
+            if clamp != Fused::None {
+                for y in y {
+                    *y = (*y).clamp(low, high);
+                }
             }
-        }
-        let real = &self.arena[real];
-        if let Some(y) = y {
-            rounder.round(real, &mut self.bytes[y.range(self.rows)]);
-        }
+            return;
+        };
+        let [y, mask] = pick(self.bytes, [y, mask.range(self.rows)]);
+        let (real, derivative) = match scale {
+            None => (&self.arena[real], None),
+            Some((_, slot)) => {
+                let places = [real, self.memory.at(slot, self.rows)];
+                let [real, derivative] = pick(self.arena, places);
+                (&*real, Some(derivative))
+            }
+        };
+        let [above, below] = open_ends(clamp);
+        let out = Through {
+            above,
+            below,
+            mask,
+            derivative,
+        };
+        k.int8_quantize_through(affine(params), Rescale { low, high }, real, y, out);
     }
 
     fn open(&mut self, x: Codes, to: usize) {
@@ -353,21 +370,6 @@ impl Tape<'_> {
         self.params[self.plan.points[point].scale]
     }
 
-    /// [`Self::seal`] for an operator without weights: its bytes are its integer kernel's, but for
-    /// the twin.
-    fn seal_beside(
-        &mut self,
-        real: usize,
-        clamp: Fused,
-        point: usize,
-        (y, marks): (Bytes, Option<Marks>),
-        weights: &mut Weights<'_>,
-        watching: Watching,
-    ) {
-        let y = (!self.integers()).then_some(y);
-        self.seal(self.at(real), clamp, point, (y, marks), weights, watching);
-    }
-
     /// A group normalisation: by the integer kernel that is served, but for the twin.
     fn normalise(&mut self, norm: &Normalise, weights: &mut Weights<'_>, watching: Watching) {
         let (k, rows, n) = (self.k, self.rows, &norm.geometry);
@@ -377,7 +379,7 @@ impl Tape<'_> {
             let [x, y, stats, scratch] = pick(self.arena, places);
             let (gamma, beta) = (weights.tensor(&norm.gamma), weights.tensor(&norm.beta));
             k.norm(n, rows, x, gamma, beta, y, stats, scratch);
-            let out = (Some(norm.y), norm.marks);
+            let out = (norm.y, norm.marks);
             self.seal(
                 self.at(real),
                 norm.clamp,
@@ -457,14 +459,7 @@ impl Tape<'_> {
                 point,
                 y,
                 marks,
-            } => self.seal(
-                self.at(real),
-                clamp,
-                point,
-                (Some(y), marks),
-                weights,
-                watching,
-            ),
+            } => self.seal(self.at(real), clamp, point, (y, marks), weights, watching),
             Forward::Open { x, to } => self.open(x, to),
             Forward::Product {
                 product,
@@ -475,7 +470,7 @@ impl Tape<'_> {
                 let Product { clamp, point, .. } = self.plan.products[product];
                 // Where ranges stay and weights do, they were lowered before.
                 if watching.training {
-                    self.lower(product, weights.values(), true, false);
+                    self.lower(product, weights.values(), false);
                 }
                 let momentum = momentum_of(point, self.plan, weights.values(), watching);
                 let learned = marks.and_then(|marks| marks.scale);
@@ -494,7 +489,7 @@ impl Tape<'_> {
                 self.settle_mask(clamp, marks);
             }
             Forward::RealProduct { product, x, real } => {
-                self.lower(product, weights.values(), true, true);
+                self.lower(product, weights.values(), true);
                 self.run_product(product, x, ProductEnd::Real(real));
             }
             Forward::Fake {
@@ -565,7 +560,14 @@ impl Tape<'_> {
                     let places = [self.at(open), self.at(mean)];
                     let [open, to] = pick(self.arena, places);
                     k.avg_pool(&geometry, rows, open, to);
-                    self.seal_beside(mean, Fused::None, point, (y, marks), weights, watching);
+                    self.seal(
+                        self.at(mean),
+                        Fused::None,
+                        point,
+                        (y, marks),
+                        weights,
+                        watching,
+                    );
                 }
                 if self.integers() {
                     let (from, to) = (self.params[x.scale], self.params_of(point));
@@ -587,7 +589,14 @@ impl Tape<'_> {
                     let places = [self.at(open), self.at(mean)];
                     let [open, to] = pick(self.arena, places);
                     k.global_avg_pool(rows, positions, channels, open, to);
-                    self.seal_beside(mean, Fused::None, point, (y, marks), weights, watching);
+                    self.seal(
+                        self.at(mean),
+                        Fused::None,
+                        point,
+                        (y, marks),
+                        weights,
+                        watching,
+                    );
                 }
                 if self.integers() {
                     let (from, to) = (affine(self.params[x.scale]), affine(self.params_of(point)));
@@ -607,7 +616,14 @@ impl Tape<'_> {
                     self.open(x, real);
                     let at = self.at(real);
                     k.activate_in_place(f, &mut self.arena[at]);
-                    self.seal_beside(real, Fused::None, point, (y, marks), weights, watching);
+                    self.seal(
+                        self.at(real),
+                        Fused::None,
+                        point,
+                        (y, marks),
+                        weights,
+                        watching,
+                    );
                 }
                 if self.integers() {
                     let (from, to) = (affine(self.params[x.scale]), affine(self.params_of(point)));
@@ -647,7 +663,7 @@ impl Tape<'_> {
                     let places = [self.at(other), self.at(sum)];
                     let [from, to] = pick(self.arena, places);
                     k.add(from, to);
-                    self.seal_beside(sum, clamp, point, (y, marks), weights, watching);
+                    self.seal(self.at(sum), clamp, point, (y, marks), weights, watching);
                 }
                 if self.integers() {
                     let to = self.params_of(point);

@@ -1,7 +1,8 @@
 //! A product's integers, made anew from the master weights in every step.
 
 use super::step::{Geometry, Product};
-use crate::graph::fold_batch_norm_into;
+use crate::graph::{fold_batch_norm_into, fold_factors};
+use crate::kernel::Kernels;
 use crate::kernel::int8::Packing;
 use crate::quant::{Granularity, LoweredProduct, QParams, Range, lower_product};
 
@@ -13,7 +14,7 @@ pub(super) struct Lowered {
     packing: Packing,
     pub(super) packed: Vec<i8>,
     pub(super) folded: Vec<i32>,
-    /// The weight and the bias that the integers stand for.
+    /// The weight that the integers stand for, where it is [wanted](Product::real); the bias.
     pub(super) weight: Vec<f32>,
     pub(super) bias: Vec<f32>,
     /// With a batch normalisation: its factor for each output, the folded weight and bias.
@@ -29,10 +30,7 @@ impl Lowered {
     pub(super) fn new(product: &Product, granularity: Granularity) -> Self {
         let geometry = &product.geometry;
         let (columns, len) = (geometry.columns(), geometry.weight_len());
-        let packing = match geometry {
-            Geometry::Dense(dense) => Packing::dense(dense),
-            Geometry::Conv(conv) => Packing::conv(conv),
-        };
+        let packing = packing(geometry);
         let one = QParams::from_range(Range { min: 0.0, max: 0.0 });
         let norm = |len: usize| match product.norm {
             Some(_) => vec![0.0; len],
@@ -43,7 +41,7 @@ impl Lowered {
             packed: vec![0; packing.len()],
             folded: vec![0; columns],
             packing,
-            weight: vec![0.0; len],
+            weight: vec![0.0; if product.real { len } else { 0 }],
             bias: vec![0.0; columns],
             factors: norm(columns),
             weight_folded: norm(len),
@@ -52,98 +50,106 @@ impl Lowered {
         }
     }
 
+    /// Bytes that [`Self::new`] takes.
+    pub(super) fn bytes(product: &Product, granularity: Granularity) -> usize {
+        let geometry = &product.geometry;
+        let (columns, len) = (geometry.columns(), geometry.weight_len());
+        let real = if product.real { len } else { 0 };
+        // Real and integer bias, folded bias; three scales; what a normalisation adds.
+        let mut numbers = real + 3 * columns + 3 * granularity.scales(columns);
+        if product.norm.is_some() {
+            numbers += len + 3 * columns;
+        }
+        packing(geometry).len() + len + 4 * numbers
+    }
+
     /// Makes the integers anew: from the weight with the normalisation folded into it, for the
     /// input's and the output's points. `batch` leaves the normalisation's shift out, for
-    /// statistics of the batch to come; `training` wants the real weights, too.
+    /// statistics of the batch to come.
     pub(super) fn lower(
         &mut self,
+        k: &Kernels,
         product: &Product,
         weights: &[f32],
-        [x, y]: [QParams; 2],
-        training: bool,
+        points: [QParams; 2],
         batch: bool,
     ) {
-        let lowered = self;
         let weight = &weights[product.weight.clone()];
         let bias = product.bias.clone().map(|bias| &weights[bias]);
         match &product.norm {
-            None => lowered.product.update(weight, bias, x, y),
+            None => self.product.update_by(k, weight, bias, points),
             Some(norm) => {
-                fold_batch_norm_into(
-                    weight,
-                    bias,
-                    &weights[norm.gamma.clone()],
-                    &weights[norm.beta.clone()],
-                    &weights[norm.mean.clone()],
-                    &weights[norm.variance.clone()],
-                    norm.epsilon,
-                    &mut lowered.factors,
-                    &mut lowered.weight_folded,
-                    &mut lowered.bias_folded,
-                );
+                let gamma = &weights[norm.gamma.clone()];
+                let variance = &weights[norm.variance.clone()];
                 if batch {
-                    unfold(product, lowered, weight, bias);
+                    fold_factors(gamma, variance, norm.epsilon, &mut self.factors);
+                    self.fold_factors_alone(k, weight, bias);
                 } else {
-                    let variance = &weights[norm.variance.clone()];
-                    for (r, variance) in lowered.scales.iter_mut().zip(variance) {
+                    fold_batch_norm_into(
+                        weight,
+                        bias,
+                        gamma,
+                        &weights[norm.beta.clone()],
+                        &weights[norm.mean.clone()],
+                        variance,
+                        norm.epsilon,
+                        &mut self.factors,
+                        &mut self.weight_folded,
+                        &mut self.bias_folded,
+                    );
+                    for (r, variance) in self.scales.iter_mut().zip(variance) {
                         *r = 1.0 / libm::sqrtf(variance.max(0.0) + norm.epsilon);
                     }
                 }
-                let bias = Some(&lowered.bias_folded[..]);
-                lowered.product.update(&lowered.weight_folded, bias, x, y);
+                let bias = Some(&self.bias_folded[..]);
+                self.product.update_by(k, &self.weight_folded, bias, points);
             }
         }
-        let integers = &lowered.product;
-        lowered.packing.pack(
+        let integers = &self.product;
+        k.int8_pack(
+            &self.packing,
             &integers.weight,
             Some(&integers.bias),
-            x.zero_point(),
-            &mut lowered.packed,
-            &mut lowered.folded,
+            points[0].zero_point(),
+            &mut self.packed,
+            &mut self.folded,
         );
-        if training {
-            integers.dequantize_weight(&mut lowered.weight);
+        let factors = batch.then_some(&self.factors[..]);
+        if product.real {
+            let scales = &integers.weight_scales;
+            k.int8_dequantize_weights(&integers.weight, scales, factors, &mut self.weight);
         }
         if batch {
             let scales = integers.accumulator_scales.iter().cycle();
-            for ((to, scale), factor) in lowered.scales.iter_mut().zip(scales).zip(&lowered.factors)
-            {
+            for ((to, scale), factor) in self.scales.iter_mut().zip(scales).zip(&self.factors) {
                 *to = scale / factor;
             }
-            let columns = lowered.factors.len();
-            for row in lowered.weight.chunks_exact_mut(columns) {
-                for (weight, factor) in row.iter_mut().zip(&lowered.factors) {
-                    *weight /= factor;
-                }
+        }
+    }
+
+    /// Folds the normalisation's factor alone: what remains to be done needs the batch's
+    /// statistics.
+    fn fold_factors_alone(&mut self, k: &Kernels, weight: &[f32], bias: Option<&[f32]>) {
+        for factor in &mut self.factors {
+            if factor.abs() < LEAST_FACTOR {
+                *factor = 1.0;
             }
         }
+        k.int8_scale_columns(weight, &self.factors, &mut self.weight_folded);
+        let folded = self.bias_folded.iter_mut().zip(&self.factors);
+        for (at, (to, factor)) in folded.enumerate() {
+            *to = bias.map_or(0.0, |bias| bias[at]) * factor;
+        }
+    }
+}
+
+fn packing(geometry: &Geometry) -> Packing {
+    match geometry {
+        Geometry::Dense(dense) => Packing::dense(dense),
+        Geometry::Conv(conv) => Packing::conv(conv),
     }
 }
 
 /// The factor of a channel below which a normalisation is not folded while the statistics of the
 /// batch are used: dividing by it again would overflow.
 const LEAST_FACTOR: f32 = 1e-20;
-
-/// Folds the normalisation's factor alone: what remains to be done needs the batch's statistics.
-fn unfold(product: &Product, lowered: &mut Lowered, weight: &[f32], bias: Option<&[f32]>) {
-    let columns = product.geometry.columns();
-    for factor in &mut lowered.factors {
-        if factor.abs() < LEAST_FACTOR {
-            *factor = 1.0;
-        }
-    }
-    let rows = lowered.weight_folded.chunks_exact_mut(columns);
-    for (to, from) in rows.zip(weight.chunks_exact(columns)) {
-        for ((to, w), factor) in to.iter_mut().zip(from).zip(&lowered.factors) {
-            *to = w * factor;
-        }
-    }
-    for (at, (to, factor)) in lowered
-        .bias_folded
-        .iter_mut()
-        .zip(&lowered.factors)
-        .enumerate()
-    {
-        *to = bias.map_or(0.0, |bias| bias[at]) * factor;
-    }
-}

@@ -555,6 +555,7 @@ impl<'a> Planner<'a> {
             _ => None,
         });
         let point = self.point_of(own);
+        let fake = self.purpose.arithmetic == QatForward::Fake;
         let batch =
             norm.is_some() && self.training() && self.purpose.statistics == Statistics::Batch;
         self.products.push(Product {
@@ -566,9 +567,9 @@ impl<'a> Planner<'a> {
             x: x.scale,
             point,
             batch,
+            real: fake || (self.training() && self.needs_gradient[self.root(input)]),
         });
         self.saved[index].product = Some(product);
-        let fake = self.purpose.arithmetic == QatForward::Fake;
         self.sums = self.sums.max(geometry.output_len());
         self.columns = self.columns.max(geometry.columns());
         if let Geometry::Conv(conv) = &geometry {

@@ -89,6 +89,9 @@ pub(super) struct Product {
     pub(super) point: usize,
     /// Whether the normalisation uses the statistics of the batch.
     pub(super) batch: bool,
+    /// Whether the real numbers that the weight's integers stand for are wanted: for the gradient
+    /// of the input, and by the twin.
+    pub(super) real: bool,
 }
 
 /// A group normalisation.

@@ -564,8 +564,8 @@ fn trained(text: &str, shape: &[usize], options: QatOptions, data: &Data) -> Vec
     session.weights().to_vec()
 }
 
-/// False where a number lay so near the middle of two steps that it was rounded to the other one
-/// in `f32`.
+/// Compares every gradient. False where a number lay so near the middle of two steps that it was
+/// rounded to the other one in `f32`, and where (almost) all gradients are zero.
 fn check(
     name: &str,
     text: &str,
@@ -591,9 +591,9 @@ fn check(
     // Some values shall be cut off.
     for point in super::points(&model.graph).into_iter().enumerate() {
         let range = model.range_of(point.0);
-        // The upper end alone: what a trained network tells apart lies at the two ends.
-        let [min, max] = [theta[range.start], theta[range.start + 1]];
-        theta[range.start + 1] = max - 0.15 * (max - min);
+        for end in &mut theta[range] {
+            *end *= 0.7;
+        }
     }
     let mut session =
         Session::quantization_aware(model.clone(), Kernels::best(), QatForward::Integer)
@@ -631,9 +631,6 @@ fn check(
     let masked = surrogate.sealed.iter().filter(|one| !one.open).count();
     assert!(masked > 0, "{name}: nothing was cut off");
     let largest = gradient.iter().fold(0.0f32, |most, g| most.max(g.abs()));
-    if largest <= 1e-3 {
-        return false;
-    }
     let mut compared = 0;
     // Statistics of the batch in f32 move some numbers to the next step.
     let tolerance = if frozen { 1e-3 } else { 2e-2 };
@@ -650,17 +647,14 @@ fn check(
             let error = (f64::from(gradient[at]) - expected).abs();
             // A number at the very end of its range may be cut off in f32 alone.
             assert!(
-                error <= tolerance * f64::from(largest) + 1e-7,
+                error <= tolerance * f64::from(largest).max(1e-3) + 1e-7,
                 "{name}, {at}: {} for {expected}",
                 gradient[at]
             );
             compared += 1;
         }
     }
-    assert!(
-        compared > 20 && largest > 1e-3,
-        "{name}: {compared} {largest}"
-    );
+    assert!(compared > 20, "{name}: {compared}");
     for (index, value) in super::points(&model.graph).into_iter().enumerate() {
         let range = model.range_of(index);
         if !learned {
@@ -689,7 +683,8 @@ fn check(
         let low = f64::from(gradient[range.start]);
         assert!((low + zero * scaled).abs() <= 1e-6 + 1e-5 * low.abs());
     }
-    true
+    // Where (almost) every path was cut off, the two agree and tell little.
+    largest > 1e-2
 }
 
 #[test]
@@ -770,8 +765,12 @@ fn gradients_are_those_of_the_straight_through_surrogate() {
             let mut ways = vec![[true, false], [true, true]];
             ways.extend(normalised.then_some([false, false]));
             for way in ways {
-                let told = (4..10).any(|seed| check(name, text, granularity, way, seed));
-                assert!(told, "{name}: every network has a number between two steps");
+                let told = (4..24).filter(|&seed| check(name, text, granularity, way, seed));
+                let told = told.take(3).count();
+                assert_eq!(
+                    told, 3,
+                    "{name} {granularity:?} {way:?}: too few networks tell"
+                );
             }
         }
     }

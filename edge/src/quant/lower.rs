@@ -1,9 +1,8 @@
 //! A product of the graph with all of its integers.
 
 use super::params::QParams;
-use super::weight::{
-    Granularity, fit_weight_scales, multipliers, quantize_bias, quantize_weights, weight_scales,
-};
+use super::weight::{Granularity, fit_weight_scales, multipliers, quantize_bias, weight_scales_by};
+use crate::kernel::Kernels;
 
 /// A dense layer or convolution in integers:
 /// `y = clamp(round((bias + Σ (x - z_x) w) * multiplier) + z_y)`, the accumulator exact in `i32`,
@@ -57,12 +56,23 @@ impl LoweredProduct {
     /// # Panics
     /// When the weight or the bias has not the length of the old one.
     pub fn update(&mut self, weight: &[f32], bias: Option<&[f32]>, x: QParams, y: QParams) {
-        weight_scales(weight, &mut self.weight_scales);
+        self.update_by(Kernels::best(), weight, bias, [x, y]);
+    }
+
+    /// [`Self::update`] by other kernels.
+    pub(crate) fn update_by(
+        &mut self,
+        k: &Kernels,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        [x, y]: [QParams; 2],
+    ) {
+        weight_scales_by(k, weight, &mut self.weight_scales);
         if let Some(bias) = bias {
             fit_weight_scales(bias, x, &mut self.weight_scales);
             quantize_bias(bias, x, &self.weight_scales, &mut self.bias);
         }
-        quantize_weights(weight, &self.weight_scales, &mut self.weight);
+        k.int8_quantize_weights(weight, &self.weight_scales, &mut self.weight);
         for (accumulator, &scale) in self.accumulator_scales.iter_mut().zip(&self.weight_scales) {
             *accumulator = x.scale() * scale;
         }
@@ -74,23 +84,8 @@ impl LoweredProduct {
     /// # Panics
     /// When `dequantized` has not the weight's length.
     pub fn dequantize_weight(&self, dequantized: &mut [f32]) {
-        assert_eq!(dequantized.len(), self.weight.len(), "one for each weight");
         let scales = &self.weight_scales;
-        let rows = dequantized.chunks_exact_mut(self.bias.len().max(1));
-        for (to, from) in rows.zip(self.weight.chunks_exact(self.bias.len().max(1))) {
-            match scales.as_slice() {
-                &[scale] => {
-                    for (w, &q) in to.iter_mut().zip(from) {
-                        *w = scale * f32::from(q);
-                    }
-                }
-                _ => {
-                    for ((w, &q), &scale) in to.iter_mut().zip(from).zip(scales) {
-                        *w = scale * f32::from(q);
-                    }
-                }
-            }
-        }
+        Kernels::best().int8_dequantize_weights(&self.weight, scales, None, dequantized);
     }
 }
 

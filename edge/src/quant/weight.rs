@@ -10,7 +10,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::params::{QParams, bound, round};
+use super::params::QParams;
+use crate::kernel::Kernels;
 
 /// How many scales a weight has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,18 +52,12 @@ fn scale_of(largest: f32) -> f32 {
 /// # Source
 /// onnxruntime 1.31.1, `quantization.quant_utils.compute_scale_zp` for symmetric `int8`.
 pub fn weight_scales(weight: &[f32], scales: &mut [f32]) {
-    if let [scale] = scales {
-        let largest = weight.iter().fold(0f32, |most, w| most.max(w.abs()));
-        *scale = scale_of(largest);
-        return;
-    }
-    check_rows(weight.len(), scales.len());
-    scales.fill(0.0);
-    for row in weight.chunks_exact(scales.len().max(1)) {
-        for (most, w) in scales.iter_mut().zip(row) {
-            *most = most.max(w.abs());
-        }
-    }
+    weight_scales_by(Kernels::best(), weight, scales);
+}
+
+/// [`weight_scales`] by other kernels.
+pub(super) fn weight_scales_by(k: &Kernels, weight: &[f32], scales: &mut [f32]) {
+    k.int8_largest(weight, scales);
     for scale in scales {
         *scale = scale_of(*scale);
     }
@@ -99,22 +94,7 @@ pub fn fit_weight_scales(bias: &[f32], x: QParams, scales: &mut [f32]) {
 /// # Source
 /// onnxruntime 1.31.1, `quantization.quant_utils.quantize_nparray`.
 pub fn quantize_weights(weight: &[f32], scales: &[f32], quantized: &mut [i8]) {
-    assert_eq!(weight.len(), quantized.len(), "one integer for each weight");
-    let integer = |w: f32, scale: f32| round(bound(w / scale, -127.0, 127.0)) as i8;
-    if let &[scale] = scales {
-        for (q, &w) in quantized.iter_mut().zip(weight) {
-            *q = integer(w, scale);
-        }
-        return;
-    }
-    check_rows(weight.len(), scales.len());
-    let outputs = scales.len().max(1);
-    let rows = weight.chunks_exact(outputs);
-    for (quantized, row) in quantized.chunks_exact_mut(outputs).zip(rows) {
-        for ((q, &w), &scale) in quantized.iter_mut().zip(row).zip(scales) {
-            *q = integer(w, scale);
-        }
-    }
+    Kernels::best().int8_quantize_weights(weight, scales, quantized);
 }
 
 /// `clamp(round(b / (s_x s_w)))` as an `i32`: the product of the scales in `f32`, the quotient in
@@ -148,13 +128,6 @@ fn one_or_each(scales: &[f32], index: usize) -> f32 {
         &[scale] => scale,
         _ => scales[index],
     }
-}
-
-fn check_rows(len: usize, outputs: usize) {
-    assert!(
-        outputs != 0 && len.is_multiple_of(outputs),
-        "{len} weights are no rows of {outputs} outputs"
-    );
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fl_core::{InputSpec, Optimizer, ServedModel as _, TargetSpec};
 use fl_edge::kernel::Kernels;
+use fl_edge::qat::{QatForward, QatOptions};
 use fl_edge::{
     Inputs, LayersDef, MODELS, Model, ModelDef, Numerics, Passes, Program, ProgramError, Runner,
     Served, Session, Step,
@@ -335,6 +336,54 @@ fn served_evaluation_is_the_sessions() {
             assert_eq!(found.loss_sum.to_bits(), loss.to_bits(), "{}", case.name);
             assert_eq!(found.correct, correct, "{}", case.name);
             assert_eq!(found.examples, rows.len() as u64, "{}", case.name);
+        }
+    }
+}
+
+/// What a session of quantization-aware training holds after a step is what was planned, within
+/// 5 % and the plans themselves.
+#[test]
+fn memory_of_quantization_aware_training_is_as_planned() {
+    const PLANS: usize = 64 << 10;
+    for case in zoo() {
+        let ranged = Model::new(&case.def, case.model.input(), case.model.target())
+            .and_then(|model| model.with_ranges(QatOptions::default()));
+        let model = Arc::new(ranged.expect("every model of the zoo can be trained so"));
+        assert_eq!(case.model.qat_peak_bytes(4), None, "{}", case.name);
+        let data = case.data(4);
+        let global = model.init(&mut stream(3));
+        for rows in [1, 4] {
+            let planned = model.qat_peak_bytes(rows).expect("with ranges");
+            let (session, held) = held(|| {
+                let session = Session::quantization_aware(
+                    Arc::clone(&model),
+                    Kernels::best(),
+                    QatForward::Integer,
+                );
+                let mut session = session.expect("with ranges");
+                session.start(global.values(), &Optimizer::SGD, rows);
+                let step = Step {
+                    optimizer: Optimizer::SGD,
+                    rate: 1e-3,
+                    number: 0,
+                    max_norm: None,
+                    proximal_mu: 0.0,
+                    anchor: &[],
+                };
+                let examples = (0..rows as u32).collect::<Vec<_>>();
+                session
+                    .step(&data, &examples, &step, &mut stream(4))
+                    .expect("good examples");
+                session
+            });
+            drop(session);
+            let held = usize::try_from(held).expect("a session holds memory");
+            assert!(
+                held.abs_diff(planned) <= planned / 20 + PLANS,
+                "{} at {rows}: {held} held, {planned} planned",
+                case.name
+            );
+            assert!(planned > model.peak_bytes(rows, false), "{}", case.name);
         }
     }
 }

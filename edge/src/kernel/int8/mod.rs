@@ -45,8 +45,10 @@ mod pool;
 mod portable;
 mod product;
 pub mod reference;
+mod seal;
 mod tile;
 mod types;
+mod weight;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

@@ -5,6 +5,7 @@ use super::super::geometry::Norm;
 use super::level::tiered;
 use super::need;
 use super::portable::round_even;
+use super::seal::by_scale;
 use super::tile::Tier;
 use super::types::Affine;
 
@@ -36,7 +37,8 @@ impl Moments {
     }
 }
 
-/// What the backward pass of a rounding needs, filled by [`Kernels::int8_norm_through`].
+/// What the backward pass of a rounding needs, filled by [`Kernels::int8_norm_through`] and
+/// [`Kernels::int8_quantize_through`].
 #[derive(Debug)]
 pub struct Through<'a> {
     /// Outputs whose real number is at the lower end or below pass no gradient on: 0 after a relu;
@@ -159,9 +161,6 @@ fn rescale_row<T: Tier>(t: T, x: &[u8], a: &[f32], b: &[f32], to: Rescale, y: &m
     }
 }
 
-/// `1.5 * 2^23`: added to a number within `±2^22`, it rounds that to an integer, half to even.
-const ROUNDER: f32 = 12_582_912.0;
-
 tiered! {
     fn rescale(t, x: &[u8], a: &[f32], b: &[f32], to: Rescale, y: &mut [u8]) {
         let channels = a.len().max(1);
@@ -265,15 +264,7 @@ tiered! {
                 let numbers = x.iter().zip(&*maps.a).zip(&*maps.b);
                 for (to, ((x, a), b)) in derivative.iter_mut().zip(numbers) {
                     let steps = f32::from(*x) * a + b - zero;
-                    let steps = steps.max(above).min(below).max(-1e6).min(1e6);
-                    let rounded = (steps + ROUNDER) - ROUNDER;
-                    *to = if rounded < -zero {
-                        -zero
-                    } else if rounded > 255.0 - zero {
-                        255.0 - zero
-                    } else {
-                        rounded - steps
-                    };
+                    *to = by_scale(steps.max(above).min(below), zero);
                 }
             }
         }

@@ -20,7 +20,9 @@
 //! The input's zero point is taken into account once, in the bias:
 //! `sum (x - z) * w + b = sum x * w + (b - z * sum w)`. Outside the image `x` is `z`.
 
+use super::super::Kernels;
 use super::super::geometry::{Conv, Dense};
+use super::level::{Level, tiered};
 
 /// Columns of a panel.
 pub(super) const PANEL: usize = 16;
@@ -163,55 +165,41 @@ impl Packing {
         packed: &mut [i8],
         folded: &mut [i32],
     ) {
+        let level = Kernels::best().integers;
+        self.pack_on(level, weight, bias, zero_point, packed, folded);
+    }
+
+    /// [`Packing::pack`] by the instructions of a tier.
+    fn pack_on(
+        &self,
+        level: Level,
+        weight: &[i8],
+        bias: Option<&[i32]>,
+        zero_point: u8,
+        packed: &mut [i8],
+        folded: &mut [i32],
+    ) {
         assert!(weight.len() >= self.weights(), "the weight is too short");
         assert!(packed.len() >= self.len(), "the packed weight is too short");
-        let folded = &mut folded[..self.columns];
-        folded.fill(0);
-        for row in weight[..self.weights()].chunks_exact(self.columns) {
-            for (sum, w) in folded.iter_mut().zip(row) {
-                *sum = sum.wrapping_add(i32::from(*w));
-            }
-        }
-        for (column, sum) in folded.iter_mut().enumerate() {
-            let bias = bias.map_or(0, |bias| bias[column]);
-            *sum = bias.wrapping_sub(sum.wrapping_mul(i32::from(zero_point)));
-        }
-        let packed = &mut packed[..self.len()];
+        let (packed, folded) = (&mut packed[..self.len()], &mut folded[..self.columns]);
+        let weight = &weight[..self.weights()];
         match self.kind {
             Kind::Panels {
                 groups,
                 runs,
                 run_len,
             } => {
-                let columns = self.columns / groups;
-                let quads = run_len.div_ceil(4);
-                let mut blocks = packed.chunks_exact_mut(4 * PANEL);
-                for group in 0..groups {
-                    for panel in (0..columns).step_by(PANEL) {
-                        let width = PANEL.min(columns - panel);
-                        for run in 0..runs {
-                            for quad in 0..quads {
-                                let to = blocks.next().expect("as many blocks as `len` counts");
-                                let terms = 4.min(run_len - 4 * quad);
-                                let row = run * run_len + 4 * quad;
-                                let at = row * self.columns + group * columns + panel;
-                                if terms == 4 && width == PANEL {
-                                    interleave(&weight[at..], self.columns, to);
-                                    continue;
-                                }
-                                to.fill(0);
-                                for term in 0..terms {
-                                    let from = &weight[at + term * self.columns..][..width];
-                                    for (to, from) in to.chunks_exact_mut(4).zip(from) {
-                                        to[term] = *from;
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
+                panels(level, weight, self.columns, [groups, runs, run_len], packed);
+                let panel_len = self.panel_len();
+                column_sums(level, packed, panel_len, self.columns / groups, folded);
             }
             Kind::Depthwise { kernel: [kh, kw] } => {
+                folded.fill(0);
+                for row in weight.chunks_exact(self.columns) {
+                    for (sum, w) in folded.iter_mut().zip(row) {
+                        *sum = sum.wrapping_add(i32::from(*w));
+                    }
+                }
                 packed.fill(0);
                 for row in 0..kh {
                     for column in 0..kw {
@@ -222,6 +210,10 @@ impl Packing {
                     }
                 }
             }
+        }
+        for (column, sum) in folded.iter_mut().enumerate() {
+            let bias = bias.map_or(0, |bias| bias[column]);
+            *sum = bias.wrapping_sub(sum.wrapping_mul(i32::from(zero_point)));
         }
     }
 
@@ -273,19 +265,85 @@ impl Packing {
     }
 }
 
-/// Four whole rows of a panel, `stride` apart, side by side.
-#[inline]
-fn interleave(from: &[i8], stride: usize, to: &mut [i8]) {
-    let row = |term: usize| -> &[i8; PANEL] {
-        from[term * stride..][..PANEL]
-            .try_into()
-            .expect("as long as a panel is wide")
-    };
-    let rows = [row(0), row(1), row(2), row(3)];
-    for (column, to) in to.chunks_exact_mut(4).enumerate().take(PANEL) {
-        for (to, row) in to.iter_mut().zip(rows) {
-            *to = row[column];
+tiered! {
+    /// Packs panels; the shape is `[groups, runs, run_len]` as in [`Kind::Panels`].
+    fn panels(
+        t, weight: &[i8], stride: usize, shape: [usize; 3], packed: &mut [i8],
+    ) {
+        let _ = t;
+        let [groups, runs, run_len] = shape;
+        let (columns, quads) = (stride / groups, run_len.div_ceil(4));
+        let (blocks, _) = packed.as_chunks_mut::<{ 4 * PANEL }>();
+        let mut blocks = blocks.iter_mut();
+        for group in 0..groups {
+            for panel in (0..columns).step_by(PANEL) {
+                let width = PANEL.min(columns - panel);
+                for run in 0..runs {
+                    for (quad, to) in (0..quads).zip(&mut blocks) {
+                        let terms = 4.min(run_len - 4 * quad);
+                        let row = run * run_len + 4 * quad;
+                        let from = &weight[row * stride + group * columns + panel..];
+                        interleave(from, stride, terms, width, to);
+                    }
+                }
+            }
         }
+    }
+
+    /// The sum of the packed weights of each column, modulo 2^32; `columns` to a group.
+    fn column_sums(t, packed: &[i8], panel_len: usize, columns: usize, sums: &mut [i32]) {
+        let mut panels = packed.chunks_exact(panel_len.max(1));
+        for group in sums.chunks_mut(columns.max(1)) {
+            for (sums, panel) in group.chunks_mut(PANEL).zip(&mut panels) {
+                let (zero, ones) = (t.splat_i(0), t.a(0x0101_0101));
+                let mut acc = t.begin(zero);
+                for block in panel.chunks_exact(4 * PANEL) {
+                    // SAFETY: the block has 64 bytes.
+                    t.dot(&mut acc, ones, &unsafe { t.b(block.as_ptr()) });
+                }
+                let n = sums.len();
+                // SAFETY: there are `n <= 16` sums.
+                unsafe { t.store_i(sums.as_mut_ptr(), n, t.sums(acc, zero)) };
+            }
+        }
+    }
+}
+
+/// Four rows of a panel, `stride` apart, side by side; zeros for terms and columns that are none.
+#[inline(always)]
+fn interleave(from: &[i8], stride: usize, terms: usize, width: usize, to: &mut [i8; 4 * PANEL]) {
+    let mut rows = [[0i8; PANEL]; 4];
+    for (term, row) in rows.iter_mut().enumerate().take(terms) {
+        let from = &from[term * stride..];
+        match from.first_chunk::<PANEL>() {
+            Some(from) if width == PANEL => *row = *from,
+            _ => row[..width].copy_from_slice(&from[..width]),
+        }
+    }
+    // A column's four bytes as one integer: loops that become vector code.
+    let mut columns = [0u32; PANEL];
+    for (term, row) in rows.iter().enumerate() {
+        for (column, w) in columns.iter_mut().zip(row) {
+            *column |= u32::from(w.cast_unsigned()) << (8 * term);
+        }
+    }
+    for (to, column) in to.as_chunks_mut::<4>().0.iter_mut().zip(columns) {
+        *to = column.to_le_bytes().map(u8::cast_signed);
+    }
+}
+
+impl Kernels {
+    /// [`Packing::pack`] by these kernels.
+    pub fn int8_pack(
+        &self,
+        packing: &Packing,
+        weight: &[i8],
+        bias: Option<&[i32]>,
+        zero_point: u8,
+        packed: &mut [i8],
+        folded: &mut [i32],
+    ) {
+        packing.pack_on(self.integers, weight, bias, zero_point, packed, folded);
     }
 }
 

@@ -207,7 +207,10 @@ mod tests {
                 let offset = (v / scale).round_ties_even() - v / scale;
                 let number = |s: f64| s * (v / s + offset).clamp(-zero, 255.0 - zero);
                 let expected = (number(scale + 1e-6) - number(scale - 1e-6)) / 2e-6;
-                assert!((f64::from(found) - expected).abs() < 1e-4, "{value}: {found} {expected}");
+                assert!(
+                    (f64::from(found) - expected).abs() < 1e-4,
+                    "{value}: {found} {expected}"
+                );
             }
         }
     }

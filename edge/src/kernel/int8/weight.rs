@@ -71,6 +71,15 @@ tiered! {
         }
     }
 
+    fn divide(t, factors: &[f32], weight: &mut [f32]) {
+        let _ = t;
+        for row in weight.chunks_mut(factors.len().max(1)) {
+            for (w, &factor) in row.iter_mut().zip(factors) {
+                *w /= factor;
+            }
+        }
+    }
+
     fn multiply(t, weight: &[f32], factors: &[f32], to: &mut [f32]) {
         let _ = t;
         let rows = weight.chunks(factors.len().max(1));
@@ -136,16 +145,14 @@ impl Kernels {
         };
         rows(quantized.len(), factors.len());
         let mut other = [0.0; 2 * SPAN];
-        if let &[scale] = scales {
-            for (to, row) in weight
-                .chunks_mut(factors.len())
-                .zip(quantized.chunks(factors.len()))
-            {
-                for ((w, &q), factor) in to.iter_mut().zip(row).zip(factors) {
-                    *w = scale * f32::from(q) / factor;
-                }
-            }
-            return;
+        if scales.len() == 1 {
+            dequantize(
+                self.integers,
+                quantized,
+                repeated(scales, &mut room),
+                weight,
+            );
+            return divide(self.integers, repeated(factors, &mut other), weight);
         }
         assert_eq!(scales.len(), factors.len(), "one of each for each column");
         let (scales, factors) = (repeated(scales, &mut room), repeated(factors, &mut other));
@@ -203,7 +210,10 @@ mod tests {
                             true => -127.0,
                             false => (w / scale(at)).round_ties_even().clamp(-127.0, 127.0),
                         };
-                        assert_eq!(f32::from(quantized[at]).to_bits(), (expected + 0.0).to_bits());
+                        assert_eq!(
+                            f32::from(quantized[at]).to_bits(),
+                            (expected + 0.0).to_bits()
+                        );
                         let expected = scale(at) * f32::from(quantized[at]);
                         assert_eq!(real[at].to_bits(), expected.to_bits());
                         let expected = expected / factors[at % columns];

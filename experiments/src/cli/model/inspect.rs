@@ -2,8 +2,9 @@
 
 use fl_core::{InputSpec, TargetSpec};
 use fl_edge::file::Kind;
+use fl_edge::qat::QatOptions;
 use fl_edge::quant::{Granularity, Quantization, Range};
-use fl_edge::{LayerSummary, Numerics, StepMemory};
+use fl_edge::{LayerSummary, Model, Numerics, StepMemory};
 use serde::Serialize;
 
 use super::super::output;
@@ -67,6 +68,9 @@ struct Inference {
 struct Training {
     batch: u32,
     peak_bytes: usize,
+    /// The same for quantization-aware training, where the model can be trained so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qat_peak_bytes: Option<usize>,
     /// Of each operator, forward and back.
     steps: Vec<StepMemory>,
 }
@@ -122,9 +126,13 @@ fn report(args: &Args, subject: &Subject) -> Result<Report, Error> {
             });
         }
     }
+    let ranged = Model::new(model.definition(), model.input(), model.target())
+        .and_then(|model| model.with_ranges(QatOptions::default()))
+        .ok();
     let training = args.batch.iter().map(|&batch| Training {
         batch,
         peak_bytes: model.peak_bytes(batch as usize, true),
+        qat_peak_bytes: (ranged.as_ref()).and_then(|model| model.qat_peak_bytes(batch as usize)),
         steps: model.training_memory(batch as usize),
     });
     let first = args.batch.first().copied().unwrap_or(1);
@@ -227,6 +235,16 @@ fn print(report: &Report) -> Result<(), Error> {
             bytes(it.peak_bytes.saturating_sub(4 * report.parameters)),
             bytes(it.peak_bytes),
         ]
+    }));
+    rows.extend(report.training.iter().filter_map(|it| {
+        let peak = it.qat_peak_bytes?;
+        Some(vec![
+            "training in qat-int8".to_owned(),
+            it.batch.to_string(),
+            bytes(4 * report.parameters),
+            bytes(peak.saturating_sub(4 * report.parameters)),
+            bytes(peak),
+        ])
     }));
     section(output::table(
         &["memory", "batch", "weights", "work", "peak"],
