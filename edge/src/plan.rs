@@ -7,7 +7,9 @@
 
 mod place;
 mod planner;
+mod route;
 mod step;
+mod walk;
 
 use core::ops::{Range, RangeInclusive};
 
@@ -17,7 +19,9 @@ use planner::Planner;
 
 pub(crate) use place::{Buffer, Kept, Place, place_bytes};
 pub(crate) use planner::{batch_norm, kernel_function};
+pub(crate) use route::Route;
 pub(crate) use step::{Backward, Forward};
+pub(crate) use walk::Walk;
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,33 +130,34 @@ impl Memory {
         Planner::new(model, rows, mode).run()
     }
 
-    /// The memory of another plan: what it places and gives back in.
-    pub(crate) fn of_buffers(
-        rows: usize,
-        buffers: &[Buffer],
-        bytes: usize,
+    /// The memory of a walk that is over. The backward pass is what `own` gives of the walk's: a
+    /// plan with operators of its own keeps them beside.
+    pub(crate) fn of_walk<B>(
+        walk: Walk<'_, B>,
         [input, output, output_gradient]: [Slot; 3],
-        masks: Vec<Mask>,
-        running: Vec<Running>,
-        stores_gradients: bool,
+        own: impl FnOnce(Vec<B>) -> Vec<Backward>,
     ) -> Self {
-        let (places, len) = place(buffers, rows);
+        let (places, len) = place(&walk.buffers, walk.rows);
         Self {
-            rows,
+            rows: walk.rows,
             places,
-            lives: buffers.iter().map(|one| one.first..=one.last).collect(),
+            lives: walk
+                .buffers
+                .iter()
+                .map(|one| one.first..=one.last)
+                .collect(),
             len,
-            bytes,
+            bytes: walk.bytes,
             forward: Vec::new(),
-            backward: Vec::new(),
+            backward: own(walk.backward),
             input,
             output,
             output_gradient,
-            masks,
-            running,
+            masks: walk.masks,
+            running: walk.running,
             norms: Vec::new(),
             weighted: Vec::new(),
-            stores_gradients,
+            stores_gradients: walk.stores_gradients,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The operators of a plan, with the places of their operands.
 
-use super::{Bytes, Slot, Tensor};
+use super::{Bytes, Route, Slot, Tensor};
 use crate::kernel::{Activation, BatchNorm, Conv, Dense, Fused, Norm, Pool, Write};
 
 /// One operator of the forward pass.
@@ -105,6 +105,7 @@ pub(crate) enum Forward {
 /// One operator of the backward pass.
 #[derive(Clone, Debug)]
 pub(crate) enum Backward {
+    Route(Route),
     Dense {
         geometry: Dense,
         x: Slot,
@@ -124,32 +125,10 @@ pub(crate) enum Backward {
         weight: Tensor,
         bias: Option<Tensor>,
     },
-    MaxPool {
-        geometry: Pool,
-        argmax: Bytes,
-        dy: Slot,
-        dx: Slot,
-    },
-    AvgPool {
-        geometry: Pool,
-        dy: Slot,
-        dx: Slot,
-    },
-    GlobalAvgPool {
-        positions: usize,
-        channels: usize,
-        dy: Slot,
-        dx: Slot,
-    },
     /// `dy *= f'` in place.
     Activate {
         f: Activation,
         kept: Slot,
-        dy: Slot,
-    },
-    Dropout {
-        keep: Bytes,
-        scale: f32,
         dy: Slot,
     },
     Norm {
@@ -178,15 +157,10 @@ pub(crate) enum Backward {
         table: Tensor,
         dy: Slot,
     },
-    Copy {
-        from: Slot,
-        to: Slot,
-    },
-    Add {
-        from: Slot,
-        to: Slot,
-    },
-    Double {
-        dy: Slot,
-    },
+}
+
+impl From<Route> for Backward {
+    fn from(route: Route) -> Self {
+        Self::Route(route)
+    }
 }

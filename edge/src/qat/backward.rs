@@ -124,37 +124,6 @@ impl Way<'_> {
                     step_stored(k, update, tensor, self.weights, self.gradient);
                 }
             }
-            Backward::MaxPool {
-                geometry,
-                argmax,
-                dy,
-                dx,
-            } => {
-                let [dy, dx] = pick(
-                    self.arena,
-                    [self.memory.at(dy, rows), self.memory.at(dx, rows)],
-                );
-                k.max_pool_dx(&geometry, rows, dy, &self.bytes[argmax.range(rows)], dx);
-            }
-            Backward::AvgPool { geometry, dy, dx } => {
-                let [dy, dx] = pick(
-                    self.arena,
-                    [self.memory.at(dy, rows), self.memory.at(dx, rows)],
-                );
-                k.avg_pool_dx(&geometry, rows, dy, dx);
-            }
-            Backward::GlobalAvgPool {
-                positions,
-                channels,
-                dy,
-                dx,
-            } => {
-                let [dy, dx] = pick(
-                    self.arena,
-                    [self.memory.at(dy, rows), self.memory.at(dx, rows)],
-                );
-                k.global_avg_pool_dx(rows, positions, channels, dy, dx);
-            }
             Backward::Function { f, x, kept, dy } => {
                 self.open(x, kept);
                 let [kept, dy] = pick(
@@ -165,10 +134,6 @@ impl Way<'_> {
                     k.activate_in_place(f, kept);
                 }
                 k.activate_grad(f, kept, dy);
-            }
-            Backward::Dropout { keep, scale, dy } => {
-                let dy = self.at(dy);
-                k.dropout(&self.bytes[keep.range(rows)], scale, &mut self.arena[dy]);
             }
             Backward::Norm {
                 geometry,
@@ -215,19 +180,8 @@ impl Way<'_> {
                 k.embedding_dw(tokens, size, dy, to);
                 step_stored(k, update, table, self.weights, self.gradient);
             }
-            Backward::Copy { from, to } => {
-                let places = [self.at(from), self.at(to)];
-                let [from, to] = pick(self.arena, places);
-                to.copy_from_slice(from);
-            }
-            Backward::Add { from, to } => {
-                let places = [self.at(from), self.at(to)];
-                let [from, to] = pick(self.arena, places);
-                k.add(from, to);
-            }
-            Backward::Double { dy } => {
-                let dy = self.at(dy);
-                k.scale(2.0, &mut self.arena[dy]);
+            Backward::Route(ref route) => {
+                route.run(k, self.memory, self.arena, self.bytes, rows);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The operators of a plan for quantization-aware training, with the places of their operands.
 
 use crate::kernel::{Activation, BatchNorm, Conv, Dense, Fused, Norm, Pool, Write};
-use crate::plan::{Bytes, Slot, Tensor};
+use crate::plan::{Bytes, Route, Slot, Tensor};
 
 /// Which scale and zero point a value has: first those of the points, then
 /// those that dropouts leave.
@@ -223,6 +223,7 @@ pub(super) enum Forward {
 /// One operator of the backward pass, on gradients of the numbers that the bytes stand for.
 #[derive(Debug)]
 pub(super) enum Backward {
+    Route(Route),
     /// `dy = 0` where the mask is; before that, the gradient of the scale.
     Mask {
         marks: Marks,
@@ -247,33 +248,11 @@ pub(super) enum Backward {
         stats: Slot,
         dy: Slot,
     },
-    MaxPool {
-        geometry: Pool,
-        argmax: Bytes,
-        dy: Slot,
-        dx: Slot,
-    },
-    AvgPool {
-        geometry: Pool,
-        dy: Slot,
-        dx: Slot,
-    },
-    GlobalAvgPool {
-        positions: usize,
-        channels: usize,
-        dy: Slot,
-        dx: Slot,
-    },
     /// `dy *= f'(x)`
     Function {
         f: Activation,
         x: Codes,
         kept: Slot,
-        dy: Slot,
-    },
-    Dropout {
-        keep: Bytes,
-        scale: f32,
         dy: Slot,
     },
     Norm {
@@ -292,15 +271,10 @@ pub(super) enum Backward {
         table: Tensor,
         dy: Slot,
     },
-    Copy {
-        from: Slot,
-        to: Slot,
-    },
-    Add {
-        from: Slot,
-        to: Slot,
-    },
-    Double {
-        dy: Slot,
-    },
+}
+
+impl From<Route> for Backward {
+    fn from(route: Route) -> Self {
+        Self::Route(route)
+    }
 }

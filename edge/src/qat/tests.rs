@@ -124,7 +124,7 @@ impl<'a> Surrogate<'a> {
     fn scale(&mut self, theta: &[f64], value: ValueId) -> (f64, f64) {
         let points = super::points(self.graph);
         let index = points.iter().position(|&point| point == value);
-        let index = index.expect("a point");
+        let index = index.expect("every rounded value is a point");
         let range = self.model.range_of(index);
         let (min, max) = (theta[range.start].min(0.0), theta[range.start + 1].max(0.0));
         let scale = (max - min) / 255.0;
@@ -260,7 +260,7 @@ impl<'a> Surrogate<'a> {
                                 false => *a,
                             };
                             let at = window.iter().copied().reduce(|a, b| first(&a, &b));
-                            this.largest.push(at.expect("a window"));
+                            this.largest.push(at.expect("a window holds numbers"));
                             return x[this.largest[this.largest.len() - 1]];
                         }
                         this.next[1] += 1;
@@ -366,12 +366,16 @@ impl<'a> Surrogate<'a> {
         let columns = *self.model.layout().tensors()[weight]
             .shape
             .last()
-            .expect("columns");
+            .expect("a weight has columns");
         let mut b = match bias {
             Some(bias) => self.tensor(theta, bias),
             None => vec![0.0; columns],
         };
-        let granularity = self.model.qat_options().expect("with ranges").granularity;
+        let granularity = self
+            .model
+            .qat_options()
+            .expect("the model has ranges")
+            .granularity;
         let folded = norm.map(|node| match self.graph.nodes[node].op {
             Op::BatchNorm {
                 scale,
@@ -530,10 +534,15 @@ fn multiply(op: &Op, input: &[f64], w: &[f64], b: &[f64]) -> Vec<f64> {
 }
 
 fn model(text: &str, shape: &[usize], options: QatOptions) -> Arc<Model> {
-    let def = toml::from_str::<ModelDef>(text).expect("reads");
+    let def = toml::from_str::<ModelDef>(text).expect("the case is valid TOML");
     let input = InputSpec::Real(shape.to_vec());
-    let model = Model::new(&def, &input, TargetSpec::Class { classes: CLASSES }).expect("builds");
-    Arc::new(model.with_ranges(options).expect("can be trained"))
+    let model = Model::new(&def, &input, TargetSpec::Class { classes: CLASSES })
+        .expect("the layers take these images");
+    Arc::new(
+        model
+            .with_ranges(options)
+            .expect("every layer can be trained for quantization"),
+    )
 }
 
 const STEM: &str = "[[layer]]\nkind = \"conv2d\"\nname = \"stem\"\nfilters = 4\nkernel = 3\npadding = \"same\"\nactivation = \"relu\"\n";
@@ -546,8 +555,8 @@ fn trained(text: &str, shape: &[usize], options: QatOptions, data: &Data) -> Vec
     let mut stream = stream(7);
     let global = model.init(&mut stream);
     let kernels = Kernels::best();
-    let mut session =
-        Session::quantization_aware(model, kernels, QatForward::Integer).expect("with ranges");
+    let mut session = Session::quantization_aware(model, kernels, QatForward::Integer)
+        .expect("the model has ranges");
     session.start(global.values(), &Optimizer::SGD, ROWS);
     for number in 0..6 {
         let step = Step {
@@ -559,7 +568,9 @@ fn trained(text: &str, shape: &[usize], options: QatOptions, data: &Data) -> Vec
             anchor: &[],
         };
         let rows = [0, 1, 2, 3, 4];
-        session.step(data, &rows, &step, &mut stream).expect("fits");
+        session
+            .step(data, &rows, &step, &mut stream)
+            .expect("every label is a class");
     }
     session.weights().to_vec()
 }
@@ -597,13 +608,13 @@ fn check(
     }
     let mut session =
         Session::quantization_aware(model.clone(), Kernels::best(), QatForward::Integer)
-            .expect("with ranges");
+            .expect("the model has ranges");
     session.begin_round(0);
     session.start(&theta, &Optimizer::SGD, ROWS);
     let rows = [0, 1, 2, 3, 4];
     let loss = session
         .gradient(&data, &rows, &mut stream(1))
-        .expect("fits")
+        .expect("every label is a class")
         / ROWS as f64;
     let gradient = session.gradients();
     let mut surrogate = Surrogate {

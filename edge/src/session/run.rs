@@ -266,44 +266,11 @@ pub(super) fn backward_inputs(
         | Backward::Norm { dx: None, .. }
         | Backward::BatchNorm { .. }
         | Backward::Embedding { .. } => {}
-        Backward::MaxPool {
-            geometry,
-            argmax,
-            dy,
-            dx,
-        } => {
-            let [dy, dx] = pick(arena, [at(*dy), at(*dx)]);
-            k.max_pool_dx(geometry, rows, dy, &batch.bytes[argmax.range(rows)], dx);
-        }
-        Backward::AvgPool { geometry, dy, dx } => {
-            let [dy, dx] = pick(arena, [at(*dy), at(*dx)]);
-            k.avg_pool_dx(geometry, rows, dy, dx);
-        }
-        Backward::GlobalAvgPool {
-            positions,
-            channels,
-            dy,
-            dx,
-        } => {
-            let [dy, dx] = pick(arena, [at(*dy), at(*dx)]);
-            k.global_avg_pool_dx(rows, *positions, *channels, dy, dx);
-        }
         Backward::Activate { f, kept, dy } => {
             let [kept, dy] = pick(arena, [at(*kept), at(*dy)]);
             k.activate_grad(*f, kept, dy);
         }
-        Backward::Dropout { keep, scale, dy } => {
-            k.dropout(&batch.bytes[keep.range(rows)], *scale, &mut arena[at(*dy)]);
-        }
-        Backward::Copy { from, to } => {
-            let [from, to] = pick(arena, [at(*from), at(*to)]);
-            to.copy_from_slice(from);
-        }
-        Backward::Add { from, to } => {
-            let [from, to] = pick(arena, [at(*from), at(*to)]);
-            k.add(from, to);
-        }
-        Backward::Double { dy } => k.scale(2.0, &mut arena[at(*dy)]),
+        Backward::Route(route) => route.run(k, memory, arena, &batch.bytes, rows),
     }
 }
 

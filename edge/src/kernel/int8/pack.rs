@@ -316,8 +316,12 @@ fn interleave(from: &[i8], stride: usize, terms: usize, width: usize, to: &mut [
     for (term, row) in rows.iter_mut().enumerate().take(terms) {
         let from = &from[term * stride..];
         match from.first_chunk::<PANEL>() {
-            Some(from) if width == PANEL => *row = *from,
-            _ => row[..width].copy_from_slice(&from[..width]),
+            Some(from) => {
+                for (column, (to, from)) in row.iter_mut().zip(from).enumerate() {
+                    *to = if column < width { *from } else { 0 };
+                }
+            }
+            None => row[..width].copy_from_slice(&from[..width]),
         }
     }
     // A column's four bytes as one integer: loops that become vector code.
