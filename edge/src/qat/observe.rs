@@ -2,7 +2,7 @@
 //! gradient.
 
 use crate::kernel::Fused;
-use crate::quant::{QParams, Range};
+use crate::quant::Range;
 
 /// Moves the range `[min, max]` towards what was seen. An end that was passed goes there at once:
 /// nothing of a training batch is cut off, and no gradient is lost. One that was not reached
@@ -65,36 +65,6 @@ pub(super) fn sums_range(scales: &[f32], low: &[i32], high: &[i32]) -> Range {
         range.max = range.max.max(*high as f32 * scale);
     }
     range
-}
-
-/// `1.5 * 2^23`: added to a number within `±2^22`, it rounds that to an integer, half to even.
-const ROUNDER: f32 = 12_582_912.0;
-
-/// The derivative by the scale of rounded numbers, which take the numbers' place, zero point and
-/// rounding being constants: `round(v / s) - v / s` inside the range, its end in steps outside;
-/// 0 where a relu cut it off.
-///
-/// # Source
-/// Esser et al. 2020 (LSQ), arXiv:1902.08153, equation 3.
-#[expect(
-    clippy::manual_clamp,
-    reason = "what is not a number becomes the least"
-)]
-pub(super) fn derivative_by_scale(params: QParams, [above, below]: [f32; 2], numbers: &mut [f32]) {
-    let zero_point = f32::from(params.zero_point());
-    let (low, high) = (-zero_point, 255.0 - zero_point);
-    let scale = params.scale();
-    for number in numbers {
-        let steps = (number.max(above).min(below) / scale).max(-1e6).min(1e6);
-        let rounded = (steps + ROUNDER) - ROUNDER;
-        *number = if rounded < low {
-            low
-        } else if rounded > high {
-            high
-        } else {
-            rounded - steps
-        };
-    }
 }
 
 /// The codes after a clamp that is no other operator's, and where it passes gradients on.

@@ -4,7 +4,7 @@ use super::super::Kernels;
 use super::super::geometry::Norm;
 use super::level::tiered;
 use super::need;
-use super::portable::round_even;
+use super::portable::{bound, round_even};
 use super::seal::by_scale;
 use super::tile::Tier;
 use super::types::Affine;
@@ -251,9 +251,9 @@ tiered! {
                 let numbers = x.iter().zip(&*maps.a).zip(&*maps.b);
                 for ((y, mask), ((x, a), b)) in y.iter_mut().zip(mask).zip(numbers) {
                     let steps = f32::from(*x) * a + b;
-                    let rounded = round_even(steps.max(-1e6).min(1e6));
+                    let rounded = round_even(bound(steps, -1e6, 1e6));
                     *y = rounded.max(low).min(high) as u8;
-                    let inside = (rounded >= 0) & (rounded <= 255);
+                    let inside = (0..=255).contains(&rounded);
                     let steps = steps - zero;
                     *mask = u8::from(inside & (steps > above) & (steps < below));
                 }
@@ -264,7 +264,7 @@ tiered! {
                 let numbers = x.iter().zip(&*maps.a).zip(&*maps.b);
                 for (to, ((x, a), b)) in derivative.iter_mut().zip(numbers) {
                     let steps = f32::from(*x) * a + b - zero;
-                    *to = by_scale(steps.max(above).min(below), zero);
+                    *to = by_scale(bound(steps, above, below), zero);
                 }
             }
         }

@@ -51,6 +51,12 @@ pub(super) fn round_even(x: f32) -> i32 {
     (x + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32
 }
 
+/// `x` within bounds; the lower one where it is not a number.
+#[inline(always)]
+pub(super) fn bound(x: f32, low: f32, high: f32) -> f32 {
+    x.max(low).min(high)
+}
+
 impl Tier for Portable {
     type A = [i16; 4];
     /// The weights of each of the four terms.

@@ -3,7 +3,7 @@
 
 use super::super::Kernels;
 use super::level::tiered;
-use super::portable::round_even;
+use super::portable::{bound, round_even};
 use super::types::Affine;
 use super::{Rescale, Through, need};
 
@@ -18,7 +18,7 @@ const ROUNDER: f32 = 12_582_912.0;
 /// clamp.
 #[inline(always)]
 pub(super) fn by_scale(steps: f32, zero: f32) -> f32 {
-    let steps = steps.max(-1e6).min(1e6);
+    let steps = bound(steps, -1e6, 1e6);
     let rounded = (steps + ROUNDER) - ROUNDER;
     if rounded < -zero {
         -zero
@@ -67,15 +67,23 @@ tiered! {
         let (low, high) = (i32::from(bounds.low), i32::from(bounds.high));
         let Through { above, below, mask, derivative } = out;
         for ((y, mask), &x) in y.iter_mut().zip(mask).zip(x) {
-            let rounded = round_even((x / scale).max(-1e6).min(1e6)) + zero;
+            let rounded = round_even(bound(x / scale, -1e6, 1e6)) + zero;
             *y = rounded.max(low).min(high) as u8;
-            let inside = (rounded >= 0) & (rounded <= 255);
+            let inside = (0..=255).contains(&rounded);
             *mask = u8::from(inside & (x > above) & (x < below));
         }
         let Some(derivative) = derivative else { return };
         let zero = f32::from(to.zero_point);
         for (derivative, &x) in derivative.iter_mut().zip(x) {
-            *derivative = by_scale(x.max(above).min(below) / scale, zero);
+            *derivative = by_scale(bound(x, above, below) / scale, zero);
+        }
+    }
+
+    fn derivative(t, to: Affine, above: f32, below: f32, numbers: &mut [f32]) {
+        let _ = t;
+        let zero = f32::from(to.zero_point);
+        for number in numbers {
+            *number = by_scale(bound(*number, above, below) / to.scale, zero);
         }
     }
 }
@@ -96,6 +104,12 @@ impl Kernels {
         low.fill(i32::MAX);
         high.fill(i32::MIN);
         column_ends(self.integers, sums, low, high);
+    }
+
+    /// The derivative by the scale of numbers that are rounded after a clamp, in the numbers' place:
+    /// what [`Through::derivative`] receives.
+    pub fn int8_derivative_by_scale(&self, to: Affine, ends: [f32; 2], numbers: &mut [f32]) {
+        derivative(self.integers, to, ends[0], ends[1], numbers);
     }
 
     /// [`Kernels::int8_quantize`] after a clamp, whose bounds are also given as integers, with
@@ -202,6 +216,9 @@ mod tests {
             };
             let bounds = Rescale { low: 0, high: 255 };
             Kernels::best().int8_quantize_through(to, bounds, &values, &mut y, out);
+            let mut again = values;
+            Kernels::best().int8_derivative_by_scale(to, [above, below], &mut again);
+            assert_eq!(derivative.map(f32::to_bits), again.map(f32::to_bits));
             for (value, found) in values.into_iter().zip(derivative) {
                 let v = f64::from(value.max(above).min(below));
                 let offset = (v / scale).round_ties_even() - v / scale;

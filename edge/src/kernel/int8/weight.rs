@@ -5,7 +5,7 @@
 
 use super::super::Kernels;
 use super::level::tiered;
-use super::portable::round_even;
+use super::portable::{bound, round_even};
 
 /// Weights that a loop treats at once at least.
 const SPAN: usize = 64;
@@ -43,7 +43,7 @@ tiered! {
         let rows = weight.chunks(scales.len().max(1));
         for (to, row) in quantized.chunks_mut(scales.len().max(1)).zip(rows) {
             for ((q, &w), &scale) in to.iter_mut().zip(row).zip(scales) {
-                *q = round_even((w / scale).max(-127.0).min(127.0)) as i8;
+                *q = round_even(bound(w / scale, -127.0, 127.0)) as i8;
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Products, and the ranges of their sums.
 
-use super::super::observe::{clamped_range, derivative_by_scale, open_ends, sums_range};
+use super::super::observe::{clamped_range, open_ends, sums_range};
 use super::super::step::{Codes, Geometry, Marks, Product};
-use super::{Tape, Watching, Weights, bounds, momentum_of};
+use super::{Tape, Watching, Weights, affine, bounds, momentum_of};
 use crate::arena::pick;
 use crate::kernel::Fused;
 use crate::kernel::int8::{End, INSIDE, POSITIVE, Requantize};
@@ -187,7 +187,7 @@ impl Tape<'_> {
         let product = &self.plan.products[index];
         let columns = product.geometry.columns();
         let params = self.params[self.plan.points[product.point].scale];
-        let [above, below] = open_ends(product.clamp);
+        let ends = open_ends(product.clamp);
         let to = self.at(slot);
         let scales = &self.lowered[index].product.accumulator_scales;
         let rows = self.arena[to].chunks_exact_mut(columns);
@@ -195,7 +195,7 @@ impl Tape<'_> {
             for ((to, &sum), &scale) in to.iter_mut().zip(sums).zip(scales.iter().cycle()) {
                 *to = sum as f32 * scale;
             }
-            derivative_by_scale(params, [above, below], to);
+            self.k.int8_derivative_by_scale(affine(params), ends, to);
         }
     }
 
