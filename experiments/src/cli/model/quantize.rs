@@ -44,8 +44,8 @@ pub(super) struct Args {
     /// A unit that stays in f16, by the name of its layer; may be repeated
     #[arg(long, value_name = "LAYER")]
     keep_f16: Vec<String>,
-    /// Keep the fewest units in f16 that lose at most so many points of accuracy against f32, as
-    /// measured on training examples
+    /// Keep the fewest units in f16 that lose at most so many points of accuracy against f32; the
+    /// search sees training examples alone, so that the test set judges what it found
     #[arg(long, value_name = "POINTS", value_parser = points)]
     budget: Option<f64>,
     /// Training examples on which the budget is measured
