@@ -2,7 +2,7 @@
 //! `fixtures/int8_onnxruntime.bin`, whose script lies beside it.
 
 use fl_edge::kernel::int8::{Add, Affine, End, Packing, Requantize};
-use fl_edge::kernel::{Conv, ConvShape, Dense, Kernels, Padding};
+use fl_edge::kernel::{Conv, ConvShape, Dense, Kernels, Padding, Pool};
 
 /// Reads the recorded cases.
 struct Reader<'a>(&'a [u8]);
@@ -49,7 +49,7 @@ impl<'a> Reader<'a> {
 
 #[derive(Default)]
 struct Seen {
-    cases: [usize; 4],
+    cases: [usize; 5],
     outputs: usize,
     inner: usize,
 }
@@ -147,6 +147,16 @@ fn check(kernels: &Kernels) -> Seen {
                 kernels.int8_global_avg_pool(n[2], n[0], n[1], x, from, to, &mut y);
                 seen.compare(kind, &y, expected);
             }
+            4 => {
+                let size = [n[0], n[1], n[2]];
+                let p = Pool::new(size, [n[3]; 2], [n[4]; 2], Padding::all(n[5]));
+                let p = p.expect("a valid shape");
+                let (from, to) = (affine(reader.scale(), n[7]), affine(reader.scale(), n[8]));
+                let (x, expected) = (reader.bytes(), reader.bytes());
+                let mut y = vec![0; expected.len()];
+                kernels.int8_avg_pool(&p, n[6], x, from, to, &mut y);
+                seen.compare(kind, &y, expected);
+            }
             other => panic!("the fixture has no kind {other}"),
         }
     }
@@ -157,7 +167,7 @@ fn check(kernels: &Kernels) -> Seen {
 fn outputs_are_onnxruntimes() {
     for kernels in Kernels::all_available() {
         let seen = check(kernels);
-        assert_eq!(seen.cases, [6, 3, 6, 3]);
+        assert_eq!(seen.cases, [6, 3, 6, 3, 8]);
         // The scales spread the outputs, so most of them are not cut off.
         assert!(
             2 * seen.inner > seen.outputs,

@@ -103,5 +103,47 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ];
     write("png", "header", &gray)?;
     write("png", "magic", &gray[..8])?;
+    write(
+        "png",
+        "gray",
+        &picture(png::ColorType::Grayscale, png::BitDepth::Eight, 2, &[7; 4])?,
+    )?;
+    write(
+        "png",
+        "gray-bits",
+        &picture(png::ColorType::Grayscale, png::BitDepth::Two, 3, &[0xb0; 3])?,
+    )?;
+    write(
+        "png",
+        "rgb",
+        &picture(png::ColorType::Rgb, png::BitDepth::Eight, 2, &[9; 12])?,
+    )?;
+    write(
+        "png",
+        "rgb-wide",
+        &picture(png::ColorType::Rgb, png::BitDepth::Sixteen, 1, &[1; 6])?,
+    )?;
+    write(
+        "png",
+        "transparent",
+        &picture(png::ColorType::Rgba, png::BitDepth::Eight, 1, &[5; 4])?,
+    )?;
     Ok(())
+}
+
+/// A whole PNG file of `size` by `size` pixels.
+fn picture(
+    color: png::ColorType,
+    depth: png::BitDepth,
+    size: u32,
+    data: &[u8],
+) -> Result<Vec<u8>, png::EncodingError> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, size, size);
+    encoder.set_color(color);
+    encoder.set_depth(depth);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(data)?;
+    writer.finish()?;
+    Ok(bytes)
 }

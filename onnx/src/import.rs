@@ -50,6 +50,16 @@ pub struct Imported {
     pub notices: Vec<String>,
 }
 
+/// The operators that have a native form where an example goes through them; of constants every
+/// operator of the [`Interpreter`](crate::Interpreter) is computed. Some stand only in a place (a
+/// final Softmax, a Gather from a constant table, Erf inside a gelu, Pow and Sqrt inside a
+/// normalisation).
+pub const NATIVE_OPERATORS: &str = "Add, AveragePool, BatchNormalization, Cast, Clip, Conv, \
+    DequantizeLinear, Div, Dropout, Erf, Flatten, Gather, Gelu, Gemm, GlobalAveragePool, \
+    GlobalMaxPool, GroupNormalization, Identity, InstanceNormalization, LayerNormalization, \
+    LeakyRelu, LogSoftmax, MatMul, MaxPool, Mul, Pow, QuantizeLinear, ReduceMax, ReduceMean, \
+    Relu, Reshape, Shape, Sigmoid, Softmax, Sqrt, Squeeze, Sub, Tanh, Transpose, Unsqueeze";
+
 /// Why a file has no native form.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -95,7 +105,9 @@ pub enum ImportError {
 #[non_exhaustive]
 pub enum Problem {
     /// The operator.
-    #[error("there is no native layer for this operator on such inputs")]
+    #[error(
+        "there is no native layer for this operator on such inputs, only for {NATIVE_OPERATORS}"
+    )]
     Operator,
     /// An attribute.
     #[error("the attribute `{name}` is {found} and a native layer needs {expected}")]
@@ -166,14 +178,15 @@ pub enum BorderProblem {
 /// # Errors
 /// [`ImportError`]
 pub fn import(bytes: &[u8], limits: &Limits) -> Result<Imported, ImportError> {
-    import_model(&decode(bytes, limits)?)
+    import_model(&decode(bytes, limits)?, limits)
 }
 
-/// The native form of an ONNX message.
+/// The native form of an ONNX message. What is computed of constants stays within the limits, all
+/// of it together within [`Limits::live_bytes`].
 ///
 /// # Errors
 /// [`ImportError`]
-pub fn import_model(proto: &ModelProto) -> Result<Imported, ImportError> {
+pub fn import_model(proto: &ModelProto, limits: &Limits) -> Result<Imported, ImportError> {
     let opset = proto
         .opset_import
         .iter()
@@ -192,7 +205,7 @@ pub fn import_model(proto: &ModelProto) -> Result<Imported, ImportError> {
         .graph
         .as_ref()
         .ok_or(OnnxError::from(ModelError::NoGraph))?;
-    let mut importer = Importer::new(graph, opset)?;
+    let mut importer = Importer::new(graph, opset, limits)?;
     for node in &graph.node {
         importer.node(node)?;
     }
@@ -206,6 +219,9 @@ const ANY_BATCH: i64 = 1_000_003;
 struct Importer<'a> {
     graph: &'a GraphProto,
     opset: i64,
+    limits: Limits,
+    /// Bytes of the constants that were computed.
+    held: usize,
     batch: i64,
     input: InputSpec,
     values: BTreeMap<String, Value>,
@@ -216,12 +232,14 @@ struct Importer<'a> {
     /// Numbers of each tensor by its native name.
     tensors: BTreeMap<String, Vec<f32>>,
     points: BTreeMap<String, QParams>,
+    /// Of layers that hold an earlier layer's numbers, for where those are computed in floats.
+    passed: BTreeMap<String, QParams>,
     granularity: Granularity,
     notices: Vec<String>,
 }
 
 impl<'a> Importer<'a> {
-    fn new(graph: &'a GraphProto, opset: i64) -> Result<Self, ImportError> {
+    fn new(graph: &'a GraphProto, opset: i64, limits: &Limits) -> Result<Self, ImportError> {
         if let Some(sparse) = graph.sparse_initializer.first() {
             let name = sparse
                 .values
@@ -277,6 +295,8 @@ impl<'a> Importer<'a> {
         Ok(Self {
             graph,
             opset,
+            limits: *limits,
+            held: 0,
             batch,
             input: spec,
             values,
@@ -285,6 +305,7 @@ impl<'a> Importer<'a> {
             names: BTreeSet::from(["input".to_owned()]),
             tensors: BTreeMap::new(),
             points: BTreeMap::new(),
+            passed: BTreeMap::new(),
             granularity: Granularity::Tensor,
             notices: Vec::new(),
         })
@@ -339,7 +360,7 @@ impl<'a> Importer<'a> {
                 granularity: self.granularity,
                 ..Quantization::default()
             };
-            leave_out(&model, &mut quantization);
+            leave_out(&model, &mut quantization, &self.passed);
             quantization
         });
         Ok(Imported {
@@ -352,27 +373,43 @@ impl<'a> Importer<'a> {
     }
 }
 
-/// Leaves units whose values have no scales out of the integers.
-fn leave_out(model: &Model, quantization: &mut Quantization) {
+/// Leaves units whose values have no scales out of the integers. Behind such a unit the largest of
+/// a window has a scale of its own, if the file rounds it.
+fn leave_out(model: &Model, quantization: &mut Quantization, passed: &BTreeMap<String, QParams>) {
     let graph = model.graph();
     let name = |value: usize| &graph.values[value].name;
-    // Values that hold the numbers of an earlier point.
+    // Values that have a scale, or hold the numbers of one that has; and those of integers.
     let mut pointed = vec![false; graph.values.len()];
     for (index, value) in graph.values.iter().enumerate() {
         pointed[index] = quantization.points.contains_key(&value.name);
     }
+    let mut integer = vec![false; graph.values.len()];
+    integer[0] = pointed[0];
     let root = |value: usize| graph.values[value].root;
     for unit in units(graph) {
         let inputs = graph.nodes[unit.node].inputs();
         let ready = inputs.map(root).all(|value| pointed[value]);
         if unit.passes_on(graph) {
-            pointed[unit.output] |= ready;
+            integer[unit.output] = integer[root(graph.nodes[unit.node].input)];
+            let own = passed.get(name(unit.output));
+            if let Some(&own) = own.filter(|_| !integer[unit.output]) {
+                quantization.points.insert(name(unit.output).clone(), own);
+                pointed[unit.output] = true;
+            }
+            pointed[unit.output] |= ready && integer[unit.output];
+            // The input alone is rounded for whoever reads it first.
+            if !pointed[0] && root(graph.nodes[unit.node].input) == 0 {
+                let name = name(unit.output).clone();
+                quantization.float_units.insert(name, Float::F32);
+            }
             continue;
         }
         let others = (unit.residual.as_ref()).is_none_or(|residual| pointed[root(residual.other)]);
         // Tokens are no numbers that could be rounded.
         let ready = ready || matches!(graph.nodes[unit.node].op, Op::Embedding { .. });
-        if !(ready && others && pointed[unit.own] && pointed[unit.output]) {
+        integer[unit.output] = ready && others && pointed[unit.own] && pointed[unit.output];
+        integer[unit.own] = integer[unit.output];
+        if !integer[unit.output] {
             let name = name(unit.output).clone();
             quantization.float_units.insert(name, Float::F32);
         }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream};
+use fl_edge::quant::QParams;
 use fl_edge::{Inputs, Numerics, Passes, Program, Runner};
+use fl_onnx::import::NATIVE_OPERATORS;
 use fl_onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetId, ValueInfoProto, data_type,
 };
@@ -76,7 +78,10 @@ impl Draft {
                 }
             })
             .collect::<Vec<_>>();
-        self.constant(name, Tensor::new(shape.to_vec(), values).expect("fits"))
+        self.constant(
+            name,
+            Tensor::new(shape.to_vec(), values).expect("as many values as the shape"),
+        )
     }
 
     fn weight(self, name: &str, shape: &[usize]) -> Self {
@@ -136,7 +141,8 @@ fn window(kernel: i64, stride: i64, pad: i64) -> Vec<AttributeProto> {
 
 /// Both runs of a graph on the same three examples agree.
 fn agrees(name: &str, model: &ModelProto, images_last: bool) -> Imported {
-    let imported = import_model(model).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let imported =
+        import_model(model, &Limits::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
     let InputSpec::Real(shape) = imported.model.input().clone() else {
         panic!("{name}: tokens");
     };
@@ -401,6 +407,10 @@ fn a_residual_block_keeps_its_two_ways() {
 
 #[test]
 fn what_has_no_native_form_is_refused_with_the_node() {
+    let no_layer = format!(
+        "node `/s/Sin` (Sin): there is no native layer for this operator on such inputs, only for \
+         {NATIVE_OPERATORS}; the file still runs in the interpreter"
+    );
     let cases: Vec<(&str, ModelProto, &str)> = vec![
         (
             "an operator",
@@ -408,8 +418,7 @@ fn what_has_no_native_form_is_refused_with_the_node() {
                 .node("Sin", "x", "s", vec![])
                 .ends("s", 1)
                 .done(),
-            "node `/s/Sin` (Sin): there is no native layer for this operator on such inputs; the \
-             file still runs in the interpreter",
+            &no_layer,
         ),
         (
             "a dilated window",
@@ -472,7 +481,7 @@ fn what_has_no_native_form_is_refused_with_the_node() {
         ),
     ];
     for (name, model, expected) in cases {
-        let error = import_model(&model).expect_err(name);
+        let error = import_model(&model, &Limits::default()).expect_err(name);
         assert_eq!(error.to_string(), expected, "{name}");
     }
     let mut two = Draft::new(17, &[Err("n"), Ok(4)]).ends("x", 4).done();
@@ -480,7 +489,7 @@ fn what_has_no_native_form_is_refused_with_the_node() {
         let more = ValueInfoProto::tensor("z", data_type::FLOAT, &[Ok(1)]);
         graph.input.push(more);
     }
-    let error = import_model(&two).expect_err("two inputs");
+    let error = import_model(&two, &Limits::default()).expect_err("two inputs");
     assert_eq!(
         error,
         ImportError::Borders {
@@ -489,7 +498,7 @@ fn what_has_no_native_form_is_refused_with_the_node() {
         }
     );
     let wrong = Draft::new(17, &[Err("n"), Ok(4)]).ends("x", 5).done();
-    let error = import_model(&wrong).expect_err("a wrong weight");
+    let error = import_model(&wrong, &Limits::default()).expect_err("a wrong weight");
     assert!(
         matches!(
             &error,
@@ -499,5 +508,71 @@ fn what_has_no_native_form_is_refused_with_the_node() {
             }
         ),
         "{error}"
+    );
+}
+
+/// Whoever quantizes may round a value behind a pool or before it is flattened.
+#[test]
+fn a_scale_behind_a_flattened_image_is_the_images() {
+    let scale = |draft: Draft, name: &str, by: f32| {
+        let zero = Tensor::scalar(100u8);
+        let draft = draft.number(&format!("{name}.s"), by);
+        draft.constant(&format!("{name}.z"), zero)
+    };
+    let rounded = |draft: Draft, from: &str, name: &str, to: &str| {
+        let parts = format!("{name}.s {name}.z");
+        draft
+            .node(
+                "QuantizeLinear",
+                &format!("{from} {parts}"),
+                &format!("{to}.q"),
+                vec![],
+            )
+            .node("DequantizeLinear", &format!("{to}.q {parts}"), to, vec![])
+    };
+    let draft = Draft::images(17).node("MaxPool", "x", "pool", window(2, 2, 0));
+    let draft = scale(draft.node("Flatten", "pool", "flat", vec![]), "x", 0.02);
+    let draft = rounded(draft, "flat", "x", "rounded");
+    let draft = draft
+        .weight("w", &[18, 3])
+        .node("MatMul", "rounded w", "product", vec![]);
+    let model = rounded(scale(draft, "y", 0.03), "product", "y", "y").done();
+    let imported = import_model(&model, &Limits::default()).expect("native operators only");
+    let quantization = imported.quantization.expect("the file has scales");
+    assert_eq!(
+        quantization.points["input"],
+        QParams::new(0.02, 100).expect("a positive scale")
+    );
+    assert!(
+        quantization.float_units.is_empty(),
+        "everything is rounded: {:?}",
+        quantization.float_units
+    );
+}
+
+/// A short file can ask for much memory: each constant is allowed, all of them together are not.
+#[test]
+fn constants_stay_within_the_limits_together() {
+    let mut draft = Draft::new(17, &[Err("n"), Ok(4)]).whole("size", &[1000, 250]);
+    for index in 0..40 {
+        draft = draft.node("ConstantOfShape", "size", &format!("c{index}"), vec![]);
+    }
+    let model = draft.ends("x", 4).done();
+    let limits = |tensor_bytes, live_bytes| Limits {
+        tensor_bytes,
+        live_bytes,
+        ..Limits::default()
+    };
+    let refused = |limits: &Limits| {
+        let error = import_model(&model, limits).expect_err("more than is allowed");
+        error.to_string()
+    };
+    assert!(import_model(&model, &limits(1 << 20, 1 << 26)).is_ok());
+    let said = refused(&limits(1 << 20, 10 << 20));
+    assert!(said.contains("node `/c10/ConstantOfShape`"), "{said}");
+    let said = refused(&limits(1 << 19, 1 << 26));
+    assert!(
+        said.contains("1000000 bytes is asked for where 524288 are allowed"),
+        "{said}"
     );
 }

@@ -84,7 +84,7 @@ impl Examples for Made {
 fn loss(model: Model, parameters: &[f32], data: &Made) -> f64 {
     let mut trainer = EdgeTrainer::new(Arc::new(model));
     let found = trainer.evaluate(parameters, data, 0..data.len());
-    found.expect("fits").loss_sum
+    found.expect("data of the model's shape").loss_sum
 }
 
 fn layers(text: &str, input: InputSpec) -> (String, ModelDef, InputSpec) {
@@ -303,12 +303,12 @@ fn inputs(data: &Made) -> Inputs<'_> {
 /// What the interpreter makes of a file.
 fn interpreted(bytes: &[u8], input: Tensor) -> Vec<f32> {
     let limits = Limits::default();
-    let model = decode(bytes, &limits).expect("a file");
+    let model = decode(bytes, &limits).expect("a file that was just written");
     let interpreter = Interpreter::new(&model, &limits).expect("known operators");
     let name = interpreter.inputs().next().expect("an input").to_owned();
     let outputs = interpreter
         .run(&BTreeMap::from([(name, input)]))
-        .expect("runs");
+        .expect("an input of the model's shape");
     outputs["output"].to_f32()
 }
 
@@ -321,15 +321,18 @@ fn served(program: Program, data: &Made) -> Vec<f32> {
 /// Min-max ranges of everything that a model computes on the data.
 fn calibrated(model: &Arc<Model>, parameters: &[f32], data: &Made) -> Quantization {
     let program = Program::compile(model, parameters, &Numerics::F32, Passes::OBSERVED);
-    let program = program.expect("compiles");
-    let mut calibrator = Calibrator::new(Calibration::MinMax).expect("a method");
+    let program = program.expect("finite parameters of this model");
+    let mut calibrator =
+        Calibrator::new(Calibration::MinMax).expect("min-max takes no numbers that could be wrong");
     let mut outputs = vec![0.0; data.labels.len() * program.output_len()];
     let mut see = |name: &str, values: &[f32]| {
-        calibrator.observe(name, values).expect("finite");
+        calibrator
+            .observe(name, values)
+            .expect("activations are finite");
     };
     Runner::new(Arc::new(program), 4).run_observed(inputs(data), &mut outputs, &mut see);
     calibrator.next_pass();
-    let ranges = calibrator.ranges().expect("complete");
+    let ranges = calibrator.ranges().expect("min-max needs one pass");
     let ranges = ranges.iter().map(|(name, range)| (name.as_str(), *range));
     Quantization::from_ranges(ranges, Granularity::Channel)
 }

@@ -12,11 +12,14 @@ type Check = fn() -> Result<()>;
 
 /// Every check, cheapest first, with the time each took.
 pub(crate) fn all() -> Result<()> {
-    let checks: [(&str, Check); 7] = [
+    let checks: [(&str, Check); 8] = [
         ("format", format),
         ("dependency graph", graph::check),
         ("end to end", end_to_end::run),
         ("ONNX node tests", onnx::nodes),
+        ("ONNX round trip", || {
+            onnx::round_trip(&onnx::RoundTrip::default())
+        }),
         ("lints", lints),
         ("documentation", documentation),
         ("licences", licences),

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::process::{self, cargo, output, root};
+use crate::python;
 
 /// What makes a run small whatever its model and data are.
 const REDUCED: &[&str] = &["rounds=2", "local.epochs=1", "evaluation.every=1"];
@@ -95,10 +96,7 @@ fn reference(program: &Path) -> Result<()> {
 /// Builds the program and runs every experiment into a temporary folder.
 pub(crate) fn run() -> Result<()> {
     run_build()?;
-    // Cargo runs in the root, so a relative folder starts there.
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let program = root()
-        .join(target)
+    let program = python::target()
         .join("release")
         .join(format!("fledgling{}", std::env::consts::EXE_SUFFIX));
     reference(&program)?;

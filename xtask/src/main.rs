@@ -9,6 +9,7 @@ mod graph;
 mod onnx;
 mod peers;
 mod process;
+mod python;
 
 use std::path::PathBuf;
 
@@ -32,11 +33,15 @@ enum Chore {
     Licences,
     /// Run every file in `experiments/` at reduced size, then verify one result bit for bit.
     EndToEnd,
-    /// Time inference beside onnxruntime on one thread, and compare the outputs.
+    /// Time inference of trained models beside onnxruntime on one thread, and compare the outputs.
+    /// Makes a Python environment below `target/`.
     Peers(peers::Options),
     /// Run the node tests of the `onnx` Python package against the ONNX interpreter. Makes a
     /// Python environment below `target/`.
     OnnxNodes,
+    /// Write trained models as ONNX in every form, check and run them in onnxruntime, read them
+    /// again, and read models that other tools wrote. Makes a Python environment below `target/`.
+    OnnxRoundTrip(onnx::RoundTrip),
     /// Pack the embedded data sets from the files of the packages that publish them, and check
     /// them against the recorded SHA-256.
     Embed {
@@ -54,6 +59,7 @@ fn main() -> Result<()> {
         Chore::EndToEnd => end_to_end::run(),
         Chore::Peers(options) => peers::compare(&options),
         Chore::OnnxNodes => onnx::nodes(),
+        Chore::OnnxRoundTrip(options) => onnx::round_trip(&options),
         Chore::Embed { from } => embed::run(&from, &process::root().join("datasets/embedded")),
     }
 }

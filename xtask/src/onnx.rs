@@ -1,21 +1,23 @@
-//! The ONNX interpreter against the node tests of the `onnx` package.
+//! ONNX against the `onnx` package and onnxruntime: the interpreter on the package's node tests,
+//! export and import on trained models.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
+use crate::peers::edge;
 use crate::process::{cargo, root, run};
+use crate::python;
 
 /// Needed node tests that must pass, of the 767 that the pinned version has.
 const LEAST: &str = "763";
 
 /// Exports the tests of the pinned version and runs them.
 pub(crate) fn nodes() -> Result<()> {
-    let python = python()?;
+    let python = python::with("onnx/tests/python/requirements.txt", "onnx-nodes")?;
     let script = root().join("onnx/tests/python/export_node_tests.py");
-    let file = root().join("target").join("onnx-nodes.bin");
+    let file = python::target().join("onnx-nodes.bin");
     run(Command::new(python).arg(script).arg(&file))?;
     run(cargo()
         .args([
@@ -31,21 +33,27 @@ pub(crate) fn nodes() -> Result<()> {
         .arg(LEAST))
 }
 
-/// A Python with the packages that the scripts in `onnx/tests/python` need, made on first use and
-/// whenever their list changes.
-pub(crate) fn python() -> Result<PathBuf> {
-    let list = root().join("onnx/tests/python/requirements.txt");
-    let home = root().join("target").join("onnx-python");
-    let python = home.join("bin").join("python");
-    let wanted = fs::read(&list).with_context(|| format!("reading {}", list.display()))?;
-    let done = home.join("installed.txt");
-    if fs::read(&done).is_ok_and(|installed| installed == wanted) {
-        return Ok(python);
-    }
-    run(Command::new("python3").args(["-m", "venv"]).arg(&home))?;
-    run(Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "--requirement"])
-        .arg(&list))?;
-    fs::write(&done, wanted).with_context(|| format!("writing {}", done.display()))?;
-    Ok(python)
+/// What of the round trip to make.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct RoundTrip {
+    /// Only the models whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// A Python that has the packages of `xtask/python/requirements.txt`; without it an
+    /// environment is made in `target/`.
+    #[arg(long, value_name = "PROGRAM")]
+    python: Option<PathBuf>,
+}
+
+/// Every model of the zoo, trained, to ONNX and back, and models of other tools, each compared
+/// with onnxruntime (`xtask/python/round_trip.py`).
+pub(crate) fn round_trip(options: &RoundTrip) -> Result<()> {
+    let program = edge()?;
+    let python = python::peers(options.python.as_deref())?;
+    run(Command::new(python)
+        .current_dir(root())
+        .arg("xtask/python/round_trip.py")
+        .arg("--program")
+        .arg(program)
+        .args(["--only", &options.only]))
 }

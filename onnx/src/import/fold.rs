@@ -13,6 +13,7 @@ pub(super) fn evaluate(
     node: &NodeProto,
     inputs: &[(&str, &Tensor)],
     opset: i64,
+    limits: &Limits,
 ) -> Result<BTreeMap<String, Tensor>, OnnxError> {
     let output = |name: &&String| !name.is_empty();
     let graph = GraphProto {
@@ -42,7 +43,6 @@ pub(super) fn evaluate(
         graph: Some(graph),
         ..ModelProto::default()
     };
-    let limits = Limits::default();
-    let outputs = Interpreter::new(&model, &limits)?.run(&BTreeMap::new())?;
+    let outputs = Interpreter::new(&model, limits)?.run(&BTreeMap::new())?;
     Ok(outputs)
 }

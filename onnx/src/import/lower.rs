@@ -17,6 +17,7 @@ use super::fold::evaluate;
 use super::value::{Active, Form, Part, Value};
 use super::{ImportError, Importer, Problem};
 use crate::error::OnnxError;
+use crate::model::Limits;
 use crate::proto::{AttributeProto, NodeProto};
 use crate::tensor::{DType, Tensor};
 
@@ -197,9 +198,15 @@ impl Importer<'_> {
                     Some(Value::Constant(tensor)) => Some((name.as_str(), tensor)),
                     _ => None,
                 });
-            let mut outputs = evaluate(node, &inputs.collect::<Vec<_>>(), self.opset)?;
+            let limits = Limits {
+                live_bytes: self.limits.live_bytes.saturating_sub(self.held),
+                ..self.limits
+            };
+            let inputs = inputs.collect::<Vec<_>>();
+            let mut outputs = evaluate(node, &inputs, self.opset, &limits)?;
             for name in &node.output {
                 if let Some(tensor) = outputs.remove(name) {
+                    self.held = self.held.saturating_add(tensor.bytes());
                     self.assign(name, Value::Constant(tensor))?;
                 }
             }
@@ -296,8 +303,7 @@ impl Importer<'_> {
             Some(&node.name)
         };
         let wish = wish.or(own.map(String::as_str)).unwrap_or("layer");
-        let wish = wish.strip_suffix(".linear").unwrap_or(wish);
-        let wish = wish.to_owned();
+        let wish = written_name(wish).to_owned();
         self.fresh(&wish)
     }
 
@@ -515,24 +521,51 @@ impl Importer<'_> {
             found: scale.to_string(),
             expected: "a finite number above 0",
         })?;
-        // A value that only holds another one's numbers has no scale of its own.
-        let own = self
-            .layers
-            .iter()
-            .find(|layer| layer.name() == Some(&x.layer));
-        let passes = matches!(
-            own,
-            Some(
+        let holder = self.holder(&x.layer).to_owned();
+        if holder == x.layer {
+            self.points.insert(holder, point);
+        } else {
+            self.passed.insert(x.layer.clone(), point);
+            if self.reads(&holder) == 1 {
+                // Rounded behind a pool or flattened: the same numbers as rounded before it.
+                self.points.entry(holder).or_insert(point);
+            }
+        }
+        Ok(Value::Quantized(x, point))
+    }
+
+    /// The layer whose numbers a layer's output holds: its own, or those before pools of the
+    /// largest and flattening, which have no scale of their own.
+    fn holder<'l>(&'l self, layer: &'l str) -> &'l str {
+        let mut holder = layer;
+        while let Some(at) = (self.layers.iter()).position(|def| def.name() == Some(holder)) {
+            let passes = matches!(
+                self.layers[at],
                 LayerDef::MaxPool(_)
                     | LayerDef::GlobalMaxPool(_)
                     | LayerDef::Flatten(_)
                     | LayerDef::Dropout(_)
-            )
-        );
-        if !passes {
-            self.points.insert(x.layer.clone(), point);
+            );
+            if !passes {
+                break;
+            }
+            holder = self.source(at);
         }
-        Ok(Value::Quantized(x, point))
+        holder
+    }
+
+    /// The name of the layer that a layer reads, `input` for the first.
+    fn source(&self, at: usize) -> &str {
+        let before = at
+            .checked_sub(1)
+            .and_then(|before| self.layers[before].name());
+        self.layers[at].input().or(before).unwrap_or("input")
+    }
+
+    /// How many layers read a layer's output, so far.
+    fn reads(&self, layer: &str) -> usize {
+        let sources = (0..self.layers.len()).map(|at| self.source(at));
+        sources.filter(|source| *source == layer).count()
     }
 
     /// Whether weights have a scale for each channel.
@@ -543,6 +576,18 @@ impl Importer<'_> {
             self.granularity = Granularity::Channel;
         }
     }
+}
+
+/// A node's name without what our own export adds to the name of a value.
+fn written_name(name: &str) -> &str {
+    let strip = |name, suffixes: &[&str]| {
+        let mut found = suffixes
+            .iter()
+            .filter_map(|suffix| str::strip_suffix(name, suffix));
+        found.next().unwrap_or(name)
+    };
+    let name = strip(name, &[".quantized"]);
+    strip(name, &[".linear", ".row", ".native_row"])
 }
 
 fn scaled(x: &Active, factor: f32) -> Lowered<Value> {

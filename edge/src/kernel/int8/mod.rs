@@ -255,9 +255,11 @@ impl Kernels {
         pool::max_pool(self.integers, p, rows, x, y);
     }
 
-    /// Average pooling over the inputs in each window, `count` of them:
-    /// `clamp(rne((sum - count * zero point) * (scale / (output scale * count))) + output zero
-    /// point)`.
+    /// Average pooling over the inputs in each window, `count` of them, which are added as the
+    /// `f32` numbers that they stand for, rows before columns:
+    /// `clamp(rne(sum / count / output scale + output zero point))`. These are the integers of
+    /// onnxruntime's QLinearAveragePool. (Where input and output share a scale, an exact sum would
+    /// meet ties all the time, and they fall otherwise in about one output of twenty.)
     pub fn int8_avg_pool(
         &self,
         p: &Pool,
@@ -272,9 +274,9 @@ impl Kernels {
         pool::avg_pool(self.integers, p, rows, x, from, to, y);
     }
 
-    /// Global average pooling: `x[rows, positions, channels]` to `y[rows, channels]`, rounded as
-    /// in [`Kernels::int8_avg_pool`]; the integers of onnxruntime's QLinearGlobalAveragePool.
-    /// At most 2^23 positions.
+    /// Global average pooling: `x[rows, positions, channels]` to `y[rows, channels]`,
+    /// `clamp(rne((sum - count * zero point) * (scale / (output scale * count))) + output zero
+    /// point)`; the integers of onnxruntime's QLinearGlobalAveragePool. At most 2^23 positions.
     pub fn int8_global_avg_pool(
         &self,
         rows: usize,

@@ -35,6 +35,7 @@ tiered! {
     }
 
     fn avg_pool(t, p: &Pool, rows: usize, x: &[u8], from: Affine, to: Affine, y: &mut [u8]) {
+        let _ = t;
         let channels = p.channels;
         for row in 0..rows {
             let image = &x[row * p.input_len()..][..p.input_len()];
@@ -46,14 +47,14 @@ tiered! {
                     let at = ((row * p.out_height + oh) * p.out_width + ow) * channels;
                     let y = &mut y[at..][..channels];
                     for (chunk, y) in y.chunks_mut(CHUNK).enumerate() {
-                        let mut sums = [0i32; CHUNK];
+                        let mut sums = [0f32; CHUNK];
                         for h in high.clone() {
                             for w in wide.clone() {
                                 let at = (h * p.width + w) * channels + chunk * CHUNK;
-                                add_to(&mut sums, &image[at..][..y.len()]);
+                                add_numbers(&mut sums, &image[at..][..y.len()], from);
                             }
                         }
-                        average(t, &sums, count, from, to, y);
+                        average_of_numbers(&sums, count, to, y);
                     }
                 }
             }
@@ -89,6 +90,40 @@ fn add_to(sums: &mut [i32; CHUNK], x: &[u8]) {
         for (sum, x) in sums.iter_mut().zip(x) {
             *sum = sum.wrapping_add(i32::from(*x));
         }
+    }
+}
+
+/// Adds the numbers that `x` stands for.
+#[inline(always)]
+fn add_numbers(sums: &mut [f32; CHUNK], x: &[u8], from: Affine) {
+    let zero = i16::from(from.zero_point);
+    let number = |x: u8| from.scale * f32::from(i16::from(x) - zero);
+    if let Ok(x) = <&[u8; CHUNK]>::try_from(x) {
+        for (sum, x) in sums.iter_mut().zip(x) {
+            *sum += number(*x);
+        }
+    } else {
+        for (sum, x) in sums.iter_mut().zip(x) {
+            *sum += number(*x);
+        }
+    }
+}
+
+/// `1.5 * 2^23`: added to a number of a byte's range, it leaves the nearest integer, half to even,
+/// in the low bits.
+const ROUNDER: f32 = 12_582_912.0;
+
+/// `y = clamp(rne(sum / count / scale + zero point))`
+#[expect(
+    clippy::manual_clamp,
+    reason = "this order makes 0 of what is not a number, on every machine"
+)]
+#[inline(always)]
+fn average_of_numbers(sums: &[f32; CHUNK], count: usize, to: Affine, y: &mut [u8]) {
+    let (count, zero) = (count as f32, f32::from(to.zero_point));
+    for (sum, y) in sums.iter().zip(y) {
+        let steps = sum / count / to.scale + zero;
+        *y = (steps.max(0.0).min(255.0) + ROUNDER).to_bits() as u8;
     }
 }
 

@@ -133,19 +133,26 @@ pub fn max_pool(p: &Pool, rows: usize, x: &[u8]) -> Vec<u8> {
     })
 }
 
-/// Average pooling over the inputs in each window:
-/// `clamp(rne(sum (x - zero_point) * (scale / (output scale * count))) + output zero point)`.
+/// Average pooling over the inputs in each window, added as the `f32` numbers that they stand for,
+/// rows before columns: `clamp(rne(sum / count / output scale + output zero point))`.
 #[must_use]
 pub fn avg_pool(p: &Pool, rows: usize, x: &[u8], from: Affine, to: Affine) -> Vec<u8> {
-    windows(p, rows, x, |window| average(window, from, to))
+    windows(p, rows, x, |window| {
+        let zero = f32::from(from.zero_point);
+        let numbers = window.iter().map(|&x| from.scale * (f32::from(x) - zero));
+        let sum = numbers.fold(0.0f32, |sum, x| sum + x);
+        let steps = sum / window.len() as f32 / to.scale + f32::from(to.zero_point);
+        steps.round_ties_even().clamp(0.0, 255.0) as u8
+    })
 }
 
-/// The average of some inputs, as [`avg_pool`] has it.
+/// The average of all of a channel's inputs:
+/// `clamp(rne(sum (x - zero_point) * (scale / (output scale * count))) + output zero point)`.
 #[must_use]
-pub fn average(window: &[u8], from: Affine, to: Affine) -> u8 {
+pub fn average(inputs: &[u8], from: Affine, to: Affine) -> u8 {
     let zero = i64::from(from.zero_point);
-    let sum: i64 = window.iter().map(|&x| i64::from(x) - zero).sum();
-    let multiplier = from.scale / (to.scale * window.len() as f32);
+    let sum: i64 = inputs.iter().map(|&x| i64::from(x) - zero).sum();
+    let multiplier = from.scale / (to.scale * inputs.len() as f32);
     requantize(sum, 0, &Requantize::new(&[multiplier], to.zero_point)).0
 }
 

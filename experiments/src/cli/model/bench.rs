@@ -19,7 +19,7 @@ const RUNS: (usize, usize) = (11, 10_000);
 /// Arguments of `model bench`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A model file, a variant's folder of results, or a model of the zoo
+    /// A model file, a variant's folder of results, an ONNX file, or a model of the zoo
     model: String,
     /// Batches to measure
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1u32, 32], value_parser = clap::value_parser!(u32).range(1..=65536))]

@@ -14,7 +14,7 @@ use crate::error::Error;
 /// Arguments of `model inspect`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A model file, a variant's folder of results, or a model of the zoo
+    /// A model file, a variant's folder of results, an ONNX file, or a model of the zoo
     model: String,
     /// Batches to plan the memory for
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1u32, 32], value_parser = clap::value_parser!(u32).range(1..=65536))]
@@ -37,7 +37,8 @@ struct Report {
     file: Option<FileFacts>,
     inference: Vec<Inference>,
     training: Vec<Training>,
-    /// Of the file's program, or of the program in `f32`, at the first batch.
+    /// Of the file's program (of an ONNX file, in its numbers), or of the program in `f32`, at the
+    /// first batch.
     steps: Vec<StepMemory>,
 }
 
@@ -138,14 +139,18 @@ fn report(args: &Args, subject: &Subject) -> Result<Report, Error> {
     let first = args.batch.first().copied().unwrap_or(1);
     let served = match &subject.file {
         Some((_, file)) if file.kind() == Kind::Program => subject.program()?,
+        None if subject.onnx.is_some() => subject.program()?,
         _ => subject.compile(&start, &Numerics::F32)?,
     };
     Ok(Report {
         name: subject.name.clone(),
         kind: match &subject.file {
             Some((_, file)) => file.kind().name(),
-            None if subject.onnx.is_some() => "ONNX",
-            None => "zoo",
+            None => match &subject.onnx {
+                Some((_, Some(_))) => "ONNX in int8",
+                Some((_, None)) => "ONNX",
+                None => "zoo",
+            },
         },
         model: model.definition().kind(),
         input: model.input().clone(),

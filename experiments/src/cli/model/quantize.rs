@@ -24,7 +24,7 @@ use crate::results;
 /// Arguments of `model quantize`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A file of trained parameters, or a variant's folder of results
+    /// A file of trained parameters, a variant's folder of results, or an ONNX file
     model: String,
     /// The file to write: a program, or ONNX in QDQ form when it ends in .onnx
     #[arg(short, long, value_name = "FILE")]
