@@ -584,8 +584,8 @@ mod tests {
                     for (at, steps) in steps.iter().enumerate() {
                         let rounded = steps.round_ties_even();
                         assert_eq!(
-                            f64::from(y[at]),
-                            rounded.clamp(f64::from(low), f64::from(high))
+                            i64::from(y[at]),
+                            rounded.clamp(f64::from(low), f64::from(high)) as i64
                         );
                         let v = real(*steps);
                         let passes = (0.0..=255.0).contains(&rounded)
