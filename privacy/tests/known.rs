@@ -36,3 +36,42 @@ fn sampled_gaussian_at_known_points() {
         assert!(lower <= upper && lower >= 0.99 * upper, "{name}");
     }
 }
+
+/// The fixture's head says how it was made. Its `dpa_pld` is an upper bound on a lattice of 1e-4.
+#[test]
+fn sampled_gaussian_over_the_grid() {
+    let text = include_str!("fixtures/sampled_gaussian.csv");
+    let mut seen = 0;
+    for line in text.lines().skip(2) {
+        let row: Vec<Option<f64>> = line.split(',').map(|field| field.parse().ok()).collect();
+        let number = |column: usize| row[column].unwrap();
+        let (sigma, rate, steps, delta) = (number(0), number(1), number(2), number(3));
+        // One delta of three, for time.
+        if !(5e-7..=5e-6).contains(&delta) {
+            continue;
+        }
+        seen += 1;
+        let found = sampled(sigma, rate, steps as u64, delta);
+        let (lower, upper) = (found.lower.get(), found.upper.get());
+        let name = format!("{line}: {lower} {upper}");
+        let (dpa, rdp, prv, exact) = (row[4], row[7], row[10], row[13]);
+        if let Some(exact) = exact {
+            assert!(lower <= exact * (1.0 + 1e-14), "{name}");
+            assert!(upper >= exact * (1.0 - 1e-14), "{name}");
+        }
+        if let Some(dpa) = dpa {
+            // Where it is below our lower bound, its own rounding has made it too small.
+            assert!(upper <= dpa + 2e-5 || lower > dpa, "{name}");
+            assert!(lower <= dpa * (1.0 + 1e-6), "{name}");
+        }
+        if let Some(rdp) = rdp {
+            assert!(upper <= rdp, "{name}");
+        }
+        // Its lower bound is sometimes above the others' upper bounds.
+        if let (Some(prv), Some(dpa)) = (prv, dpa) {
+            assert!(upper >= prv || prv > dpa, "{name}");
+        }
+        assert!(lower >= 0.98 * upper, "{name}");
+    }
+    assert!(seen > 100, "{seen}");
+}

@@ -138,10 +138,10 @@ impl PldAccountant {
                 Question::Epsilon(_) if most <= best.0 => continue,
                 Question::Delta(epsilon) if most <= epsilon => continue,
                 Question::Epsilon(_) => {
-                    let (low, high) = answer(&laws, question, self.fineness);
+                    let (low, high) = answer(&laws, question, self.fineness, best.0);
                     (low, high.min(most))
                 }
-                Question::Delta(_) => answer(&laws, question, self.fineness),
+                Question::Delta(_) => answer(&laws, question, self.fineness, best.0),
             };
             best = (best.0.max(low), best.1.max(high));
         }

@@ -50,7 +50,7 @@ impl Default for Fineness {
 const LN_WINDOW: f64 = -37.0;
 /// Logarithm of the smallest `delta`, relative to the mass that is tilted to around the answer, at
 /// which rounding does no harm.
-const LN_SIGNAL: f64 = -13.0;
+const LN_SIGNAL: f64 = -9.0;
 /// For a first look.
 const COARSE: Fineness = Fineness {
     absolute: 1e-3,
@@ -58,8 +58,14 @@ const COARSE: Fineness = Fineness {
     points: 1 << 13,
 };
 
-/// Lower and upper bound of the answer for the laws, each so many times.
-pub(crate) fn answer(laws: &[(Law, u64)], question: Question, fineness: Fineness) -> (f64, f64) {
+/// Lower and upper bound of the answer for the laws, each so many times; zeros where the answer is
+/// surely below `known`.
+pub(crate) fn answer(
+    laws: &[(Law, u64)],
+    question: Question,
+    fineness: Fineness,
+    known: f64,
+) -> (f64, f64) {
     let rules = Rules::new();
     // Mass that is cut off counts as infinite loss: it must be small beside `delta`, which for a
     // question about `delta` is itself estimated first.
@@ -69,6 +75,13 @@ pub(crate) fn answer(laws: &[(Law, u64)], question: Question, fineness: Fineness
         Question::Epsilon(delta) => libm::log(delta),
         Question::Delta(_) => -60.0,
     };
+    let (epsilon, ln_least) = match question {
+        Question::Epsilon(delta) => (known, libm::log(delta)),
+        Question::Delta(epsilon) => (epsilon, libm::log(known)),
+    };
+    if known > 0.0 && is_below(laws, &rules, epsilon, ln_least) {
+        return (0.0, 0.0);
+    }
     if let Some(exact) = super::contour::answer(laws, question) {
         return exact;
     }
@@ -94,16 +107,29 @@ pub(crate) fn answer(laws: &[(Law, u64)], question: Question, fineness: Fineness
     };
     // A first look says where the answer is; then the tilt can be the cheapest that still shows it.
     let (lower, upper, inside) = look(&plan, COARSE);
+    // The lower bound of laws that were cut for smaller `epsilon` says nothing about larger ones.
+    let mut largest = f64::INFINITY;
     if inside && upper < f64::INFINITY {
         let (epsilon, ln_delta) = match question {
             Question::Epsilon(delta) => (0.5 * (lower + upper), libm::log(delta)),
             Question::Delta(epsilon) => (epsilon, libm::log(upper.max(f64::MIN_POSITIVE))),
         };
+        let margin = 1e-3 * (1.0 + upper);
+        let around = match question {
+            Question::Epsilon(_) => (lower - margin, upper + margin),
+            Question::Delta(epsilon) => (epsilon - margin, epsilon + margin),
+        };
+        largest = around.1;
+        plan.cut(laws, around);
         plan.cheapen(epsilon, ln_delta, fineness);
     }
     let mut best = (lower, upper);
     for _ in 0..3 {
         let (lower, upper, inside) = look(&plan, fineness);
+        let lower = match question {
+            Question::Epsilon(_) => lower.min(largest),
+            Question::Delta(_) => lower,
+        };
         best = (best.0.max(lower), best.1.min(upper));
         if inside {
             break;
@@ -114,10 +140,39 @@ pub(crate) fn answer(laws: &[(Law, u64)], question: Question, fineness: Fineness
     best
 }
 
+/// Whether Chernoff's bound shows, with much to spare, that `delta(epsilon)` is below
+/// `exp(ln_delta)`.
+fn is_below(laws: &[(Law, u64)], rules: &Rules, epsilon: f64, ln_delta: f64) -> bool {
+    const SPARE: f64 = 1.0;
+    let count: f64 = laws.iter().map(|(_, count)| *count as f64).sum();
+    let ln_tail = ln_delta - libm::log(count.max(1.0)) - 34.0;
+    let infinite: f64 = laws
+        .iter()
+        .map(|(law, count)| law.infinite * *count as f64)
+        .sum();
+    if infinite > 0.0 {
+        return false;
+    }
+    let sketches: Vec<(Sketch, f64)> = laws
+        .iter()
+        .map(|(law, count)| (Sketch::new(law, rules, ln_tail), *count as f64))
+        .collect();
+    (-16..=32).any(|k| {
+        let theta = libm::exp(0.4 * f64::from(k));
+        let cumulant: f64 = sketches
+            .iter()
+            .map(|(sketch, count)| count * sketch.cumulant(theta)[0])
+            .sum();
+        cumulant - theta * epsilon < ln_delta - SPARE
+    })
+}
+
 /// The choice of tilt.
 pub(super) struct Plan {
     sketches: Vec<Sketch>,
     counts: Vec<u64>,
+    /// Where each law is cut; see [`Layout`].
+    cuts: Vec<(f64, f64)>,
     /// Largest tilt that the sketches hold.
     most_tilt: f64,
     pub(super) ln_tail: f64,
@@ -155,6 +210,7 @@ impl Plan {
         question: Question,
     ) -> Self {
         let mut plan = Self {
+            cuts: vec![(f64::NEG_INFINITY, f64::INFINITY); sketches.len()],
             sketches,
             counts,
             most_tilt,
@@ -247,6 +303,31 @@ impl Plan {
             }
         }
         (best.max((LN_LITTLE - ln_delta) / self.theta), at)
+    }
+
+    /// Cuts every law where, for values of `epsilon` between these two, it makes no difference.
+    fn cut(&mut self, laws: &[(Law, u64)], around: (f64, f64)) {
+        let ends: Vec<(f64, f64)> = laws.iter().map(|(law, _)| law.ends()).collect();
+        for (which, (law, _)) in laws.iter().enumerate() {
+            // Point masses stay where they are.
+            if !law.atoms.is_empty() {
+                continue;
+            }
+            // What the other steps can add at least and at most.
+            let (mut least, mut most) = (0.0, 0.0);
+            for (other, ((low, high), count)) in ends.iter().zip(&self.counts).enumerate() {
+                let count = *count - u64::from(other == which);
+                if count > 0 {
+                    least += low * count as f64;
+                    most += high * count as f64;
+                }
+            }
+            let low = around.0 - most - 1e-9 * (1.0 + most.abs());
+            let high = around.1 - least + 1e-9 * (1.0 + least.abs());
+            let (low, high) = (low.max(f64::MIN), high.min(f64::MAX));
+            self.cuts[which] = (low, high);
+            self.sketches[which].cut(low, high);
+        }
     }
 
     /// Takes the tilt with the shortest transform among those, up to the present one, at which
@@ -386,7 +467,7 @@ impl Composite {
         let mut shift = 0.0;
         let mut blur = 0.0;
         let mut lattices = Vec::with_capacity(laws.len());
-        for ((law, count), sketch) in laws.iter().zip(&plan.sketches) {
+        for (((law, count), sketch), cut) in laws.iter().zip(&plan.sketches).zip(&plan.cuts) {
             let [kappa, mean, _] = sketch.cumulant(theta);
             let layout = Layout {
                 step,
@@ -394,6 +475,9 @@ impl Composite {
                 kappa,
                 slope: plan.slope.max(theta),
                 ln_tail: plan.ln_tail,
+                // Outwards to the lattice.
+                low: libm::floor(cut.0 / step) * step,
+                high: libm::ceil(cut.1 / step) * step,
             };
             let lattice = Lattice::new(law, sketch, rules, layout);
             let centre = libm::round(mean / step) as i64;
@@ -408,8 +492,10 @@ impl Composite {
                     *exponent += many * libm::log(moment / sum);
                 }
             }
-            sides[0].infinite += many * lattice.infinite_above;
-            sides[1].infinite += -libm::expm1(many * libm::log1p(-lattice.infinite_below.min(1.0)));
+            // Logarithms of the probability that no loss is infinite.
+            let up = 1.0 + 1e-11;
+            sides[0].infinite += many * libm::log1p(-(lattice.infinite_above * up).min(1.0));
+            sides[1].infinite += many * libm::log1p(-(lattice.infinite_below / up).min(1.0));
             origin += i128::from(centre) * i128::from(*count);
             // Losses and logarithms of densities are sums of a few terms of this size.
             let rounding = 16.0 * f64::EPSILON * sketch.magnitude;
@@ -477,7 +563,7 @@ impl Composite {
                 // Tilted masses below the smallest number are lost.
                 slack: outside + 1e-290 * plan.steps(),
                 factor: libm::exp(blur + 16.0 * f64::EPSILON * (totals.kappa.abs() + 1.0)),
-                infinite: totals.infinite.min(1.0),
+                infinite: -libm::expm1(totals.infinite),
             }
         });
         Self {
@@ -518,8 +604,7 @@ impl Composite {
         let finite = (value - side.slack * libm::exp(self.theta * distance)).max(0.0)
             * libm::exp(side.kappa - self.theta * loss)
             / (side.factor * rounding);
-        side.infinite
-            .max(finite * (1.0 - side.infinite) + side.infinite)
+        side.infinite + finite
     }
 
     /// The first lattice point at or above `epsilon` in the window, and the distance to it.
@@ -646,6 +731,7 @@ fn moment(masses: &[f64], lambda: f64, centre: i64) -> f64 {
 #[derive(Default)]
 struct Totals {
     kappa: f64,
+    /// Logarithm of the probability that no loss is infinite.
     infinite: f64,
     /// Logarithms of the moments for Chernoff's bound, upwards and downwards.
     exponents: [f64; 2],

@@ -193,6 +193,21 @@ impl Sketch {
         [top + libm::log(sum), mean, second / sum]
     }
 
+    /// Cuts the law at these losses, as [`Layout::low`] and [`Layout::high`] say.
+    pub(crate) fn cut(&mut self, low: f64, high: f64) {
+        for (loss, ln_mass) in &mut self.points {
+            if *loss > high {
+                *ln_mass += high - *loss;
+                *loss = high;
+            }
+            *loss = loss.max(low);
+        }
+        for panel in self.panels.iter_mut().flatten() {
+            panel.0 = panel.0.clamp(low, high);
+            panel.1 = panel.1.clamp(low, high);
+        }
+    }
+
     /// Smallest and largest loss.
     pub(crate) fn span(&self) -> (f64, f64) {
         let ends = self
@@ -280,6 +295,13 @@ pub(crate) struct Layout {
     pub(crate) slope: f64,
     /// Logarithm of the mass that may be cut off on each side.
     pub(crate) ln_tail: f64,
+    /// Losses of the smooth parts below this lattice loss are raised to it. Where this is below what
+    /// the other steps' largest losses can lift to `epsilon`, it changes nothing.
+    pub(crate) low: f64,
+    /// Mass of the smooth parts above this lattice loss goes to it and to infinity, with the masses
+    /// of `P` and `Q` both kept. Where this is above what the other steps' smallest losses can draw
+    /// below `epsilon`, it changes nothing: there `1 - exp(epsilon - S)` is linear in what is kept.
+    pub(crate) high: f64,
 }
 
 /// What a cell leaves for the point on its right.
@@ -350,9 +372,37 @@ impl Lattice {
         let Layout {
             step, theta, kappa, ..
         } = layout;
-        let range = smooth.range(ln_tail);
+        let mut range = smooth.range(ln_tail);
         let ln_weight = libm::log(weight);
         self.infinite_above += weight * libm::exp(range.ln_above);
+        if smooth.loss(range.low) < layout.low {
+            let from = smooth.inverse(layout.low, range.low, range.high);
+            let mut below = libm::exp(range.ln_below);
+            rules.nodes(smooth, range.low, from, |x, weight| {
+                below += weight * libm::exp(smooth.both(x).1);
+            });
+            // A quadrature's rounding, and that of the place of the cut.
+            range.ln_below = libm::log(below) + 1e-12;
+            range.low = from;
+        }
+        if smooth.loss(range.high) > layout.high {
+            let from = smooth.inverse(layout.high, range.low, range.high);
+            let (mut kept, mut lost) = (0.0, 0.0);
+            rules.nodes(smooth, from, range.high, |x, node| {
+                let (loss, ln_density) = smooth.both(x);
+                let mass = node * weight * libm::exp(ln_density);
+                let rest = (loss - layout.high).max(0.0);
+                kept += mass * libm::exp(-rest);
+                lost += mass * -libm::expm1(-rest);
+            });
+            let place = (libm::round(layout.high / step) as i64 - self.first) as usize;
+            let tilted = kept * libm::exp(theta * layout.high - kappa);
+            self.above[place] += tilted;
+            self.below[place] += tilted;
+            self.infinite_above += lost;
+            self.infinite_below += lost;
+            range.high = from;
+        }
         let mut left = libm::floor(smooth.loss(range.low) / step) as i64;
         // What is below the range is not above its lowest loss.
         let tail = ln_weight + range.ln_below + theta * ((left + 1) as f64 * step) - kappa;
@@ -431,6 +481,66 @@ impl Lattice {
         }
         if let Some(last) = rest {
             self.below[(last.left - self.first) as usize] += last.mass;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pld::law::NormalPair;
+
+    /// Connect-the-dots keeps both masses, also where laws are cut; from below nothing is gained.
+    #[test]
+    fn masses_are_kept() {
+        let rules = Rules::new();
+        for swapped in [false, true] {
+            for (low, high) in [(-1e9, 1e9), (-0.5, 0.4)] {
+                let pair = NormalPair {
+                    upper: vec![(libm::log(0.9), 0.0), (libm::log(0.1), 1.5)],
+                    lower: vec![(0.0, 0.0)],
+                    swapped,
+                };
+                let law = Law {
+                    atoms: Vec::new(),
+                    infinite: 0.0,
+                    smooth: vec![(1.0, Smooth::Normal(pair))],
+                };
+                let mut sketch = Sketch::new(&law, &rules, -60.0);
+                sketch.cut(low, high);
+                let (step, theta) = (1.0 / 128.0, 1.7);
+                let kappa = sketch.cumulant(theta)[0];
+                let layout = Layout {
+                    step,
+                    theta,
+                    kappa,
+                    slope: theta,
+                    ln_tail: -60.0,
+                    low: libm::floor(low / step) * step,
+                    high: libm::ceil(high / step) * step,
+                };
+                let lattice = Lattice::new(&law, &sketch, &rules, layout);
+                let masses = |side: &[f64]| {
+                    let (mut p, mut q) = (0.0, 0.0);
+                    for (k, mass) in side.iter().enumerate() {
+                        let loss = (lattice.first + k as i64) as f64 * step;
+                        let mass = mass * libm::exp(kappa - theta * loss);
+                        p += mass;
+                        q += mass * libm::exp(-loss);
+                    }
+                    (p, q)
+                };
+                let (p, q) = masses(&lattice.above);
+                let name = format!("{swapped} {low}: {p} {q} {}", lattice.infinite_above);
+                assert!((p + lattice.infinite_above - 1.0).abs() < 1e-12, "{name}");
+                // Raising low losses loses mass of `Q`.
+                let raised = low > -1e8 && swapped;
+                assert!(raised || (q - 1.0).abs() < 1e-12, "{name}");
+                let (p, q) = masses(&lattice.below);
+                let name = format!("{swapped} {low}: {p} {q} {}", lattice.infinite_below);
+                assert!(p + lattice.infinite_below < 1.0 + 1e-12, "{name}");
+                assert!(q >= 1.0 - 1e-9 || raised, "{name}");
+            }
         }
     }
 }

@@ -142,25 +142,38 @@ pub(crate) struct Extent {
 }
 
 impl Law {
-    /// Largest loss; infinite where there is none.
-    pub(crate) fn most(&self) -> f64 {
-        if self.infinite > 0.0 {
-            return f64::INFINITY;
-        }
-        let atoms = self.atoms.iter().map(|atom| atom.loss);
+    /// Smallest and largest loss; infinite where there is none.
+    pub(crate) fn ends(&self) -> (f64, f64) {
+        let atoms = self.atoms.iter().map(|atom| (atom.loss, atom.loss));
         let smooth = self.smooth.iter().map(|(_, smooth)| match smooth {
             // Where the member was not sampled, its absence shows by no more than this.
             Smooth::Normal(pair) => match (&pair.upper[..], &pair.lower[..]) {
-                ([(weight, mean), ..], [(_, other)])
-                    if pair.swapped && *mean <= 0.0 && *other >= 0.0 =>
-                {
-                    -weight
+                ([(weight, mean), ..], [(_, other)]) if *mean <= 0.0 && *other >= 0.0 => {
+                    if pair.swapped {
+                        (f64::NEG_INFINITY, -weight)
+                    } else {
+                        (*weight, f64::INFINITY)
+                    }
                 }
-                _ => f64::INFINITY,
+                _ => (f64::NEG_INFINITY, f64::INFINITY),
             },
-            Smooth::Laplace(pair) => smooth.loss(pair.width),
+            Smooth::Laplace(pair) => (smooth.loss(-pair.width), smooth.loss(pair.width)),
         });
-        atoms.chain(smooth).fold(f64::NEG_INFINITY, f64::max)
+        let (low, high) = atoms
+            .chain(smooth)
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |sum, end| {
+                (sum.0.min(end.0), sum.1.max(end.1))
+            });
+        if self.infinite > 0.0 {
+            (low, f64::INFINITY)
+        } else {
+            (low, high)
+        }
+    }
+
+    /// Largest loss; infinite where there is none.
+    pub(crate) fn most(&self) -> f64 {
+        self.ends().1
     }
 }
 
