@@ -15,6 +15,7 @@ pub mod model;
 pub mod new;
 mod output;
 pub mod plot;
+pub mod privacy;
 mod progress;
 pub mod run;
 pub mod schema;
@@ -47,6 +48,8 @@ enum Command {
     Data(data::Args),
     /// Inspect, quantize, convert and time a model
     Model(model::Args),
+    /// The epsilon of a run, the noise for an epsilon, and curves of epsilon
+    Privacy(privacy::Args),
     /// Print the JSON schema of an experiment, or the reference of all keys
     Schema(schema::Args),
 }
@@ -96,6 +99,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Compare(args) => compare::run(args),
         Command::Data(args) => data::run(args),
         Command::Model(args) => model::run(args),
+        Command::Privacy(args) => privacy::run(args),
         Command::Schema(args) => schema::run(args),
     };
     match outcome {

@@ -26,6 +26,12 @@ pub enum Error {
     /// A model cannot be read, or not be used so.
     #[error(transparent)]
     Model(Box<crate::cli::model::ModelError>),
+    /// A privacy guarantee cannot be computed.
+    #[error(transparent)]
+    Privacy(Box<fl_privacy::PrivacyError>),
+    /// Options of `privacy` do not fit together.
+    #[error(transparent)]
+    PrivacyUsage(#[from] crate::cli::privacy::UsageError),
     /// No variant of the experiment has this name.
     #[error("the experiment has no variant `{wanted}`; {hint}")]
     UnknownVariant {
@@ -84,6 +90,8 @@ impl Error {
             | Self::NoExperiment { .. }
             | Self::UnknownVariant { .. }
             | Self::Name { .. }
+            | Self::Privacy(_)
+            | Self::PrivacyUsage(_)
             | Self::Dataset(fl_datasets::DatasetError::UnknownName { .. }) => 2,
             Self::Data(_)
             | Self::Simulation(_)

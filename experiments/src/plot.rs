@@ -33,8 +33,53 @@ struct Series<'a> {
 /// # Errors
 /// [`ResultsError::Write`] when a file cannot be written.
 pub fn draw(results: &[Results], folder: &Path) -> Result<Vec<PathBuf>, ResultsError> {
+    write(figures(results), folder)
+}
+
+/// Draws the figures of one experiment into its own folder `plots`.
+///
+/// # Errors
+/// [`ResultsError::Write`] when a file cannot be written.
+pub fn draw_own(results: &Results) -> Result<Vec<PathBuf>, ResultsError> {
+    let folder = results.path.join(results::PLOTS);
+    draw(core::slice::from_ref(results), &folder)
+}
+
+/// Draws epsilon over steps, one curve for each label, into `folder` as `privacy-epsilon`.
+///
+/// # Errors
+/// [`ResultsError::Write`] when a file cannot be written.
+pub(crate) fn draw_epsilon(
+    subtitle: &str,
+    curves: Vec<(String, Vec<(f64, f64)>)>,
+    folder: &Path,
+) -> Result<Vec<PathBuf>, ResultsError> {
+    let quantity = Quantity {
+        title: "Privacy loss".to_owned(),
+        y_title: "Epsilon".to_owned(),
+        kind: Kind::Epsilon,
+    };
+    let curves: Vec<Curve> = curves
+        .into_iter()
+        .enumerate()
+        .map(|(index, (label, points))| Curve {
+            label,
+            index,
+            points,
+        })
+        .collect();
+    let scene = curves::draw(&quantity, subtitle, &curves);
+    let named = scene.map(|scene| ("privacy-epsilon".to_owned(), scene));
+    write(named, folder)
+}
+
+/// Writes scenes as SVG and PNG.
+fn write(
+    scenes: impl IntoIterator<Item = (String, Scene)>,
+    folder: &Path,
+) -> Result<Vec<PathBuf>, ResultsError> {
     let mut files = Vec::new();
-    for (name, scene) in figures(results) {
+    for (name, scene) in scenes {
         let encode = |why: String| ResultsError::Encode {
             path: folder.join(&name),
             what: "the figure",
@@ -47,15 +92,6 @@ pub fn draw(results: &[Results], folder: &Path) -> Result<Vec<PathBuf>, ResultsE
         files.push((format!("{name}.png"), scene.png().map_err(encode)?));
     }
     results::write_drawn(folder, &files)
-}
-
-/// Draws the figures of one experiment into its own folder `plots`.
-///
-/// # Errors
-/// [`ResultsError::Write`] when a file cannot be written.
-pub fn draw_own(results: &Results) -> Result<Vec<PathBuf>, ResultsError> {
-    let folder = results.path.join(results::PLOTS);
-    draw(core::slice::from_ref(results), &folder)
 }
 
 fn figures(results: &[Results]) -> Vec<(String, Scene)> {

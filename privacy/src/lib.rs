@@ -9,6 +9,8 @@
 //! - [`calibrate`]: the value of any one parameter that meets an `(epsilon, delta)`.
 //! - [`budget`]: a [`PrivacyBudget`], and the [`PrivacyFilter`] that refuses what would overspend
 //!   it before noise is drawn.
+//! - [`audit`]: lower bounds from attacks that were run.
+//! - [`fdp`]: what a guarantee leaves to whoever guesses.
 //! - [`sampling`]: who takes part, and the event that this earns.
 //! - [`clip`]: bounding what one member can change, and means whose sensitivity is known.
 //! - [`mechanism`]: where noise comes from, continuous and on the integers.
@@ -20,12 +22,14 @@
 #![forbid(unsafe_code)]
 
 pub mod accountant;
+pub mod audit;
 pub mod budget;
 pub mod calibrate;
 pub mod clip;
 pub mod distributed;
 pub mod error;
 pub mod event;
+pub mod fdp;
 pub mod ledger;
 pub mod matrix;
 pub mod mechanism;

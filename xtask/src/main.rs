@@ -8,6 +8,7 @@ mod end_to_end;
 mod graph;
 mod onnx;
 mod peers;
+mod privacy_peers;
 mod process;
 mod python;
 
@@ -36,6 +37,8 @@ enum Chore {
     /// Time inference of trained models beside onnxruntime on one thread, and compare the outputs.
     /// Makes a Python environment below `target/`.
     Peers(peers::Options),
+    /// Time the privacy accountants beside dp_accounting and Opacus, and compare the answers.
+    PrivacyPeers(privacy_peers::Options),
     /// Run the node tests of the `onnx` Python package against the ONNX interpreter. Makes a
     /// Python environment below `target/`.
     OnnxNodes,
@@ -58,6 +61,7 @@ fn main() -> Result<()> {
         Chore::Licences => ci::licences(),
         Chore::EndToEnd => end_to_end::run(),
         Chore::Peers(options) => peers::compare(&options),
+        Chore::PrivacyPeers(options) => privacy_peers::compare(&options),
         Chore::OnnxNodes => onnx::nodes(),
         Chore::OnnxRoundTrip(options) => onnx::round_trip(&options),
         Chore::Embed { from } => embed::run(&from, &process::root().join("datasets/embedded")),

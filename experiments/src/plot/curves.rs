@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Percent,
     /// A loss: less is better.
     Loss,
+    /// A privacy loss, over the steps of training.
+    Epsilon,
 }
 
 const WIDTH: f64 = 720.0;
@@ -84,7 +86,11 @@ pub(crate) fn draw(quantity: &Quantity, subtitle: &str, curves: &[Curve]) -> Opt
         panel.bottom() + 56.0,
     );
     heading(&mut scene, &quantity.title, subtitle);
-    panel.frame(&mut scene, "Communication round", &quantity.y_title);
+    let x_title = match quantity.kind {
+        Kind::Epsilon => "Steps",
+        Kind::Percent | Kind::Loss => "Communication round",
+    };
+    panel.frame(&mut scene, x_title, &quantity.y_title);
 
     let marks = curves
         .iter()
@@ -144,7 +150,9 @@ fn last(curve: &Curve) -> Option<(f64, f64)> {
 fn label(curve: &Curve, kind: Kind) -> String {
     match (last(curve), kind) {
         (Some((_, value)), Kind::Percent) => format!("{}  {value:.1} %", curve.label),
-        (Some((_, value)), Kind::Loss) => format!("{}  {}", curve.label, short(value)),
+        (Some((_, value)), Kind::Loss | Kind::Epsilon) => {
+            format!("{}  {}", curve.label, short(value))
+        }
         (None, _) => curve.label.clone(),
     }
 }
@@ -196,6 +204,9 @@ fn range(kind: Kind, curves: &[&Curve], last_round: f64) -> Axis {
             let axis = Axis::linear(low.max(0.0), high.min(100.0), 5);
             Axis::exact(axis.low.max(0.0), axis.high.min(100.0), 5)
         }
+        // Nothing is cut off: the first steps cost the most.
+        Kind::Epsilon if low > 0.0 && high > 30.0 * low => Axis::logarithmic(low, high),
+        Kind::Epsilon => Axis::linear(0.0, high.max(0.1), 5),
         Kind::Loss => {
             if low > 0.0 && rest_high > 30.0 * rest_low {
                 return Axis::logarithmic(rest_low, rest_high);

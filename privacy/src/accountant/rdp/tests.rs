@@ -106,7 +106,7 @@ fn divergences_agree_with_mpmath_and_dp_accounting() {
 #[test]
 fn the_grid_lies_between_the_truth_and_the_peers() {
     let rows = fixture(include_str!("../../../tests/fixtures/sampled_gaussian.csv"));
-    assert!(rows.len() >= 360);
+    assert_eq!(rows.len(), 420);
     for row in rows {
         let number = |column: usize| row[column].parse::<f64>().ok();
         let (sigma, rate) = (number(0).unwrap(), number(1).unwrap());
