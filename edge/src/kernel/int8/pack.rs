@@ -312,18 +312,20 @@ tiered! {
 /// Four rows of a panel, `stride` apart, side by side; zeros for terms and columns that are none.
 #[inline(always)]
 fn interleave(from: &[i8], stride: usize, terms: usize, width: usize, to: &mut [i8; 4 * PANEL]) {
-    let mut rows = [[0i8; PANEL]; 4];
-    for (term, row) in rows.iter_mut().enumerate().take(terms) {
-        let from = &from[term * stride..];
-        match from.first_chunk::<PANEL>() {
-            Some(from) => {
-                for (column, (to, from)) in row.iter_mut().zip(from).enumerate() {
-                    *to = if column < width { *from } else { 0 };
-                }
+    let whole = |term: usize| {
+        from.get(term * stride..)
+            .and_then(<[i8]>::first_chunk::<PANEL>)
+    };
+    let rows = match (terms, width, [whole(0), whole(1), whole(2), whole(3)]) {
+        (4, PANEL, [Some(a), Some(b), Some(c), Some(d)]) => [*a, *b, *c, *d],
+        _ => {
+            let mut rows = [[0i8; PANEL]; 4];
+            for (term, row) in rows.iter_mut().enumerate().take(terms) {
+                row[..width].copy_from_slice(&from[term * stride..][..width]);
             }
-            None => row[..width].copy_from_slice(&from[..width]),
+            rows
         }
-    }
+    };
     // A column's four bytes as one integer: loops that become vector code.
     let mut columns = [0u32; PANEL];
     for (term, row) in rows.iter().enumerate() {
