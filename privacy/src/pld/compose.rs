@@ -473,7 +473,6 @@ impl Composite {
                 step,
                 theta,
                 kappa,
-                slope: plan.slope.max(theta),
                 ln_tail: plan.ln_tail,
                 // Outwards to the lattice.
                 low: libm::floor(cut.0 / step) * step,

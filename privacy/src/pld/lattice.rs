@@ -5,8 +5,7 @@
 //! both kept, split over the two points. Their formula divides differences of nearly equal values;
 //! here both shares are integrals of positive terms: of the mass at loss `l` between `a` and `b` the
 //! share `(1 - exp(a - l)) / (1 - exp(a - b))` goes to `b` and the rest to `a`, which is the same
-//! in exact arithmetic and keeps its relative precision far out in the tails. Points may be several
-//! lattice steps apart where there is little mass.
+//! in exact arithmetic and keeps its relative precision far out in the tails.
 //!
 //! **From below**: merging outcomes never adds information. A random share of each cell is merged
 //! with a share of the next, such that the merged loss is exactly the lattice point between them;
@@ -14,7 +13,7 @@
 //!
 //! All masses are tilted: that at loss `l` is multiplied by `exp(theta l - kappa)`.
 
-use super::law::{Law, NormalPair, Smooth, ln_add};
+use super::law::{Law, NormalPair, Smooth};
 use crate::special::gauss_legendre;
 
 /// Gauss-Legendre rules, made once per computation.
@@ -82,8 +81,8 @@ const WIDE: f64 = 80.0;
 pub(crate) struct Sketch {
     /// Losses and logarithms of masses.
     points: Vec<(f64, f64)>,
-    /// Intervals of losses with the logarithm of their mass, ascending within each smooth part.
-    panels: Vec<Vec<(f64, f64, f64)>>,
+    /// Smallest and largest loss of each smooth part.
+    ends: Vec<(f64, f64)>,
     /// Largest magnitude of a loss or of a term in its exponents, for rounding errors.
     pub(crate) magnitude: f64,
 }
@@ -95,37 +94,33 @@ impl Sketch {
             .iter()
             .map(|atom| (atom.loss, atom.ln_mass))
             .collect();
-        let mut panels = Vec::new();
+        let mut ends = Vec::new();
         let mut magnitude = 1.0_f64;
         for (weight, smooth) in &law.smooth {
             let range = smooth.range(ln_tail);
             let ln_weight = libm::log(*weight);
-            let mut part = Vec::new();
+            ends.push((smooth.loss(range.low), smooth.loss(range.high)));
             let mut x = range.low;
             while x < range.high {
                 let end = (x + smooth.panel(x).0).min(range.high);
-                let mut mass = f64::NEG_INFINITY;
                 rules.nodes(smooth, x, end, |x, weight| {
                     let (loss, ln_density) = smooth.both(x);
                     let ln_mass = ln_weight + ln_density + libm::log(weight);
                     points.push((loss, ln_mass));
-                    mass = ln_add(mass, ln_mass);
                     magnitude = magnitude.max(x * x).max(loss.abs());
                 });
-                part.push((smooth.loss(x), smooth.loss(end), mass));
                 if end <= x {
                     break;
                 }
                 x = end;
             }
-            panels.push(part);
         }
         for atom in &law.atoms {
             magnitude = magnitude.max(atom.loss.abs());
         }
         Self {
             points,
-            panels,
+            ends,
             magnitude,
         }
     }
@@ -147,7 +142,7 @@ impl Sketch {
             .collect();
         Self {
             points,
-            panels: Vec::new(),
+            ends: Vec::new(),
             magnitude: 1.0,
         }
     }
@@ -202,19 +197,15 @@ impl Sketch {
             }
             *loss = loss.max(low);
         }
-        for panel in self.panels.iter_mut().flatten() {
-            panel.0 = panel.0.clamp(low, high);
-            panel.1 = panel.1.clamp(low, high);
+        for (least, most) in &mut self.ends {
+            *least = least.clamp(low, high);
+            *most = most.clamp(low, high);
         }
     }
 
     /// Smallest and largest loss.
     pub(crate) fn span(&self) -> (f64, f64) {
-        let ends = self
-            .panels
-            .iter()
-            .flatten()
-            .flat_map(|panel| [panel.0, panel.1]);
+        let ends = self.ends.iter().flat_map(|(least, most)| [*least, *most]);
         self.points
             .iter()
             .map(|(loss, _)| *loss)
@@ -222,49 +213,6 @@ impl Sketch {
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), loss| {
                 (low.min(loss), high.max(loss))
             })
-    }
-
-    /// For each smooth part the steps, in multiples of `step`, that cost together as much error as
-    /// steps of `step` everywhere: wide where there is little tilted mass (their square goes with
-    /// its density to the power -2/3, which makes them fewest). As ends of intervals and steps.
-    fn steps(&self, step: f64, layout: Layout) -> Vec<Vec<(f64, i64)>> {
-        // Which losses matter is where the tilted mass lies, for tilts from none to the answer's:
-        // with few steps or rare large losses no single tilt says it.
-        let tilts = [1.0, 0.6, 0.35, 0.2, 0.1, 0.0].map(|share| {
-            let theta = share * layout.slope;
-            (theta, self.cumulant(theta)[0])
-        });
-        let density = |(low, high, mass): &(f64, f64, f64)| {
-            let width = (high - low).max(1e-300);
-            let most = tilts
-                .iter()
-                .map(|(theta, kappa)| mass + theta * 0.5 * (low + high) - kappa)
-                .fold(f64::NEG_INFINITY, f64::max);
-            (width, libm::exp(most) / width)
-        };
-        let sum: f64 = self
-            .panels
-            .iter()
-            .flatten()
-            .map(|panel| {
-                let (width, density) = density(panel);
-                width * libm::cbrt(density)
-            })
-            .sum();
-        let factor = step / libm::sqrt(sum.max(1e-300));
-        // Where the tilt changes much over a step the count of error above no longer holds.
-        let most = (0.5 / (1.0 + layout.slope) / step).clamp(1.0, 1.0);
-        self.panels
-            .iter()
-            .map(|part| {
-                part.iter()
-                    .map(|panel| {
-                        let wanted = factor / libm::cbrt(density(panel).1.max(1e-300)) / step;
-                        (panel.1, wanted.clamp(1.0, most) as i64)
-                    })
-                    .collect()
-            })
-            .collect()
     }
 }
 
@@ -291,8 +239,6 @@ pub(crate) struct Layout {
     pub(crate) theta: f64,
     /// Subtracted from all exponents.
     pub(crate) kappa: f64,
-    /// The tilt that the answer is sensitive to; not below `theta`.
-    pub(crate) slope: f64,
     /// Logarithm of the mass that may be cut off on each side.
     pub(crate) ln_tail: f64,
     /// Losses of the smooth parts below this lattice loss are raised to it. Where this is below what
@@ -306,31 +252,22 @@ pub(crate) struct Layout {
 
 /// What a cell leaves for the point on its right.
 struct Rest {
-    /// Lattice index of the cell's left end.
-    left: i64,
     /// The cell's mass that is not yet placed, tilted at its left end.
     mass: f64,
     /// What it lacks at its right end, tilted there.
     lack: f64,
-    /// Factor of the tilt from left to right end.
-    lift: f64,
 }
 
 impl Lattice {
     /// Puts the law on the lattice.
     pub(crate) fn new(law: &Law, sketch: &Sketch, rules: &Rules, layout: Layout) -> Self {
         let Layout {
-            step,
-            theta,
-            kappa,
-            ln_tail,
-            ..
+            step, theta, kappa, ..
         } = layout;
         let (low, high) = sketch.span();
-        let widest = 4097;
         let (first, length) = if low <= high {
             let first = libm::floor(low / step) as i64 - 2;
-            let last = libm::ceil(high / step) as i64 + widest;
+            let last = libm::ceil(high / step) as i64 + 2;
             (first, (last - first + 1) as usize)
         } else {
             (0, 1)
@@ -353,24 +290,20 @@ impl Lattice {
                 mass * libm::exp(theta * step) * -libm::expm1(-rest) / shrink;
             lattice.below[place] += mass;
         }
-        let steps = sketch.steps(step, layout);
-        for ((weight, smooth), steps) in law.smooth.iter().zip(&steps) {
-            lattice.lay(smooth, *weight, steps, rules, layout, ln_tail);
+        for (weight, smooth) in &law.smooth {
+            lattice.lay(smooth, *weight, rules, layout);
         }
         lattice
     }
 
-    fn lay(
-        &mut self,
-        smooth: &Smooth,
-        weight: f64,
-        steps: &[(f64, i64)],
-        rules: &Rules,
-        layout: Layout,
-        ln_tail: f64,
-    ) {
+    /// Adds one smooth part, cell by cell.
+    fn lay(&mut self, smooth: &Smooth, weight: f64, rules: &Rules, layout: Layout) {
         let Layout {
-            step, theta, kappa, ..
+            step,
+            theta,
+            kappa,
+            ln_tail,
+            ..
         } = layout;
         let mut range = smooth.range(ln_tail);
         let ln_weight = libm::log(weight);
@@ -408,25 +341,15 @@ impl Lattice {
         let tail = ln_weight + range.ln_below + theta * ((left + 1) as f64 * step) - kappa;
         self.above[(left + 1 - self.first) as usize] += libm::exp(tail);
 
-        let mut steps = steps;
+        let shrink = -libm::expm1(-step);
+        let fall = libm::exp(-step);
+        // What a mass at a cell's left end is multiplied by at its right end.
+        let lift = libm::exp(theta * step);
         let mut rest: Option<Rest> = None;
         let mut x = range.low;
         while x < range.high {
             let base = left as f64 * step;
-            while steps.len() > 1 && steps[0].0 <= base {
-                steps = &steps[1..];
-            }
-            // A wide cell must not reach into an interval that wants narrow ones.
-            let mut count = steps.first().map_or(1, |(_, count)| *count);
-            for (&(end, _), &(_, next)) in steps.iter().zip(steps.iter().skip(1)) {
-                let reached = libm::ceil((end - base) / step) as i64;
-                if reached >= count {
-                    break;
-                }
-                count = count.min(next.max(reached)).max(1);
-            }
-            let right = left + count;
-            let width = count as f64 * step;
+            let right = left + 1;
             let end = smooth.inverse(right as f64 * step, x, range.high);
             // A cell without an inside, or one that the last ends in.
             let end = if right as f64 * step >= smooth.loss(range.high) {
@@ -439,14 +362,12 @@ impl Lattice {
             rules.nodes(smooth, x, end, |x, weight| {
                 let (loss, ln_density) = smooth.both(x);
                 let mass = weight * libm::exp(ln_density + shift);
-                let rest = (loss - base).clamp(0.0, width);
+                let rest = (loss - base).clamp(0.0, step);
                 up += mass * -libm::expm1(-rest);
-                down += mass * (libm::exp(-rest) - libm::exp(-width));
+                down += mass * (libm::exp(-rest) - fall);
             });
-            let shrink = -libm::expm1(-width);
             down /= shrink;
             up /= shrink;
-            let lift = libm::exp(theta * width);
             self.above[(left - self.first) as usize] += down;
             self.above[(right - self.first) as usize] += up * lift;
 
@@ -457,30 +378,27 @@ impl Lattice {
                 None => 0.5,
                 Some(before) => {
                     let point = (left - self.first) as usize;
-                    let back = (before.left - self.first) as usize;
                     if before.lack <= gain {
-                        self.below[point] += before.mass * before.lift;
+                        self.below[point] += before.mass * lift;
                         if gain > 0.0 { before.lack / gain } else { 0.0 }
                     } else {
                         let balanced = gain / before.lack;
-                        self.below[point] += before.mass * before.lift * balanced;
-                        self.below[back] += before.mass * (1.0 - balanced);
+                        self.below[point] += before.mass * lift * balanced;
+                        self.below[point - 1] += before.mass * (1.0 - balanced);
                         if gain > 0.0 { 1.0 } else { 0.0 }
                     }
                 }
             };
             self.below[(left - self.first) as usize] += share * mass;
             rest = Some(Rest {
-                left,
                 mass: (1.0 - share) * mass,
-                lack: (1.0 - share) * down * libm::expm1(width) * lift,
-                lift,
+                lack: (1.0 - share) * down * libm::expm1(step) * lift,
             });
             left = right;
             x = end;
         }
         if let Some(last) = rest {
-            self.below[(last.left - self.first) as usize] += last.mass;
+            self.below[(left - 1 - self.first) as usize] += last.mass;
         }
     }
 }
@@ -514,7 +432,6 @@ mod tests {
                     step,
                     theta,
                     kappa,
-                    slope: theta,
                     ln_tail: -60.0,
                     low: libm::floor(low / step) * step,
                     high: libm::ceil(high / step) * step,
