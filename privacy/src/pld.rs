@@ -2,9 +2,16 @@
 //! below, and their composition. The accountant over them is
 //! [`PldAccountant`](crate::accountant::PldAccountant).
 
+mod additive;
+mod binomial;
 pub(crate) mod compose;
+mod composite;
 mod contour;
 pub(crate) mod dominate;
 mod fft;
 mod lattice;
 pub(crate) mod law;
+mod normal;
+mod single;
+mod spectrum;
+mod tilt;

@@ -76,8 +76,8 @@ impl Rules {
 /// How far a tilt may move a normal law, in standard deviations.
 const WIDE: f64 = 80.0;
 
-/// A law as a few hundred weighted points: enough to choose tilt, lattice and window with. Nothing
-/// of it enters a bound.
+/// A law as a few hundred weighted points: enough to choose tilt, lattice and window with. Bounds on
+/// the lattice do not rest on it; where others use its cumulants, they leave room for its error.
 pub(crate) struct Sketch {
     /// Losses and logarithms of masses.
     points: Vec<(f64, f64)>,

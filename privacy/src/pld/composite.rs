@@ -1,0 +1,348 @@
+//! The law of the summed loss of many steps on a lattice, from above and from below.
+//!
+//! The laws are tilted exponentially (Esscher 1932; for privacy losses Alghamdi, Gomez, Asoodeh,
+//! Calmon, Kosut and Sankar 2022, arXiv 2208.09595) so that the answer lies in the bulk of the
+//! sum: then the Fourier transform needs few points, and its rounding errors are relative to
+//! `delta` itself. With `S` the sum, `K` the summed logarithm of the moment generating function
+//! and `E_theta` under the tilted law,
+//! `delta(epsilon) = exp(K - theta epsilon) E_theta[exp(-theta (S - epsilon)) (1 - exp(epsilon - S))_+]`.
+//!
+//! What is neglected is added (for the upper bound) or taken off (for the lower): mass outside the
+//! window, by Chernoff's bound on the laws as they are on the lattice; rounding of the transforms,
+//! level by level as in Higham 2002, Section 24.1, on their inputs as they are; rounding of losses and
+//! masses, by a shift of `epsilon` and a factor.
+
+use super::compose::Fineness;
+use super::fft::Fft;
+use super::lattice::{Lattice, Layout, Rules};
+use super::law::Law;
+use super::spectrum::Spectrum;
+use super::tilt::{LN_WINDOW, Plan};
+
+/// The composed law in a window of the lattice.
+pub(super) struct Composite {
+    /// Distance of lattice points.
+    step: f64,
+    theta: f64,
+    /// Lattice index of the first entry.
+    first: i64,
+    above: Side,
+    below: Side,
+    /// What rounding may have moved `epsilon` by.
+    shift: f64,
+}
+
+/// One of the two bounds.
+struct Side {
+    /// The cumulant that masses are relative to.
+    kappa: f64,
+    /// `E_theta[exp(-theta (S - l_j)); S >= l_j]`.
+    tail: Vec<f64>,
+    /// The same times `1 - exp(l_j - S)`.
+    excess: Vec<f64>,
+    /// Added or taken off, times `exp(kappa - theta epsilon)`.
+    slack: f64,
+    /// Factor, above 1, for the rounding of exponents.
+    factor: f64,
+    /// Mass at infinity.
+    infinite: f64,
+}
+
+impl Composite {
+    pub(super) fn new(laws: &[(Law, u64)], plan: &Plan, rules: &Rules, fineness: Fineness) -> Self {
+        let theta = plan.theta;
+        let (up, lambda_up) = plan.reach(1.0);
+        let (down, lambda_down) = plan.reach(-1.0);
+        let window = up + down;
+        // What a step holds must fit into memory, too.
+        let widest = plan
+            .sketches
+            .iter()
+            .map(|sketch| {
+                let (low, high) = sketch.span();
+                if low <= high { high - low } else { 0.0 }
+            })
+            .fold(0.0, f64::max);
+        let step = plan
+            .step(plan.epsilon, fineness)
+            .max(window / (fineness.points - 64) as f64)
+            .max(widest / (4 * fineness.points) as f64)
+            .max(1e-12 * (plan.epsilon.abs() + window + widest));
+        // A sharper exponent sees single lattice points.
+        let (lambda_up, lambda_down) = (lambda_up.min(1.0 / step), lambda_down.min(1.0 / step));
+
+        let mut sides = [Totals::default(), Totals::default()];
+        let mut origin = 0_i128;
+        let mut shift = 0.0;
+        let mut blur = 0.0;
+        let mut lattices = Vec::with_capacity(laws.len());
+        for (((law, count), sketch), cut) in laws.iter().zip(&plan.sketches).zip(&plan.cuts) {
+            let [kappa, mean, _] = sketch.cumulant(theta);
+            let layout = Layout {
+                step,
+                theta,
+                kappa,
+                ln_tail: plan.ln_tail,
+                // Outwards to the lattice.
+                low: libm::floor(cut.0 / step) * step,
+                high: libm::ceil(cut.1 / step) * step,
+            };
+            let lattice = Lattice::new(law, sketch, rules, layout);
+            let centre = libm::round(mean / step) as i64;
+            let many = *count as f64;
+            for (total, masses) in sides.iter_mut().zip([&lattice.above, &lattice.below]) {
+                let sum: f64 = masses.iter().sum();
+                total.scale.push(1.0 / sum);
+                total.kappa += many * (kappa + libm::log(sum));
+                for (exponent, lambda) in total.exponents.iter_mut().zip([lambda_up, -lambda_down])
+                {
+                    let moment = moment(masses, lambda * step, centre - lattice.first);
+                    *exponent += many * libm::log(moment / sum);
+                }
+            }
+            // Logarithms of the probability that no loss is infinite.
+            let up = 1.0 + 1e-11;
+            sides[0].infinite += many * libm::log1p(-(lattice.infinite_above * up).min(1.0));
+            sides[1].infinite += many * libm::log1p(-(lattice.infinite_below / up).min(1.0));
+            origin += i128::from(centre) * i128::from(*count);
+            // Losses and logarithms of densities are sums of a few terms of this size.
+            let rounding = 16.0 * f64::EPSILON * sketch.magnitude;
+            shift += many * rounding;
+            blur += many * (rounding * (2.0 + theta) + 1e-13 + 4.0 * f64::EPSILON * kappa.abs());
+            lattices.push((lattice, centre, *count));
+        }
+        // The window, by Chernoff's bound on the laws as they are.
+        let reach = |side: usize, lambda: f64| {
+            let exponent = sides[0].exponents[side].max(sides[1].exponents[side]);
+            ((exponent - LN_WINDOW) / lambda / step).clamp(8.0, 1e15)
+        };
+        let start = origin as f64 - reach(1, lambda_down);
+        let start = start.min(plan.epsilon / step) - 4.0;
+        let end = origin as f64 + reach(0, lambda_up);
+        let end = end.max(plan.epsilon / step) + 4.0;
+        let points = ((end - start).min(4.0 * fineness.points as f64) as usize + 8)
+            .next_power_of_two()
+            .max(64);
+        let first = libm::floor(start) as i64;
+
+        let fft = Fft::new(points);
+        let mut product = Spectrum::one(points);
+        for (which, (lattice, centre, count)) in lattices.iter().enumerate() {
+            let scale = [sides[0].scale[which], sides[1].scale[which]];
+            product.multiply(&fft, lattice, scale, *centre, *count);
+        }
+        let errors = product.errors;
+        let (sums, rounding) = product.finish(&fft);
+        let start = (i128::from(first) - origin).rem_euclid(points as i128) as usize;
+        let last = first + points as i64 - 1;
+        let ends = [
+            -lambda_up * step * (i128::from(last) - origin) as f64,
+            lambda_down * step * (i128::from(first) - origin) as f64,
+        ];
+        let [above, below] = [(0, 1.0), (1, -1.0)].map(|(which, sign): (usize, f64)| {
+            let totals = &sides[which];
+            let outside: f64 = totals
+                .exponents
+                .iter()
+                .zip(ends)
+                .map(|(exponent, end)| libm::exp(exponent + end))
+                .sum();
+            let noise = sign * (rounding + errors);
+            let mut tail = vec![0.0; points];
+            let mut excess = vec![0.0; points];
+            let fall = libm::exp(-theta * step);
+            let gap = -libm::expm1(-step);
+            let both = libm::exp(-(theta + 1.0) * step);
+            // `part` is the expectation with another `exp(l_j - S)`.
+            let (mut whole, mut part, mut over) = (0.0, 0.0, 0.0);
+            for j in (0..points).rev() {
+                let mass = (sums[which][(start + j) % points] + noise).max(0.0);
+                over = fall * (over + gap * part);
+                whole = mass + fall * whole;
+                part = mass + both * part;
+                tail[j] = whole;
+                excess[j] = over;
+            }
+            Side {
+                kappa: totals.kappa,
+                // Beyond the part that the bound above needs: `tail - excess`.
+                tail,
+                excess,
+                // Tilted masses below the smallest number are lost.
+                slack: outside + 1e-290 * plan.steps(),
+                factor: libm::exp(blur + 16.0 * f64::EPSILON * (totals.kappa.abs() + 1.0)),
+                infinite: -libm::expm1(totals.infinite),
+            }
+        });
+        Self {
+            step,
+            theta,
+            first,
+            above,
+            below,
+            shift,
+        }
+    }
+
+    /// Bounds of `delta` at the lattice point of this place, with slack as at a lower loss.
+    fn upper_at(&self, place: usize) -> f64 {
+        self.upper(place, 0.0)
+    }
+
+    /// The upper bound of `delta` at `distance` (up to one step) below a lattice point.
+    fn upper(&self, place: usize, distance: f64) -> f64 {
+        let side = &self.above;
+        let loss = (self.first + place as i64) as f64 * self.step;
+        let part = side.tail[place] - side.excess[place];
+        let value = side.excess[place] + part * -libm::expm1(-distance);
+        let rounding = 1.0 + 8.0 * f64::EPSILON * (self.theta * loss).abs();
+        side.infinite
+            + (value + side.slack * libm::exp(self.theta * distance))
+                * libm::exp(side.kappa - self.theta * loss)
+                * side.factor
+                * rounding
+    }
+
+    fn lower(&self, place: usize, distance: f64) -> f64 {
+        let side = &self.below;
+        let loss = (self.first + place as i64) as f64 * self.step;
+        let part = side.tail[place] - side.excess[place];
+        let value = side.excess[place] + part * -libm::expm1(-distance);
+        let rounding = 1.0 + 8.0 * f64::EPSILON * (self.theta * loss).abs();
+        let finite = (value - side.slack * libm::exp(self.theta * distance)).max(0.0)
+            * libm::exp(side.kappa - self.theta * loss)
+            / (side.factor * rounding);
+        side.infinite + finite
+    }
+
+    /// The first lattice point at or above `epsilon` in the window, and the distance to it.
+    fn place(&self, epsilon: f64) -> (usize, f64) {
+        let last = self.above.tail.len() - 1;
+        let place = libm::ceil(epsilon / self.step) - self.first as f64;
+        if place >= last as f64 {
+            return (last, 0.0);
+        }
+        let place = place.max(0.0) as usize;
+        let distance = (self.first + place as i64) as f64 * self.step - epsilon;
+        // Below the window, the bound is that of its first point: see the caller.
+        (place, distance.clamp(0.0, self.step))
+    }
+
+    pub(super) fn delta(&self, epsilon: f64) -> (f64, f64) {
+        let start = self.first as f64 * self.step;
+        let upper = if epsilon - self.shift < start - self.step {
+            1.0
+        } else {
+            let (place, distance) = self.place(epsilon - self.shift);
+            self.upper(place, distance)
+        };
+        let end = (self.first + self.below.tail.len() as i64 - 2) as f64 * self.step;
+        let lower = if epsilon + self.shift > end {
+            self.below.infinite
+        } else {
+            let (place, distance) = self.place((epsilon + self.shift).max(start));
+            self.lower(place, distance)
+        };
+        (lower.clamp(0.0, 1.0), upper.clamp(0.0, 1.0))
+    }
+
+    /// Lower and upper bound, and whether the upper lies inside the window.
+    pub(super) fn epsilon(&self, delta: f64) -> (f64, f64, bool) {
+        let points = self.above.tail.len();
+        let loss = |place: usize| (self.first + place as i64) as f64 * self.step;
+        // Up: the first place whose bound is small enough; bounds fall with the place.
+        let (mut low, mut high) = (0, points);
+        while low < high {
+            let middle = (low + high) / 2;
+            if self.upper_at(middle) <= delta {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        let (upper, inside) = if low == points {
+            (f64::INFINITY, self.above.infinite >= delta)
+        } else if low == 0 {
+            (loss(0), loss(0) <= 0.0)
+        } else {
+            // Within the step the bound falls, too.
+            let (mut near, mut far) = (0.0, self.step);
+            for _ in 0..50 {
+                let middle = 0.5 * (near + far);
+                if self.upper(low, middle) <= delta {
+                    near = middle;
+                } else {
+                    far = middle;
+                }
+            }
+            (loss(low) - near, true)
+        };
+        let (mut low, mut high) = (0, points);
+        while low < high {
+            let middle = (low + high) / 2;
+            if self.lower(middle, 0.0) > delta {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        // At `low - 1` still more than `delta`.
+        let lower = if low == 0 {
+            0.0
+        } else if low == points {
+            loss(points - 1)
+        } else {
+            let (mut near, mut far) = (0.0, self.step);
+            for _ in 0..50 {
+                let middle = 0.5 * (near + far);
+                if self.lower(low, middle) > delta {
+                    far = middle;
+                } else {
+                    near = middle;
+                }
+            }
+            loss(low) - far
+        };
+        (
+            (lower - self.shift).max(0.0),
+            (upper + self.shift).max(0.0),
+            inside,
+        )
+    }
+}
+
+/// `E exp(lambda (S - centre))` in units of the lattice, rounded upwards.
+fn moment(masses: &[f64], lambda: f64, centre: i64) -> f64 {
+    let centre = centre.clamp(0, masses.len() as i64 - 1) as usize;
+    let (low, high) = masses.split_at(centre);
+    let mut sum = 0.0;
+    let mut walk = |masses: &mut dyn Iterator<Item = &f64>, lambda: f64, from: usize| {
+        let rise = libm::exp(lambda);
+        let mut power = libm::exp(lambda * from as f64);
+        for (k, &mass) in masses.enumerate() {
+            if mass > 0.0 {
+                sum += if (1e-280..1e280).contains(&power) {
+                    mass * power
+                } else {
+                    libm::exp(libm::log(mass) + lambda * (from + k) as f64)
+                };
+            }
+            power *= rise;
+        }
+    };
+    walk(&mut high.iter(), lambda, 0);
+    walk(&mut low.iter().rev(), -lambda, 1);
+    // The running power is off by a rounding per entry.
+    sum * (1.0 + 4.0 * f64::EPSILON * masses.len() as f64)
+}
+
+#[derive(Default)]
+struct Totals {
+    kappa: f64,
+    /// Logarithm of the probability that no loss is infinite.
+    infinite: f64,
+    /// Logarithms of the moments for Chernoff's bound, upwards and downwards.
+    exponents: [f64; 2],
+    /// Per law, what its masses are multiplied by to have the sum 1.
+    scale: Vec<f64>,
+}
