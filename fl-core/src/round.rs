@@ -31,6 +31,12 @@
 //!
 //! A round that fails changes nothing but the round's number, so the next one draws a new cohort.
 //!
+//! # Private rounds
+//! Under central differential privacy the strategy may see nothing but what a privacy plan releases.
+//! With [`RoundSettings::released`] the machine waits in its last phase until the driver has taken
+//! the [sum](RoundServer::awaiting_release), of any number of updates and of none, and gives back
+//! the [released mean](RoundServer::release).
+//!
 //! [`handle_timeout`]: RoundServer::handle_timeout
 
 use std::collections::VecDeque;
@@ -40,7 +46,7 @@ use crate::plan::LocalPlan;
 use crate::registry::ConfigError;
 use crate::select::{Candidates, Selector, selection_stream};
 use crate::strategy::{ModelState, RoundInfo, Stragglers, Strategy, StrategyError};
-use crate::sum::{Absorbed, Aggregator, Tally};
+use crate::sum::{Absorbed, Aggregate, Aggregator, Tally};
 use crate::transform::TransformChain;
 use crate::units::{ClientId, RoundId, Seed, VirtualDuration, VirtualTime, Weight};
 use crate::update::{ClientUpdate, Cost, Payload, Report, WorkDone};
@@ -58,6 +64,16 @@ pub struct RoundSettings {
     minimum: u64,
     invitation: Option<VirtualDuration>,
     deadline: Option<VirtualDuration>,
+    mean: Mean,
+}
+
+/// Who makes the mean of the sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mean {
+    /// The machine.
+    Own,
+    /// The driver.
+    Released,
 }
 
 impl Default for RoundSettings {
@@ -67,6 +83,7 @@ impl Default for RoundSettings {
             minimum: 1,
             invitation: None,
             deadline: None,
+            mean: Mean::Own,
         }
     }
 }
@@ -96,7 +113,19 @@ impl RoundSettings {
             minimum,
             invitation,
             deadline,
+            mean: Mean::Own,
         })
+    }
+
+    /// The same times, for rounds whose mean the driver [releases](RoundServer::release): how many
+    /// updates are in the sum decides nothing, not even whether the model moves.
+    #[must_use]
+    pub fn released(self) -> Self {
+        Self {
+            minimum: 0,
+            mean: Mean::Released,
+            ..self
+        }
     }
 }
 
@@ -294,6 +323,34 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
     pub fn abort(&mut self, now: VirtualTime) -> Result<(), RoundError> {
         self.advance(now)?;
         self.end(Outcome::Aborted);
+        Ok(())
+    }
+
+    /// The sum of a round that waits for the driver's mean; none at any other time.
+    #[must_use]
+    pub fn awaiting_release(&self) -> Option<&A> {
+        let running = self.running.as_ref()?;
+        let whole = running.phase == Phase::Aggregating && running.outstanding == 0;
+        (whole && self.setup.settings.mean == Mean::Released).then_some(&running.sum)
+    }
+
+    /// Ends a round that [waits for its mean](Self::awaiting_release): the strategy applies `mean`.
+    ///
+    /// # Errors
+    /// [`RoundError::NotAwaiting`] when no round waits; else as [`handle`](Self::handle).
+    pub fn release(&mut self, now: VirtualTime, mut mean: Aggregate) -> Result<(), RoundError> {
+        self.advance(now)?;
+        if self.awaiting_release().is_none() {
+            return Err(RoundError::NotAwaiting(self.round));
+        }
+        self.setup.chain.undo(mean.mean_mut(), self.round);
+        self.state = self
+            .strategy
+            .apply(self.state.clone(), &mean, &self.info())?;
+        if let Some(mut running) = self.running.take() {
+            running.record.tally = *running.sum.tally();
+            self.conclude(running.record, Outcome::Applied);
+        }
         Ok(())
     }
 
@@ -560,6 +617,7 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
         if let Some(running) = &self.running
             && running.phase == Phase::Aggregating
             && running.outstanding == 0
+            && self.setup.settings.mean == Mean::Own
         {
             self.decide_round()?;
         }

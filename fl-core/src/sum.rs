@@ -403,6 +403,17 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
+    /// What someone else made of a sum, e.g. a private mean with noise over a public denominator.
+    /// It says nothing of who is in it: its tally is empty.
+    #[must_use]
+    pub fn released(plan: RingPlan, mean: Vec<f64>) -> Self {
+        Self {
+            plan,
+            mean,
+            tally: Tally::default(),
+        }
+    }
+
     /// The weighted mean, one value per parameter.
     #[must_use]
     pub fn mean(&self) -> &[f64] {
@@ -421,7 +432,7 @@ impl Aggregate {
         Some(self.mean.get(index)? * self.tally.weight.0 as f64)
     }
 
-    /// Clients, weight, saturation and rejections.
+    /// Clients, weight, saturation and rejections; empty when it was [released](Self::released).
     #[must_use]
     pub fn tally(&self) -> &Tally {
         &self.tally

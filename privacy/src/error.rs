@@ -143,6 +143,20 @@ pub enum PrivacyError {
         /// What differs.
         what: &'static str,
     },
+    /// A round was not the next one of its plan.
+    #[error(
+        "round {given} was asked for and the privacy ledger is at round {next}; play each round \
+         once and in order"
+    )]
+    WrongRound {
+        /// The round asked for, from 0.
+        given: u64,
+        /// The round that comes next.
+        next: u64,
+    },
+    /// Neither noise nor a target was given.
+    #[error("neither epsilon nor a noise multiplier is given; give at least one of them")]
+    NoTarget,
     /// A sampler gives no guarantee under this relation.
     #[error(
         "{sampler} sampling cannot be accounted for under the relation `{relation}`; {instead}"

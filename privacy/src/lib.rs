@@ -16,6 +16,7 @@
 //! - [`mechanism`]: where noise comes from, continuous and on the integers.
 //! - [`distributed`]: noise that clients add inside secure aggregation.
 //! - [`matrix`]: noise that is correlated over the rounds, for DP-FTRL.
+//! - [`plan`]: the [`DpPlan`] that owns all of these for an aggregation, and alone adds noise.
 //!
 //! No clock, no threads, no files; nothing prints. Every reported upper bound is rounded upwards
 //! and every lower bound downwards.
@@ -33,6 +34,7 @@ pub mod fdp;
 pub mod ledger;
 pub mod matrix;
 pub mod mechanism;
+pub mod plan;
 pub(crate) mod pld;
 pub mod relation;
 pub mod sampling;
@@ -47,6 +49,7 @@ pub use calibrate::{Calibrated, Target};
 pub use error::PrivacyError;
 pub use event::DpEvent;
 pub use ledger::{Ledger, LedgerEntry};
+pub use plan::{DpPlan, DpPlanConfig, PrivacyStatement};
 pub use relation::{NeighboringRelation, PrivacyUnit};
 pub use sampling::{Draws, Sampler};
 pub use units::{Delta, Epsilon, NoiseMultiplier};

@@ -249,6 +249,12 @@ pub enum RoundError {
         /// Weight at which the listed clients were accepted.
         expected: Weight,
     },
+    /// A mean was released for a round that does not wait for one.
+    #[error(
+        "round {0} does not wait for a released mean; release once, when `awaiting_release` gives \
+         the sum"
+    )]
+    NotAwaiting(RoundId),
     /// No selection is possible.
     #[error(transparent)]
     Select(#[from] SelectError),

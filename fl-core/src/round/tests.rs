@@ -940,3 +940,40 @@ proptest! {
         }
     }
 }
+
+/// A private round is concluded by its driver alone, whoever took part.
+#[test]
+fn a_private_round_waits_for_its_mean_and_moves_the_model_with_nobody_in_it() {
+    for reporting in [0, 1, 3] {
+        let mut server = server(10, Stragglers::Drop, RoundSettings::default().released());
+        server.begin(0);
+        for client in 0..N {
+            assert!(server.awaiting_release().is_none());
+            let event = match client < reporting {
+                true => Event::Ready(id(client)),
+                false => Event::Dropped(id(client)),
+            };
+            server.tell(1, event);
+        }
+        let early = Aggregate::released(RingPlan::for_weights(BOUNDS).unwrap(), vec![0.0; 10]);
+        for client in 0..reporting {
+            let refused = server.release(at(1), early.clone());
+            assert_eq!(refused, Err(RoundError::NotAwaiting(RoundId(0))));
+            server.tell(2, Event::Update(&update(client)));
+        }
+        let sum = server.awaiting_release().unwrap();
+        assert_eq!(sum.tally().clients, reporting);
+        let mean: Vec<f64> = (0..N).map(|index| index as f64 * 0.5).collect();
+        let released = Aggregate::released(*sum.plan(), mean.clone());
+        assert_eq!(*released.tally(), Tally::default());
+        server.release(at(3), released).unwrap();
+        let moved: Vec<f64> = server.global().values().iter().map(|&v| v.into()).collect();
+        assert_eq!(moved, mean);
+        let record = server.record().unwrap();
+        assert_eq!(record.outcome, Outcome::Applied);
+        assert_eq!(record.tally.clients, reporting);
+        assert_eq!((server.round(), server.phase()), (RoundId(1), Phase::Idle));
+        let late = server.release(at(3), early);
+        assert_eq!(late, Err(RoundError::NotAwaiting(RoundId(1))));
+    }
+}
