@@ -130,7 +130,8 @@ fn best_accuracy(variant: &VariantResults) -> Option<f64> {
         .max_by(f64::total_cmp)
 }
 
-/// The earlier of the first differences of rounds and evaluations, then that of the clients.
+/// The earlier of the first differences of rounds and evaluations, then that of the
+/// clients, then that of privacy.
 fn first_difference(a: &VariantResults, b: &VariantResults) -> Option<Difference> {
     let rounds = results::of_tables(&a.rounds, &b.rounds);
     // A round that made a model comes before the evaluation of that model.
@@ -146,7 +147,8 @@ fn first_difference(a: &VariantResults, b: &VariantResults) -> Option<Difference
         }
         (round, evaluation) => round
             .or(evaluation)
-            .or_else(|| results::of_tables(&a.clients, &b.clients)),
+            .or_else(|| results::of_tables(&a.clients, &b.clients))
+            .or_else(|| results::of_tables(&a.privacy, &b.privacy)),
     }
 }
 
@@ -251,6 +253,7 @@ mod tests {
             evaluations,
             clients: Vec::new(),
             partition: Vec::new(),
+            privacy: Vec::new(),
             timing: Vec::new(),
         }
     }

@@ -24,6 +24,8 @@ pub use diagnostic::{ConfigErrors, Diagnostic};
 pub use evaluation::EvaluationTable;
 pub use fleet::FleetTable;
 pub use local::LocalTable;
+pub use privacy::PrivacyTable;
+pub(crate) use privacy::key as privacy_key;
 pub use qat::QatTable;
 pub use selection::Selection;
 
@@ -43,6 +45,7 @@ pub mod local;
 mod merge;
 mod model;
 mod node;
+pub mod privacy;
 pub mod qat;
 mod resolved;
 pub mod schema;
@@ -85,6 +88,8 @@ pub struct Variant {
     pub fleet: FleetTable,
     /// How the model is measured.
     pub evaluation: EvaluationTable,
+    /// Differential privacy; none without.
+    pub privacy: Option<PrivacyTable>,
     /// Everything that decides the result, as TOML with all defaults written out and without
     /// `[[variant]]` tables. Reading it again with [`Experiment::from_table`] gives this variant.
     pub config: toml::Table,
@@ -100,6 +105,7 @@ const TABLES: &[&str] = &[
     "selection",
     "fleet",
     "evaluation",
+    "privacy",
 ];
 
 /// The keys at the top of a file.
@@ -125,6 +131,8 @@ struct Top {
     _fleet: Option<IgnoredAny>,
     #[serde(rename = "evaluation")]
     _evaluation: Option<IgnoredAny>,
+    #[serde(rename = "privacy")]
+    _privacy: Option<IgnoredAny>,
     #[serde(rename = "variant")]
     _variant: Option<IgnoredAny>,
 }
@@ -451,6 +459,10 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         .and_then(|node| Selection::read(node, errors));
     let fleet = FleetTable::read(table("fleet"), errors);
     let evaluation = EvaluationTable::read(table("evaluation"), errors);
+    let privacy = match root.get("privacy") {
+        Some(node) => PrivacyTable::read(node, errors),
+        None => Some(None),
+    };
 
     let top = top?;
     let mut variant = Variant {
@@ -465,6 +477,7 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         selection: selection?,
         fleet: fleet?,
         evaluation: evaluation?,
+        privacy: privacy?,
         config: toml::Table::new(),
         tree: tree.clone(),
     };
@@ -491,6 +504,9 @@ fn resolve(name: &str, variant: &Variant) -> Option<toml::Table> {
         "evaluation".to_owned(),
         resolved::to_toml(&variant.evaluation)?,
     );
+    if let Some(privacy) = &variant.privacy {
+        table.insert("privacy".to_owned(), resolved::to_toml(privacy)?);
+    }
     Some(table)
 }
 

@@ -15,7 +15,7 @@ mod style;
 
 use std::path::{Path, PathBuf};
 
-use crate::results::{self, EvaluationRow, Results, ResultsError, VariantResults};
+use crate::results::{self, EvaluationRow, PrivacyRow, Results, ResultsError, VariantResults};
 
 use clients::Distribution;
 use curves::{Curve, Kind, Quantity};
@@ -120,6 +120,7 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
         };
         let percent = |share: f64| share * 100.0;
         let mut curves = evaluated(&series, |row| row.test_accuracy.map(percent));
+        name_epsilon(&series, &mut curves);
         // The same models as devices serve them in int8, in colours of their own.
         let int8 = evaluated(&series, |row| row.test_accuracy_int8.map(percent));
         curves.extend(
@@ -133,6 +134,20 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
         );
         curves::draw(&quantity, &subtitle, &curves)
     };
+    let spent = curves(&series, |variant| {
+        let rows = variant.privacy.iter();
+        rows.map(|row| (row.round as f64 + 1.0, row.epsilon))
+            .collect()
+    });
+    add(
+        "epsilon",
+        spent_figure(
+            "Privacy loss ε of the released models",
+            &subtitle,
+            spent,
+            &series,
+        ),
+    );
     add(
         "accuracy",
         accuracy.or_else(|| percent("Training accuracy", |row| row.train_accuracy)),
@@ -204,6 +219,56 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
         add(&name, partition::draw(&about, &series.variant.partition));
     }
     figures
+}
+
+/// Says behind the name of a private series what it has spent, and where that is not of what was
+/// simulated.
+fn name_epsilon(series: &[Series<'_>], curves: &mut [Curve]) {
+    for (series, curve) in series.iter().zip(curves) {
+        if let Some(row) = series.variant.privacy.last() {
+            let hypothetical = match row.is_hypothetical() {
+                true => " hypothetical",
+                false => "",
+            };
+            curve.label = format!("{}, ε = {:.2}{hypothetical}", curve.label, row.epsilon);
+        }
+    }
+}
+
+/// Epsilon per round; none without privacy.
+fn spent_figure(
+    title: &str,
+    subtitle: &str,
+    mut curves: Vec<Curve>,
+    series: &[Series<'_>],
+) -> Option<Scene> {
+    let deltas: Vec<f64> = series
+        .iter()
+        .filter_map(|series| Some(series.variant.privacy.last()?.delta))
+        .collect();
+    let y_title = match deltas.as_slice() {
+        [first, rest @ ..] if rest.iter().all(|other| other.total_cmp(first).is_eq()) => {
+            format!("ε at δ = {first:e}")
+        }
+        _ => "ε".to_owned(),
+    };
+    for (series, curve) in series.iter().zip(&mut curves) {
+        if series
+            .variant
+            .privacy
+            .iter()
+            .any(PrivacyRow::is_hypothetical)
+        {
+            curve.label.push_str(", hypothetical");
+        }
+    }
+    curves.retain(|curve| !curve.points.is_empty());
+    let quantity = Quantity {
+        title: title.to_owned(),
+        y_title,
+        kind: Kind::Loss,
+    };
+    curves::draw(&quantity, subtitle, &curves)
 }
 
 /// The variants of all results, with names that tell them apart.

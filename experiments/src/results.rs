@@ -37,7 +37,9 @@ pub use folder::{ResultsFolder, VariantFacts, VariantKey};
 pub use load::{Results, Summary, VariantResults, damage};
 pub use manifest::{DatasetFacts, FileDigest, HostFacts, Manifest, Status, VariantManifest};
 pub use model::read as read_model;
-pub use row::{Cell, ClientRow, ColumnKind, EvaluationRow, PartitionRow, RoundRow, Row, TimingRow};
+pub use row::{
+    Cell, ClientRow, ColumnKind, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, TimingRow,
+};
 pub use writer::RunWriter;
 
 pub(crate) use atomic::write as write_file;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use fl_core::{ClientId, Precision, Seed};
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
 use fl_edge::{EdgeError, Model};
-use fl_sim::{CheckpointConfig, SimulationConfig};
+use fl_privacy::{DpPlan, PrivacyError};
+use fl_sim::{CentralPrivacy, CheckpointConfig, SimError, SimulationConfig};
 
-use crate::config::{QatTable, Variant};
+use crate::config::{PrivacyTable, QatTable, Variant, privacy_key};
 use crate::error::Error;
 use crate::results::{DatasetFacts, PartitionRow, VariantFacts, VariantKey};
 
@@ -61,6 +62,8 @@ pub struct Prepared {
     pub data: FederatedDataset,
     /// The model, fitted to the data.
     pub model: Arc<Model>,
+    /// Differential privacy, for the simulator.
+    privacy: Option<CentralPrivacy>,
 }
 
 impl Prepared {
@@ -87,11 +90,33 @@ impl Prepared {
                 ),
             ));
         }
-        Ok(Self {
+        let refused = |error: PrivacyError| variant.fault(privacy_key(&error), error.to_string());
+        let privacy = variant.privacy.as_ref().map(PrivacyTable::config);
+        let prepared = Self {
             variant: variant.clone(),
             data,
             model: Arc::new(model),
-        })
+            privacy: privacy.transpose().map_err(refused)?,
+        };
+        prepared.dp_plan()?;
+        Ok(prepared)
+    }
+
+    /// The privacy plan before the first round; none without privacy.
+    ///
+    /// # Errors
+    /// [`Error::Config`] at the key at fault when there is no such privacy.
+    pub fn dp_plan(&self) -> Result<Option<DpPlan>, Error> {
+        let config = self.simulation(&RunOptions::default());
+        let clients = self.data.clients();
+        match fl_sim::privacy::forecast(&config, clients, self.model.layout()) {
+            Ok(plan) => Ok(plan),
+            Err(SimError::Privacy(error)) => {
+                let key = privacy_key(&error);
+                Err(self.variant.fault(key, error.to_string()))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The simulation's configuration.
@@ -108,6 +133,7 @@ impl Prepared {
             evaluation: variant.evaluation.config(),
             threads: options.threads,
             checkpoint: options.checkpoint.clone(),
+            privacy: self.privacy.clone(),
             stop_at_accuracy: variant.stop_at_accuracy,
         }
     }

@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::config::Experiment;
 use crate::error::Error;
 use crate::results::{
-    self, ClientRow, Difference, EvaluationRow, Results, ResultsError, RoundRow, Row, Status,
-    VariantResults,
+    self, ClientRow, Difference, EvaluationRow, PrivacyRow, Results, ResultsError, RoundRow, Row,
+    Status, VariantResults,
 };
 use crate::runner::{DataCache, Prepared, RunOptions};
 
@@ -270,6 +270,9 @@ impl Observer for Checker<'_, '_> {
         let recorded = self.recorded;
         let index = usize::try_from(row.round).unwrap_or(usize::MAX);
         self.compare(recorded.rounds.get(index), &row, row.round);
+        if let Some(private) = PrivacyRow::of(record) {
+            self.compare(recorded.privacy.get(index), &private, row.round);
+        }
         self.rounds += 1;
         let done = row.round + 1;
         (self.watch)(&recorded.manifest.name, done, self.wanted);

@@ -1119,6 +1119,86 @@ const FILES: &[Case] = &[
     },
 ];
 
+/// Faults of `[privacy]`, by itself and with the rest of the experiment.
+const PRIVACY: &[Case] = &[
+    Case {
+        what: "a kind of privacy that is not there yet",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"local\"",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:25:8: `privacy.kind`: found "local", which this version cannot run yet; choose "central" or "none""#,
+        ],
+    },
+    Case {
+        what: "privacy of nothing in particular",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"central\"",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:24:1: `privacy.max_norm`: missing; give the norm that updates are clipped to, such as max_norm = 1.0",
+            "bad.toml:24:1: `privacy.delta`: missing; give a probability far below one over the number of clients, such as delta = 1e-5",
+            "bad.toml:24:1: `privacy.epsilon`: missing; give the most that may be spent, such as epsilon = 8.0, or noise_multiplier, or both",
+        ],
+    },
+    Case {
+        what: "numbers out of their ranges and keys of another clipping",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"central\"\nmax_norm = -1\nepsilon = 0\ndelta = 1.5\nquantile = 0.5\nextrapolated_cohort = 9",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:26:12: `privacy.max_norm`: found -1, expected a number from 1e-20 to 1e20",
+            "bad.toml:27:11: `privacy.epsilon`: found 0, expected a number above 0",
+            "bad.toml:28:9: `privacy.delta`: found 1.5, expected a number above 0 and below 1",
+            r#"bad.toml:29:12: `privacy.quantile`: is used with clipping = "adaptive" alone, and clipping is "flat"; remove it, or choose that clipping"#,
+            "bad.toml:30:23: `privacy.extrapolated_cohort`: is used together with extrapolated_population; give both or neither",
+        ],
+    },
+    Case {
+        what: "an unknown key of privacy",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"central\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\nnoise = 1",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:29:1: `privacy.noise`: unknown key; expected one of kind, unit, clipping, max_norm, epsilon, noise_multiplier, delta, accountant, relation, stability, quantile, norm_learning_rate, count_noise, extrapolated_population, extrapolated_cohort",
+        ],
+    },
+    Case {
+        what: "weights by private counts",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"central\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:17:1: `strategy`: weighting clients by their number of examples is not possible under differential privacy, because one client can count for any number of others; weigh uniformly or cap the weights",
+        ],
+    },
+    Case {
+        what: "a delta that publishes somebody",
+        from: "mu = 0.1\n\n[selection]\ncohort = 10",
+        to: "mu = 0.1\nweighting = \"uniform\"\n\n[selection]\ncohort = 10\n\n[privacy]\nkind = \"central\"\nmax_norm = 1\nepsilon = 8\ndelta = 0.05",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:29:9: `privacy.delta`: delta is 0.05, which is not below one over the 20 protected clients; choose a delta well below 0.05",
+        ],
+    },
+    Case {
+        what: "more clients asked than counted",
+        from: "mu = 0.1\n\n[selection]\ncohort = 10",
+        to: "mu = 0.1\nweighting = \"uniform\"\n\n[selection]\ncohort = 10\nover_select = 1.5\n\n[privacy]\nkind = \"central\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:24:15: `selection.over_select`: asking more clients than are counted is not possible under differential privacy, because whether a client is counted then depends on how fast the others are; leave over_select at 1",
+        ],
+    },
+];
+
 fn check(experiment: &str, files: &[(&str, &[u8])]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, content) in files {
@@ -1164,6 +1244,11 @@ fn the_experiment_without_a_fault_is_valid() {
 #[test]
 fn faults_of_the_text() {
     run(TEXT);
+}
+
+#[test]
+fn faults_of_privacy() {
+    run(PRIVACY);
 }
 
 #[test]

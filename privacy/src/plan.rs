@@ -31,7 +31,7 @@ mod tests;
 
 pub use statement::{PrivacyStatement, Spent, TrustModel};
 
-use crate::accountant::{Accountant, AccountantKind, accountant};
+use crate::accountant::{Accountant, AccountantKind, Bounds, accountant};
 use crate::budget::{PrivacyBudget, PrivacyFilter};
 use crate::calibrate::Target;
 use crate::clip::{
@@ -510,6 +510,14 @@ impl DpPlan {
         Ok((integers + decoding) * self.ring.resolution() * (1.0 + 4.0 * f64::EPSILON))
     }
 
+    /// The standard deviation of the noise on each value of the sum of the round at hand.
+    ///
+    /// # Errors
+    /// As [`Self::sensitivity`].
+    pub fn noise_std(&self) -> Result<f64, PrivacyError> {
+        Ok(self.noise()?.std())
+    }
+
     fn noise(&self) -> Result<Gaussian, PrivacyError> {
         let multiplier = match &self.clip {
             Clip::Fixed(_) => self.noise_multiplier,
@@ -582,6 +590,17 @@ impl DpPlan {
         let Self {
             config, accounted, ..
         } = self;
+        if rounds > 0 && self.noise_multiplier.get() <= 0.0 {
+            // Nothing is to be computed.
+            let epsilon = Bounds {
+                upper: Epsilon::INFINITY,
+                lower: Epsilon::ZERO,
+            };
+            return Ok(Spent {
+                epsilon,
+                unamplified: Epsilon::INFINITY,
+            });
+        }
         let inner = DpEvent::gaussian(self.noise_multiplier);
         let mut released = accountant(config.accountant, config.relation);
         let mut seen = accountant(AccountantKind::Gaussian, config.relation);

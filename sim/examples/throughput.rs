@@ -229,6 +229,7 @@ fn config(cohort: u64, rounds: u64, threads: usize) -> SimulationConfig {
         },
         threads,
         checkpoint: None,
+        privacy: None,
         stop_at_accuracy: None,
     }
 }

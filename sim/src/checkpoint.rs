@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fl_core::RoundId;
+use fl_privacy::PrivacyError;
 
 pub use disk::{Disk, DiskFile, LocalDisk};
 pub use format::{Checkpoint, CheckpointFault, Identity};
@@ -97,6 +98,18 @@ pub enum CheckpointError {
         done: u64,
         /// Rounds asked for.
         rounds: u64,
+    },
+    /// The privacy plan cannot go on from the checkpoint. Without its ledger nobody knows what was
+    /// spent.
+    #[error(
+        "the privacy ledger in checkpoint `{}` cannot be used: {source}; resume with the plan that \
+         wrote it, or remove the folder to start afresh", path.display()
+    )]
+    Privacy {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: PrivacyError,
     },
     /// The state in the checkpoint is not a state of this strategy and model.
     #[error(
@@ -325,6 +338,7 @@ mod tests {
             evaluated: false,
             accuracy: None,
             state: vec![round as u8; 100],
+            privacy: String::new(),
         }
     }
 

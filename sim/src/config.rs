@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::SimError;
 use crate::fleet::FleetConfig;
+use crate::privacy::CentralPrivacy;
 
 /// Everything about a run but its data and its model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,6 +32,8 @@ pub struct SimulationConfig {
     pub fleet: FleetConfig,
     /// How the global model is judged.
     pub evaluation: EvaluationConfig,
+    /// Differential privacy of clients; none without.
+    pub privacy: Option<CentralPrivacy>,
     /// Worker threads; 0 for one per core. Changes no bit of any result.
     pub threads: usize,
     /// Where checkpoints are kept; none for a run that cannot be resumed.
@@ -229,28 +232,34 @@ impl SimulationConfig {
     }
 
     /// SHA-256 of all that changes the model or what is recorded of it: everything but `rounds`,
-    /// `threads`, `checkpoint` and `stop_at_accuracy`. A run may be resumed with more rounds.
+    /// `threads`, `checkpoint` and `stop_at_accuracy`. A run may be resumed with more rounds, unless
+    /// it is private: then the rounds were declared, and belong to it.
     ///
     /// # Errors
     /// [`SimError::Encode`] when the configuration cannot be written down.
     pub fn digest(&self) -> Result<[u8; 32], SimError> {
         let Self {
             seed,
-            rounds: _,
+            rounds,
             selection,
             local,
             strategy,
             fleet,
             evaluation,
+            privacy,
             threads: _,
             checkpoint: _,
             stop_at_accuracy: _,
         } = self;
-        let text = serde_json::to_vec(&(seed, selection, local, strategy, fleet, evaluation))
-            .map_err(|error| SimError::Encode {
-                what: "configuration",
-                reason: error.to_string(),
-            })?;
+        let encode = |error: serde_json::Error| SimError::Encode {
+            what: "configuration",
+            reason: error.to_string(),
+        };
+        let public = (seed, selection, local, strategy, fleet, evaluation);
+        let mut text = serde_json::to_vec(&public).map_err(encode)?;
+        if let Some(privacy) = privacy {
+            text.extend(serde_json::to_vec(&(privacy, rounds)).map_err(encode)?);
+        }
         Ok(Sha256::digest(text).into())
     }
 }

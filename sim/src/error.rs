@@ -5,6 +5,7 @@ use fl_core::ring::RingError;
 use fl_core::round::RoundError;
 use fl_core::{ClientId, RoundId, TrainError};
 use fl_edge::quant::QuantError;
+use fl_privacy::PrivacyError;
 
 use crate::checkpoint::CheckpointError;
 
@@ -129,6 +130,9 @@ pub enum SimError {
         /// The observer's error.
         source: ObserverError,
     },
+    /// There is no such privacy, or no more of it.
+    #[error("privacy: {0}")]
+    Privacy(#[from] PrivacyError),
     /// A checkpoint could not be written or used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

@@ -20,6 +20,7 @@ use fl_core::{
 
 use fl_edge::quant::federated::Histograms;
 use fl_edge::quant::{Probe, QuantError, Samples};
+use fl_privacy::clip::{Clipped, Clipper};
 
 use crate::error::SimError;
 use crate::population::{Engine, Population};
@@ -49,6 +50,8 @@ pub(crate) struct Report {
     pub(crate) job: u32,
     pub(crate) result: LocalResult,
     pub(crate) absorbed: Absorbed,
+    /// What the clipper did, where there is one.
+    pub(crate) clipped: Option<Clipped>,
 }
 
 /// What became of every job of a round.
@@ -72,6 +75,8 @@ pub(crate) struct RoundTask<'a> {
     pub(crate) round: RoundId,
     pub(crate) plan: &'a LocalPlan,
     pub(crate) global: &'a Parameters,
+    /// Bounds every update before it is encoded.
+    pub(crate) clipper: Option<&'a dyn Clipper>,
 }
 
 /// How the model did on one client.
@@ -517,14 +522,16 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
                 },
                 source,
             })?;
-        for ((&member, fitted), &result) in members.iter().zip(&tasks).zip(&self.results) {
+        for ((&member, fitted), &result) in members.iter().zip(&mut tasks).zip(&self.results) {
             let job = &jobs[member as usize];
+            let clipped = task.clipper.map(|clipper| clipper.clip(fitted.update));
             let absorbed = self.sum.absorb(fitted.update, job.weight);
             let absorbed = absorbed.map_err(|source| summed(task.round, source))?;
             reports.push(Report {
                 job: member,
                 result,
                 absorbed,
+                clipped,
             });
         }
         Ok(())

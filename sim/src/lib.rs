@@ -18,6 +18,9 @@
 //! * a checkpoint is the state after a whole round, and a round that is interrupted leaves no
 //!   trace.
 //!
+//! With [`CentralPrivacy`] a client's update is clipped before it is summed, and what the strategy
+//! applies is what a [`fl_privacy::DpPlan`] releases; see [`privacy`].
+//!
 //! Nothing is stored per client of the population: a million clients cost nothing until they are
 //! selected. This is the only library of the project with threads. It reads the wall clock only
 //! to report how long rounds took, and touches files only for checkpoints.
@@ -36,6 +39,7 @@ mod executor;
 pub mod fleet;
 mod play;
 pub mod population;
+pub mod privacy;
 pub mod progress;
 pub mod record;
 mod schedule;
@@ -49,6 +53,7 @@ pub use config::{
 pub use error::{ObserverError, SimError};
 pub use fleet::FleetConfig;
 pub use population::{Engine, Population};
+pub use privacy::{CentralPrivacy, PrivacyRecord};
 pub use progress::{Activity, Progress};
 pub use record::{
     ClientEvaluation, ClientSplit, EvaluationRecord, Observer, RecorderPosition, RoundRecord,

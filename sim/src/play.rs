@@ -10,20 +10,19 @@ use fl_core::round::{Answer, Event, Message, Notice, RoundError, RoundRecord as 
 use fl_core::select::{Candidates, Selector as _};
 use fl_core::sum::{Absorbed, ExactSum};
 use fl_core::{
-    BatchSize, Bytes, Cost, ExampleCount, LocalPlan, LocalWork, Report, VirtualDuration,
-    VirtualTime, WorkDone, WorkLimit,
+    BatchSize, Bytes, Cost, ExampleCount, LocalPlan, LocalWork, Report, VirtualDuration, WorkDone,
+    WorkLimit,
 };
+use fl_privacy::DpPlan;
 
-use crate::clock::Stopwatch;
+use crate::clock::{NOW, Stopwatch};
 use crate::error::SimError;
-use crate::executor::{Halt, Job, RoundTask, Trained};
+use crate::executor::{Halt, Job, Report as Done, RoundTask};
 use crate::fleet::{arrival_order, draw_fates};
 use crate::population::{Engine, Population};
+use crate::privacy::ClipTally;
 use crate::record::RoundRecord;
 use crate::simulation::{Buffers, Simulation};
-
-/// The machine's clock does not move: there is no device model yet.
-const NOW: VirtualTime = VirtualTime(0);
 
 impl<P: Population, E: Engine> Simulation<P, E> {
     /// Plays one round; when it is given up, everything is as before it.
@@ -59,12 +58,14 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         record.stragglers = fates.iter().filter(|fate| fate.straggler).count() as u64;
         self.take_reports(&plan, model_bytes).map_err(failed)?;
 
+        let mut clips = ClipTally::default();
         if !self.buffers.jobs.is_empty() {
             let task = RoundTask {
                 seed: self.config.seed,
                 round,
                 plan: &plan,
                 global: self.server.global(),
+                clipper: self.privacy.as_ref().map(DpPlan::clipper),
             };
             let jobs = &self.buffers.jobs;
             let trained = match self.executor.train(&self.population, &task, jobs, stop) {
@@ -82,8 +83,11 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                         .map(|_| ())
                 })
                 .map_err(failed)?;
-            count_reports(trained, &mut record);
+            let reports = trained.into_reports();
+            clips = ClipTally::of(&reports);
+            count_reports(&reports, &mut record);
         }
+        record.privacy = self.release(round, clips)?;
 
         if let Some(ended) = self.drain_notices() {
             record.cohort = ended.selected;
@@ -207,10 +211,10 @@ impl<P: Population, E: Engine> Simulation<P, E> {
 }
 
 /// Adds up what the clients did, in client order.
-fn count_reports(trained: Trained, record: &mut RoundRecord) {
+fn count_reports(reports: &[Done], record: &mut RoundRecord) {
     let mut loss = 0.0;
     let mut counted = 0;
-    for report in trained.into_reports() {
+    for report in reports {
         let result = report.result;
         record.examples_processed += result.examples_processed;
         record.steps += result.steps;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointWarning;
 use crate::error::ObserverError;
+use crate::privacy::PrivacyRecord;
 
 /// One round, as it went: `cohort = reported + dropped + surplus + rejected`. Everything but
 /// [`seconds`](Self::seconds) is a function of the configuration and the data alone.
@@ -43,6 +44,10 @@ pub struct RoundRecord {
     pub bytes_down: u64,
     /// Bytes of updates received, uncompressed.
     pub bytes_up: u64,
+    /// What was spent and added; none without privacy. All other figures of a private round are
+    /// recorded without noise, for diagnosis, and are not covered by its guarantee.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<PrivacyRecord>,
     /// Wall-clock time of the round without evaluation and checkpoint.
     pub seconds: f64,
 }

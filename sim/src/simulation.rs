@@ -19,6 +19,7 @@ use fl_core::{
 };
 use fl_datasets::FederatedDataset;
 use fl_edge::{Model, Observed};
+use fl_privacy::DpPlan;
 use sha2::{Digest as _, Sha256};
 
 use crate::calibrate::{Drawn, Federation};
@@ -32,6 +33,7 @@ use crate::evaluate::{judge, sample};
 use crate::executor::{Executor, Halt, Job};
 use crate::fleet::ClientFate;
 use crate::population::{Engine, Population};
+use crate::privacy;
 use crate::progress::Progress;
 use crate::record::{Observer, RecorderPosition};
 
@@ -42,6 +44,11 @@ pub enum Outcome {
     Finished,
     /// The accuracy asked for was reached.
     TargetReached {
+        /// Rounds done.
+        round: u64,
+    },
+    /// The privacy budget does not allow another round; [`Simulation::privacy`] says why.
+    BudgetSpent {
         /// Rounds done.
         round: u64,
     },
@@ -77,6 +84,7 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     pub(crate) ring: RingPlan,
     pub(crate) server: RoundServer<AnyStrategy, ExactSum>,
     pub(crate) executor: Executor<P, E>,
+    pub(crate) privacy: Option<DpPlan>,
     store: Option<CheckpointStore>,
     /// Rounds done in the newest checkpoint on disk, and whether it is of after their evaluation.
     saved: Option<(u64, bool)>,
@@ -167,6 +175,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let selector =
             AnySelector::from_config(config.selection.clone()).map_err(table("selection"))?;
         let ring = plan_ring(&strategy, &selector, &population)?;
+        let layout = engine.layout();
+        let privacy = privacy::plan(&config, &strategy, population.clients(), layout, &ring)?;
         let mut init = Stream::at(Purpose::ModelInit, config.seed, RoundId(0), ClientId(0));
         let state = strategy.init(engine.init(&mut init));
         let store = config
@@ -190,6 +200,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 setup(&config, &selector, population.clients()),
             ),
             executor: Executor::new(config.threads, &engine, ring)?,
+            privacy,
             sample: sample(&config.evaluation, config.seed, population.clients())?,
             calibration: None,
             engine,
@@ -253,6 +264,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         if state.global().layout() != self.server.global().layout() {
             return Err(bad("its parameters are another model's".to_owned()).into());
         }
+        self.restore_privacy(&path, checkpoint.round, &checkpoint.privacy)?;
         self.server = self.server_at(state, checkpoint.round);
         self.saved = Some((checkpoint.round.0, checkpoint.evaluated));
         self.evaluated = checkpoint.evaluated;
@@ -261,6 +273,24 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         self.fresh = false;
         self.warnings = warnings;
         Ok(self)
+    }
+
+    /// Takes up the ledger; a private run without one is none.
+    fn restore_privacy(
+        &mut self,
+        path: &Path,
+        round: RoundId,
+        ledger: &str,
+    ) -> Result<(), CheckpointError> {
+        if let Some(plan) = &self.privacy {
+            let config = plan.config().clone();
+            let resumed = DpPlan::resume(config, self.engine.layout(), &self.ring, round.0, ledger);
+            self.privacy = Some(resumed.map_err(|source| CheckpointError::Privacy {
+                path: path.to_owned(),
+                source,
+            })?);
+        }
+        Ok(())
     }
 
     pub(crate) fn server_at(
@@ -316,7 +346,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let evaluation = &self.config.evaluation;
         let evaluate = match done {
             0 => evaluation.initial,
-            done => done.is_multiple_of(evaluation.every) || done == self.config.rounds,
+            done => done.is_multiple_of(evaluation.every) || done == self.last_round(),
         };
         if evaluate && !self.evaluated {
             self.evaluate(observer, stop)?;
@@ -403,19 +433,37 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         {
             return Some(Outcome::TargetReached { round });
         }
-        (round >= self.config.rounds).then_some(Outcome::Finished)
+        if round >= self.config.rounds {
+            return Some(Outcome::Finished);
+        }
+        (round >= self.last_round()).then_some(Outcome::BudgetSpent { round })
+    }
+
+    /// Rounds to be done in all: those asked for, or those that the privacy budget allows.
+    fn last_round(&self) -> u64 {
+        let allowed = self.privacy.as_ref().map(DpPlan::last_round);
+        allowed.map_or(self.config.rounds, |allowed| {
+            allowed.min(self.config.rounds)
+        })
+    }
+
+    /// The privacy plan with its ledger; none without privacy.
+    #[must_use]
+    pub fn privacy(&self) -> Option<&DpPlan> {
+        self.privacy.as_ref()
     }
 
     fn evaluate(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<(), Halt> {
         let round = self.server.round();
         let int8 = self.serve_int8(round, stop)?;
+        let end = self.last_round();
         let config = &self.config;
         let last = |accuracy: Option<f64>| {
             let reached = match (accuracy, config.stop_at_accuracy) {
                 (Some(accuracy), Some(target)) => accuracy >= target,
                 _ => false,
             };
-            reached || round.0 >= config.rounds
+            reached || round.0 >= end
         };
         let judgement = judge(
             &mut self.executor,
@@ -508,6 +556,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             evaluated: self.evaluated,
             accuracy: self.accuracy,
             state,
+            privacy: self.privacy.as_ref().map_or_else(String::new, DpPlan::save),
         })?;
         self.saved = moment;
         observer.checkpointed(round).map_err(recorded)
@@ -536,7 +585,10 @@ fn setup(config: &SimulationConfig, selector: &AnySelector, population: u64) -> 
     RunSetup {
         selector: Box::new(selector.clone()),
         local: config.local,
-        settings: RoundSettings::default(),
+        settings: match config.privacy {
+            Some(_) => RoundSettings::default().released(),
+            None => RoundSettings::default(),
+        },
         chain: TransformChain::default(),
         seed: config.seed,
         population,

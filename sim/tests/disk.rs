@@ -158,6 +158,7 @@ fn config(dir: &Path) -> SimulationConfig {
             dir: dir.join("checkpoint"),
             every: 1,
         }),
+        privacy: None,
         stop_at_accuracy: None,
     }
 }

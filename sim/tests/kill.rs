@@ -49,6 +49,7 @@ fn config(dir: &Path, threads: usize) -> SimulationConfig {
             dir: dir.to_owned(),
             every: 1,
         }),
+        privacy: None,
         stop_at_accuracy: None,
     }
 }

@@ -1,6 +1,7 @@
 //! `check`: validates an experiment and explains what it will do and cost.
 
 use fl_core::{ClientId, LocalWork};
+use fl_privacy::{DpPlan, PrivacyError, PrivacyStatement};
 use fl_sim::{Observer, RoundRecord, Simulation};
 use serde::Serialize;
 
@@ -50,8 +51,34 @@ struct Explanation {
     bytes_per_round: Option<u64>,
     /// Bytes that each worker thread holds for the model, its training and its partial sum.
     memory_per_thread: u64,
+    /// What the run will spend, of a private run.
+    privacy: Option<Privacy>,
     /// Estimated seconds of the whole run.
     seconds: Option<f64>,
+}
+
+/// What a private run will spend.
+#[derive(Debug, Serialize)]
+struct Privacy {
+    #[serde(flatten)]
+    statement: PrivacyStatement,
+    excluded: &'static [&'static str],
+    /// Standard deviation of the noise on each value of the mean update, in the first round.
+    noise_on_mean: f64,
+    /// Why the run ends before its last round, if it does.
+    ends: Option<String>,
+}
+
+impl Privacy {
+    fn of(plan: &DpPlan) -> Result<Self, PrivacyError> {
+        let statement = plan.statement(plan.last_round())?;
+        Ok(Self {
+            excluded: statement.excluded(),
+            noise_on_mean: plan.noise_std()? / plan.mean().denominator(),
+            ends: plan.refusal().map(|refusal| refusal.to_string()),
+            statement,
+        })
+    }
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -74,6 +101,10 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
     for variant in &experiment.variants {
         let prepared = Prepared::new(variant, &mut cache)?;
         let mut explanation = explain(&prepared);
+        if let Some(plan) = prepared.dp_plan()? {
+            let privacy = Privacy::of(&plan);
+            explanation.privacy = Some(privacy.map_err(fl_sim::SimError::from)?);
+        }
         if args.time {
             explanation.seconds = Some(measure(&prepared, args.threads.unwrap_or(0).into())?);
         }
@@ -148,6 +179,7 @@ fn explain(prepared: &Prepared) -> Explanation {
         examples_per_round: cohort.map(|cohort| (cohort as f64 * per_client).round() as u64),
         bytes_per_round: cohort.map(|cohort| 2 * 4 * parameters * cohort),
         memory_per_thread: training as u64 + 8 * parameters,
+        privacy: None,
         seconds: None,
     }
 }
@@ -233,6 +265,30 @@ fn print(it: &Explanation, shown: Option<&Explanation>) -> Result<(), Error> {
         "  memory    {} per thread, beside the data",
         output::bytes(it.memory_per_thread)
     ));
+    if let Some(privacy) = &it.privacy {
+        let mut statement: Vec<String> = privacy
+            .statement
+            .to_string()
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        statement.push(format!(
+            "noise of {:.3e} on each value of the mean update",
+            privacy.noise_on_mean
+        ));
+        statement.extend(privacy.ends.iter().map(|why| {
+            format!(
+                "the run ends after {} rounds: {why}",
+                privacy.statement.rounds
+            )
+        }));
+        let heads = std::iter::once("privacy   ").chain(std::iter::repeat("          "));
+        lines.extend(
+            heads
+                .zip(statement)
+                .map(|(head, line)| format!("  {head}{line}")),
+        );
+    }
     if let Some(seconds) = it.seconds {
         lines.push(format!("  time      about {}", output::seconds(seconds)));
     }

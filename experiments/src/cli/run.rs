@@ -137,16 +137,33 @@ fn run_variant(
     );
     let outcome = simulation.run(&mut progress, stop);
     let recorder = progress.finish();
-    match outcome? {
+    let outcome = outcome?;
+    tell_privacy(&simulation, &variant.name, outcome)?;
+    match outcome {
         Outcome::Stopped { .. } => {
             recorder.stop()?;
             Ok(false)
         }
-        Outcome::Finished | Outcome::TargetReached { .. } => {
+        Outcome::Finished | Outcome::TargetReached { .. } | Outcome::BudgetSpent { .. } => {
             recorder.finish(&prepared.model, simulation.parameters())?;
             Ok(true)
         }
     }
+}
+
+/// What a private run guarantees, and why it ended when its budget did.
+fn tell_privacy(simulation: &Simulation, name: &str, outcome: Outcome) -> Result<(), Error> {
+    let Some(plan) = simulation.privacy() else {
+        return Ok(());
+    };
+    let statement = plan
+        .statement(plan.rounds_done())
+        .map_err(fl_sim::SimError::from)?;
+    output::tell(&format!("{name}: {statement}"));
+    if let (Outcome::BudgetSpent { round }, Some(refusal)) = (outcome, plan.refusal()) {
+        output::tell(&format!("{name}: ended after {round} rounds: {refusal}"));
+    }
+    Ok(())
 }
 
 fn host_facts(args: &Args) -> HostFacts {
@@ -196,9 +213,14 @@ fn report(
         let int8 = summaries
             .iter()
             .any(|one| one.final_accuracy_int8.is_some());
-        let rows: Vec<Vec<String>> = summaries.iter().map(|one| row(one, int8)).collect();
+        let private = summaries.iter().any(|one| one.epsilon.is_some());
+        let rows: Vec<Vec<String>> = summaries
+            .iter()
+            .map(|one| row(one, int8, private))
+            .collect();
         let mut heads = vec!["variant", "rounds", "accuracy"];
         heads.extend(int8.then_some("in int8"));
+        heads.extend(private.then_some("epsilon"));
         heads.extend(["loss", "time/round", "examples/s", "model"]);
         output::line(&output::table(&heads, &rows))?;
         output::line(&format!("results  {}", results.path.display()))?;
@@ -212,8 +234,8 @@ fn report(
     Ok(())
 }
 
-/// A line of the table; with the accuracy in int8 where some variant has one.
-fn row(summary: &Summary, int8: bool) -> Vec<String> {
+/// A line of the table; with the accuracy in int8, and with epsilon, where some variant has one.
+fn row(summary: &Summary, int8: bool, private: bool) -> Vec<String> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let percent = |accuracy: f64| format!("{:.2} %", accuracy * 100.0);
     let mut row = vec![
@@ -222,6 +244,7 @@ fn row(summary: &Summary, int8: bool) -> Vec<String> {
         or_dash(summary.final_accuracy.map(percent)),
     ];
     row.extend(int8.then(|| or_dash(summary.final_accuracy_int8.map(percent))));
+    row.extend(private.then(|| or_dash(epsilon(summary))));
     row.extend([
         or_dash(summary.final_loss.map(|loss| format!("{loss:.4}"))),
         or_dash(summary.seconds_per_round.map(output::seconds)),
@@ -238,6 +261,16 @@ fn row(summary: &Summary, int8: bool) -> Vec<String> {
         ),
     ]);
     row
+}
+
+/// Epsilon with its delta; named where it is that of a larger deployment.
+fn epsilon(summary: &Summary) -> Option<String> {
+    let (epsilon, delta) = summary.epsilon.zip(summary.delta)?;
+    let hypothetical = match summary.hypothetical {
+        Some(true) => " (hypothetical)",
+        _ => "",
+    };
+    Some(format!("{epsilon:.3} at {delta:e}{hypothetical}"))
 }
 
 /// The command that goes on with this run.

@@ -13,7 +13,7 @@ use fl_edge::ModelDef;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::{CalibrationTable, EvaluationTable, FleetTable, LocalTable, QatTable};
+use super::{CalibrationTable, EvaluationTable, FleetTable, LocalTable, PrivacyTable, QatTable};
 
 /// The JSON schema (draft 2020-12) of an experiment.
 #[must_use]
@@ -40,6 +40,7 @@ pub fn json_schema() -> Value {
         "evaluation".to_owned(),
         table::<EvaluationTable>(&mut generator),
     );
+    tables.insert("privacy".to_owned(), table::<PrivacyTable>(&mut generator));
     let name = json!({
         "type": "string",
         "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
@@ -151,6 +152,11 @@ pub fn markdown() -> String {
         page,
         "### `[evaluation.calibration]`\n{}",
         properties::<CalibrationTable>(&mut generator)
+    );
+    let _ = writeln!(
+        page,
+        "## `[privacy]`\n{}",
+        properties::<PrivacyTable>(&mut generator)
     );
     page
 }

@@ -14,7 +14,7 @@ use super::manifest::{
     self, DatasetFacts, FORMAT, HOST, Host, HostFacts, MANIFEST, Manifest, Status, VariantManifest,
 };
 use super::model;
-use super::row::{ClientRow, EvaluationRow, PartitionRow, RoundRow, Row, TimingRow};
+use super::row::{ClientRow, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, TimingRow};
 use super::table;
 use super::writer::RunWriter;
 
@@ -274,6 +274,9 @@ impl ResultsFolder {
             self.stage_table(&recorded, |variant| variant.clients.as_slice())?,
             self.stage_table(&recorded, |variant| variant.partition.as_slice())?,
         ];
+        if recorded.iter().any(|variant| !variant.privacy.is_empty()) {
+            tables.push(self.stage_table(&recorded, |variant| variant.privacy.as_slice())?);
+        }
         for (name, staged) in &tables {
             files.insert(name.clone(), staged.digest().clone());
         }
@@ -355,6 +358,8 @@ impl ResultsFolder {
                     let folder = self.path.join(variant);
                     let _ = fs::remove_file(folder.join(model::FILE));
                     let _ = fs::remove_dir(folder);
+                } else if file == "privacy.parquet" {
+                    let _ = fs::remove_file(self.path.join(file));
                 }
             }
         }
@@ -373,6 +378,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
     let mut evaluations: Vec<EvaluationRow> = Vec::new();
     let mut clients: Vec<ClientRow> = Vec::new();
     let mut timing: Vec<TimingRow> = Vec::new();
+    let mut privacy: Vec<PrivacyRow> = Vec::new();
     let mut finished = None;
     for entry in entries {
         match entry {
@@ -391,6 +397,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
                 clients.push(row);
             }
             Entry::Timing(row) => timing.push(row),
+            Entry::Privacy(row) => privacy.push(row),
             Entry::Finished(digest) => finished = Some(digest),
         }
     }
@@ -408,6 +415,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
         evaluations,
         clients,
         partition,
+        privacy,
         timing,
     })
 }
@@ -468,6 +476,7 @@ mod tests {
                 learning_rate: 0.1,
                 bytes_down: 80,
                 bytes_up: 80,
+                privacy: None,
                 seconds: 0.01,
             });
             writer.evaluated(&EvaluationRecord {

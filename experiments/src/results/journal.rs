@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::ResultsError;
 use super::row::{
-    Cell, ClientRow, ColumnKind, EvaluationRow, PartitionRow, RoundRow, Row, TimingRow,
+    Cell, ClientRow, ColumnKind, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, TimingRow,
 };
 
 const MAGIC: [u8; 8] = *b"FLJRNL\0\x01";
@@ -42,6 +42,8 @@ pub(crate) enum Entry {
     Client(ClientRow),
     /// A row of `timing`.
     Timing(TimingRow),
+    /// A row of `privacy`.
+    Privacy(PrivacyRow),
     /// The run is over and its model is written: the model's digest.
     Finished(String),
 }
@@ -56,6 +58,7 @@ impl Entry {
             Self::Client(_) => 5,
             Self::Timing(_) => 6,
             Self::Finished(_) => 7,
+            Self::Privacy(_) => 8,
         }
     }
 
@@ -67,6 +70,7 @@ impl Entry {
             Self::Evaluation(row) => encode_row(row, bytes),
             Self::Client(row) => encode_row(row, bytes),
             Self::Timing(row) => encode_row(row, bytes),
+            Self::Privacy(row) => encode_row(row, bytes),
         }
     }
 
@@ -80,6 +84,7 @@ impl Entry {
             5 => Self::Client(decode_row(payload)?),
             6 => Self::Timing(decode_row(payload)?),
             7 => Self::Finished(text()?),
+            8 => Self::Privacy(decode_row(payload)?),
             _ => return None,
         })
     }

@@ -6,7 +6,7 @@ use super::atomic;
 use super::error::ResultsError;
 use super::manifest::{self, HOST, Host, HostFacts, MANIFEST, Manifest, VariantManifest};
 use super::model;
-use super::row::{ClientRow, EvaluationRow, PartitionRow, RoundRow, Row, TimingRow};
+use super::row::{ClientRow, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, TimingRow};
 use super::table;
 
 /// The results of an experiment.
@@ -35,6 +35,8 @@ pub struct VariantResults {
     pub clients: Vec<ClientRow>,
     /// Classes of a sample of the clients.
     pub partition: Vec<PartitionRow>,
+    /// One row per round of a private run.
+    pub privacy: Vec<PrivacyRow>,
     /// Wall-clock times.
     pub timing: Vec<TimingRow>,
 }
@@ -56,6 +58,18 @@ pub struct Summary {
     pub final_accuracy: Option<f64>,
     /// Test accuracy at the last evaluation of the model served in int8, where it was measured.
     pub final_accuracy_int8: Option<f64>,
+    /// Upper bound of epsilon for the released models, of a private run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
+    /// The same for whoever sees who takes part in each round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon_unamplified: Option<f64>,
+    /// Their delta.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delta: Option<f64>,
+    /// Whether epsilon is that of a larger deployment than the simulated one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hypothetical: Option<bool>,
     /// Digest of the final model; when finished.
     pub model_digest: Option<String>,
 }
@@ -109,6 +123,11 @@ impl Results {
         let evaluations = read_checked::<EvaluationRow>(path, &manifest)?;
         let clients = read_checked::<ClientRow>(path, &manifest)?;
         let partition = read_checked::<PartitionRow>(path, &manifest)?;
+        // Only there when a variant is private.
+        let privacy = match manifest.files.contains_key("privacy.parquet") {
+            true => read_checked::<PrivacyRow>(path, &manifest)?,
+            false => Vec::new(),
+        };
         let timing = match &host {
             Some(_) => table::read::<TimingRow>(path)?,
             None => Vec::new(),
@@ -121,6 +140,7 @@ impl Results {
                 evaluations: of(&evaluations, &variant.name),
                 clients: of(&clients, &variant.name),
                 partition: of(&partition, &variant.name),
+                privacy: of(&privacy, &variant.name),
                 timing: of(&timing, &variant.name),
                 manifest: variant.clone(),
             })
@@ -162,6 +182,7 @@ impl VariantResults {
     #[must_use]
     pub fn summary(&self) -> Summary {
         let last = self.evaluations.last();
+        let private = self.privacy.last();
         let (seconds_per_round, examples_per_second) = self.speed().unzip();
         Summary {
             name: self.manifest.name.clone(),
@@ -171,6 +192,10 @@ impl VariantResults {
             final_loss: last.and_then(|row| row.test_loss.or(row.train_loss)),
             final_accuracy: last.and_then(|row| row.test_accuracy.or(row.train_accuracy)),
             final_accuracy_int8: last.and_then(|row| row.test_accuracy_int8),
+            epsilon: private.map(|row| row.epsilon),
+            epsilon_unamplified: private.map(|row| row.epsilon_unamplified),
+            delta: private.map(|row| row.delta),
+            hypothetical: private.map(PrivacyRow::is_hypothetical),
             model_digest: self.manifest.model_digest.clone(),
         }
     }

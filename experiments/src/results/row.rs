@@ -245,6 +245,33 @@ row! {
 }
 
 row! {
+    /// What a private round released and has spent.
+    "privacy" PrivacyRow {
+        /// The round, counted from zero.
+        round: u64,
+        /// `simulated`, or `hypothetical` when epsilon is that of a larger deployment than the
+        /// simulated one.
+        guarantee: String,
+        /// Upper bound of epsilon for all that was released so far, this round included.
+        epsilon: f64,
+        /// No analysis can promise less; 0 where the accountant has no such bound.
+        epsilon_lower: f64,
+        /// Upper bound for whoever also sees who takes part in each round.
+        epsilon_unamplified: f64,
+        /// The delta of all three.
+        delta: f64,
+        /// Standard deviation of the noise on each value of the sum.
+        noise_std: f64,
+        /// The clipping norm of the round.
+        max_norm: f64,
+        /// Updates that were clipped. Not private: for diagnosis, and not covered by epsilon.
+        nonprivate_clipped: u64,
+        /// Updates that were not finite and counted as zero. Not private.
+        nonprivate_zeroed: u64,
+    }
+}
+
+row! {
     /// Wall-clock time; never the same twice, hence apart from the other tables.
     "timing" TimingRow {
         /// `round` or `evaluation`.

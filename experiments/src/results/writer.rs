@@ -12,7 +12,7 @@ use fl_sim::{
 use super::error::ResultsError;
 use super::journal::{Entry, Journal};
 use super::model;
-use super::row::{ClientRow, EvaluationRow, RoundRow, TimingRow};
+use super::row::{ClientRow, EvaluationRow, PrivacyRow, RoundRow, TimingRow};
 
 impl From<&RoundRecord> for RoundRow {
     fn from(record: &RoundRecord) -> Self {
@@ -36,6 +36,37 @@ impl From<&RoundRecord> for RoundRow {
         }
     }
 }
+
+impl PrivacyRow {
+    /// What a round's record says of its privacy; none without.
+    pub(crate) fn of(record: &RoundRecord) -> Option<Self> {
+        let privacy = record.privacy.as_ref()?;
+        Some(Self {
+            round: record.round,
+            guarantee: match privacy.hypothetical {
+                true => HYPOTHETICAL,
+                false => "simulated",
+            }
+            .to_owned(),
+            epsilon: privacy.epsilon,
+            epsilon_lower: privacy.epsilon_lower,
+            epsilon_unamplified: privacy.epsilon_unamplified,
+            delta: privacy.delta,
+            noise_std: privacy.noise_std,
+            max_norm: privacy.max_norm,
+            nonprivate_clipped: privacy.clipped,
+            nonprivate_zeroed: privacy.zeroed,
+        })
+    }
+
+    /// Whether the guarantee is that of a larger deployment.
+    #[must_use]
+    pub fn is_hypothetical(&self) -> bool {
+        self.guarantee == HYPOTHETICAL
+    }
+}
+
+const HYPOTHETICAL: &str = "hypothetical";
 
 impl From<&EvaluationRecord> for EvaluationRow {
     fn from(record: &EvaluationRecord) -> Self {
@@ -134,6 +165,9 @@ impl RunWriter {
 impl Observer for RunWriter {
     fn round(&mut self, record: &RoundRecord) {
         self.append(&Entry::Round(record.into()));
+        if let Some(row) = PrivacyRow::of(record) {
+            self.append(&Entry::Privacy(row));
+        }
         self.time("round", record.round, record.seconds);
     }
 

@@ -957,7 +957,7 @@ fn a_private_round_waits_for_its_mean_and_moves_the_model_with_nobody_in_it() {
         }
         let early = Aggregate::released(RingPlan::for_weights(BOUNDS).unwrap(), vec![0.0; 10]);
         for client in 0..reporting {
-            let refused = server.release(at(1), early.clone());
+            let refused = server.release(at(2), early.clone());
             assert_eq!(refused, Err(RoundError::NotAwaiting(RoundId(0))));
             server.tell(2, Event::Update(&update(client)));
         }

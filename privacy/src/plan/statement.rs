@@ -96,9 +96,16 @@ impl fmt::Display for PrivacyStatement {
             accountant,
             ..
         } = self;
+        let delta = delta.get();
+        if epsilon.upper == Epsilon::INFINITY {
+            return write!(
+                f,
+                "NO differential privacy: updates are clipped and no noise is added"
+            );
+        }
         writeln!(
             f,
-            "({:.4}, {delta})-differential privacy per {unit} ({relation}) after {rounds} rounds of \
+            "({:.4}, {delta:e})-differential privacy per {unit} ({relation}) after {rounds} rounds of \
              Gaussian noise with multiplier {noise_multiplier:.4}; {accountant} accountant, \
              provably not below {:.4}",
             epsilon.upper, epsilon.lower

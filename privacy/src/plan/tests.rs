@@ -437,6 +437,24 @@ fn what_has_no_guarantee_is_refused() {
     }
 }
 
+#[test]
+fn without_noise_there_is_no_privacy() {
+    let mut plan = plan(DpPlanConfig {
+        noise_multiplier: Some(noise(0.0)),
+        ..poisson()
+    });
+    assert_eq!(plan.spent().unwrap().epsilon.upper, Epsilon::ZERO);
+    let mut sum = [2.0; 6];
+    round(&mut plan, 0, ClipCount::default(), &mut sum);
+    assert!(sum.iter().all(|mean| (mean - 0.1).abs() < 1e-15));
+    assert_eq!(plan.spent().unwrap().epsilon.upper, Epsilon::INFINITY);
+    let statement = plan.statement(1).unwrap().to_string();
+    assert!(
+        statement.starts_with("NO differential privacy"),
+        "{statement}"
+    );
+}
+
 /// Capped weights: a sum of larger weights has a larger sensitivity and a larger denominator.
 #[test]
 fn capped_weights_count_in_sensitivity_and_denominator() {

@@ -5,13 +5,14 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | magic `\x89FLCKPT\n` |
-//! | 4 | version, 1 |
+//! | 4 | version, 2 |
 //! | 32 + 32 + 32 | digests of the configuration, the data and the model's layout |
 //! | 4 + n | name of the kernel, UTF-8, n at most 256 |
 //! | 8 | rounds done |
 //! | 8 | the recorder's position |
 //! | 1 + 8 | 0 before this round's evaluation, 1 after it, 2 if it gave an accuracy; its `f64` bits, else zeros |
 //! | 8 + n | the strategy's state |
+//! | 8 + n | the privacy plan's state with its ledger, JSON; empty without privacy |
 //! | 32 | SHA-256 of everything before |
 
 use std::io::{self, Read};
@@ -23,12 +24,12 @@ use super::disk::DiskFile;
 use crate::record::RecorderPosition;
 
 const MAGIC: [u8; 8] = *b"\x89FLCKPT\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const CHECKSUM_LEN: u64 = 32;
 const MAX_KERNEL_LEN: u32 = 256;
 /// Magic, version, three digests, length of the kernel's name, round, position, accuracy, length
-/// of the state, checksum.
-const MIN_LEN: u64 = 8 + 4 + 3 * 32 + 4 + 8 + 8 + 9 + 8 + CHECKSUM_LEN;
+/// of the state, length of the privacy plan's state, checksum.
+const MIN_LEN: u64 = 8 + 4 + 3 * 32 + 4 + 8 + 8 + 9 + 8 + 8 + CHECKSUM_LEN;
 
 /// What a checkpoint belongs to. A run resumes only from a checkpoint with its own identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct Checkpoint {
     pub accuracy: Option<f64>,
     /// The strategy's state, with the global parameters, as the simulation encodes it.
     pub state: Vec<u8>,
+    /// The privacy plan's state with its ledger; empty without privacy.
+    pub privacy: String,
 }
 
 /// What is wrong with a checkpoint file.
@@ -134,6 +137,8 @@ pub(super) fn encode(checkpoint: &Checkpoint, file: &mut dyn DiskFile) -> io::Re
     for chunk in checkpoint.state.chunks(1 << 20) {
         out.write(chunk)?;
     }
+    out.write(&(checkpoint.privacy.len() as u64).to_le_bytes())?;
+    out.write(checkpoint.privacy.as_bytes())?;
     let checksum = out.hash.finalize();
     file.write_all(&checksum)
 }
@@ -217,6 +222,9 @@ pub(super) fn decode(length: u64, input: &mut dyn Read) -> Result<Checkpoint, Ch
     };
     let state_len = u64::from_le_bytes(reader.array("the length of the state")?);
     let state = reader.bytes("the state", state_len)?;
+    let privacy_len = u64::from_le_bytes(reader.array("the length of the privacy ledger")?);
+    let privacy = String::from_utf8(reader.bytes("the privacy ledger", privacy_len)?)
+        .map_err(|_| CheckpointFault::Value("the privacy ledger"))?;
     if reader.left != 0 {
         return Err(CheckpointFault::Value("the length of the file"));
     }
@@ -232,6 +240,7 @@ pub(super) fn decode(length: u64, input: &mut dyn Read) -> Result<Checkpoint, Ch
         evaluated,
         accuracy,
         state,
+        privacy,
     })
 }
 
@@ -320,6 +329,7 @@ mod tests {
             evaluated: true,
             accuracy: Some(0.25),
             state: (0..=255).collect(),
+            privacy: "[ledger]".to_owned(),
         }
     }
 
@@ -343,6 +353,7 @@ mod tests {
         assert_eq!(read(&bytes(&checkpoint)).unwrap(), checkpoint);
         checkpoint.evaluated = false;
         checkpoint.state.clear();
+        checkpoint.privacy.clear();
         checkpoint.identity.kernel.clear();
         let shortest = bytes(&checkpoint);
         assert_eq!(shortest.len() as u64, MIN_LEN);

@@ -527,6 +527,7 @@ pub(crate) fn config() -> SimulationConfig {
         },
         threads: 1,
         checkpoint: None,
+        privacy: None,
         stop_at_accuracy: None,
     }
 }
