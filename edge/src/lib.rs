@@ -79,7 +79,8 @@
 //!   federated learning stands at [`layer::BatchNormDef`].
 //! - **One gradient an example.** [`Session::per_example_norms`] and [`Session::clipped_gradient`]
 //!   give the norms of every example's own gradient, and the sum of the clipped ones, out of one
-//!   backward pass: what differentially private SGD adds its noise to.
+//!   backward pass: what differentially private SGD adds its noise to. [`Session::private_step`] is
+//!   that step; it takes the noise from its caller, and nothing here knows of privacy budgets.
 //! - **Losses** are means over the batch; sums of losses are added in the order of examples in
 //!   `f64`.
 //! - No threads, clocks, files or randomness of its own; randomness comes with the task, and a
@@ -117,6 +118,8 @@ pub use program::{
     Runner, SECTION_ALIGNMENT, Section, Served, SharedBytes, StepMemory,
 };
 pub use serve::{Observed, needs_calibration, serve_int8};
-pub use session::{BadExample, Clipped, PerExampleError, Session, Step};
+pub use session::{
+    BadExample, Clipped, Clipping, DpSgd, DpSgdError, GaussianNoise, PerExampleError, Session, Step,
+};
 pub use train::EdgeTrainer;
 pub use zoo::{LayersDef, Loss, MODELS, ModelDef};

@@ -88,8 +88,9 @@ pub(crate) struct NormStep {
     /// Its tensors: weight and bias, or scale and shift, or the table.
     pub(crate) weight: usize,
     pub(crate) bias: Option<usize>,
-    /// Without the gradients themselves.
-    pub(crate) ghost: bool,
+    /// Where each example's gradients are kept, weight before bias, until they are summed. None
+    /// where the norm is had without them.
+    pub(crate) own: Option<Slot>,
     pub(crate) scratch: Slot,
 }
 
@@ -117,7 +118,7 @@ pub(crate) struct Memory {
     /// is worked through at once.
     pub(crate) running: Vec<Running>,
     /// For [`Mode::PerExample`]: the norms, in the order of the backward pass, and these
-    /// operators again.
+    /// operators again, one for each norm.
     pub(crate) norms: Vec<NormStep>,
     pub(crate) weighted: Vec<Backward>,
     /// Whether some gradients are stored even when the others go straight into the parameters.

@@ -2,6 +2,8 @@
 
 mod batch;
 mod example;
+mod noise;
+mod private;
 mod run;
 
 use core::num::NonZeroUsize;
@@ -21,6 +23,8 @@ use example::Norms;
 use run::{backward, forward, move_statistics};
 
 pub use example::{Clipped, PerExampleError};
+pub use noise::GaussianNoise;
+pub use private::{Clipping, DpSgd, DpSgdError};
 pub(crate) use run::{Update, gradient_of, step_stored};
 
 /// Bytes of activations and gradients that a training step may take before its batch is worked
@@ -81,6 +85,27 @@ pub struct Step<'a> {
     pub proximal_mu: f32,
     /// The global parameters, for the proximal term.
     pub anchor: &'a [f32],
+}
+
+impl Step<'_> {
+    /// The step, where it needs neither the optimizer's state nor the whole gradient.
+    fn plain_sgd(&self) -> Option<SgdStep> {
+        match (self.optimizer, self.max_norm) {
+            (
+                Optimizer::Sgd {
+                    momentum: 0.0,
+                    weight_decay,
+                    ..
+                },
+                None,
+            ) => Some(SgdStep {
+                rate: self.rate,
+                weight_decay,
+                proximal_mu: self.proximal_mu,
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// A model at work: one arena, one set of working parameters, reused for every client.
@@ -262,22 +287,9 @@ impl Session {
         if self.training.whole_batch() {
             self.make_room(rows.len());
         }
-        let plain = match step.optimizer {
-            Optimizer::Sgd {
-                momentum,
-                weight_decay,
-                ..
-            } => (momentum == 0.0).then_some(weight_decay),
-            Optimizer::Adam { .. } => None,
-        };
-        if let (Some(weight_decay), None) = (plain, step.max_norm)
+        if let Some(sgd) = step.plain_sgd()
             && rows.len() <= self.training.rows()
         {
-            let sgd = SgdStep {
-                rate: step.rate,
-                weight_decay,
-                proximal_mu: step.proximal_mu,
-            };
             if self.training.stores_gradients {
                 self.gradient.reserve(self.model.parameters());
             }

@@ -46,6 +46,7 @@ mod loss;
 mod map;
 mod math;
 mod norm;
+mod normal;
 mod pool;
 mod product;
 pub mod reference;
@@ -57,6 +58,7 @@ pub use half::{f16_to_f32, f32_to_f16};
 pub use lanes::{LANES, LaneRows, LaneStep};
 #[cfg(feature = "mmap")]
 pub use map::Mapped;
+pub use normal::NORMAL_GROUP;
 pub use types::{Activation, AdamStep, After, Fused, Gradient, Momentum, SgdStep, Weights, Write};
 
 use simd::Isa;
@@ -747,6 +749,16 @@ impl Kernels {
         elementwise::sum_of_squares(self.isa, x)
     }
 
+    /// [`Kernels::sum_of_squares`] of every row of `x[rows, width]`, to the same bits.
+    pub fn row_squares(&self, width: usize, x: &[f32], sums: &mut [f64]) {
+        if width == 0 {
+            sums.fill(0.0);
+            return;
+        }
+        need("x", x, width.saturating_mul(sums.len()));
+        elementwise::row_squares(self.isa, width, &x[..width * sums.len()], sums);
+    }
+
     /// Sum of products, in the order of [`Kernels::sum_of_squares`].
     #[must_use]
     pub fn inner_product(&self, x: &[f32], y: &[f32]) -> f64 {
@@ -909,6 +921,14 @@ impl Kernels {
         lanes::softmax_cross_entropy(
             self.isa, rows, classes, logits, labels, scales, losses, gradient,
         );
+    }
+
+    /// Adds to each value `std` times its own standard normal number, the number at a place of the
+    /// stream that `key` names (its groups of [`NORMAL_GROUP`] numbers, from `first` on; the rest
+    /// of the last group is skipped). For simulation; `normal` in the sources says how they are
+    /// made.
+    pub fn add_normals(&self, key: &[u32; 8], first: u64, std: f32, values: &mut [f32]) {
+        normal::add(self.isa, key, first, std, values);
     }
 
     /// `y[columns, rows] = x[rows, columns]^T`

@@ -54,6 +54,18 @@ pub(crate) trait Simd: Copy {
     fn to_exponent(self, a: Self::F) -> Self::F;
     /// The bits as an integer, shifted right by 23, as a number: the biased exponent of `a >= 0`.
     fn biased_exponent(self, a: Self::F) -> Self::F;
+    /// Wrapping integer sum of the bits.
+    fn add_integers(self, a: Self::F, b: Self::F) -> Self::F;
+    /// Bitwise exclusive or.
+    fn xor(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The bits rotated left by `K`, from 1 to 31.
+    fn rotate_left<const K: i32>(self, a: Self::F) -> Self::F;
+    /// The bits shifted right by `K`, from 1 to 31; zeros come in.
+    fn shift_right<const K: u32>(self, a: Self::F) -> Self::F;
+    /// The bits as a signed integer, as the nearest number.
+    fn integer_to_float(self, a: Self::F) -> Self::F;
+    /// The elements of `table` at the integers in the low five bits.
+    fn lookup(self, table: &[f32; 32], at: Self::F) -> Self::F;
 
     /// `N` binary16 numbers, widened: [`f16_to_f32`](super::half::f16_to_f32) of each.
     /// # Safety
@@ -183,6 +195,30 @@ impl Simd for Scalar {
     fn biased_exponent(self, a: f32) -> f32 {
         (a.to_bits() >> 23) as f32
     }
+    #[inline(always)]
+    fn add_integers(self, a: f32, b: f32) -> f32 {
+        f32::from_bits(a.to_bits().wrapping_add(b.to_bits()))
+    }
+    #[inline(always)]
+    fn xor(self, a: f32, b: f32) -> f32 {
+        f32::from_bits(a.to_bits() ^ b.to_bits())
+    }
+    #[inline(always)]
+    fn rotate_left<const K: i32>(self, a: f32) -> f32 {
+        f32::from_bits(a.to_bits().rotate_left(K.cast_unsigned()))
+    }
+    #[inline(always)]
+    fn shift_right<const K: u32>(self, a: f32) -> f32 {
+        f32::from_bits(a.to_bits() >> K)
+    }
+    #[inline(always)]
+    fn integer_to_float(self, a: f32) -> f32 {
+        a.to_bits().cast_signed() as f32
+    }
+    #[inline(always)]
+    fn lookup(self, table: &[f32; 32], at: f32) -> f32 {
+        table[(at.to_bits() & 31) as usize]
+    }
 }
 
 /// Eight numbers at a time in plain code, which the compiler turns into whatever vectors the
@@ -307,6 +343,30 @@ impl Simd for Portable {
     #[inline(always)]
     fn biased_exponent(self, a: [f32; 8]) -> [f32; 8] {
         each!(i => Scalar.biased_exponent(a[i]))
+    }
+    #[inline(always)]
+    fn add_integers(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => Scalar.add_integers(a[i], b[i]))
+    }
+    #[inline(always)]
+    fn xor(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => Scalar.xor(a[i], b[i]))
+    }
+    #[inline(always)]
+    fn rotate_left<const K: i32>(self, a: [f32; 8]) -> [f32; 8] {
+        each!(i => Scalar.rotate_left::<K>(a[i]))
+    }
+    #[inline(always)]
+    fn shift_right<const K: u32>(self, a: [f32; 8]) -> [f32; 8] {
+        each!(i => Scalar.shift_right::<K>(a[i]))
+    }
+    #[inline(always)]
+    fn integer_to_float(self, a: [f32; 8]) -> [f32; 8] {
+        each!(i => Scalar.integer_to_float(a[i]))
+    }
+    #[inline(always)]
+    fn lookup(self, table: &[f32; 32], at: [f32; 8]) -> [f32; 8] {
+        each!(i => Scalar.lookup(table, at[i]))
     }
 }
 

@@ -2,21 +2,23 @@
 //!
 //! A dense layer sees one row `x` of an example, so the norm of its weight's gradient is that of
 //! `x` times that of the output's gradient (Goodfellow 2015, arXiv:1510.01799, §4). A convolution
-//! sees many, and its gradient is either formed for one example after the other, or its squared
-//! norm is the sum of products of two Gram matrices (Rochette et al. 2019, arXiv:1912.06015; the
-//! "ghost norm"), whichever is smaller, layer by layer (Bu et al. 2022, arXiv:2205.10683, §4.1).
-//! Then the output gradients, kept until now, are scaled by each example's factor and every
-//! parameter's gradient is computed once for the whole batch (Bu et al. 2023, arXiv:2210.00038,
-//! "book-keeping"), so that the backward pass through the inputs runs only once.
+//! sees many. Where its weight is small beside what its gradient is made of, each example's
+//! gradient is formed once and kept, and the clipped sum is a sum of vectors; where it is large,
+//! the squared norm is the sum of products of two Gram matrices (Rochette et al. 2019,
+//! arXiv:1912.06015; the "ghost norm"), layer by layer as Bu et al. 2022 (arXiv:2205.10683, §4.1)
+//! choose. Where nothing was kept, the output gradients, kept until now, are scaled by each
+//! example's factor and the gradient is computed once for the whole batch (Bu et al. 2023,
+//! arXiv:2210.00038, "book-keeping"). The backward pass through the inputs runs only once.
 
 use fl_core::{Examples, Stream};
 
 use super::batch::Batch;
-use super::run::{Update, backward_inputs, backward_parameters, forward};
+use super::private::Clip;
+use super::run::{Update, backward_inputs, backward_parameters, forward, step_stored};
 use super::{BadExample, Session, most_rows};
 use crate::arena::{pick, reserve};
-use crate::kernel::{Dense, Gradient, Kernels, Write};
-use crate::plan::{Backward, Memory, Mode, NormStep};
+use crate::kernel::{Conv, Dense, Gradient, Kernels, Write};
+use crate::plan::{Backward, Memory, Mode, NormStep, Tensor};
 
 /// Why per-example gradients cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,8 +63,31 @@ pub(super) struct Norms {
     /// `[tensor][example]`, squared.
     squares: Vec<f64>,
     totals: Vec<f64>,
+    /// Of the part that is worked on: what each example is multiplied by.
+    factors: Vec<f32>,
     /// Examples of the last call.
     rows: usize,
+}
+
+impl Norms {
+    /// Examples worked on at once.
+    pub(super) fn part(&self) -> usize {
+        self.memory.as_ref().map_or(0, Memory::rows)
+    }
+
+    /// Operators with parameters.
+    pub(super) fn layers(&self) -> usize {
+        self.memory.as_ref().map_or(0, |memory| memory.norms.len())
+    }
+}
+
+/// What the clipped sum is made of, and where it goes.
+pub(super) struct Weighting<'a> {
+    pub(super) clip: Clip,
+    /// The sum is multiplied by this.
+    pub(super) scale: f64,
+    /// [`Update::Step`] needs all examples in one part.
+    pub(super) update: Update<'a>,
 }
 
 /// The squared norms of a part of the examples.
@@ -76,6 +101,41 @@ struct Squares<'a> {
 impl Squares<'_> {
     fn set(&mut self, tensor: usize, row: usize, square: f64) {
         self.squares[tensor * self.stride + self.first + row] = square;
+    }
+
+    fn get(&self, tensor: usize, row: usize) -> f64 {
+        self.squares[tensor * self.stride + self.first + row]
+    }
+
+    /// Those of a tensor.
+    fn of_tensor(&mut self, tensor: usize, rows: usize) -> &mut [f64] {
+        &mut self.squares[tensor * self.stride + self.first..][..rows]
+    }
+
+    /// Those of the part alone.
+    fn of(&self, rows: usize) -> PartSquares<'_> {
+        PartSquares {
+            squares: self.squares,
+            stride: self.stride,
+            first: self.first,
+            rows,
+        }
+    }
+}
+
+/// The squared norms of a part of the examples, to be read.
+pub(super) struct PartSquares<'a> {
+    squares: &'a [f64],
+    stride: usize,
+    first: usize,
+    pub(super) rows: usize,
+}
+
+impl PartSquares<'_> {
+    /// The norm of an example's gradient of one operator's parameters.
+    pub(super) fn layer(&self, norm: &NormStep, row: usize) -> f64 {
+        let of = |tensor: usize| self.squares[tensor * self.stride + self.first + row];
+        libm::sqrt(of(norm.weight) + norm.bias.map_or(0.0, of))
     }
 }
 
@@ -143,22 +203,33 @@ impl Session {
         if rows.is_empty() {
             self.gradient.values_mut().fill(0.0);
         }
-        self.example_passes(data, rows, Some(max_norm), stream)
+        let weighting = Weighting {
+            clip: Clip::flat(f64::from(max_norm)),
+            scale: 1.0,
+            update: Update::Store,
+        };
+        self.example_passes(data, rows, Some(weighting), stream)
     }
 
-    fn example_passes(
-        &mut self,
-        data: &dyn Examples,
-        rows: &[u32],
-        max_norm: Option<f32>,
-        stream: &mut Stream,
-    ) -> Result<Clipped, PerExampleError> {
+    /// Whether examples have gradients of their own.
+    pub(super) fn check_examples(&self) -> Result<(), PerExampleError> {
         if self.training.whole_batch() {
             return Err(PerExampleError::BatchNorm);
         }
         if self.qat.is_some() {
             return Err(PerExampleError::QuantizationAware);
         }
+        Ok(())
+    }
+
+    pub(super) fn example_passes(
+        &mut self,
+        data: &dyn Examples,
+        rows: &[u32],
+        weighting: Option<Weighting<'_>>,
+        stream: &mut Stream,
+    ) -> Result<Clipped, PerExampleError> {
+        self.check_examples()?;
         self.make_room_for_norms(rows.len());
         let Self {
             norms,
@@ -173,6 +244,7 @@ impl Session {
             memory: Some(memory),
             squares,
             totals,
+            factors,
             ..
         } = norms
         else {
@@ -184,7 +256,7 @@ impl Session {
             loss: 0.0,
             clipped: 0,
         };
-        let mut update = Update::Store;
+        let mut update = weighting.as_ref().map_or(Update::Store, |it| it.update);
         for (number, part) in rows.chunks(memory.rows()).enumerate() {
             let mut squares = Squares {
                 squares,
@@ -220,16 +292,25 @@ impl Session {
                 let all = squares.squares.iter().skip(at).step_by(stride);
                 *total = libm::sqrt(all.sum::<f64>());
             }
-            let Some(max_norm) = max_norm else {
+            let Some(Weighting { clip, scale, .. }) = &weighting else {
                 continue;
             };
-            let most = f64::from(max_norm);
-            found.clipped += totals
-                .iter()
-                .filter(|norm| norm.is_nan() || **norm > most)
-                .count();
-            for step in &memory.weighted {
-                weigh(kernels, memory, batch, step, totals, most);
+            let factors = &mut factors[..part.len()];
+            found.clipped += clip.count(&memory.norms, &squares.of(part.len()), totals);
+            if !clip.by_layer() {
+                clip.factors(totals, |row| totals[row], *scale, factors);
+            }
+            for (step, norm) in memory.weighted.iter().zip(&memory.norms) {
+                if clip.by_layer() {
+                    let of = squares.of(part.len());
+                    clip.factors(totals, |row| of.layer(norm, row), *scale, factors);
+                }
+                if let Some(own) = norm.own {
+                    let own = &batch.arena.values()[memory.at(own, part.len())];
+                    add_kept(kernels, step, own, factors, weights, gradient, update);
+                    continue;
+                }
+                weigh(kernels, memory, batch, step, totals, factors);
                 backward_parameters(
                     kernels,
                     memory,
@@ -247,11 +328,12 @@ impl Session {
     }
 
     /// Memory for the norms of `rows` examples.
-    fn make_room_for_norms(&mut self, rows: usize) {
+    pub(super) fn make_room_for_norms(&mut self, rows: usize) {
         let Norms {
             memory,
             squares,
             totals,
+            factors,
             ..
         } = &mut self.norms;
         let most = self.example_rows.get_or_insert_with(|| {
@@ -273,6 +355,7 @@ impl Session {
         squares.clear();
         squares.resize(tensors * rows, 0.0);
         reserve(totals, rows);
+        reserve(factors, wanted);
         self.norms.rows = rows;
     }
 }
@@ -285,13 +368,12 @@ fn weigh(
     batch: &mut Batch,
     step: &Backward,
     norms: &[f64],
-    most: f64,
+    factors: &[f32],
 ) {
-    let (dy, others) = match step {
-        Backward::Dense { x, dy, .. } | Backward::Conv { x, dy, .. } => (*dy, [Some(*x), None]),
-        Backward::Norm { x, stats, dy, .. } => (*dy, [Some(*x), Some(*stats)]),
-        Backward::Embedding { dy, .. } => (*dy, [None; 2]),
-        _ => unreachable!("only operators with parameters are weighted"),
+    let (dy, x) = match step {
+        Backward::Dense { x, dy, .. } | Backward::Conv { x, dy, .. } => (*dy, Some(*x)),
+        Backward::Embedding { dy, .. } => (*dy, None),
+        _ => unreachable!("the gradients of all others are kept"),
     };
     let arena = batch.arena.values_mut();
     let place = |slot| {
@@ -300,15 +382,48 @@ fn weigh(
         move |row: usize| range.start + row * width..range.start + (row + 1) * width
     };
     let of = place(dy);
-    for (row, &norm) in norms.iter().enumerate() {
+    for (row, (&norm, &factor)) in norms.iter().zip(factors).enumerate() {
         if !norm.is_finite() {
             arena[of(row)].fill(0.0);
-            for other in others.into_iter().flatten() {
-                arena[place(other)(row)].fill(0.0);
+            if let Some(x) = x {
+                arena[place(x)(row)].fill(0.0);
             }
-        } else if norm > most {
-            k.scale((most / norm) as f32, &mut arena[of(row)]);
+        } else if factor < 1.0 || factor > 1.0 {
+            k.scale(factor, &mut arena[of(row)]);
         }
+    }
+}
+
+/// The weighted sum of examples' gradients that were kept, in their order.
+fn add_kept(
+    k: &Kernels,
+    step: &Backward,
+    own: &[f32],
+    factors: &[f32],
+    weights: &mut [f32],
+    gradient: &mut [f32],
+    update: Update<'_>,
+) {
+    let tensors: [Option<&Tensor>; 2] = match step {
+        Backward::Conv { weight, bias, .. } => [Some(weight), bias.as_ref()],
+        Backward::Norm { gamma, beta, .. } => [Some(gamma), Some(beta)],
+        _ => unreachable!("only of convolutions and norms"),
+    };
+    let mut first = 0;
+    let width = own.len() / factors.len();
+    for tensor in tensors.into_iter().flatten() {
+        let to = &mut gradient[tensor.clone()];
+        if !matches!(update, Update::Accumulate) {
+            to.fill(0.0);
+        }
+        for (own, &factor) in own.chunks_exact(width).zip(factors) {
+            // Nothing of an example without a finite norm.
+            if factor > 0.0 {
+                k.axpy(factor, &own[first..first + tensor.len()], to);
+            }
+        }
+        step_stored(k, update, tensor, weights, gradient);
+        first += tensor.len();
     }
 }
 
@@ -329,48 +444,44 @@ fn parameter_norms(
             geometry, x, dy, ..
         } => {
             let [x, dy] = pick(arena, [at(*x), at(*dy)]);
-            let examples = x
-                .chunks_exact(geometry.inputs)
-                .zip(dy.chunks_exact(geometry.outputs));
-            for (row, (x, dy)) in examples.enumerate() {
-                let back = k.sum_of_squares(dy);
-                squares.set(norm.weight, row, k.sum_of_squares(x) * back);
-                if let Some(bias) = norm.bias {
-                    squares.set(bias, row, back);
+            let back = squares.of_tensor(norm.bias.unwrap_or(norm.weight), rows);
+            k.row_squares(geometry.outputs, dy, back);
+            let Some(bias) = norm.bias else {
+                for (square, x) in back.iter_mut().zip(x.chunks_exact(geometry.inputs)) {
+                    *square *= k.sum_of_squares(x);
                 }
+                return;
+            };
+            k.row_squares(geometry.inputs, x, squares.of_tensor(norm.weight, rows));
+            for row in 0..rows {
+                let square = squares.get(norm.weight, row) * squares.get(bias, row);
+                squares.set(norm.weight, row, square);
             }
         }
         Backward::Conv {
             geometry, x, dy, ..
         } => {
-            let [x, dy, scratch] = pick(arena, [at(*x), at(*dy), at(norm.scratch)]);
-            let positions = geometry.out_height() * geometry.out_width();
             let filters = geometry.shape().filters;
+            let Some(own) = norm.own else {
+                let [x, dy, scratch] = pick(arena, [at(*x), at(*dy), at(norm.scratch)]);
+                ghost_norms(k, geometry, x, dy, scratch, norm, squares);
+                return;
+            };
+            let places = [at(*x), at(*dy), at(own), at(norm.scratch)];
+            let [x, dy, own, scratch] = pick(arena, places);
             let examples = x
                 .chunks_exact(geometry.padded_len())
                 .zip(dy.chunks_exact(geometry.output_len()));
-            for (row, (x, dy)) in examples.enumerate() {
+            let own = own.chunks_exact_mut(own.len() / rows);
+            for (row, ((x, dy), own)) in examples.zip(own).enumerate() {
+                let (weight, sums) = own.split_at_mut(geometry.weight_len());
+                k.conv_dw(geometry, 1, x, dy, Gradient::Store(weight), scratch);
+                squares.set(norm.weight, row, k.sum_of_squares(weight));
                 if let Some(bias) = norm.bias {
-                    let sums = &mut scratch[..filters];
+                    let positions = geometry.out_height() * geometry.out_width();
                     k.column_sums(positions, filters, dy, Gradient::Store(sums));
                     squares.set(bias, row, k.sum_of_squares(sums));
                 }
-                let square = if norm.ghost {
-                    let terms = geometry.weight_len() / filters;
-                    let (grams, rest) = scratch.split_at_mut(2 * positions * positions);
-                    let (left, right) = grams.split_at_mut(positions * positions);
-                    let (windows, rest) = rest.split_at_mut((positions * terms).max(filters));
-                    k.unroll(geometry, x, windows);
-                    gram(k, positions, terms, windows, left, rest);
-                    gram(k, positions, filters, dy, right, rest);
-                    // Rounding may take a norm of zero below it.
-                    k.inner_product(left, right).max(0.0)
-                } else {
-                    let (own, rest) = scratch.split_at_mut(geometry.weight_len());
-                    k.conv_dw(geometry, 1, x, dy, Gradient::Store(own), rest);
-                    k.sum_of_squares(own)
-                };
-                squares.set(norm.weight, row, square);
             }
         }
         Backward::Norm {
@@ -380,12 +491,15 @@ fn parameter_norms(
             dy,
             ..
         } => {
-            let places = [at(*x), at(*stats), at(*dy), at(norm.scratch)];
-            let [x, stats, dy, scratch] = pick(arena, places);
-            let (dgamma, dbeta) = scratch.split_at_mut(scratch.len() / 2);
+            let Some(own) = norm.own else {
+                unreachable!("these gradients are small");
+            };
+            let [x, stats, dy, own] = pick(arena, [at(*x), at(*stats), at(*dy), at(own)]);
             let width = geometry.example_len();
             let examples = x.chunks_exact(width).zip(dy.chunks_exact(width));
-            for (row, (x, dy)) in examples.enumerate() {
+            let own = own.chunks_exact_mut(own.len() / rows);
+            for (row, ((x, dy), own)) in examples.zip(own).enumerate() {
+                let (dgamma, dbeta) = own.split_at_mut(own.len() / 2);
                 let stats = &stats[row * geometry.stats_len()..];
                 k.norm_dparameters(geometry, 1, x, stats, dy, dgamma, dbeta, Write::Store);
                 squares.set(norm.weight, row, k.sum_of_squares(dgamma));
@@ -417,6 +531,39 @@ fn parameter_norms(
             }
         }
         _ => unreachable!("only operators with parameters have norms"),
+    }
+}
+
+/// The squared norms of a convolution's gradients, without the gradients.
+fn ghost_norms(
+    k: &Kernels,
+    geometry: &Conv,
+    x: &[f32],
+    dy: &[f32],
+    scratch: &mut [f32],
+    norm: &NormStep,
+    squares: &mut Squares<'_>,
+) {
+    let positions = geometry.out_height() * geometry.out_width();
+    let filters = geometry.shape().filters;
+    let terms = geometry.weight_len() / filters;
+    let examples = x
+        .chunks_exact(geometry.padded_len())
+        .zip(dy.chunks_exact(geometry.output_len()));
+    for (row, (x, dy)) in examples.enumerate() {
+        if let Some(bias) = norm.bias {
+            let sums = &mut scratch[..filters];
+            k.column_sums(positions, filters, dy, Gradient::Store(sums));
+            squares.set(bias, row, k.sum_of_squares(sums));
+        }
+        let (grams, rest) = scratch.split_at_mut(2 * positions * positions);
+        let (left, right) = grams.split_at_mut(positions * positions);
+        let (windows, rest) = rest.split_at_mut((positions * terms).max(filters));
+        k.unroll(geometry, x, windows);
+        gram(k, positions, terms, windows, left, rest);
+        gram(k, positions, filters, dy, right, rest);
+        // Rounding may take a norm of zero below it.
+        squares.set(norm.weight, row, k.inner_product(left, right).max(0.0));
     }
 }
 

@@ -12,7 +12,7 @@ use fl_core::{
 };
 use fl_edge::kernel::Kernels;
 use fl_edge::qat::QatOptions;
-use fl_edge::{EdgeTrainer, Model, Session};
+use fl_edge::{Clipping, DpSgd, EdgeTrainer, GaussianNoise, Model, Session, Step};
 
 thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
@@ -162,7 +162,29 @@ fn a_warm_client_allocates_nothing() {
         let mut session = Session::new(case.model.clone(), Kernels::best());
         session.start(global.values(), &Optimizer::SGD, 8);
         let mut random = stream(5);
+        let mut noise = GaussianNoise::new(&mut stream(6));
+        let dp = DpSgd::new(Clipping::PerLayer, 0.1, 1.0, 8.0).expect("in range");
         let mut clip = |session: &mut Session, rows: &[u32]| {
+            let step = Step {
+                optimizer: Optimizer::SGD,
+                rate: 0.1,
+                number: 0,
+                max_norm: None,
+                proximal_mu: 0.0,
+                anchor: global.values(),
+            };
+            session
+                .private_step(
+                    &data,
+                    rows,
+                    &dp,
+                    &step,
+                    &mut random,
+                    &mut |scale, values| {
+                        noise.add(scale, values);
+                    },
+                )
+                .expect("good examples");
             session
                 .clipped_gradient(&data, rows, 0.1, &mut random)
                 .expect("good examples");

@@ -8,7 +8,7 @@ use fl_core::{InputSpec, Optimizer, Parameters, TargetSpec};
 use fl_edge::kernel::Kernels;
 use fl_edge::{Model, ModelDef, PerExampleError, Session};
 
-fn start(case: &Case) -> Parameters {
+pub(crate) fn start(case: &Case) -> Parameters {
     let mut random = stream(3);
     let mut weights = case.model.init(&mut random);
     for value in weights.values_mut() {
@@ -17,13 +17,13 @@ fn start(case: &Case) -> Parameters {
     weights
 }
 
-fn session(case: &Case, weights: &Parameters, kernels: &'static Kernels) -> Session {
+pub(crate) fn session(case: &Case, weights: &Parameters, kernels: &'static Kernels) -> Session {
     let mut session = Session::new(case.model.clone(), kernels);
     session.start(weights.values(), &Optimizer::SGD, 1);
     session
 }
 
-fn norm(values: &[f32]) -> f64 {
+pub(crate) fn norm(values: &[f32]) -> f64 {
     let squares = values.iter().map(|v| f64::from(*v) * f64::from(*v));
     squares.sum::<f64>().sqrt()
 }
@@ -106,7 +106,7 @@ pub(crate) fn check(case: &Case, batch: usize, tolerance: f64) {
 }
 
 /// Convolutions whose norms are computed from Gram matrices, in every geometry.
-fn ghosts() -> Vec<Case> {
+pub(crate) fn ghosts() -> Vec<Case> {
     let image = InputSpec::Real(vec![5, 4, 16]);
     let target = TargetSpec::Class { classes: 3 };
     [

@@ -10,6 +10,7 @@ mod integers;
 mod normalised;
 mod optimizers;
 mod oracle;
+mod private;
 mod program;
 mod random;
 mod stretches;

@@ -157,6 +157,50 @@ impl Simd for Avx512 {
         unsafe { _mm512_cvtepi32_ps(_mm512_srli_epi32::<23>(_mm512_castps_si512(a))) }
     }
     #[inline(always)]
+    fn add_integers(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the token proves that the processor has the instruction.
+        unsafe {
+            _mm512_castsi512_ps(_mm512_add_epi32(
+                _mm512_castps_si512(a),
+                _mm512_castps_si512(b),
+            ))
+        }
+    }
+    #[inline(always)]
+    fn xor(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the token proves that the processor has the instruction.
+        unsafe {
+            _mm512_castsi512_ps(_mm512_xor_si512(
+                _mm512_castps_si512(a),
+                _mm512_castps_si512(b),
+            ))
+        }
+    }
+    #[inline(always)]
+    fn rotate_left<const K: i32>(self, a: __m512) -> __m512 {
+        // SAFETY: the token proves that the processor has the instruction.
+        unsafe { _mm512_castsi512_ps(_mm512_rol_epi32::<K>(_mm512_castps_si512(a))) }
+    }
+    #[inline(always)]
+    fn shift_right<const K: u32>(self, a: __m512) -> __m512 {
+        // SAFETY: the token proves that the processor has the instruction.
+        unsafe { _mm512_castsi512_ps(_mm512_srli_epi32::<K>(_mm512_castps_si512(a))) }
+    }
+    #[inline(always)]
+    fn integer_to_float(self, a: __m512) -> __m512 {
+        // SAFETY: the token proves that the processor has the instruction.
+        unsafe { _mm512_cvtepi32_ps(_mm512_castps_si512(a)) }
+    }
+    #[inline(always)]
+    fn lookup(self, table: &[f32; 32], at: __m512) -> __m512 {
+        // SAFETY: the table holds two vectors, and the token.
+        unsafe {
+            let low = _mm512_loadu_ps(table.as_ptr());
+            let high = _mm512_loadu_ps(table.as_ptr().add(16));
+            _mm512_permutex2var_ps(low, _mm512_castps_si512(at), high)
+        }
+    }
+    #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: the token proves that the processor has the instruction.
         unsafe { _mm512_max_ps(a, b) }
@@ -315,6 +359,57 @@ impl Simd for Avx2 {
     fn biased_exponent(self, a: __m256) -> __m256 {
         // SAFETY: the token proves that the processor has the instruction.
         unsafe { _mm256_cvtepi32_ps(_mm256_srli_epi32::<23>(_mm256_castps_si256(a))) }
+    }
+    #[inline(always)]
+    fn add_integers(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves that the processor has the instruction.
+        unsafe {
+            _mm256_castsi256_ps(_mm256_add_epi32(
+                _mm256_castps_si256(a),
+                _mm256_castps_si256(b),
+            ))
+        }
+    }
+    #[inline(always)]
+    fn xor(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves that the processor has the instruction.
+        unsafe {
+            _mm256_castsi256_ps(_mm256_xor_si256(
+                _mm256_castps_si256(a),
+                _mm256_castps_si256(b),
+            ))
+        }
+    }
+    #[inline(always)]
+    fn rotate_left<const K: i32>(self, a: __m256) -> __m256 {
+        // SAFETY: the token proves that the processor has the instruction.
+        unsafe {
+            let a = _mm256_castps_si256(a);
+            let left = _mm256_sll_epi32(a, _mm_cvtsi32_si128(K));
+            let right = _mm256_srl_epi32(a, _mm_cvtsi32_si128(32 - K));
+            _mm256_castsi256_ps(_mm256_or_si256(left, right))
+        }
+    }
+    #[inline(always)]
+    fn shift_right<const K: u32>(self, a: __m256) -> __m256 {
+        // SAFETY: the token proves that the processor has the instruction.
+        unsafe {
+            let count = _mm_cvtsi32_si128(K.cast_signed());
+            _mm256_castsi256_ps(_mm256_srl_epi32(_mm256_castps_si256(a), count))
+        }
+    }
+    #[inline(always)]
+    fn integer_to_float(self, a: __m256) -> __m256 {
+        // SAFETY: the token proves that the processor has the instruction.
+        unsafe { _mm256_cvtepi32_ps(_mm256_castps_si256(a)) }
+    }
+    #[inline(always)]
+    fn lookup(self, table: &[f32; 32], at: __m256) -> __m256 {
+        // SAFETY: five bits are a place in the table; and the token.
+        unsafe {
+            let at = _mm256_and_si256(_mm256_castps_si256(at), _mm256_set1_epi32(31));
+            _mm256_i32gather_ps::<4>(table.as_ptr(), at)
+        }
     }
     #[inline(always)]
     fn max(self, a: __m256, b: __m256) -> __m256 {

@@ -12,26 +12,34 @@ impl Planner<'_> {
     }
 
     /// Notes the memory that the last operator of the backward pass needs for the norms of each
-    /// example's gradients of these tensors.
-    fn norms(&mut self, weight: usize, bias: Option<usize>, ghost: bool, scratch: usize) {
+    /// example's gradients of these tensors: `own` numbers for each example's gradients, where
+    /// they are kept, and scratch.
+    fn norms(&mut self, weight: usize, bias: Option<usize>, own: usize, scratch: usize) {
         if self.mode == Mode::PerExample {
+            let own = (own > 0).then(|| self.walk.buffer(own, 0));
             let scratch = self.walk.buffer(0, scratch);
             self.norms.push(NormStep {
                 step: self.walk.backward.len() - 1,
                 weight,
                 bias,
-                ghost,
+                own,
                 scratch,
             });
         }
     }
 
     /// The second time that parameters' gradients are computed, weighted by example: what they
-    /// are made of lives on.
+    /// are made of lives on, be it the examples' gradients themselves.
     pub(super) fn weighted(&mut self) {
         for index in 0..self.norms.len() {
             self.walk.time += 1;
-            let mut step = self.walk.backward[self.norms[index].step].clone();
+            let norm = self.norms[index];
+            let mut step = self.walk.backward[norm.step].clone();
+            if let Some(own) = norm.own {
+                self.walk.touch(own);
+                self.weighted.push(step);
+                continue;
+            }
             match &mut step {
                 Backward::Dense { x, dy, .. } => {
                     self.walk.touch(*x);
@@ -47,11 +55,6 @@ impl Planner<'_> {
                     self.walk.touch(*x);
                     self.walk.touch(*dy);
                     *dw_scratch = self.walk.buffer(0, geometry.dw_scratch_len());
-                }
-                Backward::Norm { x, stats, dy, .. } => {
-                    self.walk.touch(*x);
-                    self.walk.touch(*stats);
-                    self.walk.touch(*dy);
                 }
                 Backward::Embedding { dy, .. } => {
                     self.walk.touch(*dy);
@@ -94,7 +97,7 @@ impl Planner<'_> {
                     weight: self.walk.tensor(weight),
                     bias: bias.map(|bias| self.walk.tensor(bias)),
                 });
-                self.norms(weight, bias, true, 0);
+                self.norms(weight, bias, 0, 0);
             }
             Op::Conv {
                 geometry,
@@ -118,7 +121,8 @@ impl Planner<'_> {
                 };
                 let dx_scratch = self.walk.buffer(0, dx_len);
                 let dw_scratch = self.walk.buffer(0, geometry.dw_scratch_len());
-                let (ghost, scratch) = (is_ghost(&geometry), norm_scratch_len(&geometry));
+                let own = own_len(&geometry, bias.is_some());
+                let scratch = norm_scratch_len(&geometry, own);
                 self.walk.backward.push(Backward::Conv {
                     geometry,
                     x,
@@ -129,7 +133,7 @@ impl Planner<'_> {
                     weight: self.walk.tensor(weight),
                     bias: bias.map(|bias| self.walk.tensor(bias)),
                 });
-                self.norms(weight, bias, ghost, scratch);
+                self.norms(weight, bias, own, scratch);
             }
             Op::MaxPool(geometry) => {
                 if let Some(f) = self.left_to_pool(input).activation() {
@@ -195,7 +199,7 @@ impl Planner<'_> {
                     beta: self.walk.tensor(shift),
                 });
                 let sums = self.walk.tensor(scale).len() + self.walk.tensor(shift).len();
-                self.norms(scale, Some(shift), false, sums);
+                self.norms(scale, Some(shift), sums, 0);
                 if let Some(dx) = dx {
                     self.walk.pass_on(dx, source);
                 }
@@ -232,7 +236,7 @@ impl Planner<'_> {
                     table: self.walk.tensor(table),
                     dy,
                 });
-                self.norms(table, None, false, size);
+                self.norms(table, None, 0, size);
             }
             Op::Add { other } => {
                 self.walk.pass_to_both(dy, source, self.walk.root(other));
@@ -241,21 +245,35 @@ impl Planner<'_> {
     }
 }
 
-/// Whether the norms of a convolution's examples are computed without their gradients: where two
-/// Gram matrices of its positions are smaller than the weight (Bu et al. 2022, arXiv:2205.10683,
-/// §4.1, equation 4.1).
-fn is_ghost(c: &Conv) -> bool {
+/// Numbers that each example's gradients of a convolution's parameters take, where they are formed
+/// once and kept; 0 where their norms come from Gram matrices, whose products are fewer for large
+/// weights (Bu et al. 2022, arXiv:2205.10683, table 1) and take no memory for each example.
+fn own_len(c: &Conv, bias: bool) -> usize {
+    let filters = c.shape().filters;
     let positions = c.out_height() * c.out_width();
-    c.shape().groups == 1 && 2 * positions * positions < c.weight_len()
+    let terms = c.weight_len() / filters;
+    // What would have to be kept for a second time.
+    let operands = c.padded_len() + c.output_len();
+    let ghost = c.shape().groups == 1
+        && c.weight_len() > MOST_OWN * operands
+        && positions * (terms + filters) < c.weight_len();
+    match ghost {
+        true => 0,
+        false => c.weight_len() + if bias { filters } else { 0 },
+    }
 }
 
-/// Numbers of scratch for the norms of a convolution's examples.
-fn norm_scratch_len(c: &Conv) -> usize {
-    let filters = c.shape().filters;
-    if !is_ghost(c) {
-        return c.weight_len() + c.dw_scratch_len().max(filters);
+/// Gradients of examples that take no more than so many times the memory of what they are made of
+/// are kept: a sum of vectors then takes the place of the second product.
+const MOST_OWN: usize = 4;
+
+/// Numbers of scratch for the norms of a convolution's examples, whose gradients take `own`.
+fn norm_scratch_len(c: &Conv, own: usize) -> usize {
+    if own > 0 {
+        return c.dw_scratch_len();
     }
     // Two Gram matrices, the windows in rows, and what their products need.
+    let filters = c.shape().filters;
     let positions = c.out_height() * c.out_width();
     let terms = c.weight_len() / filters;
     let product = Dense {
