@@ -388,7 +388,7 @@ fn weigh(
             if let Some(x) = x {
                 arena[place(x)(row)].fill(0.0);
             }
-        } else if factor < 1.0 || factor > 1.0 {
+        } else {
             k.scale(factor, &mut arena[of(row)]);
         }
     }
