@@ -218,12 +218,13 @@ impl Model {
     }
 
     /// Bytes that a session holds for [`Session::clipped_gradient`](crate::Session) at a batch:
-    /// parameters, gradient, norms and the planned arena, in which the output gradients of all
-    /// operators with parameters live until they are weighted.
+    /// parameters, gradient, norms, factors and the planned arena, in which the output gradients of
+    /// operators with parameters, or what they give for each example, live until they are weighted.
+    /// A [private step](crate::Session::private_step) holds the same, and the optimizer's state.
     #[must_use]
     pub fn peak_bytes_per_example(&self, batch: usize) -> usize {
         let tensors = self.layout.tensors().len();
-        self.planned_bytes(batch, Mode::PerExample) + 8 * (tensors + 1) * batch
+        self.planned_bytes(batch, Mode::PerExample) + (8 * (tensors + 1) + 4) * batch
     }
 
     /// Bytes that a session holds for [quantization-aware training](crate::qat) at a batch, as
