@@ -11,6 +11,7 @@ pub(crate) mod dominate;
 mod fft;
 mod lattice;
 pub(crate) mod law;
+mod nodes;
 mod normal;
 mod single;
 mod spectrum;

@@ -46,10 +46,6 @@ fn sampled_gaussian_over_the_grid() {
         let row: Vec<Option<f64>> = line.split(',').map(|field| field.parse().ok()).collect();
         let number = |column: usize| row[column].unwrap();
         let (sigma, rate, steps, delta) = (number(0), number(1), number(2), number(3));
-        // One delta of three, for time.
-        if !(5e-7..=5e-6).contains(&delta) {
-            continue;
-        }
         seen += 1;
         let found = sampled(sigma, rate, steps as u64, delta);
         let (lower, upper) = (found.lower.get(), found.upper.get());
@@ -61,7 +57,7 @@ fn sampled_gaussian_over_the_grid() {
         }
         if let Some(dpa) = dpa {
             // Where it is below our lower bound, its own rounding has made it too small.
-            assert!(upper <= dpa + 2e-5 || lower > dpa, "{name}");
+            assert!(upper <= dpa + 1e-6 || lower > dpa, "{name}");
             assert!(lower <= dpa * (1.0 + 1e-6), "{name}");
         }
         if let Some(rdp) = rdp {
@@ -71,7 +67,7 @@ fn sampled_gaussian_over_the_grid() {
         if let (Some(prv), Some(dpa)) = (prv, dpa) {
             assert!(upper >= prv || prv > dpa, "{name}");
         }
-        assert!(lower >= 0.98 * upper, "{name}");
+        assert!(lower >= 0.998 * upper, "{name}");
     }
-    assert!(seen > 100, "{seen}");
+    assert!(seen == 420, "{seen}");
 }

@@ -8,242 +8,36 @@
 //! error falls exponentially. Every part of it has an explicit bound:
 //!
 //! - **in the outcome**: `2 I / (exp(2 pi d / step) - 1)` with `I` the integral of the magnitude of
-//!   the integrand along the lines at distance `d` from the axis (Trefethen and Weideman 2014,
-//!   Theorem 5.1), in whose strip the mixtures have no zero;
+//!   the integrand along the lines at distance `d` from that of the nodes (Trefethen and Weideman
+//!   2014, Theorem 5.1), in whose strip the mixtures have no zero. The nodes may lie above the axis:
+//!   there the loss has an imaginary part of at least 0, so that `exp(i t L)` falls with the
+//!   frequency instead of turning ever faster, and the spacing need not go with the frequency;
 //! - **in the frequency**: the sum over all frequencies is, by Poisson's formula, that of
 //!   `exp(theta k P) delta(epsilon + k P)` over all integers `k` with `P = 2 pi / step`: only too
 //!   large, and by an amount that Chernoff's bound limits;
-//! - **beyond the last frequency**: van der Corput's lemma. Where the slope of the loss is above a
+//! - **beyond the last frequency**: either the integral of the magnitude along a line above the axis,
+//!   which falls with the frequency; or van der Corput's lemma: where the slope of the loss is above a
 //!   threshold, the oscillating integral is at most the total variation of density over slope,
 //!   divided by the frequency; elsewhere at most the mass;
-//! - **rounding** of phases, sums and powers.
+//! - **rounding** of losses, phases, sums and powers.
+//!
+//! It is refused, for the lattice, where the law dies down only at very high frequencies: few steps at
+//! small rates, whose loss mostly stays close to its least, that of not being sampled.
 
 use core::f64::consts::PI;
 
 use super::compose::Question;
 use super::lattice::Sketch;
 use super::law::{Law, NormalPair, Smooth};
+use super::nodes::{FRESH, LN_BEYOND, LN_NEGLECT, Nodes, Profile};
 use super::single::single;
 use super::spectrum::power;
 use super::tilt::Plan;
 
-/// Logarithm of a neglected part, relative to what is kept.
-const LN_NEGLECT: f64 = -37.0;
-/// The same for frequencies beyond the last, where it is not multiplied by the number of steps.
-const LN_BEYOND: f64 = -25.0;
-/// Distance from a centre, in standard deviations, beyond which nothing is left.
-const REACH: f64 = 9.5;
 /// Most products of nodes and frequencies: beyond, the lattice is quicker.
-const MOST_WORK: f64 = 6e7;
-/// Phases are computed anew after so many turns.
-const FRESH: usize = 64;
-
-/// One law's tilted density on a coarse grid.
-struct Profile<'a> {
-    pair: &'a NormalPair,
-    many: f64,
-    low: f64,
-    high: f64,
-    spacing: f64,
-    /// Tilted density, not normalised, relative to `exp(top)`.
-    density: Vec<f64>,
-    slope: Vec<f64>,
-    top: f64,
-    mass: f64,
-}
-
-impl<'a> Profile<'a> {
-    fn new(pair: &'a NormalPair, many: f64, theta: f64) -> Option<Self> {
-        let extent = pair.extent();
-        let low = extent.low - REACH;
-        let mut high = extent.high + REACH;
-        let steepest = if extent.falling {
-            pair.slope(high)
-        } else {
-            extent.slope
-        };
-        high += theta * steepest;
-        let spacing = 0.12 / (1.0 + 0.5 * extent.spread);
-        let count = libm::ceil((high - low) / spacing);
-        if count.is_nan() || count >= 20_000.0 {
-            return None;
-        }
-        let smooth = Smooth::Normal(pair.clone());
-        let mut exponents = Vec::with_capacity(count as usize + 1);
-        let mut slope = Vec::with_capacity(count as usize + 1);
-        for k in 0..=count as usize {
-            let x = low + spacing * k as f64;
-            let (loss, ln_density) = smooth.both(x);
-            exponents.push(ln_density + theta * loss);
-            slope.push(pair.slope(x));
-        }
-        let top = exponents.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let density: Vec<f64> = exponents.iter().map(|e| libm::exp(e - top)).collect();
-        let mass = density.iter().sum::<f64>() * spacing;
-        Some(Self {
-            pair,
-            many,
-            low,
-            high,
-            spacing,
-            density,
-            slope,
-            top,
-            mass,
-        })
-    }
-
-    /// The frequency from which on the law's transform, to its power, is below
-    /// `exp(LN_BEYOND - extra)`.
-    fn last_frequency(&self, extra: f64) -> f64 {
-        let target = libm::exp((LN_BEYOND - extra) / self.many);
-        let most = self.slope.iter().copied().fold(0.0, f64::max);
-        let mut best = f64::INFINITY;
-        for k in 1..40 {
-            let threshold = most * libm::exp(-0.35 * f64::from(k));
-            let (mut slow, mut variation, mut before) = (0.0, 0.0, 0.0);
-            for (density, slope) in self.density.iter().zip(&self.slope) {
-                let value = if *slope >= threshold {
-                    density / slope
-                } else {
-                    slow += density;
-                    0.0
-                };
-                variation += (value - before).abs();
-                before = value;
-            }
-            variation += before;
-            // The grid resolves the density to many digits; the factor is for its corners.
-            let slow = (slow * self.spacing + 2.0 * self.spacing * 1e-3) / self.mass * 1.01;
-            if slow < target {
-                best = best.min(1.3 * variation / self.mass / (target - slow));
-            }
-        }
-        best
-    }
-
-    /// Spacing of nodes at which the trapezoidal rule neglects `exp(LN_NEGLECT)` of the mass for
-    /// frequencies up to `frequency`.
-    fn node_spacing(&self, theta: f64, frequency: f64) -> f64 {
-        let spread = self.pair.extent().spread;
-        let widest = if spread > 0.0 {
-            (0.97 * PI / spread).min(8.0)
-        } else {
-            8.0
-        };
-        let mut best = 0.0_f64;
-        for share in [1.0, 0.75, 0.5, 0.35, 0.22, 0.14, 0.08, 0.04, 0.02, 0.01] {
-            let distance = widest * share;
-            let mut exponents = Vec::with_capacity(self.density.len() / 2 + 1);
-            // Every second point of the grid is enough for a magnitude.
-            for k in (0..self.density.len()).step_by(2) {
-                let x = self.low + self.spacing * k as f64;
-                let (loss, ln_density, turn) = self.pair.continued(x, distance);
-                exponents.push(ln_density + theta * loss + frequency * turn.abs());
-            }
-            let top = exponents.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = exponents.iter().map(|e| libm::exp(e - top)).sum();
-            let ln_magnitude =
-                top - self.top + libm::log(4.0 * sum * 2.0 * self.spacing / self.mass);
-            let spacing = 2.0 * PI * distance / (ln_magnitude.max(0.0) + 1.0 - LN_NEGLECT);
-            best = best.max(spacing);
-        }
-        best
-    }
-}
-
-/// Nodes of one law: normalised weights and losses.
-struct Nodes {
-    many: f64,
-    count: u64,
-    weights: Vec<f64>,
-    losses: Vec<f64>,
-    /// `ln E exp(theta L)`.
-    cumulant: f64,
-    magnitude: f64,
-}
-
-impl Nodes {
-    fn new(profile: &Profile<'_>, count: u64, theta: f64, frequency: f64) -> Self {
-        let spacing = profile.node_spacing(theta, frequency);
-        let smooth = Smooth::Normal(profile.pair.clone());
-        let points = libm::ceil((profile.high - profile.low) / spacing) as usize + 1;
-        let (mut weights, mut losses) = (Vec::with_capacity(points), Vec::with_capacity(points));
-        let mut magnitude = 1.0_f64;
-        for k in 0..points {
-            let x = profile.low + spacing * k as f64;
-            let (loss, ln_density) = smooth.both(x);
-            let weight = libm::exp(ln_density + theta * loss - profile.top);
-            // What is below the others' rounding is left out.
-            if weight > 1e-24 {
-                weights.push(weight);
-                losses.push(loss);
-                magnitude = magnitude.max(x * x).max(loss.abs());
-            }
-        }
-        let sum: f64 = weights.iter().sum();
-        for weight in &mut weights {
-            *weight /= sum;
-        }
-        Self {
-            many: profile.many,
-            count,
-            weights,
-            losses,
-            cumulant: profile.top + libm::log(sum * spacing),
-            magnitude,
-        }
-    }
-
-    /// Calls `visit(j, re, im)` with the transform at `j step` for `j` up to `last`.
-    fn transform(&self, step: f64, last: usize, mut visit: impl FnMut(usize, f64, f64)) {
-        let points = self.weights.len().next_multiple_of(4);
-        let mut phases = [vec![0.0; points], vec![0.0; points]];
-        let mut turns = [vec![1.0; points], vec![0.0; points]];
-        for (k, loss) in self.losses.iter().enumerate() {
-            let (s, c) = libm::sincos(step * loss);
-            turns[0][k] = c;
-            turns[1][k] = s;
-        }
-        let [turn_re, turn_im] = &turns;
-        let [re, im] = &mut phases;
-        for j in 0..=last {
-            if j.is_multiple_of(FRESH) {
-                for (k, (weight, loss)) in self.weights.iter().zip(&self.losses).enumerate() {
-                    let (s, c) = libm::sincos(j as f64 * step * loss);
-                    re[k] = weight * c;
-                    im[k] = weight * s;
-                }
-            }
-            let (mut sums_re, mut sums_im) = ([0.0; 4], [0.0; 4]);
-            let blocks = re
-                .chunks_exact_mut(4)
-                .zip(im.chunks_exact_mut(4))
-                .zip(turn_re.chunks_exact(4).zip(turn_im.chunks_exact(4)));
-            for ((re, im), (c, s)) in blocks {
-                for lane in 0..4 {
-                    let (x, y) = (re[lane], im[lane]);
-                    sums_re[lane] += x;
-                    sums_im[lane] += y;
-                    re[lane] = x * c[lane] - y * s[lane];
-                    im[lane] = x * s[lane] + y * c[lane];
-                }
-            }
-            visit(
-                j,
-                (sums_re[0] + sums_re[1]) + (sums_re[2] + sums_re[3]),
-                (sums_im[0] + sums_im[1]) + (sums_im[2] + sums_im[3]),
-            );
-        }
-    }
-
-    /// Bound of the error of a value of the transform.
-    fn error(&self) -> f64 {
-        let sum = f64::EPSILON * (self.weights.len() as f64 / 8.0 + 4.0);
-        // Argument reduction and turning of the phases; neglected parts.
-        sum + 4.0 * f64::EPSILON * FRESH as f64 + 4.0 * libm::exp(LN_NEGLECT)
-    }
-}
+const MOST_WORK: f64 = 1e7;
+/// Most frequencies.
+const MOST_FREQUENCIES: f64 = 1e5;
 
 /// The integrand at equal steps of the frequency.
 struct Line {
@@ -272,33 +66,28 @@ impl Line {
             .map(|profile| profile.last_frequency(extra))
             .fold(f64::INFINITY, f64::min);
         let step = 2.0 * PI / period;
-        let work: f64 = profiles
-            .iter()
-            .map(|profile| {
-                // Before the exact spacing is known: a few nodes per turn of the steepest phase.
-                let steepest = profile.slope.iter().copied().fold(0.0, f64::max);
-                (profile.high - profile.low) * (3.0 + 0.2 * end * steepest) * end / step
-            })
-            .sum();
-        if work.is_nan() || work >= MOST_WORK {
+        if (end / step).is_nan() || end / step >= MOST_FREQUENCIES {
             return None;
         }
         let last = libm::ceil(end / step) as usize + 1;
+        let nodes: Vec<Nodes> = profiles
+            .iter()
+            .zip(laws)
+            .map(|(profile, (_, count))| Nodes::new(profile, *count, last as f64 * step))
+            .collect();
+        let work: usize = nodes.iter().map(|nodes| nodes.weights.len() * last).sum();
+        if work as f64 >= MOST_WORK {
+            return None;
+        }
         let mut values = vec![(1.0, 0.0); last + 1];
         let mut errors = vec![0.0; last + 1];
         let (mut cumulant, mut blur, mut shift) = (0.0, 0.0, 0.0);
-        for (profile, (_, count)) in profiles.iter().zip(laws) {
-            let nodes = Nodes::new(profile, *count, theta, last as f64 * step);
-            if nodes.weights.len() as f64 * last as f64 > 4.0 * MOST_WORK {
-                return None;
-            }
-            let error = nodes.error();
+        let mut most = 0.0_f64;
+        for nodes in &nodes {
             let many = nodes.many;
-            if many * error > 0.1 {
-                return None;
-            }
             let floor = libm::pow(1e-3, (many - 1.0).min(5.0));
-            nodes.transform(step, last, |j, re, im| {
+            nodes.transform(step, last, |j, re, im, error| {
+                most = most.max(many * error);
                 let (r, i) = power(re, im, nodes.count);
                 let (a, b) = values[j];
                 values[j] = (a * r - b * i, a * i + b * r);
@@ -318,6 +107,10 @@ impl Line {
                     + 4.0 * f64::EPSILON * nodes.cumulant.abs()
                     + 4.0 * libm::exp(LN_NEGLECT));
             shift += many * rounding;
+        }
+        // Errors that are not small against 1 do not just add up.
+        if most.is_nan() || most >= 0.1 {
+            return None;
         }
         // Beyond the last frequency: the integral of `1 / t^2`.
         let mut slack = libm::exp(LN_BEYOND - extra) / (PI * end.max(1e-3)) * 2.0;
@@ -456,7 +249,7 @@ pub(crate) fn answer(laws: &[(Law, u64)], question: Question) -> Option<(f64, f6
                     high = 0.0;
                 }
                 let mut at = epsilon.clamp(low, high);
-                let mut steepness = theta;
+                let (mut steepness, mut size) = (theta, 1.0_f64);
                 for _ in 0..80 {
                     let (value, slope) = line.integral(at);
                     let miss = libm::log(value.max(1e-300)) + line.ln_scale(at) - target;
@@ -467,20 +260,22 @@ pub(crate) fn answer(laws: &[(Law, u64)], question: Question) -> Option<(f64, f6
                     }
                     let newton = at + miss * value / slope;
                     let next = if value > 0.0 && slope > 0.0 && newton > low && newton < high {
-                        steepness = slope / value;
+                        (steepness, size) = (slope / value, value);
                         newton
                     } else {
                         0.5 * (low + high)
                     };
                     let step = (next - at).abs();
                     at = next;
-                    if step <= 1e-14 * at + 1e-16 {
+                    if step <= 1e-14 * at + 1e-16 + 1e-13 / steepness {
                         break;
                     }
                 }
                 // Then outwards until the bounds hold.
                 let outwards = |sign: f64, holds: &dyn Fn(f64) -> bool| {
-                    let mut step = 1e-14 * at.abs() + 1e-15 / steepness;
+                    // What the slack asks for, roughly.
+                    let slack = 0.8 * (line.slack / size).min(1.0);
+                    let mut step = 1e-14 * at.abs() + (1e-15 + slack) / steepness;
                     for _ in 0..100 {
                         let end = at + sign * step;
                         if end <= 0.0 && sign < 0.0 {

@@ -113,23 +113,49 @@ fn continued(mixture: &[(f64, f64)], x: f64, y: f64) -> (f64, f64) {
         return (w + m * (x - 0.5 * m), m * y);
     }
     let exponent = |(w, m): &(f64, f64)| w + m * (x - 0.5 * m);
-    let top = mixture
-        .iter()
-        .map(exponent)
-        .fold(f64::NEG_INFINITY, f64::max);
-    let base = mixture[0].1;
+    let (mut top, mut base, mut largest) = (f64::NEG_INFINITY, 0.0, 0);
+    for (k, part) in mixture.iter().enumerate() {
+        let value = exponent(part);
+        if value > top {
+            (top, base, largest) = (value, part.1, k);
+        }
+    }
+    // The sum relative to its largest term, less 1: so that the logarithm of a sum near 1 keeps its
+    // relative precision.
     let (mut re, mut im) = (0.0, 0.0);
-    for part in mixture {
+    for (k, part) in mixture.iter().enumerate() {
+        if k == largest {
+            continue;
+        }
         let size = libm::exp(exponent(part) - top);
-        // Relative to the first, so that the argument is on the right branch.
+        // All arguments lie within less than pi, so that this is on the right branch.
         let (s, c) = libm::sincos((part.1 - base) * y);
         re += size * c;
         im += size * s;
     }
-    (
-        top + libm::log(libm::hypot(re, im)),
-        base * y + libm::atan2(im, re),
-    )
+    let size = if re.abs() + im.abs() < 0.5 {
+        0.5 * libm::log1p(re * (2.0 + re) + im * im)
+    } else {
+        libm::log(libm::hypot(1.0 + re, im))
+    };
+    (top + size, base * y + libm::atan2(im, 1.0 + re))
+}
+
+/// How much larger than a unit in the last place the error of [`continued`] may be: the terms of
+/// each exponent, by the share of its component, beside the result itself.
+fn rounding(mixture: &[(f64, f64)], x: f64, y: f64) -> f64 {
+    let (size, turn) = continued(mixture, x, y);
+    let terms: f64 = mixture
+        .iter()
+        .map(|(w, m)| {
+            let share = libm::exp(w + m * (x - 0.5 * m) - size);
+            share
+                * (w.abs()
+                    + m.abs() * (x.abs() + m.abs() + y.abs())
+                    + if *m == 0.0 { 0.0 } else { 1.0 })
+        })
+        .sum();
+    terms + size.abs() + turn.abs()
 }
 
 /// See [`NormalPair::extent`].
@@ -215,18 +241,31 @@ impl NormalPair {
         }
     }
 
-    /// The loss and the logarithm of the density of `P`, continued to `x + i y`: logarithms of
-    /// magnitudes, and the argument of the loss.
-    pub(crate) fn continued(&self, x: f64, y: f64) -> (f64, f64, f64) {
+    /// The loss and the logarithm of the density of `P`, continued to `x + i y`: real and imaginary
+    /// part of each. For `y` from 0 on, the loss has an imaginary part of at least 0: the terms of
+    /// `upper` turn at least as far as those of `lower`.
+    pub(crate) fn continued(&self, x: f64, y: f64) -> [(f64, f64); 2] {
         let sign = self.sign();
         let (upper, upper_turn) = continued(&self.upper, sign * x, sign * y);
         let (lower, lower_turn) = continued(&self.lower, sign * x, sign * y);
         let normal = 0.5 * (y * y - x * x) - LN_SQRT_2PI;
         if self.swapped {
-            (lower - upper, lower + normal, lower_turn - upper_turn)
+            [
+                (lower - upper, lower_turn - upper_turn),
+                (lower + normal, lower_turn - x * y),
+            ]
         } else {
-            (upper - lower, upper + normal, upper_turn - lower_turn)
+            [
+                (upper - lower, upper_turn - lower_turn),
+                (upper + normal, upper_turn - x * y),
+            ]
         }
+    }
+
+    /// Bound, up to a small factor, of the error of the continued loss in units of the last place.
+    pub(crate) fn rounding(&self, x: f64, y: f64) -> f64 {
+        let sign = self.sign();
+        rounding(&self.upper, sign * x, sign * y) + rounding(&self.lower, sign * x, sign * y)
     }
 
     /// The coordinate of the centre where `P` and `Q` are single normal laws.

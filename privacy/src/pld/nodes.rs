@@ -1,0 +1,341 @@
+//! The transform of one step's law by nodes on a line above the axis: which line, which spacing, and
+//! from which frequency on there is nothing left. The bounds: head of [`super::contour`].
+
+use core::f64::consts::PI;
+
+use super::law::{NormalPair, Smooth};
+
+/// Logarithm of a neglected part, relative to what is kept.
+pub(super) const LN_NEGLECT: f64 = -37.0;
+/// The same for frequencies beyond the last, where it is not multiplied by the number of steps.
+pub(super) const LN_BEYOND: f64 = -25.0;
+/// Distance from a centre, in standard deviations, beyond which nothing is left.
+const REACH: f64 = 9.5;
+/// Phases are computed anew after so many turns.
+pub(super) const FRESH: usize = 64;
+/// Rounding of a phase from turning it so often, in units of the last place.
+const TURNED: f64 = 2.0 * FRESH as f64 + 4.0;
+/// A node with less, relative to all, is left out.
+const LEAST: f64 = 1e-24;
+
+/// Distances from the axis that are tried, as shares of the largest.
+const SHARES: [f64; 12] = [
+    1.0, 0.75, 0.5, 0.35, 0.22, 0.14, 0.08, 0.04, 0.02, 0.01, 0.005, 0.002,
+];
+
+/// One law's tilted density on a coarse grid.
+pub(super) struct Profile<'a> {
+    pair: &'a NormalPair,
+    many: f64,
+    theta: f64,
+    low: f64,
+    high: f64,
+    spacing: f64,
+    /// Tilted density, not normalised, relative to `exp(top)`.
+    density: Vec<f64>,
+    slope: Vec<f64>,
+    top: f64,
+    mass: f64,
+}
+
+impl<'a> Profile<'a> {
+    pub(super) fn new(pair: &'a NormalPair, many: f64, theta: f64) -> Option<Self> {
+        let extent = pair.extent();
+        let low = extent.low - REACH;
+        let mut high = extent.high + REACH;
+        let steepest = if extent.falling {
+            pair.slope(high)
+        } else {
+            extent.slope
+        };
+        high += theta * steepest;
+        let spacing = 0.12 / (1.0 + 0.5 * extent.spread);
+        let count = libm::ceil((high - low) / spacing);
+        if count.is_nan() || count >= 20_000.0 {
+            return None;
+        }
+        let smooth = Smooth::Normal(pair.clone());
+        let mut exponents = Vec::with_capacity(count as usize + 1);
+        let mut slope = Vec::with_capacity(count as usize + 1);
+        for k in 0..=count as usize {
+            let x = low + spacing * k as f64;
+            let (loss, ln_density) = smooth.both(x);
+            exponents.push(ln_density + theta * loss);
+            slope.push(pair.slope(x));
+        }
+        let top = exponents.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let density: Vec<f64> = exponents.iter().map(|e| libm::exp(e - top)).collect();
+        let mass = density.iter().sum::<f64>() * spacing;
+        Some(Self {
+            pair,
+            many,
+            theta,
+            low,
+            high,
+            spacing,
+            density,
+            slope,
+            top,
+            mass,
+        })
+    }
+
+    /// The frequency from which on the law's transform, to its power, is below
+    /// `exp(LN_BEYOND - extra)`.
+    pub(super) fn last_frequency(&self, extra: f64) -> f64 {
+        let target = libm::exp((LN_BEYOND - extra) / self.many);
+        let most = self.slope.iter().copied().fold(0.0, f64::max);
+        let mut best = f64::INFINITY;
+        for k in 1..40 {
+            let threshold = most * libm::exp(-0.35 * f64::from(k));
+            let (mut slow, mut variation, mut before) = (0.0, 0.0, 0.0);
+            for (density, slope) in self.density.iter().zip(&self.slope) {
+                let value = if *slope >= threshold {
+                    density / slope
+                } else {
+                    slow += density;
+                    0.0
+                };
+                variation += (value - before).abs();
+                before = value;
+            }
+            variation += before;
+            // The grid resolves the density to many digits; the factor is for its corners.
+            let slow = (slow * self.spacing + 2.0 * self.spacing * 1e-3) / self.mass * 1.01;
+            if slow < target {
+                best = best.min(1.3 * variation / self.mass / (target - slow));
+            }
+        }
+        for share in SHARES {
+            best = self.last_by_shift(self.widest() * share, target, best);
+        }
+        best
+    }
+
+    /// Largest distance from the axis at which a mixture surely has no zero.
+    fn widest(&self) -> f64 {
+        let spread = self.pair.extent().spread;
+        if spread > 0.0 {
+            (0.97 * PI / spread).min(8.0)
+        } else {
+            8.0
+        }
+    }
+
+    /// The least of `best` and the frequency from which on the transform, along the line at this
+    /// distance from the axis, is below `target`.
+    ///
+    /// There its magnitude is at most the integral of the density's times `exp(-frequency turn)`,
+    /// which falls with the frequency as no turn is below 0.
+    fn last_by_shift(&self, distance: f64, target: f64, best: f64) -> f64 {
+        let (sizes, turns): (Vec<f64>, Vec<f64>) = (0..self.density.len())
+            .map(|k| {
+                let x = self.low + self.spacing * k as f64;
+                let [(loss, turn), (ln_density, _)] = self.pair.continued(x, distance);
+                (
+                    libm::exp(ln_density + self.theta * loss - self.top),
+                    turn.max(0.0),
+                )
+            })
+            .unzip();
+        // The sum is the trapezoidal rule for an analytic function, to many digits.
+        let scale = self.spacing / self.mass * (1.0 + 1e-6);
+        let holds = |frequency: f64| {
+            let sum: f64 = sizes
+                .iter()
+                .zip(&turns)
+                .map(|(size, turn)| size * libm::exp(-frequency * turn))
+                .sum();
+            sum * scale < target
+        };
+        let (mut low, mut high) = (1e-3, best.min(1e9));
+        if !holds(high) {
+            return best;
+        }
+        while high > 1.1 * low {
+            let middle = libm::sqrt(low * high);
+            if holds(middle) {
+                high = middle;
+            } else {
+                low = middle;
+            }
+        }
+        high
+    }
+
+    /// Spacing of nodes, and the distance of their line from the axis, at which the trapezoidal rule
+    /// neglects `exp(LN_NEGLECT)` of the mass for frequencies up to `frequency`.
+    fn nodes(&self, frequency: f64) -> (f64, f64) {
+        let mut best = (0.0_f64, 0.0);
+        for share in SHARES {
+            let distance = self.widest() * share;
+            let (mut sizes, mut grown) = (Vec::new(), Vec::new());
+            // Every second point of the grid is enough for a magnitude.
+            for k in (0..self.density.len()).step_by(2) {
+                let x = self.low + self.spacing * k as f64;
+                let [(loss, turn), (ln_density, _)] = self.pair.continued(x, distance);
+                let exponent = ln_density + self.theta * loss;
+                sizes.push(exponent);
+                grown.push(exponent + frequency * turn.abs());
+            }
+            let ln_magnitude = |exponents: &[f64]| {
+                let top = exponents.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let sum: f64 = exponents.iter().map(|e| libm::exp(e - top)).sum();
+                let least = top - self.top + libm::log(8.0 * sum * self.spacing / self.mass);
+                least.max(0.0) + 1.0 - LN_NEGLECT
+            };
+            // Nodes on the axis, with a strip on either side of it.
+            let spacing = 2.0 * PI * distance / ln_magnitude(&grown);
+            if spacing > best.0 {
+                best = (spacing, 0.0);
+            }
+            // Nodes in the middle of a strip above the axis, where no frequency makes it grow.
+            let spacing = PI * distance / ln_magnitude(&sizes);
+            if spacing > best.0 {
+                best = (spacing, 0.5 * distance);
+            }
+        }
+        best
+    }
+}
+
+/// Nodes of one law: normalised complex weights and losses, on a line above the axis.
+pub(super) struct Nodes {
+    pub(super) many: f64,
+    pub(super) count: u64,
+    theta: f64,
+    pub(super) weights: Vec<(f64, f64)>,
+    losses: Vec<(f64, f64)>,
+    /// Magnitude of a weight, and what rounding the loss and the density have, in units of the last
+    /// place.
+    sizes: Vec<[f64; 3]>,
+    /// `ln E exp(theta L)`.
+    pub(super) cumulant: f64,
+    pub(super) magnitude: f64,
+}
+
+impl Nodes {
+    pub(super) fn new(profile: &Profile<'_>, count: u64, frequency: f64) -> Self {
+        let (spacing, distance) = profile.nodes(frequency);
+        let theta = profile.theta;
+        let points = libm::ceil((profile.high - profile.low) / spacing) as usize + 1;
+        let terms = profile
+            .pair
+            .upper
+            .iter()
+            .chain(&profile.pair.lower)
+            .fold(1.0_f64, |most, (weight, mean)| {
+                most.max(weight.abs() + mean * mean)
+            });
+        let (mut weights, mut losses, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut magnitude = 1.0_f64;
+        for k in 0..points {
+            let x = profile.low + spacing * k as f64;
+            let [loss, density] = profile.pair.continued(x, distance);
+            let size = libm::exp(density.0 + theta * loss.0 - profile.top);
+            // What is below the others' rounding is left out.
+            if size > LEAST {
+                let (s, c) = libm::sincos(density.1 + theta * loss.1);
+                weights.push((size * c, size * s));
+                losses.push((loss.0, loss.1.max(0.0)));
+                let loss_rounding = profile.pair.rounding(x, distance);
+                sizes.push([size, loss_rounding, terms + x * x + loss.0.abs()]);
+                magnitude = magnitude.max(x * x).max(loss.0.abs());
+            }
+        }
+        // The sum is real but for rounding.
+        let sum: f64 = weights.iter().map(|(re, _)| re).sum();
+        for (weight, size) in weights.iter_mut().zip(&mut sizes) {
+            *weight = (weight.0 / sum, weight.1 / sum);
+            size[0] /= sum;
+        }
+        Self {
+            many: profile.many,
+            count,
+            theta,
+            weights,
+            losses,
+            sizes,
+            cumulant: profile.top + libm::log(sum * spacing),
+            magnitude,
+        }
+    }
+
+    /// Calls `visit(j, re, im, error)` with the transform at `j step` for `j` up to `last`, and a
+    /// bound of the magnitude of its error.
+    pub(super) fn transform(
+        &self,
+        step: f64,
+        last: usize,
+        mut visit: impl FnMut(usize, f64, f64, f64),
+    ) {
+        let points = self.weights.len();
+        let padded = points.next_multiple_of(4);
+        let mut phases = [vec![0.0; padded], vec![0.0; padded]];
+        let mut turns = [vec![1.0; padded], vec![0.0; padded]];
+        for (k, (loss, turn)) in self.losses.iter().enumerate() {
+            let (s, c) = libm::sincos(step * loss);
+            let fall = libm::exp(-step * turn);
+            turns[0][k] = fall * c;
+            turns[1][k] = fall * s;
+        }
+        let [turn_re, turn_im] = &turns;
+        let [re, im] = &mut phases;
+        // Those that have not died down.
+        let mut alive = 0..padded;
+        let mut error = 0.0;
+        for j in 0..=last {
+            if j.is_multiple_of(FRESH) {
+                let t = j as f64 * step;
+                let (mut first, mut end) = (points, 0);
+                error = 0.0;
+                let until = (t + FRESH as f64 * step) + self.theta + 2.0;
+                for (k, (weight, (loss, turn))) in self.weights.iter().zip(&self.losses).enumerate()
+                {
+                    let [size, loss_rounding, terms] = self.sizes[k];
+                    let fall = libm::exp(-t * turn);
+                    if size * fall > LEAST {
+                        first = first.min(k);
+                        end = k + 1;
+                        let (s, c) = libm::sincos(t * loss);
+                        let (s, c) = (fall * s, fall * c);
+                        re[k] = weight.0 * c - weight.1 * s;
+                        im[k] = weight.0 * s + weight.1 * c;
+                        // Rounding of exponents, of sums, and of phases that are turned.
+                        let rounding = 8.0 * (until * loss_rounding + terms);
+                        error += size * fall * (rounding + points as f64 / 8.0 + TURNED);
+                    } else {
+                        re[k] = 0.0;
+                        im[k] = 0.0;
+                    }
+                }
+                alive = (first / 4 * 4).min(end)..end.next_multiple_of(4);
+                error = error * f64::EPSILON + 4.0 * libm::exp(LN_NEGLECT);
+            }
+            let (mut sums_re, mut sums_im) = ([0.0; 4], [0.0; 4]);
+            let blocks = re[alive.clone()]
+                .chunks_exact_mut(4)
+                .zip(im[alive.clone()].chunks_exact_mut(4))
+                .zip(
+                    turn_re[alive.clone()]
+                        .chunks_exact(4)
+                        .zip(turn_im[alive.clone()].chunks_exact(4)),
+                );
+            for ((re, im), (c, s)) in blocks {
+                for lane in 0..4 {
+                    let (x, y) = (re[lane], im[lane]);
+                    sums_re[lane] += x;
+                    sums_im[lane] += y;
+                    re[lane] = x * c[lane] - y * s[lane];
+                    im[lane] = x * s[lane] + y * c[lane];
+                }
+            }
+            visit(
+                j,
+                (sums_re[0] + sums_re[1]) + (sums_re[2] + sums_re[3]),
+                (sums_im[0] + sums_im[1]) + (sums_im[2] + sums_im[3]),
+                error,
+            );
+        }
+    }
+}
