@@ -14,7 +14,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fl-edge", &["fl-core"]),
     ("fl-onnx", &["fl-core", "fl-edge"]),
     ("fl-datasets", &["fl-core"]),
-    ("fl-sim", &["fl-core", "fl-datasets", "fl-edge", "fl-privacy"]),
+    (
+        "fl-sim",
+        &["fl-core", "fl-datasets", "fl-edge", "fl-privacy"],
+    ),
     (
         "fledgling",
         &[
