@@ -169,6 +169,25 @@ fn losses(case: &Case) -> [u64; 2] {
     .map(f64::to_bits)
 }
 
+/// Two values are normalised to nearly plus and minus one whatever they are, and only the last
+/// digits differ among examples. Batch normalisation blows these up, so two engines that round
+/// differently need not agree there. (Our own kernels do, in every bit.)
+fn amplifies_rounding(case: &Case) -> bool {
+    let ModelDef::Layers(def) = &case.def else {
+        return false;
+    };
+    let pairs = |(layer, shape): (&LayerDef, &[usize])| {
+        let values: usize = shape.iter().product();
+        match layer {
+            LayerDef::GroupNorm(def) => values <= 2 * def.groups,
+            LayerDef::LayerNorm(_) => shape.last().is_some_and(|&features| features <= 2),
+            _ => false,
+        }
+    };
+    let shapes = case.model.summary().iter().map(|l| &l.output_shape[..]);
+    case.has_batch_norm() && def.layer.iter().zip(shapes).any(pairs)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -195,7 +214,9 @@ proptest! {
                 prop_assert_eq!(trained, evaluated, "training and evaluation");
             }
             prop_assert_eq!(losses(&case)[1], evaluated, "dropout is not for evaluation");
-            oracle::check(&idle, 3, 1e-3);
+            if !amplifies_rounding(&idle) {
+                oracle::check(&idle, 3, 1e-3);
+            }
             if !case.has_batch_norm() {
                 examples::check(&case, 3, 1e-4);
             }
