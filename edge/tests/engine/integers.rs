@@ -227,13 +227,19 @@ impl Reference<'_> {
         }
         let (x, from) = self.value(node.input);
         let zero = i64::from(from.zero_point());
-        // The mean of some integers: as onnxruntime rounds it.
+        // The mean of all of a channel's integers, and of a window's: as onnxruntime rounds them.
         let mean = |integers: &[u8], to: QParams| {
             let sum = integers.iter().map(|&x| i64::from(x)).sum::<i64>();
             let count = integers.len();
             let m = from.scale() / (to.scale() * count as f32);
             let steps = rne((sum - count as i64 * zero) as f32 * m);
             (steps + i64::from(to.zero_point())).clamp(0, 255) as u8
+        };
+        let mean_of_window = |integers: &[u8], to: QParams| {
+            let numbers = integers.iter().map(|&x| from.dequantize(x));
+            let sum = numbers.fold(0.0f32, |sum, x| sum + x);
+            let steps = sum / integers.len() as f32 / to.scale() + f32::from(to.zero_point());
+            rne(steps).clamp(0, 255) as u8
         };
         let (y, to) = match &node.op {
             Op::MaxPool(p) | Op::AvgPool(p) => {
@@ -260,7 +266,7 @@ impl Reference<'_> {
                             }
                             y.push(match maximum {
                                 true => *window.iter().max().expect("not empty"),
-                                false => mean(&window, to),
+                                false => mean_of_window(&window, to),
                             });
                         }
                     }
