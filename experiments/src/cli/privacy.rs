@@ -42,7 +42,7 @@ struct Release {
     #[arg(long, value_enum, default_value = "none")]
     sampling: Sampling,
     /// The probability to take part [for --sampling poisson]
-    #[arg(long, value_name = "Q")]
+    #[arg(long, value_name = "Q", allow_negative_numbers = true)]
     sampling_rate: Option<f64>,
     /// Members in all [for --sampling fixed-size and shuffled]
     #[arg(long, value_name = "N")]
@@ -54,7 +54,7 @@ struct Release {
     #[arg(long, value_name = "T", default_value_t = 1)]
     steps: u64,
     /// The delta at which epsilon is meant
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", allow_negative_numbers = true)]
     delta: f64,
     /// Which data sets are neighbours: add-or-remove-one, replace-one, replace-special [default:
     /// add-or-remove-one; replace-one for --sampling fixed-size and shuffled]
@@ -65,7 +65,7 @@ struct Release {
 #[derive(Debug, clap::Args)]
 struct EpsilonArgs {
     /// Standard deviation (Laplace: scale) of the noise over the sensitivity
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     noise_multiplier: f64,
     #[command(flatten)]
     release: Release,
@@ -80,7 +80,7 @@ struct EpsilonArgs {
 #[derive(Debug, clap::Args)]
 struct CalibrateArgs {
     /// The epsilon to keep
-    #[arg(long, value_name = "E")]
+    #[arg(long, value_name = "E", allow_negative_numbers = true)]
     target_epsilon: f64,
     #[command(flatten)]
     release: Release,
@@ -95,7 +95,7 @@ struct CalibrateArgs {
 #[derive(Debug, clap::Args)]
 struct CurveArgs {
     /// Standard deviation (Laplace: scale) of the noise over the sensitivity
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     noise_multiplier: f64,
     #[command(flatten)]
     release: Release,
