@@ -6,8 +6,8 @@ use std::sync::Arc;
 use fl_core::{ClientId, Precision, Seed};
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
 use fl_edge::{EdgeError, Model};
-use fl_privacy::{DpPlan, PrivacyError};
-use fl_sim::{CentralPrivacy, CheckpointConfig, SimError, SimulationConfig};
+use fl_privacy::PrivacyError;
+use fl_sim::{CheckpointConfig, Privacy, PrivacyPlan, SimError, SimulationConfig};
 
 use crate::config::{PrivacyTable, QatTable, Variant, privacy_key};
 use crate::error::Error;
@@ -63,7 +63,7 @@ pub struct Prepared {
     /// The model, fitted to the data.
     pub model: Arc<Model>,
     /// Differential privacy, for the simulator.
-    privacy: Option<CentralPrivacy>,
+    privacy: Option<Privacy>,
 }
 
 impl Prepared {
@@ -98,7 +98,7 @@ impl Prepared {
             model: Arc::new(model),
             privacy: privacy.transpose().map_err(refused)?,
         };
-        prepared.dp_plan()?;
+        prepared.privacy_plan()?;
         Ok(prepared)
     }
 
@@ -106,7 +106,7 @@ impl Prepared {
     ///
     /// # Errors
     /// [`Error::Config`] at the key at fault when there is no such privacy.
-    pub fn dp_plan(&self) -> Result<Option<DpPlan>, Error> {
+    pub fn privacy_plan(&self) -> Result<Option<PrivacyPlan>, Error> {
         let config = self.simulation(&RunOptions::default());
         let clients = self.data.clients();
         match fl_sim::privacy::forecast(&config, clients, self.model.layout()) {

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::SimError;
 use crate::fleet::FleetConfig;
-use crate::privacy::CentralPrivacy;
+use crate::privacy::Privacy;
 
 /// Everything about a run but its data and its model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,8 +32,8 @@ pub struct SimulationConfig {
     pub fleet: FleetConfig,
     /// How the global model is judged.
     pub evaluation: EvaluationConfig,
-    /// Differential privacy of clients; none without.
-    pub privacy: Option<CentralPrivacy>,
+    /// Differential privacy; none without.
+    pub privacy: Option<Privacy>,
     /// Worker threads; 0 for one per core. Changes no bit of any result.
     pub threads: usize,
     /// Where checkpoints are kept; none for a run that cannot be resumed.

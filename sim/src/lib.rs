@@ -53,7 +53,7 @@ pub use config::{
 pub use error::{ObserverError, SimError};
 pub use fleet::FleetConfig;
 pub use population::{Engine, Population};
-pub use privacy::{CentralPrivacy, PrivacyRecord};
+pub use privacy::{CentralPrivacy, Privacy, PrivacyPlan, PrivacyRecord};
 pub use progress::{Activity, Progress};
 pub use record::{
     ClientEvaluation, ClientSplit, EvaluationRecord, Observer, RecorderPosition, RoundRecord,

@@ -13,14 +13,13 @@ use fl_core::{
     BatchSize, Bytes, Cost, ExampleCount, LocalPlan, LocalWork, Report, VirtualDuration, WorkDone,
     WorkLimit,
 };
-use fl_privacy::DpPlan;
 
 use crate::clock::{NOW, Stopwatch};
 use crate::error::SimError;
 use crate::executor::{Halt, Job, Report as Done, RoundTask};
 use crate::fleet::{arrival_order, draw_fates};
 use crate::population::{Engine, Population};
-use crate::privacy::ClipTally;
+use crate::privacy::{ClipTally, PrivacyPlan};
 use crate::record::RoundRecord;
 use crate::simulation::{Buffers, Simulation};
 
@@ -65,7 +64,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 round,
                 plan: &plan,
                 global: self.server.global(),
-                clipper: self.privacy.as_ref().map(DpPlan::clipper),
+                clipper: self.privacy.as_ref().and_then(PrivacyPlan::clipper),
             };
             let jobs = &self.buffers.jobs;
             let trained = match self.executor.train(&self.population, &task, jobs, stop) {

@@ -1,67 +1,142 @@
-//! Central differential privacy for clients: what a run asks for, and how a round is released.
+//! Differential privacy in a run: what it asks for, the plan that keeps its ledger, and what a
+//! round records of it.
 //!
-//! A client's update is clipped before it is encoded, the sum is the exact one of the ring, and the
-//! server's noise and public denominator are those of one [`DpPlan`], which keeps the ledger. The
-//! strategy sees what was released and nothing else. Who is selected is drawn by `fl-core`'s
-//! selectors, whose laws are those of [`Sampler`]; a selector without one is refused.
-//!
-//! In a simulation noise is drawn from streams addressed by the seed, so a run can be repeated to
-//! the bit. That is for experiments: whoever knows the seed knows the noise.
+//! There is a kind of privacy for each place where noise may be added, and a module for each kind.
+//! A [`Privacy`] is asked for; the [`PrivacyPlan`] that is made of it holds the ledger and the
+//! budget, and says which round is the last that it affords.
 
-use fl_core::select::{AnySelector, Selector as _, SelectorConfig};
-use fl_core::strategy::{AnyStrategy, Strategy as _, Weighting};
-use fl_core::{
-    Aggregate, ClientId, ExampleCount, Layout, Purpose, RingPlan, RoundId, Stream, Weight,
-    WeightBounds,
-};
-use fl_privacy::clip::{Clipped, DpWeighting};
-use fl_privacy::plan::{ClipCount, Clipping, Extrapolation, natural_relation};
-use fl_privacy::{
-    AccountantKind, Delta, DpPlan, DpPlanConfig, Epsilon, NeighboringRelation, NoiseMultiplier,
-    PrivacyError, PrivacyUnit, Sampler,
-};
+mod central;
+
+use fl_core::select::{AnySelector, Selector as _};
+use fl_core::strategy::AnyStrategy;
+use fl_core::{Layout, RingPlan, RoundId, Weight, WeightBounds};
+use fl_privacy::clip::Clipper;
+use fl_privacy::{DpPlan, PrivacyError, PrivacyStatement};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::NOW;
+pub use central::CentralPrivacy;
+pub(crate) use central::ClipTally;
+
 use crate::config::{SimulationConfig, refused};
 use crate::error::SimError;
-use crate::executor::Report;
 use crate::population::{Engine, Population};
 use crate::simulation::Simulation;
 
-/// Central differential privacy of clients. How the cohort is drawn is the selection's matter, and
-/// the denominator is its expected size.
+/// Where noise is added, and how much privacy is asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CentralPrivacy {
-    /// How updates are bounded.
-    pub clipping: Clipping,
-    /// Noise over sensitivity; when not given, the least that keeps `epsilon` over all rounds.
-    pub noise_multiplier: Option<NoiseMultiplier>,
-    /// Most that may be spent: the run ends with the last round that it allows.
-    pub epsilon: Option<Epsilon>,
-    /// The `delta` of all statements; below one over the number of clients.
-    pub delta: Delta,
-    /// Who counts.
-    pub accountant: AccountantKind,
-    /// Which data sets must be hard to tell apart; that which fits the selection when not given.
-    pub relation: Option<NeighboringRelation>,
-    /// A larger deployment than the simulated one, whose guarantee is stated.
-    pub extrapolation: Option<Extrapolation>,
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Privacy {
+    /// By a trusted server, to the sum.
+    Central(CentralPrivacy),
 }
 
-impl CentralPrivacy {
-    /// Clipping to one norm and `epsilon` at `delta`, by the default accountant.
+/// The privacy of a run: its ledger, its budget and what is left of it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PrivacyPlan {
+    /// Of [`Privacy::Central`].
+    Central(Box<DpPlan>),
+}
+
+impl PrivacyPlan {
+    /// The plan before the first round; none without privacy.
+    pub(crate) fn new(
+        config: &SimulationConfig,
+        strategy: &AnyStrategy,
+        clients: u64,
+        layout: &Layout,
+        ring: &RingPlan,
+    ) -> Result<Option<Self>, PrivacyError> {
+        match &config.privacy {
+            None => Ok(None),
+            Some(Privacy::Central(privacy)) => {
+                let plan = central::plan(config, privacy, strategy, clients, layout, ring)?;
+                Ok(Some(Self::Central(Box::new(plan))))
+            }
+        }
+    }
+
+    /// The plan as [`Self::save`] left it after `round` rounds.
+    pub(crate) fn resumed(
+        &self,
+        layout: &Layout,
+        ring: &RingPlan,
+        round: RoundId,
+        text: &str,
+    ) -> Result<Self, PrivacyError> {
+        match self {
+            Self::Central(plan) => {
+                let plan = DpPlan::resume(plan.config().clone(), layout, ring, round.0, text)?;
+                Ok(Self::Central(Box::new(plan)))
+            }
+        }
+    }
+
+    /// The state between two rounds, its ledger included.
+    pub(crate) fn save(&self) -> String {
+        match self {
+            Self::Central(plan) => plan.save(),
+        }
+    }
+
+    /// Bounds every update before it is encoded, where the kind asks for it.
+    pub(crate) fn clipper(&self) -> Option<&dyn Clipper> {
+        match self {
+            Self::Central(plan) => Some(plan.clipper()),
+        }
+    }
+
+    /// The plan of a central kind.
     #[must_use]
-    pub fn new(max_norm: f64, epsilon: Epsilon, delta: Delta) -> Self {
-        Self {
-            clipping: Clipping::Flat { max_norm },
-            noise_multiplier: None,
-            epsilon: Some(epsilon),
-            delta,
-            accountant: AccountantKind::Pld,
-            relation: None,
-            extrapolation: None,
+    pub fn central(&self) -> Option<&DpPlan> {
+        match self {
+            Self::Central(plan) => Some(plan),
+        }
+    }
+
+    /// Rounds that are in the ledger.
+    #[must_use]
+    pub fn rounds_done(&self) -> u64 {
+        match self {
+            Self::Central(plan) => plan.rounds_done(),
+        }
+    }
+
+    /// Rounds that the budget allows, of those that were declared.
+    #[must_use]
+    pub fn last_round(&self) -> u64 {
+        match self {
+            Self::Central(plan) => plan.last_round(),
+        }
+    }
+
+    /// Why there is no round after [`Self::last_round`]; none when all that were declared are
+    /// allowed.
+    #[must_use]
+    pub fn refusal(&self) -> Option<PrivacyError> {
+        match self {
+            Self::Central(plan) => plan.refusal(),
+        }
+    }
+
+    /// Standard deviation of the noise on each value of the mean update, in the first round.
+    ///
+    /// # Errors
+    /// [`PrivacyError`] for a sensitivity that is too large for a number.
+    pub fn noise_on_mean(&self) -> Result<f64, PrivacyError> {
+        match self {
+            Self::Central(plan) => Ok(plan.noise_std()? / plan.mean().denominator()),
+        }
+    }
+
+    /// What `rounds` rounds guarantee, and what not.
+    ///
+    /// # Errors
+    /// [`PrivacyError`] when the accountant cannot count them.
+    pub fn statement(&self, rounds: u64) -> Result<PrivacyStatement, PrivacyError> {
+        match self {
+            Self::Central(plan) => plan.statement(rounds),
         }
     }
 }
@@ -89,66 +164,6 @@ pub struct PrivacyRecord {
     pub zeroed: u64,
 }
 
-/// What the clipper did in a round; private.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ClipTally {
-    count: ClipCount,
-    clipped: u64,
-    zeroed: u64,
-}
-
-impl ClipTally {
-    pub(crate) fn of<'a>(reports: impl IntoIterator<Item = &'a Report>) -> Self {
-        use fl_privacy::clip::ClipOutcome::{Scaled, Within, Zeroed};
-        let mut tally = Self::default();
-        let clipped = reports.into_iter().filter_map(|report| report.clipped);
-        clipped.for_each(|clipped: Clipped| {
-            tally.count.count(&clipped);
-            match clipped.outcome {
-                Within => {}
-                Scaled => tally.clipped += 1,
-                Zeroed => tally.zeroed += 1,
-            }
-        });
-        tally
-    }
-}
-
-/// The plan of a run, or none without privacy.
-pub(crate) fn plan(
-    config: &SimulationConfig,
-    strategy: &AnyStrategy,
-    clients: u64,
-    layout: &Layout,
-    ring: &RingPlan,
-) -> Result<Option<DpPlan>, PrivacyError> {
-    let Some(privacy) = &config.privacy else {
-        return Ok(None);
-    };
-    // A strategy with weights other than 1 weighs by something that clients hold.
-    if strategy.largest_weight(ExampleCount(u64::MAX / 2)) > Weight(1) {
-        DpWeighting::try_from(Weighting::Examples)?;
-    }
-    let sampler = sampler(&config.selection, clients)?;
-    let plan = DpPlanConfig {
-        relation: privacy
-            .relation
-            .unwrap_or_else(|| natural_relation(&sampler)),
-        sampler,
-        unit: PrivacyUnit::Client,
-        clipping: privacy.clipping,
-        weighting: DpWeighting::Uniform,
-        mean_weight: 1.0,
-        noise_multiplier: privacy.noise_multiplier,
-        epsilon: privacy.epsilon,
-        delta: privacy.delta,
-        accountant: privacy.accountant,
-        rounds: config.rounds,
-        extrapolation: privacy.extrapolation,
-    };
-    DpPlan::new(plan, layout, ring).map(Some)
-}
-
 /// The privacy plan that a run of `clients` clients and a model of `layout` would begin with; none
 /// without privacy. What it will spend can be asked of it before anything is trained.
 ///
@@ -159,79 +174,39 @@ pub fn forecast(
     config: &SimulationConfig,
     clients: u64,
     layout: &Layout,
-) -> Result<Option<DpPlan>, SimError> {
+) -> Result<Option<PrivacyPlan>, SimError> {
     let table = |table| move |source| refused(table, source);
     let strategy = AnyStrategy::from_config(config.strategy.clone()).map_err(table("strategy"))?;
     let selector =
         AnySelector::from_config(config.selection.clone()).map_err(table("selection"))?;
     let goal = selector.largest_goal(clients).max(1);
     let ring = RingPlan::for_weights(WeightBounds::new(Weight(1), goal))?;
-    Ok(plan(config, &strategy, clients, layout, &ring)?)
-}
-
-/// The law by which a selector draws.
-fn sampler(selection: &SelectorConfig, clients: u64) -> Result<Sampler, PrivacyError> {
-    match selection {
-        SelectorConfig::Poisson(keys) => Sampler::poisson(clients, keys.rate),
-        SelectorConfig::Uniform(keys) if keys.over_select > 1.0 => {
-            Err(PrivacyError::PrivateAggregation {
-                what: "asking more clients than are counted",
-                reason: "whether a client is counted then depends on how fast the others are",
-                instead: "leave over_select at 1",
-            })
-        }
-        SelectorConfig::Uniform(keys) => Sampler::fixed_size(clients, keys.cohort.min(clients)),
-        SelectorConfig::Weighted(_) => Err(PrivacyError::PrivateAggregation {
-            what: "selecting clients by their number of examples",
-            reason: "who takes part then depends on what clients hold",
-            instead: "use kind = \"poisson\" or \"uniform\"",
-        }),
-    }
+    Ok(PrivacyPlan::new(config, &strategy, clients, layout, &ring)?)
 }
 
 impl<P: Population, E: Engine> Simulation<P, E> {
-    /// Releases the sum of the round at hand, noise and all, and lets the strategy apply it.
-    /// Nothing is done without privacy.
+    /// Takes up the ledger that was saved after `round` rounds. A private run without one is none.
+    pub(crate) fn resume_privacy(
+        &mut self,
+        round: RoundId,
+        text: &str,
+    ) -> Result<(), PrivacyError> {
+        if let Some(plan) = &self.privacy {
+            let resumed = plan.resumed(self.engine.layout(), &self.ring, round, text)?;
+            self.privacy = Some(resumed);
+        }
+        Ok(())
+    }
+
+    /// Ends the private part of the round at hand; nothing is done without privacy.
     pub(crate) fn release(
         &mut self,
         round: RoundId,
         clips: ClipTally,
     ) -> Result<Option<PrivacyRecord>, SimError> {
-        let Some(plan) = &mut self.privacy else {
-            return Ok(None);
-        };
-        let failed = |source| SimError::Round { round, source };
-        let sum = self
-            .server
-            .awaiting_release()
-            .ok_or_else(|| failed(fl_core::round::RoundError::NotAwaiting(round)))?;
-        let ring = *sum.plan();
-        let decode = |&value: &i64| ring.decode_mean(value, Weight(1));
-        let mut mean: Vec<f64> = sum.values().iter().map(decode).collect();
-        let stream = |purpose| Stream::at(purpose, self.config.seed, round, ClientId(0));
-        let permit = plan.authorise(round.0)?;
-        let (noise_std, max_norm) = (permit.std(), plan.clipper().max_norm());
-        plan.release(
-            permit,
-            &mut stream(Purpose::CentralNoise),
-            &mut stream(Purpose::ClipNoise),
-            clips.count,
-            &mut mean,
-        );
-        self.server
-            .release(NOW, Aggregate::released(ring, mean))
-            .map_err(failed)?;
-        let spent = plan.spent()?;
-        Ok(Some(PrivacyRecord {
-            epsilon: spent.epsilon.upper.get(),
-            epsilon_lower: spent.epsilon.lower.get(),
-            epsilon_unamplified: spent.unamplified.get(),
-            delta: plan.config().delta.get(),
-            noise_std,
-            max_norm,
-            hypothetical: plan.config().extrapolation.is_some(),
-            clipped: clips.clipped,
-            zeroed: clips.zeroed,
-        }))
+        match self.privacy {
+            None => Ok(None),
+            Some(PrivacyPlan::Central(_)) => self.release_central(round, clips),
+        }
     }
 }

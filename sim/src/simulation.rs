@@ -19,7 +19,6 @@ use fl_core::{
 };
 use fl_datasets::FederatedDataset;
 use fl_edge::{Model, Observed};
-use fl_privacy::DpPlan;
 use sha2::{Digest as _, Sha256};
 
 use crate::calibrate::{Drawn, Federation};
@@ -33,7 +32,7 @@ use crate::evaluate::{judge, sample};
 use crate::executor::{Executor, Halt, Job};
 use crate::fleet::ClientFate;
 use crate::population::{Engine, Population};
-use crate::privacy;
+use crate::privacy::{Privacy, PrivacyPlan};
 use crate::progress::Progress;
 use crate::record::{Observer, RecorderPosition};
 
@@ -84,7 +83,7 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     pub(crate) ring: RingPlan,
     pub(crate) server: RoundServer<AnyStrategy, ExactSum>,
     pub(crate) executor: Executor<P, E>,
-    pub(crate) privacy: Option<DpPlan>,
+    pub(crate) privacy: Option<PrivacyPlan>,
     store: Option<CheckpointStore>,
     /// Rounds done in the newest checkpoint on disk, and whether it is of after their evaluation.
     saved: Option<(u64, bool)>,
@@ -100,7 +99,7 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     sample: Vec<ClientId>,
     /// Examples on which a quantized model is calibrated, once they were drawn.
     calibration: Option<Drawn>,
-    engine: E,
+    pub(crate) engine: E,
     pub(crate) buffers: Buffers,
 }
 
@@ -176,7 +175,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             AnySelector::from_config(config.selection.clone()).map_err(table("selection"))?;
         let ring = plan_ring(&strategy, &selector, &population)?;
         let layout = engine.layout();
-        let privacy = privacy::plan(&config, &strategy, population.clients(), layout, &ring)?;
+        let privacy = PrivacyPlan::new(&config, &strategy, population.clients(), layout, &ring)?;
         let mut init = Stream::at(Purpose::ModelInit, config.seed, RoundId(0), ClientId(0));
         let state = strategy.init(engine.init(&mut init));
         let store = config
@@ -264,7 +263,11 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         if state.global().layout() != self.server.global().layout() {
             return Err(bad("its parameters are another model's".to_owned()).into());
         }
-        self.restore_privacy(&path, checkpoint.round, &checkpoint.privacy)?;
+        let resumed = self.resume_privacy(checkpoint.round, &checkpoint.privacy);
+        resumed.map_err(|source| CheckpointError::Privacy {
+            path: path.clone(),
+            source,
+        })?;
         self.server = self.server_at(state, checkpoint.round);
         self.saved = Some((checkpoint.round.0, checkpoint.evaluated));
         self.evaluated = checkpoint.evaluated;
@@ -273,24 +276,6 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         self.fresh = false;
         self.warnings = warnings;
         Ok(self)
-    }
-
-    /// Takes up the ledger; a private run without one is none.
-    fn restore_privacy(
-        &mut self,
-        path: &Path,
-        round: RoundId,
-        ledger: &str,
-    ) -> Result<(), CheckpointError> {
-        if let Some(plan) = &self.privacy {
-            let config = plan.config().clone();
-            let resumed = DpPlan::resume(config, self.engine.layout(), &self.ring, round.0, ledger);
-            self.privacy = Some(resumed.map_err(|source| CheckpointError::Privacy {
-                path: path.to_owned(),
-                source,
-            })?);
-        }
-        Ok(())
     }
 
     pub(crate) fn server_at(
@@ -441,7 +426,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
 
     /// Rounds to be done in all: those asked for, or those that the privacy budget allows.
     fn last_round(&self) -> u64 {
-        let allowed = self.privacy.as_ref().map(DpPlan::last_round);
+        let allowed = self.privacy.as_ref().map(PrivacyPlan::last_round);
         allowed.map_or(self.config.rounds, |allowed| {
             allowed.min(self.config.rounds)
         })
@@ -449,7 +434,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
 
     /// The privacy plan with its ledger; none without privacy.
     #[must_use]
-    pub fn privacy(&self) -> Option<&DpPlan> {
+    pub fn privacy(&self) -> Option<&PrivacyPlan> {
         self.privacy.as_ref()
     }
 
@@ -556,7 +541,10 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             evaluated: self.evaluated,
             accuracy: self.accuracy,
             state,
-            privacy: self.privacy.as_ref().map_or_else(String::new, DpPlan::save),
+            privacy: self
+                .privacy
+                .as_ref()
+                .map_or_else(String::new, PrivacyPlan::save),
         })?;
         self.saved = moment;
         observer.checkpointed(round).map_err(recorded)
@@ -585,8 +573,8 @@ fn setup(config: &SimulationConfig, selector: &AnySelector, population: u64) -> 
     RunSetup {
         selector: Box::new(selector.clone()),
         local: config.local,
-        settings: match config.privacy {
-            Some(_) => RoundSettings::default().released(),
+        settings: match &config.privacy {
+            Some(Privacy::Central(_)) => RoundSettings::default().released(),
             None => RoundSettings::default(),
         },
         chain: TransformChain::default(),

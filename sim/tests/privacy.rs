@@ -21,7 +21,7 @@ use fl_privacy::{Delta, Epsilon, NoiseMultiplier};
 use fl_sim::checkpoint::CheckpointStore;
 use fl_sim::{
     CentralPrivacy, CheckpointConfig, CheckpointError, FleetConfig, LocalDisk, Outcome,
-    Population as _, SimError, SimulationConfig,
+    Population as _, Privacy, PrivacyPlan, SimError, SimulationConfig,
 };
 
 const NORM: f64 = 0.3;
@@ -45,7 +45,7 @@ fn private(selection: SelectorConfig, privacy: CentralPrivacy) -> SimulationConf
             weighting: Weighting::Uniform,
             ..FedAvgConfig::default()
         }),
-        privacy: Some(privacy),
+        privacy: Some(Privacy::Central(privacy)),
         ..config()
     }
 }
@@ -142,7 +142,11 @@ fn the_same_bytes_on_any_number_of_threads_and_after_any_interruption() {
         let mut straight = simulation(base.clone());
         let (outcome, journal) = run(&mut straight);
         assert_eq!(outcome, Outcome::Finished);
-        let ledger = straight.privacy().unwrap().save();
+        let ledger = straight
+            .privacy()
+            .and_then(PrivacyPlan::central)
+            .unwrap()
+            .save();
         for threads in [2, 5] {
             let mut other = simulation(SimulationConfig {
                 threads,
@@ -182,7 +186,13 @@ fn the_same_bytes_on_any_number_of_threads_and_after_any_interruption() {
             if after == 1_000_000 {
                 assert_eq!(part.round(), 6);
                 assert_eq!(part.parameters().digest(), straight.parameters().digest());
-                assert_eq!(part.privacy().unwrap().save(), ledger);
+                assert_eq!(
+                    part.privacy()
+                        .and_then(PrivacyPlan::central)
+                        .unwrap()
+                        .save(),
+                    ledger
+                );
             }
         }
     }
@@ -232,6 +242,7 @@ fn the_budget_ends_the_run_at_its_last_round_with_a_judged_model() {
     let free = private(poisson(0.3), central(0.8, None));
     let four = simulation(free.clone())
         .privacy()
+        .and_then(PrivacyPlan::central)
         .unwrap()
         .spent_after(4)
         .unwrap();
@@ -293,7 +304,11 @@ fn a_checkpoint_without_its_ledger_is_refused() {
     for privacy in [
         String::new(),
         // The ledger of the start: the rounds played would be forgotten.
-        simulation(config.clone()).privacy().unwrap().save(),
+        simulation(config.clone())
+            .privacy()
+            .and_then(PrivacyPlan::central)
+            .unwrap()
+            .save(),
     ] {
         let mut robbed = whole.clone();
         robbed.privacy = privacy;
@@ -343,14 +358,14 @@ fn what_has_no_guarantee_is_refused() {
         ..good.clone()
     };
     let lax = SimulationConfig {
-        privacy: Some(CentralPrivacy {
+        privacy: Some(Privacy::Central(CentralPrivacy {
             delta: Delta::new(0.1).unwrap(),
             ..central(0.8, None)
-        }),
+        })),
         ..good.clone()
     };
     let poor = SimulationConfig {
-        privacy: Some(central(0.8, Some(0.1))),
+        privacy: Some(Privacy::Central(central(0.8, Some(0.1)))),
         ..good
     };
     let cases = [

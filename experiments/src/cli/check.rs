@@ -1,8 +1,8 @@
 //! `check`: validates an experiment and explains what it will do and cost.
 
 use fl_core::{ClientId, LocalWork};
-use fl_privacy::{DpPlan, PrivacyError, PrivacyStatement};
-use fl_sim::{Observer, RoundRecord, Simulation};
+use fl_privacy::{PrivacyError, PrivacyStatement};
+use fl_sim::{Observer, PrivacyPlan, RoundRecord, Simulation};
 use serde::Serialize;
 
 use super::{Exit, ExperimentArgs, output};
@@ -70,11 +70,11 @@ struct Privacy {
 }
 
 impl Privacy {
-    fn of(plan: &DpPlan) -> Result<Self, PrivacyError> {
+    fn of(plan: &PrivacyPlan) -> Result<Self, PrivacyError> {
         let statement = plan.statement(plan.last_round())?;
         Ok(Self {
             excluded: statement.excluded(),
-            noise_on_mean: plan.noise_std()? / plan.mean().denominator(),
+            noise_on_mean: plan.noise_on_mean()?,
             ends: plan.refusal().map(|refusal| refusal.to_string()),
             statement,
         })
@@ -101,7 +101,7 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
     for variant in &experiment.variants {
         let prepared = Prepared::new(variant, &mut cache)?;
         let mut explanation = explain(&prepared);
-        if let Some(plan) = prepared.dp_plan()? {
+        if let Some(plan) = prepared.privacy_plan()? {
             let privacy = Privacy::of(&plan);
             explanation.privacy = Some(privacy.map_err(fl_sim::SimError::from)?);
         }

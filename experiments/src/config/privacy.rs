@@ -2,7 +2,7 @@
 
 use fl_privacy::plan::{Clipping, Extrapolation};
 use fl_privacy::{AccountantKind, Delta, Epsilon, NeighboringRelation, NoiseMultiplier};
-use fl_sim::CentralPrivacy;
+use fl_sim::{CentralPrivacy, Privacy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -329,7 +329,7 @@ impl PrivacyTable {
     ///
     /// # Errors
     /// [`PrivacyError`](fl_privacy::PrivacyError) for a table with values out of their ranges.
-    pub fn config(&self) -> Result<CentralPrivacy, fl_privacy::PrivacyError> {
+    pub fn config(&self) -> Result<Privacy, fl_privacy::PrivacyError> {
         let max_norm = self.max_norm.unwrap_or(1.0);
         let clipping = match self.clipping {
             ClippingName::Flat => Clipping::Flat { max_norm },
@@ -349,7 +349,7 @@ impl PrivacyTable {
             .extrapolated_population
             .zip(self.extrapolated_cohort)
             .map(|(population, cohort)| Extrapolation { population, cohort });
-        Ok(CentralPrivacy {
+        Ok(Privacy::Central(CentralPrivacy {
             clipping,
             noise_multiplier: self
                 .noise_multiplier
@@ -370,7 +370,7 @@ impl PrivacyTable {
                 RelationName::ReplaceSpecial => NeighboringRelation::ReplaceSpecial,
             }),
             extrapolation,
-        })
+        }))
     }
 }
 
