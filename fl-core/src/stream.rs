@@ -58,6 +58,8 @@ pub enum Purpose {
     ClipNoise = 17,
     /// Which examples are in a step's sampled batch.
     ExampleSampling = 18,
+    /// Which clients are canaries of a privacy audit, and which of them take part.
+    Audit = 19,
 }
 
 /// Where a stream lives. Unused fields are zero.
