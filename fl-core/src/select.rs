@@ -1,19 +1,23 @@
 //! Which clients take part in a round.
 //!
-//! A selection is a function of (seed, round, candidates): selectors keep no state, so there is
-//! nothing to checkpoint. Its cost grows with the cohort, not with the population, except where
-//! every client's weight must be looked at.
+//! A selection is a function of (seed, round, candidates): selectors have no state that matters, so
+//! there is nothing to checkpoint. Its cost grows with the cohort, not with the population, except
+//! where every client's weight must be looked at.
 
 use core::fmt::Debug;
 
 use crate::units::{ClientId, ExampleCount};
 use crate::{Purpose, RoundId, Seed, Stream};
 
+pub mod cyclic;
 pub mod poisson;
+pub mod separated;
 pub mod uniform;
 pub mod weighted;
 
+pub use cyclic::{Cyclic, CyclicConfig};
 pub use poisson::{Poisson, PoissonConfig};
+pub use separated::{Separated, SeparatedConfig};
 pub use uniform::{Uniform, UniformConfig};
 pub use weighted::{Weighted, WeightedConfig};
 
@@ -142,10 +146,10 @@ pub enum SelectError {
 
 /// Chooses a cohort. Its suite is `testing::selector` (feature `testing`).
 ///
-/// LAW: the selection is a function of the candidates and the stream; its clients are candidates,
-/// distinct and in ascending order, and `goal` is at most their number.
+/// LAW: the selection is a function of the candidates and the stream's address; its clients are
+/// candidates, distinct and in ascending order, and `goal` is at most their number.
 pub trait Selector: Debug + Send + Sync {
-    /// Chooses from `candidates`. Fewer candidates than wanted are all chosen.
+    /// Chooses from `candidates`; `stream` is fresh. Fewer candidates than wanted are all chosen.
     ///
     /// # Errors
     /// [`SelectError::NoExamples`] from selectors that weigh.
@@ -186,6 +190,8 @@ selectors! {
     Uniform = "uniform",
     Poisson = "poisson",
     Weighted = "weighted",
+    Cyclic = "cyclic",
+    Separated = "separated",
 }
 
 impl Selector for AnySelector {

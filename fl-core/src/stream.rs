@@ -93,6 +93,7 @@ impl StreamAddress {
 /// A deterministic generator at one [address](StreamAddress). Implements [`rand_core::Rng`].
 #[derive(Debug)]
 pub struct Stream {
+    address: StreamAddress,
     rng: ChaCha8Rng,
     /// The second value of the last polar pair.
     spare_normal: Option<f64>,
@@ -103,6 +104,7 @@ impl Stream {
     #[must_use]
     pub fn new(address: StreamAddress) -> Self {
         Self {
+            address,
             rng: ChaCha8Rng::from_seed(address.key()),
             spare_normal: None,
         }
@@ -117,6 +119,12 @@ impl Stream {
             round,
             client,
         })
+    }
+
+    /// Where it lives.
+    #[must_use]
+    pub fn address(&self) -> StreamAddress {
+        self.address
     }
 
     /// A number in `0 .. bound`, without bias (Lemire 2019, arXiv:1805.10941, algorithm 5).

@@ -56,20 +56,7 @@ impl Selector for Poisson {
         candidates: &Candidates<'_>,
         stream: &mut Stream,
     ) -> Result<Selection, SelectError> {
-        let available = candidates.len();
-        let mut indices = Vec::new();
-        // log(1 - rate); minus infinity when the rate is 1, and then every gap is zero.
-        let log_miss = libm::log1p(-self.rate);
-        let mut next = 0u64;
-        while next < available {
-            let gap = libm::floor(libm::log(1.0 - stream.uniform()) / log_miss);
-            // A gap beyond all clients saturates.
-            next = next.saturating_add(gap as u64);
-            if next < available {
-                indices.push(next);
-            }
-            next = next.saturating_add(1);
-        }
+        let indices = independent(candidates.len(), self.rate, stream);
         let goal = indices.len() as u64;
         Ok(Selection {
             clients: candidates.at(indices),
@@ -81,4 +68,22 @@ impl Selector for Poisson {
     fn largest_goal(&self, population: u64) -> u64 {
         population
     }
+}
+
+/// The numbers below `available`, each with probability `rate`; ascending.
+pub(super) fn independent(available: u64, rate: f64, stream: &mut Stream) -> Vec<u64> {
+    let mut indices = Vec::new();
+    // log(1 - rate); minus infinity when the rate is 1, and then every gap is zero.
+    let log_miss = libm::log1p(-rate);
+    let mut next = 0u64;
+    while next < available {
+        let gap = libm::floor(libm::log(1.0 - stream.uniform()) / log_miss);
+        // A gap beyond all clients saturates.
+        next = next.saturating_add(gap as u64);
+        if next < available {
+            indices.push(next);
+        }
+        next = next.saturating_add(1);
+    }
+    indices
 }

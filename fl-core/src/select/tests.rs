@@ -155,6 +155,37 @@ fn weighted_selection_has_the_successive_distribution() {
     assert_eq!(select(&weighted(5), &candidates, 0), [0, 1, 2, 4]);
 }
 
+/// In each period everybody comes once, and in the next again in the same order; with a rate, some
+/// of them, as often as it says.
+#[test]
+fn groups_take_turns() {
+    let cyclic = |period, rate| Cyclic::from_config(CyclicConfig { period, rate }).unwrap();
+    for (population, period) in [(23u64, 5u64), (20, 5), (3, 5), (1, 1), (1000, 7)] {
+        let everyone = Candidates::everyone(population);
+        let turns: Vec<_> = (0..3 * period)
+            .map(|round| select(&cyclic(period, 1.0), &everyone, round))
+            .collect();
+        for (round, cohort) in turns.iter().enumerate().skip(period as usize) {
+            assert_eq!(*cohort, turns[round - period as usize]);
+        }
+        let mut seen: Vec<u64> = turns[..period as usize].concat();
+        let sizes = turns[..period as usize].iter().map(Vec::len);
+        assert!(sizes.clone().max().unwrap() - sizes.min().unwrap() <= 1);
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..population));
+    }
+    let everyone = Candidates::everyone(23);
+    let mut counts = [0u64; 23];
+    for round in 0..20_000 {
+        for client in select(&cyclic(5, 0.25), &everyone, round) {
+            counts[client as usize] += 1;
+            let group = select(&cyclic(5, 1.0), &everyone, round % 5);
+            assert!(group.contains(&client));
+        }
+    }
+    assert_fits(&counts, &[1000.0; 23]);
+}
+
 #[test]
 fn weights_must_be_known() {
     let mut stream = selection_stream(Seed(5), RoundId(0));
@@ -195,6 +226,21 @@ fn cohorts_are_frozen() {
     let examples = |client: ClientId| ExampleCount(1 + client.0 % 10);
     let candidates = Candidates::everyone(1000).with_examples(&examples);
     let poisson = Poisson::from_config(PoissonConfig { rate: 0.005 }).unwrap();
+    let cyclic = CyclicConfig {
+        period: 200,
+        rate: 1.0,
+    };
+    let cyclic = Cyclic::from_config(cyclic).unwrap();
+    assert_eq!(select(&cyclic, &candidates, 3), [126, 127, 374, 640, 925]);
+    let separated = SeparatedConfig {
+        cohort: 5,
+        separation: 4,
+    };
+    let separated = Separated::from_config(separated).unwrap();
+    assert_eq!(
+        select(&separated, &candidates, 3),
+        [201, 637, 708, 780, 817]
+    );
     assert_eq!(
         select(&uniform(5, 1.0), &candidates, 3),
         [201, 638, 708, 780, 818]
@@ -226,7 +272,8 @@ fn tables_are_read_by_kind_with_exact_messages() {
         (
             "unifrom",
             "{}",
-            "unknown selection `unifrom`; known are `uniform`, `poisson`, `weighted`",
+            "unknown selection `unifrom`; known are `uniform`, `poisson`, `weighted`, `cyclic`, \
+             `separated`",
         ),
         ("uniform", "{}", "missing field `cohort`"),
         (
@@ -253,6 +300,27 @@ fn tables_are_read_by_kind_with_exact_messages() {
             "poisson",
             r#"{"rate": 1.5}"#,
             "`rate` is 1.5; expected a number above 0 and at most 1",
+        ),
+        ("cyclic", r#"{"rate": 0.5}"#, "missing field `period`"),
+        (
+            "cyclic",
+            r#"{"period": 0}"#,
+            "`period` is 0; expected a whole number of at least 1 and at most 2^40",
+        ),
+        (
+            "cyclic",
+            r#"{"period": 3, "rate": 1.5}"#,
+            "`rate` is 1.5; expected a number above 0 and at most 1",
+        ),
+        (
+            "separated",
+            r#"{"cohort": 3, "separation": 0}"#,
+            "`separation` is 0; expected a whole number of at least 1 and at most 2^20",
+        ),
+        (
+            "separated",
+            r#"{"cohort": 0, "separation": 3}"#,
+            "`cohort` is 0; expected a whole number of at least 1 and at most 2^40",
         ),
         (
             "uniform",

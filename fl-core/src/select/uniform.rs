@@ -67,7 +67,7 @@ impl Selector for Uniform {
 }
 
 /// `wanted <= available` distinct numbers below `available`, ascending.
-fn sample(wanted: u64, available: u64, stream: &mut Stream) -> Vec<u64> {
+pub(super) fn sample(wanted: u64, available: u64, stream: &mut Stream) -> Vec<u64> {
     if wanted == available {
         return (0..available).collect();
     }
