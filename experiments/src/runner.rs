@@ -82,13 +82,8 @@ impl Prepared {
                 .map_err(|error| variant.fault("local.precision", error.to_string()))?;
         }
         let clients = data.clients();
-        if let Some(cohort) = variant.selection.cohort(clients).filter(|&n| n > clients) {
-            return Err(variant.fault(
-                "selection.cohort",
-                format!(
-                    "found {cohort}, and the data set has {clients} clients; lower cohort, or divide the data among more clients in dataset.partition"
-                ),
-            ));
+        if let Some((key, message)) = variant.selection.refusal(clients) {
+            return Err(variant.fault(key, message));
         }
         let refused = |error: PrivacyError| variant.fault(privacy_key(&error), error.to_string());
         let privacy = variant.privacy.as_ref().map(PrivacyTable::config);

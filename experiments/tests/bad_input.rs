@@ -910,6 +910,36 @@ const DATA: &[Case] = &[
         ],
     },
     Case {
+        what: "more groups than clients",
+        from: "cohort = 10",
+        to: "kind = \"cyclic\"\nperiod = 21",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:23:10: `selection.period`: found 21, and the data set has 20 clients, so some rounds would have nobody; lower period, or divide the data among more clients in dataset.partition",
+        ],
+    },
+    Case {
+        what: "clients that rest longer than there are others",
+        from: "cohort = 10",
+        to: "kind = \"separated\"\ncohort = 0.25\nseparation = 5",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:24:14: `selection.separation`: found 5, and with a cohort of 5 the data set's 20 clients cannot rest that long; expected at most 4",
+        ],
+    },
+    Case {
+        what: "groups that take no turns",
+        from: "cohort = 10",
+        to: "kind = \"cyclic\"",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:21:1: `selection.period`: missing; add period = ... (whole number above 0)",
+        ],
+    },
+    Case {
         what: "a cohort of more than all clients",
         from: "cohort = 10",
         to: "cohort = 21",

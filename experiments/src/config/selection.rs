@@ -97,6 +97,42 @@ impl Selection {
         cohort_mut(&mut self.config(clients)).copied()
     }
 
+    /// What a population of `clients` cannot give, with the key that asks for it.
+    pub(crate) fn refusal(&self, clients: u64) -> Option<(&'static str, String)> {
+        let config = self.config(clients);
+        if let Some(cohort) = self.cohort(clients).filter(|&cohort| cohort > clients) {
+            return Some((
+                "selection.cohort",
+                format!(
+                    "found {cohort}, and the data set has {clients} clients; lower cohort, or divide the data among more clients in dataset.partition"
+                ),
+            ));
+        }
+        match config {
+            SelectorConfig::Cyclic(keys) if keys.period > clients => Some((
+                "selection.period",
+                format!(
+                    "found {}, and the data set has {clients} clients, so some rounds would have nobody; lower period, or divide the data among more clients in dataset.partition",
+                    keys.period
+                ),
+            )),
+            SelectorConfig::Separated(keys)
+                if keys.cohort.saturating_mul(keys.separation) > clients =>
+            {
+                Some((
+                    "selection.separation",
+                    format!(
+                        "found {}, and with a cohort of {} the data set's {clients} clients cannot rest that long; expected at most {}",
+                        keys.separation,
+                        keys.cohort,
+                        clients / keys.cohort
+                    ),
+                ))
+            }
+            _ => None,
+        }
+    }
+
     /// The table with all defaults written out.
     pub(crate) fn to_toml(&self) -> Option<toml::Value> {
         let mut value = to_toml(&self.config)?;
@@ -111,6 +147,7 @@ fn cohort_mut(config: &mut SelectorConfig) -> Option<&mut u64> {
     match config {
         SelectorConfig::Uniform(keys) => Some(&mut keys.cohort),
         SelectorConfig::Weighted(keys) => Some(&mut keys.cohort),
-        SelectorConfig::Poisson(_) => None,
+        SelectorConfig::Separated(keys) => Some(&mut keys.cohort),
+        SelectorConfig::Poisson(_) | SelectorConfig::Cyclic(_) => None,
     }
 }

@@ -3,16 +3,15 @@
 //! 4). That bounds how often and how close together a client takes part, which is what correlated
 //! noise is fitted to.
 //!
-//! The groups are a pseudo-random permutation of the candidates, keyed by the seed, dealt out in
-//! turn: Feistel rounds (Luby and Rackoff 1988) on a domain of a power of four, walked until the
-//! value is inside (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). So the sizes
-//! differ by at most one, and time grows with the group, not with the population. The permutation
-//! is of places: the candidates must be the same in every round.
+//! Of each `period` consecutive ids, one is in each group: the ids in order from a group that is
+//! drawn for the block. So a client's group follows from the seed and its own id alone, whoever
+//! else there is; sizes differ by at most one; and time grows with the group, not with the
+//! population (with the list, where candidates are listed).
 
 use rand_core::Rng as _;
 use serde::{Deserialize, Serialize};
 
-use super::{Candidates, SelectError, Selection, Selector, poisson};
+use super::{Candidates, Ids, SelectError, Selection, Selector, poisson};
 use crate::registry::{ConfigError, KeyInfo, Registered};
 use crate::stream::{Stream, StreamAddress};
 use crate::units::{ClientId, RoundId};
@@ -72,7 +71,7 @@ impl Registered for Cyclic {
     }
 
     fn examples() -> Vec<CyclicConfig> {
-        [(1, 1.0), (10, 1.0), (4, 0.5), (1000, 1.0)]
+        [(1, 1.0), (10, 1.0), (4, 0.5), (50, 1.0)]
             .map(|(period, rate)| CyclicConfig { period, rate })
             .to_vec()
     }
@@ -84,21 +83,28 @@ impl Selector for Cyclic {
         candidates: &Candidates<'_>,
         stream: &mut Stream,
     ) -> Result<Selection, SelectError> {
-        let available = candidates.len();
         let address = stream.address();
-        let group = address.round.0 % self.period;
-        let size = available.saturating_sub(group).div_ceil(self.period);
-        let order = Permutation::keyed(address, available);
-        let mut indices: Vec<u64> = poisson::independent(size, self.rate, stream)
-            .into_iter()
-            .map(|index| order.at(group + index * self.period))
-            .collect();
-        indices.sort_unstable();
-        let goal = indices.len() as u64;
-        Ok(Selection {
-            clients: candidates.at(indices),
-            goal,
-        })
+        let groups = Groups::keyed(address, self.period);
+        let turn = address.round.0 % self.period;
+        let clients: Vec<ClientId> = match candidates.ids {
+            Ids::Everyone(population) => {
+                poisson::independent(population.div_ceil(self.period), self.rate, stream)
+                    .into_iter()
+                    .filter_map(|block| groups.member(block, turn))
+                    .filter(|client| client.0 < population)
+                    .collect()
+            }
+            Ids::Listed(listed) => {
+                let is_next = |client: &&ClientId| groups.of(**client) == turn;
+                let group: Vec<ClientId> = listed.iter().filter(is_next).copied().collect();
+                poisson::independent(group.len() as u64, self.rate, stream)
+                    .into_iter()
+                    .map(|index| group[index as usize])
+                    .collect()
+            }
+        };
+        let goal = clients.len() as u64;
+        Ok(Selection { clients, goal })
     }
 
     fn largest_goal(&self, population: u64) -> u64 {
@@ -106,60 +112,49 @@ impl Selector for Cyclic {
     }
 }
 
-/// Feistel rounds. Four hide a large permutation; on a domain of sixteen, six are still seen by a
-/// chi-square test of 42,000 permutations and twelve are not.
-const ROUNDS: usize = 12;
-
-/// A permutation of `0 .. size`.
-#[derive(Debug)]
-struct Permutation {
-    size: u64,
-    /// Bits of half a value.
-    half: u32,
-    keys: [u64; ROUNDS],
+/// Who is in which group.
+#[derive(Clone, Copy, Debug)]
+struct Groups {
+    period: u64,
+    key: u64,
 }
 
-impl Permutation {
-    /// The same for all rounds of a run: its keys are drawn at an address of their own, that of
-    /// client 1 in round 0, which is no round's.
-    fn keyed(address: StreamAddress, size: u64) -> Self {
+impl Groups {
+    /// The same for all rounds of a run: the key is drawn at an address of its own, that of
+    /// client 1 in round 0, where no selection draws.
+    fn keyed(address: StreamAddress, period: u64) -> Self {
         let mut stream = Stream::new(StreamAddress {
             round: RoundId(0),
             client: ClientId(1),
             ..address
         });
-        let bits = u64::BITS - size.saturating_sub(1).leading_zeros();
-        Self {
-            size,
-            half: bits.div_ceil(2).max(1),
-            keys: core::array::from_fn(|_| stream.next_u64()),
-        }
+        let key = stream.next_u64();
+        Self { period, key }
     }
 
-    /// Where `index < size` goes.
-    fn at(&self, index: u64) -> u64 {
-        let mask = (1u64 << self.half) - 1;
-        let mut value = index;
-        // The cycle of `index` returns to it, so it meets a value inside; the domain is less than
-        // eight times the size, so soon.
-        loop {
-            let (mut left, mut right) = (value >> self.half, value & mask);
-            for key in self.keys {
-                (left, right) = (right, left ^ (mix(right ^ key) & mask));
-            }
-            value = left << self.half | right;
-            if value < self.size {
-                return value;
-            }
-        }
+    /// The group of the first id of a block: a number of `SplitMix64` at place `block` after the
+    /// key (Steele, Lea and Flood 2014), scaled to the groups.
+    fn first(&self, block: u64) -> u64 {
+        let value = self
+            .key
+            .wrapping_add(block.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let value = value ^ value >> 31;
+        ((u128::from(value) * u128::from(self.period)) >> 64) as u64
     }
-}
 
-/// The finaliser of `SplitMix64` (Steele, Lea and Flood 2014).
-fn mix(value: u64) -> u64 {
-    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ value >> 31
+    fn of(&self, client: ClientId) -> u64 {
+        let (block, place) = (client.0 / self.period, client.0 % self.period);
+        (self.first(block) + place) % self.period
+    }
+
+    /// The one client of a block that is in a group; none beyond the last id.
+    fn member(&self, block: u64, group: u64) -> Option<ClientId> {
+        let place = (group + self.period - self.first(block)) % self.period;
+        let id = block.checked_mul(self.period)?.checked_add(place)?;
+        Some(ClientId(id))
+    }
 }
 
 #[cfg(test)]
@@ -169,31 +164,94 @@ mod tests {
     use crate::testing::assert_fits;
     use crate::units::Seed;
 
+    fn cyclic(period: u64, rate: f64) -> Cyclic {
+        Cyclic::from_config(CyclicConfig { period, rate }).unwrap()
+    }
+
+    fn select(selector: &Cyclic, candidates: &Candidates<'_>, seed: u64, round: u64) -> Vec<u64> {
+        let mut stream = selection_stream(Seed(seed), RoundId(round));
+        let selection = selector.select(candidates, &mut stream).unwrap();
+        selection.clients.iter().map(|client| client.0).collect()
+    }
+
+    /// In each period everybody comes once, and in the next again in the same order.
     #[test]
-    fn permutations_are_permutations_and_look_random() {
-        for size in [1u64, 2, 3, 4, 5, 16, 17, 63, 64, 65, 1000] {
-            let address = selection_stream(Seed(1), RoundId(9)).address();
-            let order = Permutation::keyed(address, size);
-            let mut all: Vec<u64> = (0..size).map(|index| order.at(index)).collect();
-            all.sort_unstable();
-            assert!(all.into_iter().eq(0..size));
+    fn groups_take_turns() {
+        for (population, period) in [(23u64, 5u64), (20, 5), (3, 5), (1, 1), (1000, 7)] {
+            let everyone = Candidates::everyone(population);
+            let turns: Vec<_> = (0..3 * period)
+                .map(|round| select(&cyclic(period, 1.0), &everyone, 5, round))
+                .collect();
+            for (round, cohort) in turns.iter().enumerate().skip(period as usize) {
+                assert_eq!(*cohort, turns[round - period as usize]);
+            }
+            let mut seen: Vec<u64> = turns[..period as usize].concat();
+            let sizes = turns[..period as usize].iter().map(Vec::len);
+            assert!(sizes.clone().max().unwrap() - sizes.min().unwrap() <= 1);
+            seen.sort_unstable();
+            assert!(seen.into_iter().eq(0..population));
         }
-        // Where two places of seven go: each pair equally often.
-        let mut counts = [0u64; 42];
-        for seed in 0..42_000 {
-            let address = selection_stream(Seed(seed), RoundId(0)).address();
-            let order = Permutation::keyed(address, 7);
-            let (a, b) = (order.at(0), order.at(4));
-            counts[(a * 6 + b - u64::from(b > a)) as usize] += 1;
+    }
+
+    /// Whoever else there is, a client's turn is the same.
+    #[test]
+    fn a_turn_is_a_clients_own() {
+        let turns = |ids: &[ClientId]| -> Vec<(u64, u64)> {
+            let candidates = Candidates::listed(ids).unwrap();
+            (0..6)
+                .flat_map(|round| {
+                    let cohort = select(&cyclic(6, 1.0), &candidates, 1, round);
+                    cohort.into_iter().map(move |client| (client, round))
+                })
+                .collect()
+        };
+        let all: Vec<ClientId> = (0..100).map(|id| ClientId(3 * id + 1)).collect();
+        let some: Vec<ClientId> = all.iter().copied().step_by(7).collect();
+        let of_all = turns(&all);
+        assert_eq!(of_all.len(), 100);
+        assert!(turns(&some).iter().all(|turn| of_all.contains(turn)));
+        let everyone = Candidates::everyone(301);
+        for (client, round) in of_all {
+            assert!(select(&cyclic(6, 1.0), &everyone, 1, round).contains(&client));
         }
-        assert_fits(&counts, &[1000.0; 42]);
-        // A huge domain, walked.
-        let address = selection_stream(Seed(1), RoundId(0)).address();
-        let order = Permutation::keyed(address, (1 << 60) + 1);
+    }
+
+    /// Two clients of different blocks are together as often as chance has it; with a rate each
+    /// member of the group comes as often as it says, and nobody else.
+    #[test]
+    fn groups_are_random_and_rates_are_kept() {
+        let mut counts = [0u64; 49];
+        for seed in 0..49_000 {
+            let address = selection_stream(Seed(seed), RoundId(3)).address();
+            let groups = Groups::keyed(address, 7);
+            let (a, b) = (groups.of(ClientId(2)), groups.of(ClientId(7 * 11 + 4)));
+            counts[(7 * a + b) as usize] += 1;
+        }
+        assert_fits(&counts, &[1000.0; 49]);
+
+        let everyone = Candidates::everyone(23);
+        let groups: Vec<_> = (0..5)
+            .map(|round| select(&cyclic(5, 1.0), &everyone, 5, round))
+            .collect();
+        let mut counts = [0u64; 23];
+        for round in 0..20_000 {
+            for client in select(&cyclic(5, 0.25), &everyone, 5, round) {
+                counts[client as usize] += 1;
+                assert!(groups[round as usize % 5].contains(&client));
+            }
+        }
+        assert_fits(&counts, &[1000.0; 23]);
+    }
+
+    #[test]
+    fn a_group_of_a_huge_population_costs_no_more_than_the_group() {
+        let everyone = Candidates::everyone(1 << 50);
+        let group = select(&cyclic(1 << 40, 1.0), &everyone, 5, 77);
+        assert!((1023..=1024).contains(&group.len()));
         let mut octants = [0u64; 8];
-        for index in 0..8000 {
-            octants[(order.at(index) * 8 / ((1 << 60) + 1)).min(7) as usize] += 1;
+        for client in group {
+            octants[((client % (1 << 40)) >> 37) as usize] += 1;
         }
-        assert_fits(&octants, &[1000.0; 8]);
+        assert_fits(&octants, &[128.0; 8]);
     }
 }

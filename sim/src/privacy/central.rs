@@ -142,6 +142,10 @@ pub(super) fn sampler(selection: &SelectorConfig, clients: u64) -> Result<Sample
             reason: "who takes part then depends on what clients hold",
             instead: "use kind = \"poisson\" or \"uniform\"",
         }),
+        SelectorConfig::Cyclic(keys) => Sampler::cyclic_poisson(clients, keys.period, keys.rate),
+        SelectorConfig::Separated(keys) => {
+            Sampler::separated(clients, keys.cohort, keys.separation)
+        }
     }
 }
 
