@@ -8,9 +8,11 @@
 //! `max(0, 1 - delta - e^epsilon a, e^-epsilon (1 - delta - a))`, for every pair on the curve
 //! `delta(epsilon)`.
 
-use crate::accountant::Accountant;
+use crate::accountant::{Accountant, AccountantKind, accountant};
 use crate::error::PrivacyError;
-use crate::units::{Delta, Epsilon};
+use crate::event::DpEvent;
+use crate::relation::NeighboringRelation;
+use crate::units::{Delta, Epsilon, NoiseMultiplier};
 
 /// A point of the curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,26 +31,120 @@ impl TradeOff {
     }
 }
 
+/// A lower bound of what whoever guesses gets wrong, of the false alarms and the misses alike.
+///
+/// Every `(epsilon, delta)` that a mechanism keeps, in both directions, bounds it by two lines; the
+/// curve is the largest of all. It is convex and its own inverse.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TradeOffCurve {
+    /// `e^epsilon`, `e^-epsilon` and `delta` of each pair.
+    lines: Vec<(f64, f64, f64)>,
+}
+
+impl TradeOffCurve {
+    /// The curve of all that the accountant composed. `resolution` values of `epsilon`, evenly
+    /// from 0 to that at `delta = 1e-12`, are taken; more of them make the bound tighter.
+    ///
+    /// # Errors
+    /// [`PrivacyError::CountOutOfRange`] for a resolution outside 2 to 100,000, and those of the
+    /// accountant.
+    pub fn of(accountant: &dyn Accountant, resolution: u32) -> Result<Self, PrivacyError> {
+        PrivacyError::unless_count(
+            (2..=100_000).contains(&resolution),
+            "resolution",
+            u64::from(resolution),
+            "from 2 to 100,000 points",
+        )?;
+        let widest = accountant.epsilon(Delta::new(1e-12)?)?.upper.get();
+        // Beyond this e^epsilon is out of range, and nothing is hidden long before.
+        let widest = widest.min(700.0);
+        let mut pairs = Vec::new();
+        for index in 0..resolution {
+            let epsilon = widest * f64::from(index) / f64::from(resolution - 1);
+            let epsilon = Epsilon::new(epsilon)?;
+            pairs.push((epsilon, accountant.delta(epsilon)?.upper));
+        }
+        Ok(Self::of_pairs(pairs))
+    }
+
+    /// The curve of what keeps all these pairs; without any, nothing is kept.
+    #[must_use]
+    pub fn of_pairs(pairs: impl IntoIterator<Item = (Epsilon, Delta)>) -> Self {
+        let line = |(epsilon, delta): (Epsilon, Delta)| {
+            let epsilon = epsilon.get();
+            (libm::exp(epsilon), libm::exp(-epsilon), delta.get())
+        };
+        Self {
+            lines: pairs.into_iter().map(line).collect(),
+        }
+    }
+
+    /// The curve of a Gaussian mechanism whose sensitivity is `mu` times the standard deviation.
+    ///
+    /// # Errors
+    /// [`PrivacyError`] for a `mu` that is not finite and above 0, and as [`Self::of`].
+    pub fn gaussian(mu: f64, resolution: u32) -> Result<Self, PrivacyError> {
+        let mut sum = accountant(
+            AccountantKind::Gaussian,
+            NeighboringRelation::AddOrRemoveOne,
+        );
+        let noise = NoiseMultiplier::new(1.0 / mu)?;
+        sum.compose(&DpEvent::gaussian(noise), 1)?;
+        Self::of(sum.as_ref(), resolution)
+    }
+
+    /// Least probability of a miss at this probability of a false alarm, `f(a)`.
+    #[must_use]
+    pub fn false_negative(&self, false_positive: f64) -> f64 {
+        self.largest(|up, down, delta| {
+            let near = 1.0 - delta - up * false_positive;
+            near.max(down * (1.0 - delta - false_positive))
+        })
+    }
+
+    /// Least probability of a false alarm at which members are recognised with probability
+    /// `power`: `f(1 - power)`, without its loss of digits where `power` is small.
+    #[must_use]
+    pub fn least_alarm(&self, power: f64) -> f64 {
+        self.largest(|up, down, delta| {
+            let near = 1.0 - delta - up * (1.0 - power);
+            near.max(down * (power - delta))
+        })
+    }
+
+    /// The most by which recognised members can exceed false alarms: `delta` at `epsilon = 0`, the
+    /// largest total variation between neighbours, as far as the pairs bound it.
+    #[must_use]
+    pub fn advantage(&self) -> f64 {
+        // (1 - e^-epsilon) + 2 e^-epsilon delta over 1 + e^-epsilon bounds it for every pair.
+        self.lines
+            .iter()
+            .fold(1.0, |least: f64, &(_, down, delta)| {
+                least.min((1.0 - down + 2.0 * down * delta) / (1.0 + down))
+            })
+    }
+
+    fn largest(&self, line: impl Fn(f64, f64, f64) -> f64) -> f64 {
+        self.lines
+            .iter()
+            .fold(0.0, |most: f64, &(up, down, delta)| {
+                most.max(line(up, down, delta))
+            })
+    }
+}
+
 /// The lower bound of the misses at each false-alarm rate, from all that the accountant composed.
 ///
-/// Every `epsilon` of the curve gives a bound of its own; `resolution` of them, evenly from 0 to
-/// that at `delta = 1e-12`, are taken, and more of them make the bound tighter.
+/// `resolution` is that of [`TradeOffCurve::of`].
 ///
 /// # Errors
-/// [`PrivacyError::OutOfRange`] for a rate that is no probability,
-/// [`PrivacyError::CountOutOfRange`] for a resolution outside 2 to 100,000, and those of the
-/// accountant.
+/// [`PrivacyError::OutOfRange`] for a rate that is no probability, and those of
+/// [`TradeOffCurve::of`].
 pub fn trade_off(
     accountant: &dyn Accountant,
     false_positives: &[f64],
     resolution: u32,
 ) -> Result<Vec<TradeOff>, PrivacyError> {
-    PrivacyError::unless_count(
-        (2..=100_000).contains(&resolution),
-        "resolution",
-        u64::from(resolution),
-        "from 2 to 100,000 points",
-    )?;
     for &rate in false_positives {
         PrivacyError::unless(
             (0.0..=1.0).contains(&rate),
@@ -57,27 +153,12 @@ pub fn trade_off(
             "a probability, from 0 to 1",
         )?;
     }
-    let widest = accountant.epsilon(Delta::new(1e-12)?)?.upper.get();
-    // Beyond this e^epsilon is out of range, and nothing is hidden long before.
-    let widest = widest.min(700.0);
-    let mut curve = Vec::new();
-    for index in 0..resolution {
-        let epsilon = widest * f64::from(index) / f64::from(resolution - 1);
-        let delta = accountant.delta(Epsilon::new(epsilon)?)?.upper.get();
-        curve.push((epsilon, delta));
-    }
+    let curve = TradeOffCurve::of(accountant, resolution)?;
     Ok(false_positives
         .iter()
-        .map(|&rate| {
-            let misses = curve.iter().map(|&(epsilon, delta)| {
-                let near = 1.0 - delta - libm::exp(epsilon) * rate;
-                let far = libm::exp(-epsilon) * (1.0 - delta - rate);
-                near.max(far)
-            });
-            TradeOff {
-                false_positive: rate,
-                false_negative: (misses.fold(0.0, f64::max) - 4.0 * f64::EPSILON).max(0.0),
-            }
+        .map(|&rate| TradeOff {
+            false_positive: rate,
+            false_negative: (curve.false_negative(rate) - 4.0 * f64::EPSILON).max(0.0),
         })
         .collect())
 }
@@ -85,10 +166,6 @@ pub fn trade_off(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accountant::{AccountantKind, accountant};
-    use crate::event::DpEvent;
-    use crate::relation::NeighboringRelation;
-    use crate::units::NoiseMultiplier;
 
     fn gaussian(sigma: f64) -> Box<dyn Accountant> {
         let mut sum = accountant(
@@ -113,7 +190,21 @@ mod tests {
                 let below = miss - found.false_negative;
                 assert!(below > -1e-12 && below < 1e-3, "{mu} {t}: {found:?} {miss}");
                 assert!(found.true_positive() >= 1.0 - miss - 1e-12);
+                // Its own inverse: the alarm that a power of one less the misses costs.
+                let curve = TradeOffCurve::gaussian(mu, 400).unwrap();
+                let least = curve.least_alarm(cdf(mu - t));
+                assert!(
+                    least < alarm + 1e-12 && least > alarm - 1e-3,
+                    "{mu} {t}: {least}"
+                );
             }
+            // The largest difference of Phi(t) and Phi(t - mu).
+            let advantage = TradeOffCurve::gaussian(mu, 2).unwrap().advantage();
+            let exact = 2.0 * cdf(0.5 * mu) - 1.0;
+            assert!(
+                advantage >= exact && advantage < exact + 1e-12,
+                "{mu}: {advantage}"
+            );
         }
     }
 

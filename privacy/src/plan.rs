@@ -36,7 +36,7 @@ use crate::budget::{PrivacyBudget, PrivacyFilter};
 use crate::calibrate::Target;
 use crate::clip::{
     AdaptiveClip, AdaptiveClipConfig, AutomaticClip, Clipped, Clipper, Denominator, DpWeighting,
-    FlatClip, MeanPlan, PerLayerClip,
+    FlatClip, MeanPlan, PerLayerClip, changes,
 };
 use crate::error::PrivacyError;
 use crate::event::DpEvent;
@@ -275,6 +275,12 @@ impl ClipCount {
     /// Counts an update.
     pub fn count(&mut self, clipped: &Clipped) {
         self.half_bits += AdaptiveClip::bit(clipped);
+    }
+
+    /// Those within the norm less the others; private.
+    #[must_use]
+    pub fn half_bits(&self) -> i64 {
+        self.half_bits
     }
 
     /// Adds what another has counted.
@@ -614,6 +620,36 @@ impl DpPlan {
             epsilon: released.epsilon(config.delta)?,
             unamplified: seen.epsilon(config.delta)?.upper,
         })
+    }
+
+    /// What so many of the declared rounds would spend with `scale` times their noise, by the
+    /// default accountant: for audits, which ask how much noise fits to what they saw.
+    ///
+    /// # Errors
+    /// [`PrivacyError`] for a scale that is not finite and above 0, and those of the accountant.
+    pub fn rescaled(&self, scale: f64, rounds: u64) -> Result<Box<dyn Accountant>, PrivacyError> {
+        let Self {
+            config, accounted, ..
+        } = self;
+        let noise = NoiseMultiplier::new(self.noise_multiplier.get() * scale)?;
+        let inner = DpEvent::gaussian(noise);
+        let mut sum = accountant(AccountantKind::Pld, config.relation);
+        compose(sum.as_mut(), rounds, |round| {
+            accounted.round_event(round, &inner, config.relation)
+        })?;
+        Ok(sum)
+    }
+
+    /// The standard deviation of the noise on half the sum of an adaptive clipping norm's bits,
+    /// whose sensitivity is half of what [`changes`] says; none for a fixed norm.
+    #[must_use]
+    pub fn count_noise_std(&self) -> Option<f64> {
+        match &self.clip {
+            Clip::Adaptive { state, .. } => {
+                Some(state.count_noise() * changes(self.config.relation))
+            }
+            Clip::Fixed(_) => None,
+        }
     }
 
     /// The guarantee after so many of the declared rounds, in words and numbers.

@@ -155,6 +155,12 @@ impl AdaptiveClip {
         self.clip.max_norm()
     }
 
+    /// Standard deviation of the noise on the sum of bits, where one contribution changes.
+    #[must_use]
+    pub fn count_noise(&self) -> f64 {
+        self.config.count_noise
+    }
+
     /// The bit of an update, in halves: 1 when it was within the norm, else -1.
     #[must_use]
     pub fn bit(clipped: &Clipped) -> i64 {

@@ -468,3 +468,42 @@ fn capped_weights_count_in_sensitivity_and_denominator() {
     assert!((plan.sensitivity().unwrap() / 50.0 - 1.0).abs() < 1e-6);
     assert!((plan.mean().denominator() - 1000.0).abs() < 1e-9);
 }
+
+/// The noise that is asked about is the plan's own, times the scale.
+#[test]
+fn rescaled_noise_is_counted() {
+    let ring = RingPlan::for_weights(WeightBounds::new(Weight(1), 1000)).unwrap();
+    let layout = Layout::new([("weight".to_owned(), vec![4])]).unwrap();
+    let with = |noise: f64, clipping: Clipping| {
+        let config = DpPlanConfig {
+            noise_multiplier: Some(NoiseMultiplier::new(noise).unwrap()),
+            clipping,
+            ..DpPlanConfig::new(
+                Sampler::poisson(1000, 0.05).unwrap(),
+                1.0,
+                Delta::new(1e-5).unwrap(),
+                30,
+            )
+        };
+        DpPlan::new(config, &layout, &ring).unwrap()
+    };
+    let flat = Clipping::Flat { max_norm: 1.0 };
+    let delta = Delta::new(1e-5).unwrap();
+    let (plan, half) = (with(1.0, flat), with(0.5, flat));
+    let found = plan.rescaled(0.5, 20).unwrap().epsilon(delta).unwrap();
+    assert_eq!(found, half.spent_after(20).unwrap().epsilon);
+    assert!(plan.rescaled(-1.0, 20).is_err());
+    assert_eq!(plan.count_noise_std(), None);
+    let adaptive = Clipping::Adaptive {
+        initial_norm: 1.0,
+        quantile: 0.5,
+        learning_rate: 0.2,
+        count_noise: Some(3.0),
+    };
+    assert_eq!(with(1.0, adaptive).count_noise_std(), Some(3.0));
+    let mut count = ClipCount::default();
+    for norm in [0.5, 2.0, 3.0] {
+        count.count(&FlatClip::new(1.0).unwrap().clip(&mut [norm]));
+    }
+    assert_eq!(count.half_bits(), -1);
+}
