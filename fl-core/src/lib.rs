@@ -11,6 +11,7 @@
 //!   does it and leaves `update = local - global`.
 //! - [`select`]: which clients take part.
 //! - [`update`], [`transform`]: what leaves a client, and what happened to it on the way.
+//! - [`modular`]: sums of vectors of `Z_2^b`, as secure aggregation gives them.
 //! - [`ring`], [`sum`]: updates as integers, so that a sum has the same bits for any order, any
 //!   grouping and any number of threads.
 //! - [`strategy`]: FedAvg, FedProx and the trait behind them.
@@ -106,6 +107,7 @@
 
 pub mod bits;
 pub mod examples;
+pub mod modular;
 pub mod params;
 pub mod plan;
 pub mod registry;
@@ -123,6 +125,7 @@ pub mod units;
 pub mod update;
 
 pub use examples::{Examples, InputSpec, InputsMut, TargetSpec, TargetsMut};
+pub use modular::{ModularError, ModularSum};
 pub use params::{Layout, ModelDigest, Parameters, ParametersError, TensorSpec};
 pub use plan::{
     BatchSize, LearningRate, LocalPlan, LocalWork, Optimizer, Precision, Schedule, ScheduleUnit,

@@ -256,8 +256,7 @@ impl RingPlan {
     /// The integer of `[-2^(b-1), 2^(b-1))` that an element of `Z_2^b` stands for.
     #[must_use]
     pub fn from_ring(&self, element: u64) -> i64 {
-        let unused = 64 - self.bits();
-        ((element << unused) as i64) >> unused
+        sign_extended(element, self.bits())
     }
 
     /// Adds (or takes away again) the integers of `update`: the one hot loop of aggregation.
@@ -336,6 +335,12 @@ fn add<const SUBTRACT: bool>(
             scan.non_finite |= value.to_bits() & EXPONENT == EXPONENT;
         }
     }
+}
+
+/// The integer of `[-2^(b-1), 2^(b-1))` that an element of `Z_2^b` stands for; `b` from 1 to 64.
+pub(crate) fn sign_extended(element: u64, bits: u32) -> i64 {
+    let unused = 64 - bits;
+    (element << unused).cast_signed() >> unused
 }
 
 /// What [`RingPlan::accumulate`] saw.

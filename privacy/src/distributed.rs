@@ -86,6 +86,9 @@ use crate::units::{Epsilon, NoiseMultiplier};
 /// The largest noise of a client that one table gives, in integers; and the largest that there is.
 const ONE_TABLE: f64 = 1023.0;
 const LARGEST_LOCAL: f64 = 8191.0;
+/// The rings that there are.
+const FEWEST_BITS: u32 = 4;
+const MOST_BITS: u32 = 62;
 
 /// The noise that clients add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,47 +190,74 @@ impl DistributedDp {
     /// [`PrivacyError::RingTooSmall`] when no useful scale fits: the noise of a client would be
     /// below half an integer.
     pub fn new(config: DistributedConfig) -> Result<Self, PrivacyError> {
-        check(&config)?;
-        let clip = FlatClip::new(config.max_norm)?;
-        let padded = config.dimension.next_power_of_two();
-        let local = local_std(&config);
-        let sum = wrap::Sum {
-            clients: config.clients as f64,
-            signal: config.clients as f64 * config.max_norm / libm::sqrt(padded as f64),
+        let fit = Fit::new(&config)?;
+        let Fit {
+            padded,
             local,
-            noise: config.noise,
-            bias: config.rounding_bias,
-            half: (1u64 << (config.bits - 1)) as f64,
-        };
-        // Beyond these a finer grid gains nothing: the noise of a client comes from one table, and
-        // rounding adds at most 1 % to the square of the sensitivity (d / 4 to (s c)^2).
-        let fine = 5.0 * libm::sqrt(padded as f64) / config.max_norm;
-        let enough = fine.max(ONE_TABLE / local).min(LARGEST_LOCAL / local);
-        let scale = sum.largest_scale(config.wrap_limit).min(enough);
-        // The discrete Gaussian's analysis needs sigma >= 1/2 (Kairouz et al. 2021, theorem 9),
-        // and below that Skellam noise is no use either.
-        if scale * local < 0.5 {
-            return Err(PrivacyError::RingTooSmall {
-                bits: config.bits,
-                clients: config.clients,
-                noise: scale * local,
-            });
-        }
+            scale,
+            ..
+        } = fit;
+        let clip = FlatClip::new(config.max_norm)?;
         let noise: Box<dyn IntegerNoise> = match config.noise {
             DistributedNoise::DiscreteGaussian => Box::new(DiscreteGaussian::new(scale * local)?),
             DistributedNoise::Skellam => Box::new(Skellam::new(scale * local * (scale * local))?),
         };
-        let bound = rounding::NormBound::new(scale * config.max_norm, config.rounding_bias, padded);
-        let wrap = sum.probability(scale);
         Ok(Self {
+            bound: fit.bound(&config),
+            wrap: fit.sum.probability(scale),
             config,
             clip,
             padded,
             scale,
-            bound,
             noise,
-            wrap,
         })
+    }
+
+    /// The fewest bits that leave room for a [scale](Self::scale) at which rounding adds at most
+    /// 1 % to the square of the sensitivity. The configuration's own bits are not looked at.
+    ///
+    /// # Errors
+    /// [`PrivacyError`] for other values out of range, and [`PrivacyError::RingTooSmall`] when no
+    /// ring is large enough.
+    pub fn fewest_bits(config: &DistributedConfig) -> Result<u32, PrivacyError> {
+        let with = |bits| DistributedConfig { bits, ..*config };
+        let mut last = Err(PrivacyError::RingTooSmall {
+            bits: MOST_BITS,
+            clients: config.clients,
+            noise: 0.0,
+        });
+        for bits in FEWEST_BITS..=MOST_BITS {
+            match Fit::new(&with(bits)) {
+                Ok(fit) if fit.is_roomy() => return Ok(bits),
+                Ok(_) => {}
+                Err(error @ PrivacyError::RingTooSmall { .. }) => last = Err(error),
+                Err(error) => return Err(error),
+            }
+        }
+        last
+    }
+
+    /// What [`Self::event`] would be of a plan with this configuration, to a part in a million and
+    /// never less noise than it: without making the tables of its noise.
+    ///
+    /// # Errors
+    /// As [`Self::new`] and [`Self::event`].
+    pub(crate) fn forecast(
+        config: &DistributedConfig,
+        honest: u64,
+        relation: NeighboringRelation,
+    ) -> Result<DpEvent, PrivacyError> {
+        let fit = Fit::new(config)?;
+        let std = fit.scale * fit.local;
+        let bound = fit.bound(config);
+        event(
+            config.noise,
+            &bound,
+            fit.padded,
+            std * std,
+            honest,
+            relation,
+        )
     }
 
     /// What it was planned from.
@@ -285,32 +315,23 @@ impl DistributedDp {
         honest: u64,
         relation: NeighboringRelation,
     ) -> Result<DpEvent, PrivacyError> {
-        PrivacyError::unless_count(
-            honest > 0,
-            "the number of honest contributors",
-            honest,
-            "at least 1; without any there is no noise that counts",
-        )?;
-        if relation == NeighboringRelation::AddOrRemoveOne {
-            return Err(PrivacyError::PrivateAggregation {
-                what: "adding or removing a client that brings its own noise",
-                reason: "its noise would come and go with it",
-                instead: "use the relation `replace-special` or `replace-one`",
-            });
-        }
-        let factor = changes(relation);
-        let (l1, l2) = (factor * self.bound.l1(), factor * self.bound.l2());
-        // Rounded downwards: less noise is less privacy.
-        let local = self.noise.variance() * (1.0 - 4.0 * f64::EPSILON);
-        let variance = local * honest as f64;
-        match self.config.noise {
-            DistributedNoise::Skellam => DpEvent::skellam(variance, l1, l2),
-            DistributedNoise::DiscreteGaussian => {
-                let tau = sum_inflation(local, honest);
-                let (rho, xi) = concentrated(l1, l2, variance, tau, self.padded as f64);
-                DpEvent::zcdp(rho, xi)
-            }
-        }
+        let Self { config, bound, .. } = self;
+        let variance = self.noise.variance();
+        event(config.noise, bound, self.padded, variance, honest, relation)
+    }
+
+    /// The standard deviation of the noise of one client, on each value of its update.
+    #[must_use]
+    pub fn local_std(&self) -> f64 {
+        libm::sqrt(self.noise.variance()) / self.scale
+    }
+
+    /// The largest share of the error of a decoded value, as a variance, that is of rounding; the
+    /// rest is of noise. (Rounding a number at random to one of its neighbours has a variance of at
+    /// most 1/4.)
+    #[must_use]
+    pub fn rounding_share(&self) -> f64 {
+        0.25 / (self.noise.variance() + 0.25)
     }
 
     /// What the tables' distance to the exact laws adds to delta over so many rounds of `honest`
@@ -404,6 +425,101 @@ impl DistributedDp {
     }
 }
 
+/// A configuration in its ring: the scale that it leaves, before any table of noise is made.
+struct Fit {
+    padded: usize,
+    /// The standard deviation of a client's noise, in units of the update.
+    local: f64,
+    sum: wrap::Sum,
+    scale: f64,
+    /// The scale from which on rounding costs at most 1 %, or as fine as tables allow.
+    fine: f64,
+}
+
+impl Fit {
+    fn new(config: &DistributedConfig) -> Result<Self, PrivacyError> {
+        check(config)?;
+        let padded = config.dimension.next_power_of_two();
+        let local = local_std(config);
+        let sum = wrap::Sum {
+            clients: config.clients as f64,
+            signal: config.clients as f64 * config.max_norm / libm::sqrt(padded as f64),
+            local,
+            noise: config.noise,
+            bias: config.rounding_bias,
+            half: (1u64 << (config.bits - 1)) as f64,
+        };
+        // Beyond these a finer grid gains nothing: the noise of a client comes from one table, and
+        // rounding adds at most 1 % to the square of the sensitivity (d / 4 to (s c)^2).
+        let fine = 5.0 * libm::sqrt(padded as f64) / config.max_norm;
+        let enough = fine.max(ONE_TABLE / local).min(LARGEST_LOCAL / local);
+        let scale = sum.largest_scale(config.wrap_limit).min(enough);
+        // The discrete Gaussian's analysis needs sigma >= 1/2 (Kairouz et al. 2021, theorem 9),
+        // and below that Skellam noise is no use either.
+        if scale * local < 0.5 {
+            return Err(PrivacyError::RingTooSmall {
+                bits: config.bits,
+                clients: config.clients,
+                noise: scale * local,
+            });
+        }
+        Ok(Self {
+            padded,
+            local,
+            sum,
+            scale,
+            fine: fine.min(enough),
+        })
+    }
+
+    fn bound(&self, config: &DistributedConfig) -> rounding::NormBound {
+        let norm = self.scale * config.max_norm;
+        rounding::NormBound::new(norm, config.rounding_bias, self.padded)
+    }
+
+    fn is_roomy(&self) -> bool {
+        self.scale >= self.fine
+    }
+}
+
+/// What the accountant is told of `honest` clients' integers within `bound`, each with noise of
+/// this variance on every coordinate.
+fn event(
+    noise: DistributedNoise,
+    bound: &rounding::NormBound,
+    padded: usize,
+    variance: f64,
+    honest: u64,
+    relation: NeighboringRelation,
+) -> Result<DpEvent, PrivacyError> {
+    PrivacyError::unless_count(
+        honest > 0,
+        "the number of honest contributors",
+        honest,
+        "at least 1; without any there is no noise that counts",
+    )?;
+    if relation == NeighboringRelation::AddOrRemoveOne {
+        return Err(PrivacyError::PrivateAggregation {
+            what: "adding or removing a client that brings its own noise",
+            reason: "its noise would come and go with it",
+            instead: "use the relation `replace-special` or `replace-one`",
+        });
+    }
+    let factor = changes(relation);
+    let (l1, l2) = (factor * bound.l1(), factor * bound.l2());
+    // Rounded downwards: less noise is less privacy.
+    let local = variance * (1.0 - 4.0 * f64::EPSILON);
+    let variance = local * honest as f64;
+    match noise {
+        DistributedNoise::Skellam => DpEvent::skellam(variance, l1, l2),
+        DistributedNoise::DiscreteGaussian => {
+            let tau = sum_inflation(local, honest);
+            let (rho, xi) = concentrated(l1, l2, variance, tau, padded as f64);
+            DpEvent::zcdp(rho, xi)
+        }
+    }
+}
+
 /// The standard deviation of a client's noise, in units of the update.
 fn local_std(config: &DistributedConfig) -> f64 {
     config.noise_multiplier.get() * config.max_norm / libm::sqrt(config.threshold as f64)
@@ -453,7 +569,7 @@ fn check(config: &DistributedConfig) -> Result<(), PrivacyError> {
             "1 to 2^40",
         ),
         (
-            (4..=62).contains(&config.bits),
+            (FEWEST_BITS..=MOST_BITS).contains(&config.bits),
             "the number of bits of the ring",
             u64::from(config.bits),
             "4 to 62",

@@ -75,6 +75,45 @@ pub enum PrivacyError {
         /// The standard deviation of a client's noise, in integers.
         noise: f64,
     },
+    /// No noise within the ring reaches the target, and more bits would do.
+    #[error(
+        "a ring of {bits} bits has no room for the sum of {clients} clients and the noise that \
+         epsilon {target} needs; give it at least {enough} bits"
+    )]
+    BitsTooFew {
+        /// The bits of the ring.
+        bits: u32,
+        /// The most clients of a sum.
+        clients: u64,
+        /// The loss that was asked for; infinite where a noise multiplier was.
+        target: f64,
+        /// The fewest bits with which there is a plan.
+        enough: u32,
+    },
+    /// Too few clients reported for their noise to protect them. Nothing was released.
+    #[error(
+        "round {round} has {survivors} reports and needs {least} for the noise that was promised; \
+         it is given up and nothing of it is released"
+    )]
+    TooFewSurvivors {
+        /// The round, from 0.
+        round: u64,
+        /// Reports.
+        survivors: u64,
+        /// The threshold.
+        least: u64,
+    },
+    /// A client reported more often than its noise was made for.
+    #[error(
+        "client {client} has reported in {limit} rounds, which is all that its noise was made for; \
+         leave it out of this one"
+    )]
+    SpentClient {
+        /// The client.
+        client: u64,
+        /// The most rounds of a client.
+        limit: u64,
+    },
     /// A vector of another length.
     #[error("{what} has {len} values; expected {expected}")]
     WrongLength {

@@ -16,7 +16,8 @@
 //! - [`mechanism`]: where noise comes from, continuous and on the integers.
 //! - [`distributed`]: noise that clients add inside secure aggregation.
 //! - [`matrix`]: noise that is correlated over the rounds, for DP-FTRL.
-//! - [`plan`]: the [`DpPlan`] that owns all of these for an aggregation, and alone adds noise.
+//! - [`plan`]: the [`DpPlan`] that owns all of these for an aggregation, and alone adds noise; and
+//!   the [`ClientPlan`] where clients add it themselves, for a server that is trusted with less.
 //!
 //! No clock, no threads, no files; nothing prints. Every reported upper bound is rounded upwards
 //! and every lower bound downwards.
@@ -49,7 +50,7 @@ pub use calibrate::{Calibrated, Target};
 pub use error::PrivacyError;
 pub use event::DpEvent;
 pub use ledger::{Ledger, LedgerEntry};
-pub use plan::{DpPlan, DpPlanConfig, PrivacyStatement};
+pub use plan::{ClientPlan, ClientPlanConfig, DpPlan, DpPlanConfig, PrivacyStatement};
 pub use relation::{NeighboringRelation, PrivacyUnit};
 pub use sampling::{Draws, Sampler};
 pub use units::{Delta, Epsilon, NoiseMultiplier};

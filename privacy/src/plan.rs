@@ -25,11 +25,13 @@ use fl_core::{Layout, RingPlan};
 use rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
+mod client;
 mod statement;
 #[cfg(test)]
 mod tests;
 
-pub use statement::{PrivacyStatement, Spent, TrustModel};
+pub use client::{ClientNoise, ClientPermit, ClientPlan, ClientPlanConfig, RingNoise};
+pub use statement::{ClientSide, Observer, PrivacyStatement, RingFacts, Spent, TrustModel};
 
 use crate::accountant::{Accountant, AccountantKind, Bounds, accountant};
 use crate::budget::{PrivacyBudget, PrivacyFilter};
@@ -674,6 +676,7 @@ impl DpPlan {
             accountant: config.accountant,
             extrapolation: config.extrapolation,
             simulated: config.sampler.clone(),
+            clients: None,
         })
     }
 }

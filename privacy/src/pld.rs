@@ -3,7 +3,7 @@
 //! [`PldAccountant`](crate::accountant::PldAccountant).
 
 mod additive;
-mod binomial;
+pub(crate) mod binomial;
 pub(crate) mod compose;
 mod composite;
 mod contour;

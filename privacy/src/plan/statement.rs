@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Extrapolation;
 use crate::accountant::{AccountantKind, Bounds};
+use crate::distributed::DistributedNoise;
 use crate::relation::{NeighboringRelation, PrivacyUnit};
 use crate::sampling::Sampler;
 use crate::units::{Delta, Epsilon, NoiseMultiplier};
@@ -18,6 +19,61 @@ pub enum TrustModel {
     /// The server sees what it sums, and adds the noise. It is trusted; those who see the released
     /// models are not.
     Central,
+    /// The server sees every update as its client sent it, with the client's own noise. It is not
+    /// trusted with more.
+    Local,
+    /// The server sees the sum of a round, with noise that the clients added, and who took part.
+    /// That it sees no single update is **assumed**: it is what secure aggregation is for.
+    Distributed,
+}
+
+/// What a guarantee rests on where clients add the noise.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ClientSide {
+    /// Whose guarantee the budget and the noise are about.
+    pub observer: Observer,
+    /// Fewest reports of a round; one with fewer is given up.
+    pub least_survivors: u64,
+    /// Most clients of a round whose noise does not count, because they tell it to the server.
+    pub colluders: u64,
+    /// Most rounds in which one client reports.
+    pub participations: u64,
+    /// Whether the released models' epsilon is amplified by sampling.
+    pub amplified: bool,
+    /// Standard deviation of a client's noise on each value of its update.
+    pub local_std: f64,
+    /// The clipping norm of an update.
+    pub max_norm: f64,
+    /// The ring of the sum, where there is one.
+    pub ring: Option<RingFacts>,
+}
+
+/// The ring in which noised updates are added.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RingFacts {
+    /// The law of the noise.
+    pub mechanism: DistributedNoise,
+    /// The bits of a coordinate.
+    pub bits: u32,
+    /// Coordinates of a vector that a client sends.
+    pub length: u64,
+    /// Integers per unit of an update.
+    pub scale: f64,
+    /// Bound of the probability that a coordinate of a sum wraps.
+    pub wrap_probability: f64,
+    /// The largest share of the error's variance that is of rounding.
+    pub rounding_share: f64,
+}
+
+/// From whom something is to be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Observer {
+    /// Those who run the server: they know who takes part, and what colluding clients tell them.
+    #[default]
+    Server,
+    /// Whoever sees the released models alone.
+    Released,
 }
 
 /// What was spent, for two observers.
@@ -62,6 +118,8 @@ pub struct PrivacyStatement {
     pub extrapolation: Option<Extrapolation>,
     /// How the simulated cohorts were drawn.
     pub simulated: Sampler,
+    /// Set where clients add the noise.
+    pub clients: Option<ClientSide>,
 }
 
 impl PrivacyStatement {
@@ -74,12 +132,121 @@ impl PrivacyStatement {
     /// What the guarantee does not cover.
     #[must_use]
     pub fn excluded(&self) -> &'static [&'static str] {
+        if self.trust != TrustModel::Central {
+            return &[
+                "counts, norms, losses and accuracies that are recorded without noise for diagnosis",
+                "choosing among several runs by their results",
+                "whether a client has any examples, and that it took part",
+                "attacks on simulated noise, which is drawn from the seed and not for production",
+            ];
+        }
         &[
             "counts, norms, losses and accuracies that are recorded without noise for diagnosis",
             "choosing among several runs by their results",
             "what the server itself sees before it adds noise",
             "attacks on the low bits of floating-point noise; simulated noise is not for production",
         ]
+    }
+}
+
+impl PrivacyStatement {
+    fn write_client_side(&self, clients: &ClientSide, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            unit,
+            relation,
+            rounds,
+            noise_multiplier,
+            epsilon,
+            unamplified,
+            accountant,
+            ..
+        } = self;
+        let delta = self.delta.get();
+        let most = clients.participations;
+        writeln!(
+            f,
+            "against the server: ({unamplified:.4}, {delta:e})-differential privacy per {unit} \
+             ({relation}) in at most {most} of {rounds} rounds each; {accountant} accountant",
+        )?;
+        writeln!(
+            f,
+            "released models: epsilon {:.4}{}, {}",
+            epsilon.upper,
+            match epsilon.lower > Epsilon::ZERO {
+                true => format!(" (provably not below {:.4})", epsilon.lower),
+                false => String::new(),
+            },
+            match clients.amplified {
+                true =>
+                    "amplified by the secrecy of samples of fixed size, if dropping out depends \
+                         on nothing that clients hold or are",
+                false => "not amplified by sampling",
+            }
+        )?;
+        writeln!(
+            f,
+            "sampling {}, expected {} of {} {unit}s a round; rounds with fewer than {} reports are \
+             given up{}",
+            self.sampling.name(),
+            self.sampling.expected_size(),
+            self.sampling.population(),
+            clients.least_survivors,
+            match clients.colluders {
+                0 => String::new(),
+                colluders => format!(", and {colluders} of them may tell the server their noise"),
+            }
+        )?;
+        if let Some(ring) = &clients.ring {
+            writeln!(
+                f,
+                "each {unit} adds {} noise of {:.3e} to its update of norm {}, {:.1} integers in a \
+                 ring of {} bits: {} numbers, {} bytes; noise multiplier of the sum {:.4}",
+                match ring.mechanism {
+                    DistributedNoise::Skellam => "Skellam",
+                    DistributedNoise::DiscreteGaussian => "discrete Gaussian",
+                },
+                clients.local_std,
+                clients.max_norm,
+                clients.local_std * ring.scale,
+                ring.bits,
+                ring.length,
+                (ring.length * u64::from(ring.bits)).div_ceil(8),
+                noise_multiplier
+            )?;
+            writeln!(
+                f,
+                "a coordinate of a sum wraps with probability at most {:.1e}; rounding is at most \
+                 {:.2} % of the error",
+                ring.wrap_probability,
+                100.0 * ring.rounding_share
+            )?;
+        } else {
+            writeln!(
+                f,
+                "each {unit} adds Gaussian noise of {:.3e} to its update of norm {}; noise \
+                 multiplier {:.4}",
+                clients.local_std, clients.max_norm, noise_multiplier
+            )?;
+        }
+        if self.delta_is_lax {
+            writeln!(
+                f,
+                "delta is large for {} {unit}s; many ask for less than {:.1e}",
+                self.sampling.population(),
+                libm::pow(self.sampling.population() as f64, -1.1)
+            )?;
+        }
+        write!(
+            f,
+            "trust: {}; not covered: {}",
+            match self.trust {
+                TrustModel::Distributed =>
+                    "the server follows the protocol and sees only the sum, which ASSUMES secure \
+                     aggregation: this run adds the updates in the clear",
+                _ => "the server sees each noised update and who sent it",
+            },
+            self.excluded().join("; ")
+        )
     }
 }
 
@@ -100,8 +267,16 @@ impl fmt::Display for PrivacyStatement {
         if epsilon.upper == Epsilon::INFINITY {
             return write!(
                 f,
-                "NO differential privacy: updates are clipped and no noise is added"
+                "{}",
+                match self.clients {
+                    Some(_) =>
+                        "NO differential privacy that can be stated: the noise is too small for it",
+                    None => "NO differential privacy: updates are clipped and no noise is added",
+                }
             );
+        }
+        if let Some(clients) = &self.clients {
+            return self.write_client_side(clients, f);
         }
         writeln!(
             f,

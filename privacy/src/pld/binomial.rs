@@ -1,7 +1,7 @@
 //! Tails of the binomial law, with small relative error.
 
 /// `P(X >= at_least)` for a binomial variable, with small relative error: a sum of positive terms.
-pub(super) fn binomial_at_least(trials: u64, at_least: u64, rate: f64) -> f64 {
+pub(crate) fn binomial_at_least(trials: u64, at_least: u64, rate: f64) -> f64 {
     if at_least == 0 {
         return 1.0;
     }

@@ -69,6 +69,13 @@ pub(in crate::accountant) enum Curve {
         inner: Box<Curve>,
         whole: Vec<f64>,
     },
+    /// Any mechanism on a subset of fixed size, under replace-one. `whole[l]` is the inner `cgf` at
+    /// order `l + 2`.
+    FixedSize {
+        rate: f64,
+        inner: Box<Curve>,
+        whole: Vec<f64>,
+    },
     /// Any mechanism on a random sample, of which nothing is known but that a member is in it with
     /// this probability.
     Sampled { rate: f64, inner: Box<Curve> },
@@ -192,6 +199,13 @@ impl Curve {
                 }
                 interpolated(alpha, |order| poisson(*rate, whole, order)).min(simple)
             }
+            Self::FixedSize { rate, inner, whole } => {
+                let simple = sampled(*rate, inner.cgf(alpha));
+                if alpha > f64::from(MOST_TERMS) {
+                    return simple;
+                }
+                interpolated(alpha, |order| fixed_size(*rate, whole, order)).min(simple)
+            }
             Self::Sampled { rate, inner } => sampled(*rate, inner.cgf(alpha)),
             Self::Sum { parts } => {
                 parts
@@ -213,9 +227,9 @@ impl Curve {
                 .iter()
                 .map(|outcome| libm::fabs(outcome.1))
                 .fold(0.0, f64::max),
-            Self::Poisson { rate, inner, .. } | Self::Sampled { rate, inner } => {
-                sampled(*rate, inner.pure_epsilon())
-            }
+            Self::Poisson { rate, inner, .. }
+            | Self::FixedSize { rate, inner, .. }
+            | Self::Sampled { rate, inner } => sampled(*rate, inner.pure_epsilon()),
             Self::Sum { parts } => {
                 parts
                     .iter()
@@ -450,6 +464,13 @@ fn sample(
                 .collect(),
             inner: Box::new(described.curve),
         },
+        (_, NeighboringRelation::ReplaceOne, Draw::FixedSize) => Curve::FixedSize {
+            rate,
+            whole: (2..=MOST_TERMS)
+                .map(|order| described.curve.cgf(f64::from(order)))
+                .collect(),
+            inner: Box::new(described.curve),
+        },
         _ => Curve::Sampled {
             rate,
             inner: Box::new(described.curve),
@@ -569,6 +590,24 @@ fn fixed_size_gaussian(rate: f64, precision: f64, moments: &[f64], order: u32) -
             plain
         };
         sum.add(k * ln_rate + ln_binomial(order, i) + plain.min(fine) + 1e-12);
+    }
+    ln_one_plus_exp(sum.ln()) * UP
+}
+
+/// Wang, Balle and Kasiviswanathan (2019), Theorem 9, for whole orders and any mechanism without a
+/// pure bound.
+fn fixed_size(rate: f64, whole: &[f64], order: u32) -> f64 {
+    const LN_2: f64 = core::f64::consts::LN_2;
+    let ln_rate = libm::log(rate);
+    let mut sum = LnSum::new();
+    for (i, cgf) in (2..=order).zip(whole) {
+        let plain = LN_2 + cgf;
+        let ln = if i == 2 && *cgf < 30.0 {
+            plain.min(2.0 * LN_2 + libm::log(libm::expm1(*cgf)))
+        } else {
+            plain
+        };
+        sum.add(f64::from(i) * ln_rate + ln_binomial(order, i) + ln + 1e-12);
     }
     ln_one_plus_exp(sum.ln()) * UP
 }

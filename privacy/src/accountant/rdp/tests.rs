@@ -301,3 +301,51 @@ proptest! {
         prop_assert!((one / two - 1.0).abs() < 1e-10);
     }
 }
+
+/// Theorem 9 of Wang, Balle and Kasiviswanathan 2019, term by term, for a mechanism that is known by
+/// its concentrated bound alone; and where it stands: above what is known of a Gaussian, and below
+/// what joint convexity gives.
+#[test]
+fn any_mechanism_is_amplified_by_samples_of_fixed_size() {
+    let (rate, rho) = (0.05, 0.1);
+    let inner = DpEvent::zcdp(rho, 0.0).unwrap();
+    let any = DpEvent::sampled_without_replacement(2000, 100, inner.clone()).unwrap();
+    let sigma = (0.5f64 / rho).sqrt();
+    let known = DpEvent::sampled_without_replacement(2000, 100, gaussian(sigma)).unwrap();
+    let replace = NeighboringRelation::ReplaceOne;
+    for order in [2u32, 3, 8, 20] {
+        let alpha = f64::from(order);
+        let choose = |k: u32| (1..=k).fold(1.0, |c, i| c * f64::from(order - k + i) / f64::from(i));
+        let mut moment = 1.0;
+        for j in 2..=order {
+            let grown = (f64::from(j - 1) * f64::from(j) * rho).exp();
+            let factor = match j {
+                2 => (4.0 * (grown - 1.0)).min(2.0 * grown),
+                _ => 2.0 * grown,
+            };
+            moment += rate_power(rate, j) * choose(j) * factor;
+        }
+        let expected = moment.ln() / (alpha - 1.0);
+        let found = composed(&any, 1, replace).divergence(alpha).unwrap();
+        let whole = composed(&inner, 1, replace).divergence(alpha).unwrap();
+        let convex = ((alpha - 1.0) * whole).exp_m1().mul_add(rate, 1.0).ln() / (alpha - 1.0);
+        let bound = expected.min(convex);
+        assert!(
+            (found / bound - 1.0).abs() < 1e-9,
+            "{order}: {found} {bound}"
+        );
+        let gaussian = composed(&known, 1, replace).divergence(alpha).unwrap();
+        assert!(
+            gaussian <= found && found <= convex * (1.0 + 1e-9),
+            "{order}"
+        );
+    }
+    // Twenty times fewer members in a sample: the loss falls with the square.
+    let divergence = composed(&any, 1, replace).divergence(2.0).unwrap();
+    let unsampled = composed(&inner, 1, replace).divergence(2.0).unwrap();
+    assert!(divergence < 5.0 * rate * rate * unsampled, "{divergence}");
+}
+
+fn rate_power(rate: f64, power: u32) -> f64 {
+    (0..power).fold(1.0, |product, _| product * rate)
+}
