@@ -426,7 +426,7 @@ fn everything_else(kernels: &Kernels, seed: u64) -> Vec<(&'static str, Vec<u32>)
             &x,
             &gamma,
             &beta,
-            &stats,
+            &mut stats,
             fused,
             &dy,
             &mut dgamma,

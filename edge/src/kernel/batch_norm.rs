@@ -6,6 +6,10 @@
 //! Formulae and a Pairwise Algorithm for Computing Sample Variances", equation 1.5), so one pass over memory is
 //! as exact as two. The backward pass computes the output again to see where its rectifier let
 //! values through.
+//!
+//! The mean that is kept is rounded, so the normalised inputs have a mean too, if a tiny one. Where
+//! values lie close together far from zero, formulas that take it for zero lose most digits of what
+//! cancels; the backward pass measures it and takes it off.
 
 use super::elementwise::{apply_activation_grad, apply_fused};
 use super::geometry::BatchNorm;
@@ -85,7 +89,7 @@ fn through<V: Simd>(v: V, c: &Channel<V::F>, fused: Fused, x: V::F, dy: V::F) ->
 }
 
 vectorized! {
-    /// `stats` is `[mean, r, variance]`, each of all channels.
+    /// `stats` is `[mean, r, variance, unused]`, each of all channels.
     fn statistics(v, b: &BatchNorm, rows: usize, x: &[f32], stats: &mut [f32]) {
         let (rows, channels) = (rows * b.positions, b.channels);
         assert!(x.len() >= rows * channels && stats.len() >= 3 * channels);
@@ -178,16 +182,18 @@ vectorized! {
         x: &[f32],
         gamma: &[f32],
         beta: &[f32],
-        stats: &[f32],
+        stats: &mut [f32],
         fused: Fused,
         dy: &[f32],
         dgamma: &mut [f32],
         dbeta: &mut [f32],
     ) {
+        // With h = (x - mean) r: dbeta = sum(dy), dgamma = sum(dy (h - mean(h))).
         let (rows, channels) = (rows * b.positions, b.channels);
         assert!(x.len() >= rows * channels && dy.len() >= rows * channels);
-        assert!(stats.len() >= 2 * channels && dgamma.len() >= channels && dbeta.len() >= channels);
+        assert!(stats.len() >= 4 * channels && dgamma.len() >= channels && dbeta.len() >= channels);
         assert!(gamma.len() >= channels && beta.len() >= channels);
+        let (stats, offsets) = stats.split_at_mut(3 * channels);
         let (mean, r) = stats.split_at(channels);
         tiles(v, rows, channels, |first, len, at, n| {
             // SAFETY: all rows lie in `x` and `dy`, `at + n` channels in the other slices.
@@ -196,19 +202,27 @@ vectorized! {
                 let from = x.as_ptr().add(first * channels + at);
                 let back = dy.as_ptr().add(first * channels + at);
                 let (mut plain, mut along) = (v.splat(0.0), v.splat(0.0));
+                let mut offset = v.splat(0.0);
                 for row in 0..len {
                     let x = v.load_first(from.add(row * channels), n);
                     let dy = v.load_first(back.add(row * channels), n);
                     let (dy, h) = through(v, &c, fused, x, dy);
                     plain = v.add(plain, dy);
                     along = v.fma(dy, h, along);
+                    offset = v.add(offset, h);
                 }
                 if first > 0 {
                     plain = v.add(v.load_first(dbeta.as_ptr().add(at), n), plain);
                     along = v.add(v.load_first(dgamma.as_ptr().add(at), n), along);
+                    offset = v.add(v.load_first(offsets.as_ptr().add(at), n), offset);
+                }
+                if first + len == rows {
+                    offset = v.mul(offset, v.splat((1.0 / rows as f64) as f32));
+                    along = v.sub(along, v.mul(offset, plain));
                 }
                 v.store_first(dbeta.as_mut_ptr().add(at), n, plain);
                 v.store_first(dgamma.as_mut_ptr().add(at), n, along);
+                v.store_first(offsets.as_mut_ptr().add(at), n, offset);
             }
         });
     }
@@ -226,11 +240,12 @@ vectorized! {
         dbeta: &[f32],
         dy: &mut [f32],
     ) {
-        // With h = (x - mean) r: dx = gamma r (dy - mean(dy) - h mean(dy h)).
+        // With h = (x - mean) r: dx = gamma r (dy - mean(dy) - (h - mean(h)) dgamma / rows).
         let (rows, channels) = (rows * b.positions, b.channels);
         assert!(x.len() >= rows * channels && dy.len() >= rows * channels);
-        assert!(stats.len() >= 2 * channels && dgamma.len() >= channels && dbeta.len() >= channels);
+        assert!(stats.len() >= 4 * channels && dgamma.len() >= channels && dbeta.len() >= channels);
         assert!(gamma.len() >= channels && beta.len() >= channels);
+        let (stats, offsets) = stats.split_at(3 * channels);
         let (mean, r) = stats.split_at(channels);
         let inverse = v.splat((-1.0 / rows as f64) as f32);
         tiles(v, rows, channels, |first, len, at, n| {
@@ -239,6 +254,8 @@ vectorized! {
                 let c = channel(v, mean, r, gamma, beta, at, n);
                 let plain = v.mul(v.load_first(dbeta.as_ptr().add(at), n), inverse);
                 let along = v.mul(v.load_first(dgamma.as_ptr().add(at), n), inverse);
+                let offset = v.load_first(offsets.as_ptr().add(at), n);
+                let plain = v.sub(plain, v.mul(offset, along));
                 let from = x.as_ptr().add(first * channels + at);
                 let back = dy.as_mut_ptr().add(first * channels + at);
                 for row in 0..len {
@@ -299,7 +316,7 @@ mod tests {
                 &x,
                 &gamma,
                 &beta,
-                &stats,
+                &mut stats,
                 fused,
                 &dy,
                 &mut dgamma,
@@ -343,6 +360,53 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    /// Values that lie close together far from zero: their mean is off by its rounding, which is
+    /// much beside their deviation, and yet shifting all of them at once changes nothing.
+    #[test]
+    fn the_rounded_mean_takes_no_digits_from_the_gradient() {
+        let (rows, channels) = (3, 2);
+        let b = BatchNorm::new(1, channels, 1e-5).expect("a valid shape");
+        let x = [1.04f32, -1.03, 1.039_999_6, -1.029_999_7, 1.039_2, -1.029_3];
+        let dy = [0.31f32, 0.12, -0.23, 0.27, -0.11, -0.35];
+        let (gamma, beta) = ([1.01, 0.99], [0.0, 0.0]);
+        let k = Kernels::best();
+        let mut stats = vec![0.0; b.stats_len()];
+        let (mut dx, mut dgamma, mut dbeta) = (dy, [0.0; 2], [0.0; 2]);
+        let none = Fused::None;
+        k.batch_norm_statistics(&b, rows, &x, &mut stats);
+        k.batch_norm_dparameters(
+            &b,
+            rows,
+            &x,
+            &gamma,
+            &beta,
+            &mut stats,
+            none,
+            &dy,
+            &mut dgamma,
+            &mut dbeta,
+        );
+        k.batch_norm_dx(
+            &b, rows, &x, &gamma, &beta, &stats, none, &dgamma, &dbeta, &mut dx,
+        );
+        for channel in 0..channels {
+            let of = |values: [f32; 6]| [0, 1, 2].map(|row| f64::from(values[2 * row + channel]));
+            let (x, dy, dx) = (of(x), of(dy), of(dx));
+            let mean = x.iter().sum::<f64>() / 3.0;
+            let variance = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / 3.0;
+            let r = 1.0 / libm::sqrt(variance + f64::from(1e-5f32));
+            let h = x.map(|x| (x - mean) * r);
+            let along = (0..3).map(|i| dy[i] * h[i]).sum::<f64>();
+            assert!(
+                (f64::from(dgamma[channel]) - along).abs() < 1e-8,
+                "{channel}"
+            );
+            let size = dx.iter().map(|dx| dx.abs()).sum::<f64>();
+            let shift = dx.iter().sum::<f64>();
+            assert!(shift.abs() < 2e-7 * size, "{shift} of {size}");
         }
     }
 }

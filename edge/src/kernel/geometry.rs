@@ -608,10 +608,11 @@ impl BatchNorm {
         self.positions * self.channels
     }
 
-    /// Statistics of a batch: mean, reciprocal deviation and variance of each channel.
+    /// Statistics of a batch: mean, reciprocal deviation and variance of each channel, and what the
+    /// backward pass adds to them.
     #[must_use]
     pub fn stats_len(&self) -> usize {
-        3 * self.channels
+        4 * self.channels
     }
 }
 

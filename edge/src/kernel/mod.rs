@@ -523,8 +523,9 @@ impl Kernels {
     }
 
     /// Statistics of a batch for batch normalisation, over all rows and positions:
-    /// `stats = [mean, r, variance]`, each one number per channel, with the variance of the batch
-    /// itself (divided by the count) and `r = 1 / sqrt(variance + epsilon)`.
+    /// `stats = [mean, r, variance, ..]`, each one number per channel, with the variance of the batch
+    /// itself (divided by the count) and `r = 1 / sqrt(variance + epsilon)`. The last quarter is left
+    /// to [`Self::batch_norm_dparameters`].
     ///
     /// `stats` holds [`BatchNorm::stats_len`].
     pub fn batch_norm_statistics(&self, b: &BatchNorm, rows: usize, x: &[f32], stats: &mut [f32]) {
@@ -562,7 +563,8 @@ impl Kernels {
     }
 
     /// Gradients of `gamma` and `beta`, whose old values are lost. `dy` is the gradient of the
-    /// output after `fused`; `stats` is of [`Kernels::batch_norm_statistics`].
+    /// output after `fused`; `stats` is of [`Kernels::batch_norm_statistics`], and its last quarter
+    /// receives the mean of the inputs as they are normalised, which only rounding keeps from zero.
     pub fn batch_norm_dparameters(
         &self,
         b: &BatchNorm,
@@ -570,7 +572,7 @@ impl Kernels {
         x: &[f32],
         gamma: &[f32],
         beta: &[f32],
-        stats: &[f32],
+        stats: &mut [f32],
         fused: Fused,
         dy: &[f32],
         dgamma: &mut [f32],
@@ -583,8 +585,8 @@ impl Kernels {
         );
     }
 
-    /// Gradient of the inputs, the batch's own statistics included: `dy` becomes `dx`. `dgamma`
-    /// and `dbeta` are of [`Kernels::batch_norm_dparameters`].
+    /// Gradient of the inputs, the batch's own statistics included: `dy` becomes `dx`. `stats`,
+    /// `dgamma` and `dbeta` are of [`Kernels::batch_norm_dparameters`].
     pub fn batch_norm_dx(
         &self,
         b: &BatchNorm,
