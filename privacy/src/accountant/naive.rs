@@ -14,6 +14,11 @@ use super::{Accountant, AccountantKind, Bounds};
 use crate::error::PrivacyError;
 use crate::event::DpEvent;
 use crate::ledger::Ledger;
+use crate::pld::compose::Question;
+use crate::pld::dominate::{Step, step};
+use crate::pld::lattice::Rules;
+use crate::pld::law::Law;
+use crate::pld::single::single;
 use crate::relation::NeighboringRelation;
 use crate::units::{Delta, Epsilon};
 
@@ -37,6 +42,10 @@ enum Guarantee {
         curve: Curve,
         failure: f64,
     },
+    /// The losses of one step, in each direction.
+    Exact {
+        laws: Vec<Law>,
+    },
     Sampled {
         rate: f64,
         inner: Box<Guarantee>,
@@ -54,6 +63,7 @@ impl Guarantee {
         match self {
             Self::Gaussian { mu } => (0.0, *mu > 0.0),
             Self::Curve { curve, failure } => (*failure, curve.pure_epsilon() == f64::INFINITY),
+            Self::Exact { .. } => (0.0, true),
             Self::Sampled { rate, inner } | Self::Seldom { rate, inner } => {
                 let (failure, profits) = inner.needs();
                 (failure * rate * UP, profits)
@@ -68,6 +78,18 @@ impl Guarantee {
                 epsilon_of(delta, *failure, curve.pure_epsilon(), |alpha| {
                     curve.cgf(alpha)
                 })
+            }
+            Self::Exact { laws } => {
+                let rules = Rules::get();
+                laws.iter()
+                    .map(|law| {
+                        if delta <= 0.0 {
+                            return law.most();
+                        }
+                        single(law, Question::Epsilon(delta), rules)
+                            .map_or(f64::INFINITY, |(_, upper)| upper)
+                    })
+                    .fold(0.0, f64::max)
             }
             Self::Sampled { rate, inner } => {
                 let inner = inner.epsilon((delta / rate).min(1.0));
@@ -127,6 +149,33 @@ impl NaiveAccountant {
             return Ok(Guarantee::Gaussian { mu });
         }
         let (rate, inner) = match event {
+            DpEvent::MixtureOfGaussians { .. } | DpEvent::TruncatedPoisson { .. } => {
+                let mine = |error| match error {
+                    PrivacyError::Unsupported {
+                        event,
+                        relation,
+                        instead,
+                        ..
+                    } => PrivacyError::Unsupported {
+                        accountant: AccountantKind::Naive.name(),
+                        event,
+                        relation,
+                        instead,
+                    },
+                    other => other,
+                };
+                return Ok(match step(event, self.relation).map_err(mine)? {
+                    Step::Nothing => Guarantee::Gaussian { mu: 0.0 },
+                    Step::Everything => Guarantee::Gaussian { mu: f64::INFINITY },
+                    Step::Gaussian(precision) | Step::AtMostGaussian(precision) => {
+                        let mu = libm::sqrt(precision) * UP;
+                        Guarantee::Gaussian { mu }
+                    }
+                    Step::Pair(pair) => Guarantee::Exact {
+                        laws: core::iter::once(pair.remove).chain(pair.add).collect(),
+                    },
+                });
+            }
             DpEvent::PoissonSampled {
                 sampling_rate,
                 inner,
@@ -244,7 +293,7 @@ impl Accountant for NaiveAccountant {
             0.0
         } else {
             let (mut low, mut high) = (-745.0, 0.0);
-            for _ in 0..60 {
+            while high - low > 1e-10 {
                 let middle = 0.5 * (low + high);
                 if fits(libm::exp(middle)) {
                     high = middle;

@@ -36,6 +36,8 @@ pub struct PldAccountant {
     pairs: BTreeMap<String, (Pair, u64)>,
     /// Whether something was released as it is.
     everything: bool,
+    /// Whether some step is a bound from above only.
+    loose: bool,
     fineness: Fineness,
 }
 
@@ -49,6 +51,7 @@ impl PldAccountant {
             gaussian: BTreeMap::new(),
             pairs: BTreeMap::new(),
             everything: false,
+            loose: false,
             fineness: Fineness::default(),
         }
     }
@@ -67,14 +70,17 @@ impl PldAccountant {
             } => return self.add(inner, count.saturating_mul(*times)),
             _ => {}
         }
-        match step(event, self.relation)? {
+        let added = step(event, self.relation)?;
+        match added {
             Step::Nothing => {}
             Step::Everything => self.everything = true,
-            Step::Gaussian(precision) => {
+            Step::Gaussian(precision) | Step::AtMostGaussian(precision) => {
+                self.loose |= matches!(added, Step::AtMostGaussian(_));
                 let total = self.gaussian.entry(precision.to_bits()).or_insert(0);
                 *total = total.saturating_add(count);
             }
             Step::Pair(pair) => {
+                self.loose |= pair.loose;
                 let text = serde_json::to_string(event)
                     .expect("an event holds only numbers and texts, which JSON can write");
                 let (_, total) = self.pairs.entry(text).or_insert((pair, 0));
@@ -200,9 +206,10 @@ impl Accountant for PldAccountant {
             let (lower, upper) = self.ask(Question::Epsilon(delta));
             (lower, upper.min(self.most()))
         };
+        let lower = if self.loose { 0.0 } else { lower.min(upper) };
         Ok(Bounds {
             upper: Epsilon::new(upper)?,
-            lower: Epsilon::new(lower.min(upper))?,
+            lower: Epsilon::new(lower)?,
         })
     }
 
@@ -219,9 +226,10 @@ impl Accountant for PldAccountant {
         } else {
             self.ask(Question::Delta(epsilon))
         };
+        let lower = if self.loose { 0.0 } else { lower.min(upper) };
         Ok(Bounds {
             upper: Delta::new(upper)?,
-            lower: Delta::new(lower.min(upper))?,
+            lower: Delta::new(lower)?,
         })
     }
 

@@ -22,7 +22,12 @@ pub(super) struct Base {
     alone: f64,
     /// Width of a Laplace pair.
     laplace: Option<f64>,
+    /// See [`Pair::loose`].
+    loose: bool,
 }
+
+/// With a larger loss than this, Laplace noise counts as any mechanism of that loss.
+const WIDEST: f64 = 1000.0;
 
 impl Base {
     /// Nothing is hidden.
@@ -31,6 +36,7 @@ impl Base {
             atoms: Vec::new(),
             alone: 1.0,
             laplace: None,
+            loose: false,
         }
     }
 
@@ -40,6 +46,15 @@ impl Base {
                 atoms,
                 alone,
                 laplace: None,
+                loose: false,
+            }))
+        };
+        let pure = |epsilon: f64| {
+            Ok(Some(Self {
+                atoms: response(epsilon, 0.0),
+                alone: 0.0,
+                laplace: None,
+                loose: true,
             }))
         };
         let nothing = || {
@@ -52,10 +67,9 @@ impl Base {
             DpEvent::NonPrivate => Ok(Some(Self::revealing())),
             DpEvent::Laplace { noise_multiplier } => {
                 let width = 1.0 / noise_multiplier.get();
-                if width > 1e6 {
-                    // Pure differential privacy with a loss of `width`.
+                if width > WIDEST {
                     return if width < f64::INFINITY {
-                        atoms(response(width, 0.0), 0.0)
+                        pure(width)
                     } else {
                         Ok(Some(Self::revealing()))
                     };
@@ -73,6 +87,7 @@ impl Base {
                     ],
                     alone: 0.0,
                     laplace: Some(width),
+                    loose: false,
                 }))
             }
             DpEvent::EpsilonDelta { epsilon, delta } => {
@@ -91,7 +106,7 @@ impl Base {
                 }
                 let epsilon = a * *sensitivity as f64;
                 if *sensitivity > MOST_ATOMS || epsilon > 1e6 {
-                    return atoms(response(epsilon.min(f64::MAX), 0.0), 0.0);
+                    return pure(epsilon.min(f64::MAX));
                 }
                 let all = -libm::log1p(libm::exp(-a));
                 let each = all + libm::log(-libm::expm1(-a));
@@ -149,10 +164,10 @@ impl Base {
             DpEvent::Skellam {
                 variance,
                 l1_sensitivity,
-                ..
+                l2_sensitivity,
             } => {
-                if *l1_sensitivity < 1.0 {
-                    // An integer that changes by less than 1 does not change.
+                if *l1_sensitivity < 1.0 || *l2_sensitivity < 1.0 {
+                    // Integers that change by less than 1 do not change.
                     return atoms(nothing(), 0.0);
                 }
                 if *variance <= 0.0 {
@@ -195,6 +210,7 @@ impl Base {
                 smooth,
             },
             add: None,
+            loose: self.loose,
         })
     }
 
@@ -237,6 +253,7 @@ impl Base {
         Step::Pair(Pair {
             remove,
             add: Some(add),
+            loose: self.loose,
         })
     }
 }
@@ -278,20 +295,27 @@ fn skellam(variance: f64) -> Result<Base, PrivacyError> {
             ratios[n] = ratio;
         }
     }
+    // Logarithms are summed with what rounding loses (Kahan), as there are thousands.
     let mut ln_value = vec![0.0; reach + 1];
+    let mut lost = 0.0;
     for n in 1..=reach {
-        ln_value[n] = ln_value[n - 1] + libm::log(ratios[n]);
+        let term = libm::log(ratios[n]) - lost;
+        ln_value[n] = ln_value[n - 1] + term;
+        lost = (ln_value[n] - ln_value[n - 1]) - term;
     }
     let sum: f64 = 1.0 + 2.0 * ln_value[1..].iter().map(|v| libm::exp(*v)).sum::<f64>();
     let ln_sum = libm::log(sum);
     let reach = reach as i64;
     let atoms = (1 - reach..=reach)
         .map(|x| {
-            let here = ln_value[x.unsigned_abs() as usize];
-            let there = ln_value[(x - 1).unsigned_abs() as usize];
+            let loss = if x > 0 {
+                libm::log(ratios[x as usize])
+            } else {
+                -libm::log(ratios[(1 - x) as usize])
+            };
             Atom {
-                loss: here - there,
-                ln_mass: here - ln_sum,
+                loss,
+                ln_mass: ln_value[x.unsigned_abs() as usize] - ln_sum,
             }
         })
         .collect();
@@ -301,5 +325,6 @@ fn skellam(variance: f64) -> Result<Base, PrivacyError> {
         atoms,
         alone: alone.min(1.0),
         laplace: None,
+        loose: false,
     })
 }

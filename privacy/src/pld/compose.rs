@@ -54,18 +54,18 @@ pub(crate) fn answer(
     fineness: Fineness,
     known: f64,
 ) -> (f64, f64) {
-    let rules = Rules::new();
+    let rules = Rules::get();
     let (epsilon, ln_least) = match question {
         Question::Epsilon(delta) => (known, libm::log(delta)),
         Question::Delta(epsilon) => (epsilon, libm::log(known)),
     };
-    if known > 0.0 && is_below(laws, &rules, epsilon, ln_least) {
+    if known > 0.0 && is_below(laws, rules, epsilon, ln_least) {
         return (0.0, 0.0);
     }
-    if let Some(exact) = super::contour::answer(laws, question) {
+    if let Some(exact) = super::contour::answer(laws, question, rules) {
         return exact;
     }
-    on_lattice(laws, question, fineness, &rules)
+    on_lattice(laws, question, fineness, rules)
 }
 
 /// The same by the lattice alone.
@@ -173,7 +173,7 @@ mod tests {
     /// The integral along a line and the lattice share only the law itself.
     #[test]
     fn both_ways_bracket_the_same_answer() {
-        let rules = Rules::new();
+        let rules = Rules::get();
         let mut seen = 0;
         for (rate, mean, count) in [
             (0.001, 2.0, 1000),
@@ -198,11 +198,12 @@ mod tests {
                     };
                     let laws = [(law, count)];
                     for question in [Question::Epsilon(1e-6), Question::Delta(0.5)] {
-                        let Some((low, high)) = crate::pld::contour::answer(&laws, question) else {
+                        let Some((low, high)) = crate::pld::contour::answer(&laws, question, rules)
+                        else {
                             continue;
                         };
                         seen += 1;
-                        let (least, most) = on_lattice(&laws, question, COARSE, &rules);
+                        let (least, most) = on_lattice(&laws, question, COARSE, rules);
                         let name = format!(
                             "{rate} {mean} {count} {swapped} {both} {question:?}: {low} {high} \
                              {least} {most}"

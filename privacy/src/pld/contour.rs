@@ -1,4 +1,4 @@
-//! Compositions of normal mixtures without any lattice: Laplace inversion along a line.
+//! Compositions without any lattice: Laplace inversion along a line.
 //!
 //! With `s = theta + i t` and `M(s) = prod E[exp(s L)]^n` the moment generating function of the
 //! summed loss,
@@ -21,14 +21,22 @@
 //!   divided by the frequency; elsewhere at most the mass;
 //! - **rounding** of losses, phases, sums and powers.
 //!
-//! It is refused, for the lattice, where the law dies down only at very high frequencies: few steps at
-//! small rates, whose loss mostly stays close to its least, that of not being sampled.
+//! Normal mixtures are integrated so. Point masses are sums of a finite number of terms as they are.
+//! Laplace noise is integrated in panels of eight Gauss-Legendre nodes, so short that the remainder
+//! is below rounding. Neither dies down with the frequency, so that one law of normal mixtures alone
+//! must do it: the largest magnitude of any other, relative to its mass, is 1.
+//!
+//! A probability `p` of infinite loss is taken apart: `delta(epsilon)` is `p` and what the finite
+//! losses, whose law has the mass `1 - p`, give.
+//!
+//! It is refused, for the lattice, where nothing dies down, or only at very high frequencies: few
+//! steps at small rates, whose loss mostly stays close to its least, that of not being sampled.
 
 use core::f64::consts::PI;
 
 use super::compose::Question;
-use super::lattice::Sketch;
-use super::law::{Law, NormalPair, Smooth};
+use super::lattice::{Rules, Sketch};
+use super::law::{Law, Smooth};
 use super::nodes::{FRESH, LN_BEYOND, LN_NEGLECT, Nodes, Profile};
 use super::single::single;
 use super::spectrum::power;
@@ -55,10 +63,16 @@ struct Line {
 }
 
 impl Line {
-    fn new(laws: &[(&NormalPair, u64)], theta: f64, extra: f64, period: f64) -> Option<Self> {
+    fn new(
+        laws: &[(Law, u64)],
+        rules: &Rules,
+        theta: f64,
+        extra: f64,
+        period: f64,
+    ) -> Option<Self> {
         let profiles = laws
             .iter()
-            .map(|(pair, count)| Profile::new(pair, *count as f64, theta))
+            .map(|(law, count)| Profile::new(law, *count as f64, theta))
             .collect::<Option<Vec<_>>>()?;
         // One law that has died down is enough.
         let end = profiles
@@ -70,11 +84,14 @@ impl Line {
             return None;
         }
         let last = libm::ceil(end / step) as usize + 1;
-        let nodes: Vec<Nodes> = profiles
+        let most = MOST_WORK / last as f64;
+        let nodes = profiles
             .iter()
             .zip(laws)
-            .map(|(profile, (_, count))| Nodes::new(profile, *count, last as f64 * step))
-            .collect();
+            .map(|(profile, (_, count))| {
+                Nodes::new(profile, *count, last as f64 * step, rules, most)
+            })
+            .collect::<Option<Vec<_>>>()?;
         let work: usize = nodes.iter().map(|nodes| nodes.weights.len() * last).sum();
         if work as f64 >= MOST_WORK {
             return None;
@@ -183,28 +200,69 @@ impl Line {
 }
 
 /// Lower and upper bound of the answer, or `None` where this way is not the quicker one.
-pub(crate) fn answer(laws: &[(Law, u64)], question: Question) -> Option<(f64, f64)> {
-    let mut pairs = Vec::with_capacity(laws.len());
-    for (law, count) in laws {
-        match &law.smooth[..] {
-            [(weight, Smooth::Normal(pair))]
-                if *weight >= 1.0 && law.atoms.is_empty() && law.infinite <= 0.0 =>
-            {
-                pairs.push((pair, *count));
+pub(crate) fn answer(laws: &[(Law, u64)], question: Question, rules: &Rules) -> Option<(f64, f64)> {
+    if let [(law, 1)] = laws {
+        return single(law, question, rules);
+    }
+    // Without normal mixtures nothing dies down; very wide Laplace noise takes too many nodes.
+    const WIDEST: f64 = 300.0;
+    let parts = || laws.iter().flat_map(|(law, _)| &law.smooth);
+    if !parts().any(|(_, smooth)| matches!(smooth, Smooth::Normal(_)))
+        || parts().any(|(_, smooth)| matches!(smooth, Smooth::Laplace(pair) if pair.width > WIDEST))
+    {
+        return None;
+    }
+    let infinite = infinite(laws);
+    let (least, most) = (infinite / (1.0 + 1e-11), infinite * (1.0 + 1e-11));
+    match question {
+        Question::Delta(epsilon) => {
+            let (lower, upper) = finite(laws, rules, question, (epsilon, epsilon))?;
+            Some(((lower + least).min(1.0), (upper + most).min(1.0)))
+        }
+        Question::Epsilon(delta) => {
+            let (rest, lower_rest) = (delta - most, delta - least);
+            if rest <= delta * 1e-6 {
+                // Too near for the rest to be worked out with.
+                return if infinite <= 0.0 {
+                    None
+                } else if lower_rest < 0.0 {
+                    Some((f64::INFINITY, f64::INFINITY))
+                } else {
+                    Some((0.0, f64::INFINITY))
+                };
             }
-            _ => return None,
+            // Upwards, so that the sum with what was taken off is not above `delta`.
+            let rest = rest * (1.0 - 1e-15);
+            finite(laws, rules, Question::Epsilon(rest), (rest, lower_rest))
         }
     }
-    if let [(pair, 1)] = &pairs[..] {
-        return Some(single(pair, question));
-    }
+}
+
+/// The probability that some loss is infinite.
+fn infinite(laws: &[(Law, u64)]) -> f64 {
+    let none: f64 = laws
+        .iter()
+        .map(|(law, count)| *count as f64 * libm::log1p(-law.infinite.min(1.0)))
+        .sum();
+    -libm::expm1(none)
+}
+
+/// The answer for the finite losses, whose law may have a mass below 1: `targets` are what the
+/// upper and the lower bound must reach.
+fn finite(
+    laws: &[(Law, u64)],
+    rules: &Rules,
+    question: Question,
+    targets: (f64, f64),
+) -> Option<(f64, f64)> {
     let mut plan = Plan::with(
-        pairs.iter().map(|(pair, _)| Sketch::wide(pair)).collect(),
-        pairs.iter().map(|(_, count)| *count).collect(),
+        laws.iter()
+            .map(|(law, _)| Sketch::wide(law, rules))
+            .collect(),
+        laws.iter().map(|(_, count)| *count).collect(),
         0.0,
-        pairs
-            .iter()
-            .map(|(pair, _)| Sketch::most_tilt(pair))
+        laws.iter()
+            .map(|(law, _)| Sketch::most_tilt(law))
             .fold(f64::INFINITY, f64::min),
         question,
     );
@@ -223,7 +281,7 @@ pub(crate) fn answer(laws: &[(Law, u64)], question: Question) -> Option<(f64, f6
             return None;
         }
         let (period, lambda) = plan.period(epsilon, ln_delta);
-        let line = Line::new(&pairs, theta, extra, period)?;
+        let line = Line::new(laws, rules, theta, extra, period)?;
         // Larger arguments first, then smaller ones.
         let beyond = |epsilon: f64| {
             let [raised, ..] = plan.cumulant(theta + lambda);
@@ -288,8 +346,8 @@ pub(crate) fn answer(laws: &[(Law, u64)], question: Question) -> Option<(f64, f6
                     }
                     if sign > 0.0 { f64::INFINITY } else { 0.0 }
                 };
-                let upper = outwards(1.0, &|end| line.upper(end) <= delta).max(0.0);
-                let lower = outwards(-1.0, &|end| line.lower(end, beyond(end)) > delta);
+                let upper = outwards(1.0, &|end| line.upper(end) <= targets.0).max(0.0);
+                let lower = outwards(-1.0, &|end| line.lower(end, beyond(end)) > targets.1);
                 (lower.min(upper), upper, at, target)
             }
         };

@@ -22,6 +22,8 @@ pub(crate) enum Step {
     Everything,
     /// A Gaussian mechanism on all members: the squared inverse noise multiplier.
     Gaussian(f64),
+    /// At most what this Gaussian mechanism adds.
+    AtMostGaussian(f64),
     /// Any other.
     Pair(Pair),
 }
@@ -33,6 +35,19 @@ pub(crate) struct Pair {
     pub(crate) remove: Law,
     /// The member is there under `Q`; `None` where it is the same law.
     pub(crate) add: Option<Law>,
+    /// Whether it is worse than the mechanism's own pair, so that it bounds from above only.
+    pub(crate) loose: bool,
+}
+
+impl Pair {
+    /// The pair of the mechanism itself.
+    pub(super) fn tight(remove: Law, add: Option<Law>) -> Self {
+        Self {
+            remove,
+            add,
+            loose: false,
+        }
+    }
 }
 
 /// The step of an event that is no composition.
@@ -79,7 +94,7 @@ pub(crate) fn step(event: &DpEvent, relation: NeighboringRelation) -> Result<Ste
                 return Ok(if mean <= 0.0 {
                     Step::Nothing
                 } else if mean > STEEPEST && mean < f64::INFINITY {
-                    Step::Gaussian(precision)
+                    Step::AtMostGaussian(precision)
                 } else if mean == f64::INFINITY {
                     if one_sided {
                         Base::revealing().sampled(*sampling_rate)
@@ -168,7 +183,7 @@ pub(crate) fn step(event: &DpEvent, relation: NeighboringRelation) -> Result<Ste
             } else if mean == f64::INFINITY {
                 Step::Everything
             } else if mean > STEEPEST {
-                Step::Gaussian(precision)
+                Step::AtMostGaussian(precision)
             } else {
                 // A member that joins pushes another out, so that the three means are at most one
                 // sensitivity apart from each other; two of them on opposite sides of the third is
@@ -193,33 +208,7 @@ pub(crate) fn step(event: &DpEvent, relation: NeighboringRelation) -> Result<Ste
             if *noise_parameter >= 1.0 {
                 return Ok(Step::Nothing);
             }
-            let other = noise_parameter / *buckets as f64;
-            let loss = libm::log1p((1.0 - noise_parameter) / other);
-            let same = other * (*buckets as f64 - 2.0);
-            let mut atoms = vec![
-                Atom {
-                    loss,
-                    ln_mass: libm::log(other) + loss,
-                },
-                Atom {
-                    loss: -loss,
-                    ln_mass: libm::log(other),
-                },
-            ];
-            if same > 0.0 {
-                atoms.push(Atom {
-                    loss: 0.0,
-                    ln_mass: libm::log(same),
-                });
-            }
-            Ok(Step::Pair(Pair {
-                remove: Law {
-                    atoms,
-                    infinite: 0.0,
-                    smooth: Vec::new(),
-                },
-                add: None,
-            }))
+            Ok(response(*noise_parameter, *buckets as f64, one_sided))
         }
         DpEvent::ZCdp { .. } => refuse("use the `zcdp` or the `rdp` accountant"),
         DpEvent::RepeatAndSelect { .. } => refuse("use the `rdp` accountant"),
@@ -228,4 +217,38 @@ pub(crate) fn step(event: &DpEvent, relation: NeighboringRelation) -> Result<Ste
             None => refuse("use the `rdp` accountant"),
         },
     }
+}
+
+/// A category among so many, replaced with this probability by a uniform one; the special member's
+/// is always uniform.
+fn response(replaced: f64, buckets: f64, special: bool) -> Step {
+    let other = replaced / buckets;
+    let law = |atoms: &[(f64, f64)]| Law {
+        atoms: atoms
+            .iter()
+            .map(|(loss, ln_mass)| Atom {
+                loss: *loss,
+                ln_mass: *ln_mass,
+            })
+            .collect(),
+        infinite: 0.0,
+        smooth: Vec::new(),
+    };
+    if special {
+        // The member's category, and any other: with `1 / buckets` each under the uniform law.
+        let own = libm::log1p((buckets - 1.0) * (1.0 - replaced));
+        let (ln_own, ln_rest) = (-libm::log(buckets), libm::log1p(-1.0 / buckets));
+        let rest = libm::log(replaced);
+        return Step::Pair(Pair::tight(
+            law(&[(own, ln_own + own), (rest, ln_rest + rest)]),
+            Some(law(&[(-own, ln_own), (-rest, ln_rest)])),
+        ));
+    }
+    let loss = libm::log1p((1.0 - replaced) / other);
+    let (ln_other, same) = (libm::log(other), other * (buckets - 2.0));
+    let mut atoms = vec![(loss, ln_other + loss), (-loss, ln_other)];
+    if same > 0.0 {
+        atoms.push((0.0, libm::log(same)));
+    }
+    Step::Pair(Pair::tight(law(&atoms), None))
 }

@@ -13,10 +13,12 @@
 //!
 //! All masses are tilted: that at loss `l` is multiplied by `exp(theta l - kappa)`.
 
-use super::law::{Law, NormalPair, Smooth};
+use std::sync::OnceLock;
+
+use super::law::{Atom, Law, Smooth, ln_add};
 use crate::special::gauss_legendre;
 
-/// Gauss-Legendre rules, made once per computation.
+/// Gauss-Legendre rules, made once.
 pub(crate) struct Rules {
     three: ([f64; 3], [f64; 3]),
     four: ([f64; 4], [f64; 4]),
@@ -24,11 +26,21 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn new() -> Self {
-        Self {
+    /// The rules.
+    pub(crate) fn get() -> &'static Self {
+        static RULES: OnceLock<Rules> = OnceLock::new();
+        RULES.get_or_init(|| Self {
             three: gauss_legendre(),
             four: gauss_legendre(),
             eight: gauss_legendre(),
+        })
+    }
+
+    /// Calls `visit(coordinate, weight)` for the eight nodes between `low` and `high`.
+    pub(super) fn eight(&self, low: f64, high: f64, mut visit: impl FnMut(f64, f64)) {
+        let (half, centre) = (0.5 * (high - low), 0.5 * (high + low));
+        for (node, weight) in self.eight.0.iter().zip(self.eight.1) {
+            visit(centre + half * node, weight * half);
         }
     }
 
@@ -89,11 +101,8 @@ pub(crate) struct Sketch {
 
 impl Sketch {
     pub(crate) fn new(law: &Law, rules: &Rules, ln_tail: f64) -> Self {
-        let mut points: Vec<(f64, f64)> = law
-            .atoms
-            .iter()
-            .map(|atom| (atom.loss, atom.ln_mass))
-            .collect();
+        let mut points = Vec::new();
+        merge(&law.atoms, &mut points);
         let mut ends = Vec::new();
         let mut magnitude = 1.0_f64;
         for (weight, smooth) in &law.smooth {
@@ -125,21 +134,32 @@ impl Sketch {
         }
     }
 
-    /// The law of a pair of normal mixtures, with a range that also holds the tilted law for tilts up
-    /// to [`Self::most_tilt`].
-    pub(super) fn wide(pair: &NormalPair) -> Self {
-        let extent = pair.extent();
-        let smooth = Smooth::Normal(pair.clone());
-        let low = extent.low - 9.5;
-        let high = extent.high + 10.5 + WIDE;
-        let spacing = 0.2 / (1.0 + 0.5 * extent.spread);
-        let count = ((high - low) / spacing) as usize;
-        let points = (0..=count)
-            .map(|k| {
-                let (loss, ln_density) = smooth.both(low + spacing * k as f64);
-                (loss, ln_density + libm::log(spacing))
-            })
-            .collect();
+    /// The law with a range of normal mixtures that also holds the tilted law for tilts up to
+    /// [`Self::most_tilt`].
+    pub(super) fn wide(law: &Law, rules: &Rules) -> Self {
+        let mut points = Vec::new();
+        merge(&law.atoms, &mut points);
+        for (weight, smooth) in &law.smooth {
+            let ln_weight = libm::log(*weight);
+            match smooth {
+                Smooth::Normal(pair) => {
+                    let extent = pair.extent();
+                    let low = extent.low - 9.5;
+                    let high = extent.high + 10.5 + WIDE;
+                    let spacing = 0.2 / (1.0 + 0.5 * extent.spread);
+                    let count = ((high - low) / spacing) as usize;
+                    let ln_weight = ln_weight + libm::log(spacing);
+                    points.extend((0..=count).map(|k| {
+                        let (loss, ln_density) = smooth.both(low + spacing * k as f64);
+                        (loss, ln_weight + ln_density)
+                    }));
+                }
+                Smooth::Laplace(pair) => rules.nodes(smooth, -pair.width, pair.width, |x, node| {
+                    let (loss, ln_density) = smooth.both(x);
+                    points.push((loss, ln_weight + ln_density + libm::log(node)));
+                }),
+            }
+        }
         Self {
             points,
             ends: Vec::new(),
@@ -148,14 +168,22 @@ impl Sketch {
     }
 
     /// See [`Self::wide`].
-    pub(super) fn most_tilt(pair: &NormalPair) -> f64 {
-        let extent = pair.extent();
-        let slope = if extent.falling {
-            pair.slope(extent.high + 10.5 + 0.5 * WIDE)
-        } else {
-            extent.slope
-        };
-        0.5 * WIDE / slope
+    pub(super) fn most_tilt(law: &Law) -> f64 {
+        law.smooth
+            .iter()
+            .map(|(_, smooth)| match smooth {
+                Smooth::Normal(pair) => {
+                    let extent = pair.extent();
+                    let slope = if extent.falling {
+                        pair.slope(extent.high + 10.5 + 0.5 * WIDE)
+                    } else {
+                        extent.slope
+                    };
+                    0.5 * WIDE / slope
+                }
+                Smooth::Laplace(_) => f64::INFINITY,
+            })
+            .fold(1e6, f64::min)
     }
 
     /// `ln E exp(theta L)` with its first two derivatives.
@@ -214,6 +242,38 @@ impl Sketch {
                 (low.min(loss), high.max(loss))
             })
     }
+}
+
+/// Appends the point masses, or where they are very many, masses at fewer points with the same sums
+/// and means: their moment generating function is at least that of the point masses, as every
+/// exponential lies below its chords.
+fn merge(atoms: &[Atom], points: &mut Vec<(f64, f64)>) {
+    const MOST: usize = 2048;
+    if atoms.len() <= 2 * MOST {
+        points.extend(atoms.iter().map(|atom| (atom.loss, atom.ln_mass)));
+        return;
+    }
+    let (low, high) = atoms
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), atom| {
+            (low.min(atom.loss), high.max(atom.loss))
+        });
+    let step = (high - low) / (MOST - 1) as f64;
+    let mut ln_masses = vec![f64::NEG_INFINITY; MOST + 1];
+    for atom in atoms {
+        let place = ((atom.loss - low) / step).clamp(0.0, (MOST - 1) as f64);
+        let (index, share) = (place as usize, place - libm::floor(place));
+        for (to, share) in [(index, 1.0 - share), (index + 1, share)] {
+            ln_masses[to] = ln_add(ln_masses[to], atom.ln_mass + libm::log(share));
+        }
+    }
+    points.extend(
+        ln_masses
+            .into_iter()
+            .enumerate()
+            .filter(|(_, ln_mass)| *ln_mass > f64::NEG_INFINITY)
+            .map(|(k, ln_mass)| (low + step * k as f64, ln_mass)),
+    );
 }
 
 /// A tilted law on the lattice of multiples of a step.
@@ -336,10 +396,15 @@ impl Lattice {
             self.infinite_below += lost;
             range.high = from;
         }
-        let mut left = libm::floor(smooth.loss(range.low) / step) as i64;
+        let least = smooth.loss(range.low).max(layout.low);
+        let mut left = libm::floor(least / step) as i64;
         // What is below the range is not above its lowest loss.
-        let tail = ln_weight + range.ln_below + theta * ((left + 1) as f64 * step) - kappa;
-        self.above[(left + 1 - self.first) as usize] += libm::exp(tail);
+        if least <= layout.high {
+            let tail = ln_weight + range.ln_below + theta * ((left + 1) as f64 * step) - kappa;
+            self.above[(left + 1 - self.first) as usize] += libm::exp(tail);
+        } else {
+            self.infinite_above += weight * libm::exp(range.ln_below);
+        }
 
         let shrink = -libm::expm1(-step);
         let fall = libm::exp(-step);
@@ -411,7 +476,7 @@ mod tests {
     /// Connect-the-dots keeps both masses, also where laws are cut; from below nothing is gained.
     #[test]
     fn masses_are_kept() {
-        let rules = Rules::new();
+        let rules = Rules::get();
         for swapped in [false, true] {
             for (low, high) in [(-1e9, 1e9), (-0.5, 0.4)] {
                 let pair = NormalPair {
@@ -424,7 +489,7 @@ mod tests {
                     infinite: 0.0,
                     smooth: vec![(1.0, Smooth::Normal(pair))],
                 };
-                let mut sketch = Sketch::new(&law, &rules, -60.0);
+                let mut sketch = Sketch::new(&law, rules, -60.0);
                 sketch.cut(low, high);
                 let (step, theta) = (1.0 / 128.0, 1.7);
                 let kappa = sketch.cumulant(theta)[0];
@@ -436,7 +501,7 @@ mod tests {
                     low: libm::floor(low / step) * step,
                     high: libm::ceil(high / step) * step,
                 };
-                let lattice = Lattice::new(&law, &sketch, &rules, layout);
+                let lattice = Lattice::new(&law, &sketch, rules, layout);
                 let masses = |side: &[f64]| {
                     let (mut p, mut q) = (0.0, 0.0);
                     for (k, mass) in side.iter().enumerate() {

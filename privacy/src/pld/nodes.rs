@@ -1,9 +1,11 @@
-//! The transform of one step's law by nodes on a line above the axis: which line, which spacing, and
-//! from which frequency on there is nothing left. The bounds: head of [`super::contour`].
+//! The transform of one step's law by nodes: for normal mixtures on a line above the axis (which
+//! line, which spacing, and from which frequency on there is nothing left), for Laplace noise in
+//! panels, for point masses themselves. The bounds: head of [`super::contour`].
 
 use core::f64::consts::PI;
 
-use super::law::{NormalPair, Smooth};
+use super::lattice::Rules;
+use super::law::{Atom, LaplacePair, Law, NormalPair, Smooth, ln_add};
 
 /// Logarithm of a neglected part, relative to what is kept.
 pub(super) const LN_NEGLECT: f64 = -37.0;
@@ -23,10 +25,25 @@ const SHARES: [f64; 12] = [
     1.0, 0.75, 0.5, 0.35, 0.22, 0.14, 0.08, 0.04, 0.02, 0.01, 0.005, 0.002,
 ];
 
-/// One law's tilted density on a coarse grid.
+/// One law's parts under the tilt.
 pub(super) struct Profile<'a> {
-    pair: &'a NormalPair,
+    normals: Vec<Normal<'a>>,
+    atoms: &'a [Atom],
+    /// With the logarithms of their weights.
+    laplaces: Vec<(f64, LaplacePair)>,
     many: f64,
+    theta: f64,
+    /// Logarithm of the tilted mass.
+    ln_mass: f64,
+    /// The share of it that does not die down.
+    flat: f64,
+}
+
+/// A normal mixture's tilted density on a coarse grid.
+struct Normal<'a> {
+    pair: &'a NormalPair,
+    /// Logarithm of its weight in the law.
+    ln_weight: f64,
     theta: f64,
     low: f64,
     high: f64,
@@ -39,7 +56,65 @@ pub(super) struct Profile<'a> {
 }
 
 impl<'a> Profile<'a> {
-    pub(super) fn new(pair: &'a NormalPair, many: f64, theta: f64) -> Option<Self> {
+    pub(super) fn new(law: &'a Law, many: f64, theta: f64) -> Option<Self> {
+        let mut normals = Vec::new();
+        let mut laplaces = Vec::new();
+        let (mut dying, mut flat) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+        for atom in &law.atoms {
+            flat = ln_add(flat, atom.ln_mass + theta * atom.loss);
+        }
+        for (weight, smooth) in &law.smooth {
+            let ln_weight = libm::log(*weight);
+            match smooth {
+                Smooth::Normal(pair) => {
+                    let normal = Normal::new(pair, ln_weight, theta)?;
+                    dying = ln_add(dying, normal.ln_mass());
+                    normals.push(normal);
+                }
+                Smooth::Laplace(pair) => {
+                    // Roughly: it only says which laws die down.
+                    let most = smooth.both(pair.width).1 + theta * smooth.loss(pair.width);
+                    flat = ln_add(flat, ln_weight + most + libm::log(2.0 * pair.width));
+                    laplaces.push((ln_weight, *pair));
+                }
+            }
+        }
+        let ln_mass = ln_add(dying, flat);
+        Some(Self {
+            normals,
+            atoms: &law.atoms,
+            laplaces,
+            many,
+            theta,
+            ln_mass,
+            flat: libm::exp(flat - ln_mass),
+        })
+    }
+
+    /// The frequency from which on the law's transform, to its power, is below
+    /// `exp(LN_BEYOND - extra)`: where each part is below its share of the root of that.
+    pub(super) fn last_frequency(&self, extra: f64) -> f64 {
+        let target = libm::exp((LN_BEYOND - extra) / self.many) - 1.01 * self.flat;
+        if target <= 0.0 || self.normals.is_empty() {
+            return f64::INFINITY;
+        }
+        let each = target / self.normals.len() as f64;
+        self.normals
+            .iter()
+            .map(|normal| {
+                let target = each / libm::exp(normal.ln_mass() - self.ln_mass);
+                if target < 1.0 {
+                    normal.last_frequency(target)
+                } else {
+                    0.0
+                }
+            })
+            .fold(0.0, f64::max)
+    }
+}
+
+impl<'a> Normal<'a> {
+    fn new(pair: &'a NormalPair, ln_weight: f64, theta: f64) -> Option<Self> {
         let extent = pair.extent();
         let low = extent.low - REACH;
         let mut high = extent.high + REACH;
@@ -68,7 +143,7 @@ impl<'a> Profile<'a> {
         let mass = density.iter().sum::<f64>() * spacing;
         Some(Self {
             pair,
-            many,
+            ln_weight,
             theta,
             low,
             high,
@@ -80,10 +155,13 @@ impl<'a> Profile<'a> {
         })
     }
 
-    /// The frequency from which on the law's transform, to its power, is below
-    /// `exp(LN_BEYOND - extra)`.
-    pub(super) fn last_frequency(&self, extra: f64) -> f64 {
-        let target = libm::exp((LN_BEYOND - extra) / self.many);
+    /// Logarithm of its tilted mass.
+    fn ln_mass(&self) -> f64 {
+        self.ln_weight + self.top + libm::log(self.mass)
+    }
+
+    /// The frequency from which on the mixture's transform is below `target`, relative to its mass.
+    fn last_frequency(&self, target: f64) -> f64 {
         let most = self.slope.iter().copied().fold(0.0, f64::max);
         let mut best = f64::INFINITY;
         for k in 1..40 {
@@ -199,7 +277,7 @@ impl<'a> Profile<'a> {
     }
 }
 
-/// Nodes of one law: normalised complex weights and losses, on a line above the axis.
+/// Nodes of one law: normalised complex weights and losses.
 pub(super) struct Nodes {
     pub(super) many: f64,
     pub(super) count: u64,
@@ -215,49 +293,130 @@ pub(super) struct Nodes {
 }
 
 impl Nodes {
-    pub(super) fn new(profile: &Profile<'_>, count: u64, frequency: f64) -> Self {
-        let (spacing, distance) = profile.nodes(frequency);
-        let theta = profile.theta;
-        let points = libm::ceil((profile.high - profile.low) / spacing) as usize + 1;
-        let terms = profile
-            .pair
-            .upper
-            .iter()
-            .chain(&profile.pair.lower)
-            .fold(1.0_f64, |most, (weight, mean)| {
-                most.max(weight.abs() + mean * mean)
-            });
-        let (mut weights, mut losses, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut magnitude = 1.0_f64;
-        for k in 0..points {
-            let x = profile.low + spacing * k as f64;
-            let [loss, density] = profile.pair.continued(x, distance);
-            let size = libm::exp(density.0 + theta * loss.0 - profile.top);
-            // What is below the others' rounding is left out.
-            if size > LEAST {
-                let (s, c) = libm::sincos(density.1 + theta * loss.1);
-                weights.push((size * c, size * s));
-                losses.push((loss.0, loss.1.max(0.0)));
-                let loss_rounding = profile.pair.rounding(x, distance);
-                sizes.push([size, loss_rounding, terms + x * x + loss.0.abs()]);
-                magnitude = magnitude.max(x * x).max(loss.0.abs());
-            }
+    /// Exact to rounding for frequencies up to `frequency`; `None` where that takes more than `most`
+    /// nodes.
+    pub(super) fn new(
+        profile: &Profile<'_>,
+        count: u64,
+        frequency: f64,
+        rules: &Rules,
+        most: f64,
+    ) -> Option<Self> {
+        let mut nodes = Self {
+            many: profile.many,
+            count,
+            theta: profile.theta,
+            weights: Vec::new(),
+            losses: Vec::new(),
+            sizes: Vec::new(),
+            cumulant: 0.0,
+            magnitude: 1.0,
+        };
+        for normal in &profile.normals {
+            nodes.add_normal(normal, frequency, profile.ln_mass, most)?;
+        }
+        for (ln_weight, pair) in &profile.laplaces {
+            nodes.add_laplace(pair, *ln_weight - profile.ln_mass, frequency, rules, most)?;
+        }
+        if profile.atoms.len() as f64 > most {
+            return None;
+        }
+        for atom in profile.atoms {
+            let exponent = atom.ln_mass - profile.ln_mass;
+            nodes.add_real(atom.loss, exponent, 1.0, 4.0 + atom.ln_mass.abs());
         }
         // The sum is real but for rounding.
-        let sum: f64 = weights.iter().map(|(re, _)| re).sum();
-        for (weight, size) in weights.iter_mut().zip(&mut sizes) {
+        let sum: f64 = nodes.weights.iter().map(|(re, _)| re).sum();
+        if sum.is_nan() || sum <= 0.0 {
+            return None;
+        }
+        for (weight, size) in nodes.weights.iter_mut().zip(&mut nodes.sizes) {
             *weight = (weight.0 / sum, weight.1 / sum);
             size[0] /= sum;
         }
-        Self {
-            many: profile.many,
-            count,
-            theta,
-            weights,
-            losses,
-            sizes,
-            cumulant: profile.top + libm::log(sum * spacing),
-            magnitude,
+        nodes.cumulant = profile.ln_mass + libm::log(sum);
+        Some(nodes)
+    }
+
+    fn add_normal(
+        &mut self,
+        normal: &Normal<'_>,
+        frequency: f64,
+        ln_mass: f64,
+        most: f64,
+    ) -> Option<()> {
+        let (spacing, distance) = normal.nodes(frequency);
+        let theta = normal.theta;
+        let points = libm::ceil((normal.high - normal.low) / spacing);
+        if points.is_nan() || points >= most {
+            return None;
+        }
+        let points = points as usize + 1;
+        let terms = normal
+            .pair
+            .upper
+            .iter()
+            .chain(&normal.pair.lower)
+            .fold(1.0_f64, |most, (weight, mean)| {
+                most.max(weight.abs() + mean * mean)
+            });
+        let least = LEAST * libm::exp(normal.ln_mass() - ln_mass);
+        let shift = normal.ln_weight + libm::log(spacing) - ln_mass;
+        for k in 0..points {
+            let x = normal.low + spacing * k as f64;
+            let [loss, density] = normal.pair.continued(x, distance);
+            let size = libm::exp(density.0 + theta * loss.0 + shift);
+            // What is below the others' rounding is left out.
+            if size > least {
+                let (s, c) = libm::sincos(density.1 + theta * loss.1);
+                self.weights.push((size * c, size * s));
+                self.losses.push((loss.0, loss.1.max(0.0)));
+                let loss_rounding = normal.pair.rounding(x, distance);
+                self.sizes
+                    .push([size, loss_rounding, terms + x * x + loss.0.abs()]);
+                self.magnitude = self.magnitude.max(x * x).max(loss.0.abs());
+            }
+        }
+        Some(())
+    }
+
+    /// Panels in which the loss turns, and the density grows, by no more than eight Gauss-Legendre
+    /// nodes integrate to rounding.
+    fn add_laplace(
+        &mut self,
+        pair: &LaplacePair,
+        shift: f64,
+        frequency: f64,
+        rules: &Rules,
+        most: f64,
+    ) -> Option<()> {
+        let panels = libm::ceil(2.0 * pair.width * (2.0 + self.theta + frequency) / 2.0).max(1.0);
+        if panels.is_nan() || 8.0 * panels >= most {
+            return None;
+        }
+        let smooth = Smooth::Laplace(*pair);
+        let length = 2.0 * pair.width / panels;
+        for k in 0..panels as usize {
+            let low = -pair.width + length * k as f64;
+            rules.eight(low, low + length, |x, weight| {
+                let (loss, ln_density) = smooth.both(x);
+                self.add_real(loss, ln_density + shift, weight, 4.0 + pair.width);
+            });
+        }
+        Some(())
+    }
+
+    /// A real node: its loss, the logarithm of its mass less that of all, a factor, and the rounding
+    /// of the logarithm.
+    fn add_real(&mut self, loss: f64, exponent: f64, factor: f64, rounding: f64) {
+        let size = factor * libm::exp(exponent + self.theta * loss);
+        if size > LEAST * 1e-6 {
+            self.weights.push((size, 0.0));
+            self.losses.push((loss, 0.0));
+            let magnitude = loss.abs();
+            self.sizes
+                .push([size, 4.0 * magnitude, rounding + self.theta * magnitude]);
+            self.magnitude = self.magnitude.max(magnitude);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::relation::NeighboringRelation;
 
 /// With less noise than this inverse, sampling is not credited: there is hardly any privacy, and
 /// loss as a function of the outcome becomes too steep to integrate quickly.
-pub(super) const STEEPEST: f64 = 2000.0;
+pub(super) const STEEPEST: f64 = 200.0;
 
 fn normal(upper: Vec<(f64, f64)>, lower: Vec<(f64, f64)>, swapped: bool) -> Law {
     Law {
@@ -26,10 +26,10 @@ fn normal(upper: Vec<(f64, f64)>, lower: Vec<(f64, f64)>, swapped: bool) -> Law 
 
 /// Both directions of two normal mixtures.
 fn directions(upper: Vec<(f64, f64)>, lower: Vec<(f64, f64)>) -> Step {
-    Step::Pair(Pair {
-        remove: normal(upper.clone(), lower.clone(), false),
-        add: Some(normal(upper, lower, true)),
-    })
+    Step::Pair(Pair::tight(
+        normal(upper.clone(), lower.clone(), false),
+        Some(normal(upper, lower, true)),
+    ))
 }
 
 fn with_rate(rate: f64, mean: f64) -> Vec<(f64, f64)> {
@@ -48,10 +48,8 @@ pub(super) fn sampled_normal(rate: f64, mean: f64) -> Step {
 /// Two members that are replaced by each other push a sampled sum to opposite sides. The two
 /// directions mirror each other.
 pub(super) fn replaced_normal(rate: f64, mean: f64) -> Step {
-    Step::Pair(Pair {
-        remove: normal(with_rate(rate, mean), with_rate(rate, -mean), false),
-        add: None,
-    })
+    let law = normal(with_rate(rate, mean), with_rate(rate, -mean), false);
+    Step::Pair(Pair::tight(law, None))
 }
 
 /// A member of random contribution. Choquette-Choo, Ganesh, Steinke and Thakurta 2023, arXiv
@@ -68,7 +66,7 @@ pub(super) fn mixture(rate: f64, noise: f64, sensitivities: &[f64], probabilitie
         return Step::Everything;
     }
     if most > STEEPEST {
-        return Step::Gaussian(most * most * (1.0 + 4.0 * f64::EPSILON));
+        return Step::AtMostGaussian(most * most * (1.0 + 4.0 * f64::EPSILON));
     }
     let total: f64 = probabilities.iter().sum();
     let mut parts: Vec<(f64, f64)> = sensitivities
@@ -115,7 +113,7 @@ pub(super) fn truncated(
         return Step::Everything;
     }
     if mean > 0.5 * STEEPEST {
-        return Step::Gaussian(4.0 * mean * mean * (1.0 + 4.0 * f64::EPSILON));
+        return Step::AtMostGaussian(4.0 * mean * mean * (1.0 + 4.0 * f64::EPSILON));
     }
     // Rounded up: the case with replacement is the worse one.
     let up = 1.0 + 1e-11;
@@ -154,5 +152,7 @@ pub(super) fn truncated(
     Step::Pair(Pair {
         remove: join(plain_remove),
         add: Some(join(plain_add)),
+        // The case with replacement is a bound, not a pair of the mechanism's.
+        loose: true,
     })
 }

@@ -83,6 +83,12 @@ pub(in crate::accountant) enum Curve {
     Sum { parts: Vec<(Curve, f64)> },
     /// The best of a random number of repetitions.
     Select(Select),
+    /// Orders, ascending, and values there. Between them a chord, which a convex curve lies below.
+    Tabulated {
+        orders: Vec<f64>,
+        values: Vec<f64>,
+        pure: f64,
+    },
 }
 
 /// Papernot and Steinke (2021, arXiv:2110.03620).
@@ -215,6 +221,72 @@ impl Curve {
                     * UP
             }
             Self::Select(select) => select.cgf(alpha),
+            Self::Tabulated { orders, values, .. } => {
+                let above = orders.partition_point(|order| *order < alpha);
+                let Some((order, value)) = orders.get(above).zip(values.get(above)) else {
+                    return f64::INFINITY;
+                };
+                let (below, low) = match above {
+                    0 => (1.0, 0.0),
+                    _ => (orders[above - 1], values[above - 1]),
+                };
+                let share = (alpha - below) / (order - below);
+                if share >= 1.0 {
+                    return *value;
+                }
+                ((1.0 - share) * low + share * value) * UP
+            }
+        }
+    }
+
+    /// At every whole order from 2 to the last that sums over orders take.
+    fn whole(&self) -> Vec<f64> {
+        (2..=MOST_TERMS)
+            .map(|order| self.cgf(f64::from(order)))
+            .collect()
+    }
+
+    /// How long `cgf` takes, roughly, in evaluations of a closed form.
+    fn work(&self) -> f64 {
+        match self {
+            Self::Linear { .. }
+            | Self::Laplace { .. }
+            | Self::Response { .. }
+            | Self::Skellam { .. }
+            | Self::Tabulated { .. } => 1.0,
+            Self::Finite { outcomes } => outcomes.len() as f64,
+            Self::SampledGaussian { .. } => 100.0,
+            Self::Mixture { parts, .. } => 1000.0 * parts.len() as f64,
+            Self::FixedSizeGaussian { .. } => 500.0,
+            Self::Poisson { inner, .. } | Self::FixedSize { inner, .. } => 500.0 + inner.work(),
+            Self::Sampled { inner, .. } => inner.work(),
+            Self::Sum { parts } => parts.iter().map(|(curve, _)| curve.work()).sum(),
+            Self::Select(select) => {
+                let times = match select.law {
+                    SelectLaw::NegativeBinomial { .. } => 1.0,
+                    SelectLaw::Poisson { .. } => 100.0,
+                };
+                times * select.inner.work()
+            }
+        }
+    }
+
+    /// The same curve, as a table where it takes long and will be asked for often.
+    fn often(self) -> Self {
+        const MOST_WORK: f64 = 400.0;
+        if self.work() <= MOST_WORK {
+            return self;
+        }
+        // Ten times as fine as the search of orders where the best ones are.
+        let mut places: Vec<f64> = (0..240).map(|k| -2.0 + 0.05 * f64::from(k)).collect();
+        places.extend((0..14).map(|k| -9.0 + 0.5 * f64::from(k)));
+        places.extend((0..=22).map(|k| 10.0 + 0.5 * f64::from(k)));
+        places.sort_by(f64::total_cmp);
+        let orders: Vec<f64> = places.iter().map(|x| 1.0 + libm::exp(*x)).collect();
+        Self::Tabulated {
+            values: orders.iter().map(|order| self.cgf(*order)).collect(),
+            pure: self.pure_epsilon(),
+            orders,
         }
     }
 
@@ -238,6 +310,7 @@ impl Curve {
                     * UP
             }
             Self::Skellam { l2, .. } if *l2 <= 0.0 => 0.0,
+            Self::Tabulated { pure, .. } => *pure,
             _ => f64::INFINITY,
         }
     }
@@ -457,20 +530,22 @@ fn sample(
                     .collect(),
             }
         }
-        (_, NeighboringRelation::AddOrRemoveOne, Draw::Poisson) => Curve::Poisson {
-            rate,
-            whole: (2..=MOST_TERMS)
-                .map(|order| described.curve.cgf(f64::from(order)))
-                .collect(),
-            inner: Box::new(described.curve),
-        },
-        (_, NeighboringRelation::ReplaceOne, Draw::FixedSize) => Curve::FixedSize {
-            rate,
-            whole: (2..=MOST_TERMS)
-                .map(|order| described.curve.cgf(f64::from(order)))
-                .collect(),
-            inner: Box::new(described.curve),
-        },
+        (_, NeighboringRelation::AddOrRemoveOne, Draw::Poisson) => {
+            let inner = described.curve.often();
+            Curve::Poisson {
+                rate,
+                whole: inner.whole(),
+                inner: Box::new(inner),
+            }
+        }
+        (_, NeighboringRelation::ReplaceOne, Draw::FixedSize) => {
+            let inner = described.curve.often();
+            Curve::FixedSize {
+                rate,
+                whole: inner.whole(),
+                inner: Box::new(inner),
+            }
+        }
         _ => Curve::Sampled {
             rate,
             inner: Box::new(described.curve),
@@ -635,6 +710,7 @@ fn poisson(rate: f64, whole: &[f64], order: u32) -> f64 {
 
 impl Select {
     fn new(inner: Curve, mean: f64, shape: f64) -> Self {
+        let inner = inner.often();
         let law = if shape < f64::INFINITY {
             let ln_gamma = libm::log(truncation(mean, shape));
             // Theorem 2's second order is free: the best of those on the grid.

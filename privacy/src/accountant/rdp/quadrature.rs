@@ -24,8 +24,8 @@ const SLACK: f64 = 1e-12;
 /// Below this noise multiplier sampling is not credited: hardly any order gains by it.
 const LEAST_SIGMA: f64 = 0.02;
 
-/// Most points that a mixture may take.
-const MOST_POINTS: f64 = 200_000.0;
+/// Most points that a mixture may take: orders that need more are far above any useful one.
+const MOST_POINTS: f64 = 20_000.0;
 
 /// `e^x - 1 - x`, which is never negative, with small relative error.
 pub(super) fn excess_of_exp(x: f64) -> f64 {
