@@ -369,7 +369,7 @@ impl Sampler {
     }
 
     /// A member takes part at most once in so many rounds.
-    fn every(&self) -> u64 {
+    pub(crate) fn every(&self) -> u64 {
         match *self {
             Self::CyclicPoisson { period, .. } => period,
             Self::Separated { separation, .. } => separation,

@@ -196,7 +196,7 @@ mod tests {
         federation: Federation,
     ) -> Result<Histograms, SimError> {
         let ring = RingPlan::for_weights(WeightBounds::new(Weight(1), 1)).unwrap();
-        let executor = Executor::new(threads, model, ring).unwrap();
+        let executor = Executor::new(threads, model, ring, None).unwrap();
         let stop = AtomicBool::new(false);
         let found = federation.count(&executor, data, model, parameters, &stop);
         found.map_err(|halt| match halt {

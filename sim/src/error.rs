@@ -3,7 +3,7 @@
 use fl_core::registry::ConfigError;
 use fl_core::ring::RingError;
 use fl_core::round::RoundError;
-use fl_core::{ClientId, RoundId, TrainError};
+use fl_core::{ClientId, ModularError, RoundId, TrainError};
 use fl_edge::quant::QuantError;
 use fl_privacy::PrivacyError;
 
@@ -129,6 +129,14 @@ pub enum SimError {
         round: RoundId,
         /// The observer's error.
         source: ObserverError,
+    },
+    /// Vectors of a ring could not be added.
+    #[error("after {round} rounds, adding in the ring: {source}")]
+    Modular {
+        /// Rounds done.
+        round: RoundId,
+        /// Why.
+        source: ModularError,
     },
     /// There is no such privacy, or no more of it.
     #[error("privacy: {0}")]

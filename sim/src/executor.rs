@@ -14,8 +14,9 @@ use fl_core::ring::RingPlan;
 use fl_core::round::RoundError;
 use fl_core::sum::{Absorbed, Aggregator as _, ExactSum, SumError};
 use fl_core::{
-    ClientId, Evaluation, Examples, FitTask, LocalPlan, LocalResult, Parameters, Purpose, RoundId,
-    Seed, ServedModel, Stream, TrainError, Trainer, Weight, WorkLimit,
+    ClientId, Evaluation, Examples, FitTask, LocalPlan, LocalResult, ModularError, ModularSum,
+    Parameters, Purpose, RoundId, Seed, ServedModel, Stream, TrainError, Trainer, Weight,
+    WorkLimit,
 };
 
 use fl_edge::quant::federated::Histograms;
@@ -24,6 +25,7 @@ use fl_privacy::clip::{Clipped, Clipper};
 
 use crate::error::SimError;
 use crate::population::{Engine, Population};
+use crate::privacy::Noising;
 use crate::progress::{Activity, Progress};
 use crate::record::ClientSplit;
 use crate::schedule::plan_groups;
@@ -77,6 +79,8 @@ pub(crate) struct RoundTask<'a> {
     pub(crate) global: &'a Parameters,
     /// Bounds every update before it is encoded.
     pub(crate) clipper: Option<&'a dyn Clipper>,
+    /// What clients do that add noise themselves; they clip, too.
+    pub(crate) noising: Option<Noising<'a>>,
 }
 
 /// How the model did on one client.
@@ -151,8 +155,13 @@ impl Judged<'_> {
 
 struct Worker<S, T> {
     trainer: T,
-    /// Updates of the round's clients, added up; empty between rounds.
+    /// Updates of the round's clients, added up; empty between rounds. Where they go into a ring, it
+    /// has no values and counts the clients.
     sum: ExactSum,
+    /// What the round's clients sent into a ring, where there is one; empty between rounds.
+    modular: Option<ModularSum>,
+    /// What one of them sends.
+    vector: Vec<u64>,
     /// One per lane.
     scratch: Vec<S>,
     /// One update per lane.
@@ -187,8 +196,14 @@ impl From<SimError> for Halt {
 }
 
 impl<P: Population, E: Engine> Executor<P, E> {
-    /// `threads` workers, zero for one per core, that sum updates by `ring`.
-    pub(crate) fn new(threads: usize, engine: &E, ring: RingPlan) -> Result<Self, SimError> {
+    /// `threads` workers, zero for one per core, that sum updates by `ring`; or, given an empty
+    /// `modular` sum, vectors in it.
+    pub(crate) fn new(
+        threads: usize,
+        engine: &E,
+        ring: RingPlan,
+        modular: Option<ModularSum>,
+    ) -> Result<Self, SimError> {
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
@@ -202,7 +217,10 @@ impl<P: Population, E: Engine> Executor<P, E> {
                 .build();
             Some(built.map_err(|source| SimError::Threads { threads, source })?)
         };
-        let parameters = engine.layout().len();
+        let parameters = match modular {
+            Some(_) => 0,
+            None => engine.layout().len(),
+        };
         let mut lanes = 1;
         let workers = (0..threads)
             .map(|_| {
@@ -211,6 +229,8 @@ impl<P: Population, E: Engine> Executor<P, E> {
                 Mutex::new(Worker {
                     trainer,
                     sum: ExactSum::new(ring, parameters),
+                    modular: modular.clone(),
+                    vector: Vec::new(),
                     scratch: Vec::new(),
                     updates: Vec::new(),
                     results: Vec::new(),
@@ -271,6 +291,7 @@ impl<P: Population, E: Engine> Executor<P, E> {
             for worker in &mut self.workers {
                 let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
                 worker.sum.reset();
+                worker.modular.iter_mut().for_each(ModularSum::reset);
             }
         }
         Ok(Trained { by_worker: done? })
@@ -299,6 +320,35 @@ impl<P: Population, E: Engine> Executor<P, E> {
             take(&mut worker.sum, &clients)?;
         }
         Ok(())
+    }
+
+    /// An empty sum for the clients of a round.
+    pub(crate) fn empty_sum(&mut self, ring: RingPlan, parameters: usize) -> ExactSum {
+        let in_ring = self.workers.first_mut().is_some_and(|worker| {
+            let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
+            worker.modular.is_some()
+        });
+        ExactSum::new(ring, if in_ring { 0 } else { parameters })
+    }
+
+    /// What the round's clients sent into the ring, added up, and leaves the workers' sums empty;
+    /// none without a ring.
+    pub(crate) fn take_modular(&mut self) -> Result<Option<ModularSum>, ModularError> {
+        let mut all: Option<ModularSum> = None;
+        for worker in &mut self.workers {
+            let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let Some(own) = &mut worker.modular else {
+                continue;
+            };
+            match &mut all {
+                Some(all) => all.merge(own)?,
+                None => {
+                    all = Some(own.clone());
+                    own.reset();
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// Evaluates a model on a test set.
@@ -524,8 +574,18 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
             })?;
         for ((&member, fitted), &result) in members.iter().zip(&mut tasks).zip(&self.results) {
             let job = &jobs[member as usize];
-            let clipped = task.clipper.map(|clipper| clipper.clip(fitted.update));
-            let absorbed = self.sum.absorb(fitted.update, job.weight);
+            let clipped = match &task.noising {
+                None => task.clipper.map(|clipper| clipper.clip(fitted.update)),
+                Some(noising) => {
+                    let (vector, sum) = (&mut self.vector, self.modular.as_mut());
+                    Some(noising.send(job.client, fitted.update, vector, sum)?)
+                }
+            };
+            let sent = match self.modular {
+                Some(_) => &[],
+                None => &*fitted.update,
+            };
+            let absorbed = self.sum.absorb(sent, job.weight);
             let absorbed = absorbed.map_err(|source| summed(task.round, source))?;
             reports.push(Report {
                 job: member,

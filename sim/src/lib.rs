@@ -19,7 +19,8 @@
 //!   trace.
 //!
 //! With [`CentralPrivacy`] a client's update is clipped before it is summed, and what the strategy
-//! applies is what a [`fl_privacy::DpPlan`] releases; see [`privacy`].
+//! applies is what a [`fl_privacy::DpPlan`] releases; with [`ClientPrivacy`] the clients add the noise
+//! themselves, and [`fl_privacy::ClientPlan`] keeps the ledger; see [`privacy`].
 //!
 //! Nothing is stored per client of the population: a million clients cost nothing until they are
 //! selected. This is the only library of the project with threads. It reads the wall clock only
@@ -53,7 +54,7 @@ pub use config::{
 pub use error::{ObserverError, SimError};
 pub use fleet::FleetConfig;
 pub use population::{Engine, Population};
-pub use privacy::{CentralPrivacy, Privacy, PrivacyPlan, PrivacyRecord};
+pub use privacy::{CentralPrivacy, ClientPrivacy, Privacy, PrivacyPlan, PrivacyRecord};
 pub use progress::{Activity, Progress};
 pub use record::{
     ClientEvaluation, ClientSplit, EvaluationRecord, Observer, RecorderPosition, RoundRecord,

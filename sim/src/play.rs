@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use fl_core::round::{Answer, Event, Message, Notice, RoundError, RoundRecord as Protocol};
 use fl_core::select::{Candidates, Selector as _};
-use fl_core::sum::{Absorbed, ExactSum};
+use fl_core::sum::Absorbed;
 use fl_core::{
     BatchSize, Bytes, Cost, ExampleCount, LocalPlan, LocalWork, Report, VirtualDuration, WorkDone,
     WorkLimit,
@@ -19,7 +19,7 @@ use crate::error::SimError;
 use crate::executor::{Halt, Job, Report as Done, RoundTask};
 use crate::fleet::{arrival_order, draw_fates};
 use crate::population::{Engine, Population};
-use crate::privacy::{ClipTally, PrivacyPlan};
+use crate::privacy::{self, ClipTally, Noising, PrivacyPlan};
 use crate::record::RoundRecord;
 use crate::simulation::{Buffers, Simulation};
 
@@ -58,13 +58,22 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         self.take_reports(&plan, model_bytes).map_err(failed)?;
 
         let mut clips = ClipTally::default();
-        if !self.buffers.jobs.is_empty() {
+        let given_up = self.must_give_up(round);
+        if !self.buffers.jobs.is_empty() && !given_up {
+            let noised = self.privacy.as_ref().and_then(PrivacyPlan::clients);
+            let rotation = noised.and_then(|plan| privacy::rotation(plan, self.config.seed, round));
             let task = RoundTask {
                 seed: self.config.seed,
                 round,
                 plan: &plan,
                 global: self.server.global(),
                 clipper: self.privacy.as_ref().and_then(PrivacyPlan::clipper),
+                noising: noised.map(|plan| Noising {
+                    plan,
+                    rotation: rotation.as_ref(),
+                    seed: self.config.seed,
+                    round,
+                }),
             };
             let jobs = &self.buffers.jobs;
             let trained = match self.executor.train(&self.population, &task, jobs, stop) {
@@ -86,7 +95,10 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             clips = ClipTally::of(&reports);
             count_reports(&reports, &mut record);
         }
-        record.privacy = self.release(round, clips)?;
+        record.privacy = match given_up {
+            true => self.give_up(round)?,
+            false => self.release(round, clips)?,
+        };
 
         if let Some(ended) = self.drain_notices() {
             record.cohort = ended.selected;
@@ -96,7 +108,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             record.surplus = ended.stopped + ended.timed_out;
             record.saturated = ended.tally.saturated;
             record.bytes_down = ended.ready * model_bytes;
-            record.bytes_up = ended.tally.seen() * model_bytes;
+            record.bytes_up = ended.tally.seen() * self.sent_bytes(model_bytes);
         }
         record.update_norm = distance(&self.buffers.before, self.server.global().values());
         record.seconds = watch.seconds();
@@ -109,7 +121,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let population = &self.population;
         let examples = |client| ExampleCount(population.train_len(client));
         let candidates = Candidates::everyone(population.clients()).with_examples(&examples);
-        let empty = ExactSum::new(self.ring, self.server.global().values().len());
+        let parameters = self.server.global().values().len();
+        let empty = self.executor.empty_sum(self.ring, parameters);
         self.server.start(NOW, &candidates, empty)?;
         let cohort = &mut self.buffers.cohort;
         cohort.clear();
@@ -161,7 +174,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             if !training[index] {
                 continue;
             }
-            if fate.dropped {
+            let spent = |plan: &PrivacyPlan| !plan.may_report(client);
+            if fate.dropped || self.privacy.as_ref().is_some_and(spent) {
                 self.server.handle(NOW, Event::Dropped(client))?;
                 continue;
             }
@@ -195,6 +209,15 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         }
         jobs.sort_unstable_by_key(|job| job.client);
         Ok(())
+    }
+
+    /// Bytes that a client sends.
+    fn sent_bytes(&self, model_bytes: u64) -> u64 {
+        let plan = self.privacy.as_ref().and_then(PrivacyPlan::clients);
+        plan.and_then(|plan| plan.ring())
+            .map_or(model_bytes, |ring| {
+                (ring.padded() as u64 * u64::from(ring.config().bits)).div_ceil(8)
+            })
     }
 
     fn drain_notices(&mut self) -> Option<Box<Protocol>> {

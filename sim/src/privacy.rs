@@ -6,16 +6,19 @@
 //! budget, and says which round is the last that it affords.
 
 mod central;
+mod clients;
 
 use fl_core::select::{AnySelector, Selector as _};
 use fl_core::strategy::AnyStrategy;
-use fl_core::{Layout, RingPlan, RoundId, Weight, WeightBounds};
+use fl_core::{ClientId, Layout, RingError, RingPlan, RoundId, Weight, WeightBounds};
 use fl_privacy::clip::Clipper;
-use fl_privacy::{DpPlan, PrivacyError, PrivacyStatement};
+use fl_privacy::{ClientPlan, DpPlan, PrivacyError, PrivacyStatement};
 use serde::{Deserialize, Serialize};
 
 pub use central::CentralPrivacy;
 pub(crate) use central::ClipTally;
+pub use clients::ClientPrivacy;
+pub(crate) use clients::{Noising, modular, rotation};
 
 use crate::config::{SimulationConfig, refused};
 use crate::error::SimError;
@@ -29,6 +32,8 @@ use crate::simulation::Simulation;
 pub enum Privacy {
     /// By a trusted server, to the sum.
     Central(CentralPrivacy),
+    /// By the clients, to their updates or to a share of a round's sum.
+    Clients(ClientPrivacy),
 }
 
 /// The privacy of a run: its ledger, its budget and what is left of it.
@@ -37,6 +42,8 @@ pub enum Privacy {
 pub enum PrivacyPlan {
     /// Of [`Privacy::Central`].
     Central(Box<DpPlan>),
+    /// Of [`Privacy::Clients`].
+    Clients(Box<ClientPlan>),
 }
 
 impl PrivacyPlan {
@@ -54,6 +61,10 @@ impl PrivacyPlan {
                 let plan = central::plan(config, privacy, strategy, clients, layout, ring)?;
                 Ok(Some(Self::Central(Box::new(plan))))
             }
+            Some(Privacy::Clients(privacy)) => {
+                let plan = clients::plan(config, privacy, strategy, clients, layout)?;
+                Ok(Some(Self::Clients(Box::new(plan))))
+            }
         }
     }
 
@@ -70,6 +81,10 @@ impl PrivacyPlan {
                 let plan = DpPlan::resume(plan.config().clone(), layout, ring, round.0, text)?;
                 Ok(Self::Central(Box::new(plan)))
             }
+            Self::Clients(plan) => {
+                let plan = ClientPlan::resume(plan.config().clone(), layout.len(), round.0, text)?;
+                Ok(Self::Clients(Box::new(plan)))
+            }
         }
     }
 
@@ -77,6 +92,7 @@ impl PrivacyPlan {
     pub(crate) fn save(&self) -> String {
         match self {
             Self::Central(plan) => plan.save(),
+            Self::Clients(plan) => plan.save(),
         }
     }
 
@@ -84,6 +100,32 @@ impl PrivacyPlan {
     pub(crate) fn clipper(&self) -> Option<&dyn Clipper> {
         match self {
             Self::Central(plan) => Some(plan.clipper()),
+            Self::Clients(_) => None,
+        }
+    }
+
+    /// The ring of updates that are summed as they are; clients' noise may need a wider one.
+    pub(crate) fn ring(&self, ring: RingPlan) -> Result<RingPlan, RingError> {
+        match self {
+            Self::Central(_) => Ok(ring),
+            Self::Clients(plan) => clients::widened(plan, ring),
+        }
+    }
+
+    /// Whether a client may report once more.
+    pub(crate) fn may_report(&self, client: ClientId) -> bool {
+        match self {
+            Self::Central(_) => true,
+            Self::Clients(plan) => plan.may_report(client),
+        }
+    }
+
+    /// The plan of clients' own noise.
+    #[must_use]
+    pub fn clients(&self) -> Option<&ClientPlan> {
+        match self {
+            Self::Clients(plan) => Some(plan),
+            Self::Central(_) => None,
         }
     }
 
@@ -92,6 +134,7 @@ impl PrivacyPlan {
     pub fn central(&self) -> Option<&DpPlan> {
         match self {
             Self::Central(plan) => Some(plan),
+            Self::Clients(_) => None,
         }
     }
 
@@ -100,6 +143,7 @@ impl PrivacyPlan {
     pub fn rounds_done(&self) -> u64 {
         match self {
             Self::Central(plan) => plan.rounds_done(),
+            Self::Clients(plan) => plan.rounds_done(),
         }
     }
 
@@ -108,6 +152,7 @@ impl PrivacyPlan {
     pub fn last_round(&self) -> u64 {
         match self {
             Self::Central(plan) => plan.last_round(),
+            Self::Clients(plan) => plan.last_round(),
         }
     }
 
@@ -117,6 +162,7 @@ impl PrivacyPlan {
     pub fn refusal(&self) -> Option<PrivacyError> {
         match self {
             Self::Central(plan) => plan.refusal(),
+            Self::Clients(plan) => plan.refusal(),
         }
     }
 
@@ -127,6 +173,8 @@ impl PrivacyPlan {
     pub fn noise_on_mean(&self) -> Result<f64, PrivacyError> {
         match self {
             Self::Central(plan) => Ok(plan.noise_std()? / plan.mean().denominator()),
+            // Of the fewest reports: more noise on a mean than of any others.
+            Self::Clients(plan) => Ok(plan.local_std() / libm::sqrt(plan.least_survivors() as f64)),
         }
     }
 
@@ -137,6 +185,7 @@ impl PrivacyPlan {
     pub fn statement(&self, rounds: u64) -> Result<PrivacyStatement, PrivacyError> {
         match self {
             Self::Central(plan) => plan.statement(rounds),
+            Self::Clients(plan) => plan.statement(rounds),
         }
     }
 }
@@ -148,7 +197,8 @@ pub struct PrivacyRecord {
     pub epsilon: f64,
     /// No analysis can promise less; 0 where the accountant has no such bound.
     pub epsilon_lower: f64,
-    /// Upper bound for whoever also sees who took part in each round.
+    /// Upper bound for whoever also sees who took part in each round; with clients' own noise, for
+    /// the server.
     pub epsilon_unamplified: f64,
     /// The `delta` of all of them.
     pub delta: f64,
@@ -158,10 +208,15 @@ pub struct PrivacyRecord {
     pub max_norm: f64,
     /// Whether `epsilon` is that of a larger deployment than the simulated one.
     pub hypothetical: bool,
+    /// Whether the round's mean was released; a round with too few reports for its noise is not.
+    pub released: bool,
     /// Updates that were clipped. **Not private**: a diagnosis that `epsilon` does not cover.
     pub clipped: u64,
     /// Updates that were not finite and counted as zero. **Not private**, as [`Self::clipped`].
     pub zeroed: u64,
+    /// Coordinates of the sum that left their ring. **Not private**, and nothing that a server with
+    /// secure aggregation could know; 0 without a ring.
+    pub wrapped: u64,
 }
 
 /// The privacy plan that a run of `clients` clients and a model of `layout` would begin with; none
@@ -207,6 +262,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         match self.privacy {
             None => Ok(None),
             Some(PrivacyPlan::Central(_)) => self.release_central(round, clips),
+            Some(PrivacyPlan::Clients(_)) => self.release_clients(round, clips),
         }
     }
 }

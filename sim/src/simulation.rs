@@ -32,7 +32,7 @@ use crate::evaluate::{judge, sample};
 use crate::executor::{Executor, Halt, Job};
 use crate::fleet::ClientFate;
 use crate::population::{Engine, Population};
-use crate::privacy::{Privacy, PrivacyPlan};
+use crate::privacy::{self, Privacy, PrivacyPlan};
 use crate::progress::Progress;
 use crate::record::{Observer, RecorderPosition};
 
@@ -176,6 +176,14 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let ring = plan_ring(&strategy, &selector, &population)?;
         let layout = engine.layout();
         let privacy = PrivacyPlan::new(&config, &strategy, population.clients(), layout, &ring)?;
+        let ring = privacy.as_ref().map_or(Ok(ring), |plan| plan.ring(ring))?;
+        let modular = match privacy.as_ref().and_then(PrivacyPlan::clients) {
+            Some(plan) => privacy::modular(plan).map_err(|source| SimError::Modular {
+                round: RoundId(0),
+                source,
+            })?,
+            None => None,
+        };
         let mut init = Stream::at(Purpose::ModelInit, config.seed, RoundId(0), ClientId(0));
         let state = strategy.init(engine.init(&mut init));
         let store = config
@@ -185,7 +193,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         if let Some(store) = &store {
             store.create_dir()?;
         }
-        Ok(Self {
+        let simulation = Self {
             identity: Identity {
                 config: config.digest()?,
                 data: population.digest(),
@@ -198,7 +206,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 RoundId(0),
                 setup(&config, &selector, population.clients()),
             ),
-            executor: Executor::new(config.threads, &engine, ring)?,
+            executor: Executor::new(config.threads, &engine, ring, modular)?,
             privacy,
             sample: sample(&config.evaluation, config.seed, population.clients())?,
             calibration: None,
@@ -216,7 +224,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             position: RecorderPosition::default(),
             warnings: Vec::new(),
             buffers: Buffers::default(),
-        })
+        };
+        simulation.check_amplification()?;
+        Ok(simulation)
     }
 
     /// [`resume`](Simulation::resume) over any population, engine and disk.
@@ -574,7 +584,7 @@ fn setup(config: &SimulationConfig, selector: &AnySelector, population: u64) -> 
         selector: Box::new(selector.clone()),
         local: config.local,
         settings: match &config.privacy {
-            Some(Privacy::Central(_)) => RoundSettings::default().released(),
+            Some(Privacy::Central(_) | Privacy::Clients(_)) => RoundSettings::default().released(),
             None => RoundSettings::default(),
         },
         chain: TransformChain::default(),

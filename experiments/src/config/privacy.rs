@@ -1,4 +1,6 @@
-//! `[privacy]`: what the released models may tell about a client.
+//! `[privacy]`: what the released models, or a server, may learn about a client.
+
+mod clients;
 
 use fl_privacy::plan::{Clipping, Extrapolation};
 use fl_privacy::{AccountantKind, Delta, Epsilon, NeighboringRelation, NoiseMultiplier};
@@ -11,44 +13,53 @@ use super::de::decode;
 use super::diagnostic::Diagnostics;
 use super::node::Node;
 
+pub use clients::{ObserverName, RingNoiseName};
+
 /// Differential privacy. Without this table, or with kind = "none", there is none.
 ///
-/// Keys that stand for a number of one `clipping` are refused with another.
+/// Keys that stand for a number of one `clipping` or one `kind` are refused with another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrivacyTable {
     /// "central": clients clip their updates and a trusted server adds Gaussian noise to the sum;
-    /// or "none".
+    /// "distributed": clients add integer noise, each a share of what the sum needs, within secure
+    /// aggregation, which is assumed; "local": clients add Gaussian noise that protects each update
+    /// alone; or "none".
     pub kind: PrivacyKind,
     /// Who is protected: "client", with all of its examples.
     #[serde(default)]
     pub unit: UnitName,
     /// How updates are bounded: "flat", the whole update to `max_norm`; "per-layer", each tensor to
     /// an equal share of it; "automatic", every update scaled to about `max_norm`; or "adaptive", to
-    /// a norm that follows a quantile of the updates' norms, from `max_norm` on.
+    /// a norm that follows a quantile of the updates' norms, from `max_norm` on. Clients that add
+    /// noise themselves clip flat.
     #[serde(default)]
     pub clipping: ClippingName,
-    /// The L2 norm that an update is clipped to, from 1e-20 to 1e20; required with "central".
+    /// The L2 norm that an update is clipped to, from 1e-20 to 1e20; required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_norm: Option<f64>,
     /// The most that may be spent, above 0. The run ends with the last round that it allows; without
     /// `noise_multiplier`, the noise is the least that allows all rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<f64>,
-    /// Standard deviation of the noise over the sensitivity of the sum, at least 0.
+    /// Standard deviation of the noise over the sensitivity, at least 0: of the noise on the sum
+    /// ("central"), on the sum of the fewest reports less the colluding ones ("distributed"), or of a
+    /// client ("local").
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_multiplier: Option<f64>,
     /// The probability at which epsilon is meant: above 0, below one over the number of clients, and
-    /// better far below; required with "central".
+    /// better far below; required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delta: Option<f64>,
     /// Who adds epsilon up: "pld" (tight), "rdp", "zcdp", "gaussian" or "naive". The last three
-    /// credit no sampling, or only simple cases, and refuse what they cannot count.
-    #[serde(default)]
-    pub accountant: AccountantName,
+    /// credit no sampling, or only simple cases, and refuse what they cannot count. By default "pld";
+    /// for "distributed" it is "rdp", which counts vectors of integers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accountant: Option<AccountantName>,
     /// Which data sets must be hard to tell apart: "add-or-remove-one", "replace-one" or
     /// "replace-special". By default that which fits the selection: "replace-one" for cohorts of
-    /// fixed size, whose sum changes by twice `max_norm`, else "add-or-remove-one".
+    /// fixed size, whose sum changes by twice `max_norm`, else "add-or-remove-one". Where clients
+    /// add noise it is "replace-one", or "replace-special".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relation: Option<RelationName>,
     /// Of "automatic": small updates stay smaller the larger it is; 0.01 by default.
@@ -76,6 +87,42 @@ pub struct PrivacyTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub extrapolated_cohort: Option<u64>,
+    /// Of "local" and "distributed": whose epsilon is limited, "server" (the default: it knows who
+    /// takes part, and what colluding clients tell it) or "released" (whoever sees the released
+    /// models alone).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observer: Option<ObserverName>,
+    /// Of "local" and "distributed": the share of the expected cohort that must report, above 0 and
+    /// at most 1; 0.8 by default. A round with fewer reports is given up. Of "distributed", every
+    /// client's share of the noise is made for so many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_survivors: Option<f64>,
+    /// Of "local" and "distributed": most rounds in which one client reports, at least 1. By default
+    /// so many that clients almost never reach it. Fewer need less noise against the server, and let
+    /// nothing be credited to sampling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub most_participations: Option<u64>,
+    /// Of "distributed": the share of the expected cohort that may tell the server its noise, from 0
+    /// to below 1; 0 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub colluding_share: Option<f64>,
+    /// Of "distributed": the law of the noise, "skellam" (the default) or "discrete-gaussian".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mechanism: Option<RingNoiseName>,
+    /// Of "distributed": the bits of each number of the ring, 4 to 62. By default the fewest with
+    /// which rounding adds at most 1 % to the square of the sensitivity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 4, max = 62))]
+    pub bits: Option<u32>,
+    /// Of "distributed": how readily a rounding that lengthens the update is drawn again, from 0
+    /// (never) to below 1; exp(-1/2) by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounding_bias: Option<f64>,
+    /// Of "distributed": the largest probability for a coordinate of a sum to leave the ring, above 0
+    /// and at most 1e-3; 1e-6 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wrap_limit: Option<f64>,
 }
 
 /// Where noise is added.
@@ -86,11 +133,9 @@ pub enum PrivacyKind {
     None,
     /// By the server, to the sum.
     Central,
-    /// By every client, to its update; not there yet.
-    #[schemars(skip)]
+    /// By every client, to its update.
     Local,
-    /// By all clients together, within secure aggregation; not there yet.
-    #[schemars(skip)]
+    /// By all clients together, within secure aggregation.
     Distributed,
     /// By every client, to the gradients of single examples; not there yet.
     #[schemars(skip)]
@@ -119,6 +164,18 @@ pub enum ClippingName {
     Automatic,
     /// To a norm that follows a quantile.
     Adaptive,
+}
+
+impl PrivacyKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Central => "central",
+            Self::Local => "local",
+            Self::Distributed => "distributed",
+            Self::Example => "example",
+        }
+    }
 }
 
 impl ClippingName {
@@ -171,16 +228,14 @@ impl PrivacyTable {
         let check = Check::new(node, "privacy", errors);
         let planned = match table.kind {
             PrivacyKind::None => return Some(None),
-            PrivacyKind::Central => None,
-            PrivacyKind::Local => Some("local"),
-            PrivacyKind::Distributed => Some("distributed"),
+            PrivacyKind::Central | PrivacyKind::Local | PrivacyKind::Distributed => None,
             PrivacyKind::Example => Some("example"),
         };
         if let Some(kind) = planned {
             check.fault(
                 "kind",
                 format!(
-                    "found {kind:?}, which this version cannot run yet; choose \"central\" or \"none\""
+                    "found {kind:?}, which this version cannot run yet; choose \"central\", \"local\", \"distributed\" or \"none\""
                 ),
             );
             return None;
@@ -270,6 +325,7 @@ impl PrivacyTable {
             }
         }
         self.refuse_unused(check);
+        self.check_clients(check);
         match (self.extrapolated_population, self.extrapolated_cohort) {
             (Some(_), None) => check.fault(
                 "extrapolated_population",
@@ -312,6 +368,13 @@ impl PrivacyTable {
 
     /// Writes out the defaults of the keys that are used.
     fn fill(&mut self) {
+        self.accountant.get_or_insert(match self.kind {
+            PrivacyKind::Distributed => AccountantName::Rdp,
+            _ => AccountantName::Pld,
+        });
+        if matches!(self.kind, PrivacyKind::Local | PrivacyKind::Distributed) {
+            self.fill_clients();
+        }
         match self.clipping {
             ClippingName::Automatic => {
                 let default = fl_privacy::clip::AutomaticClip::DEFAULT_STABILITY;
@@ -330,6 +393,21 @@ impl PrivacyTable {
     /// # Errors
     /// [`PrivacyError`](fl_privacy::PrivacyError) for a table with values out of their ranges.
     pub fn config(&self) -> Result<Privacy, fl_privacy::PrivacyError> {
+        let accountant = self.accountant.map(|accountant| match accountant {
+            AccountantName::Pld => AccountantKind::Pld,
+            AccountantName::Rdp => AccountantKind::Rdp,
+            AccountantName::Zcdp => AccountantKind::Zcdp,
+            AccountantName::Gaussian => AccountantKind::Gaussian,
+            AccountantName::Naive => AccountantKind::Naive,
+        });
+        let relation = self.relation.map(|relation| match relation {
+            RelationName::AddOrRemoveOne => NeighboringRelation::AddOrRemoveOne,
+            RelationName::ReplaceOne => NeighboringRelation::ReplaceOne,
+            RelationName::ReplaceSpecial => NeighboringRelation::ReplaceSpecial,
+        });
+        if matches!(self.kind, PrivacyKind::Local | PrivacyKind::Distributed) {
+            return self.clients(accountant, relation);
+        }
         let max_norm = self.max_norm.unwrap_or(1.0);
         let clipping = match self.clipping {
             ClippingName::Flat => Clipping::Flat { max_norm },
@@ -357,18 +435,8 @@ impl PrivacyTable {
                 .transpose()?,
             epsilon: self.epsilon.map(Epsilon::new).transpose()?,
             delta: Delta::new(self.delta.unwrap_or(0.0))?,
-            accountant: match self.accountant {
-                AccountantName::Pld => AccountantKind::Pld,
-                AccountantName::Rdp => AccountantKind::Rdp,
-                AccountantName::Zcdp => AccountantKind::Zcdp,
-                AccountantName::Gaussian => AccountantKind::Gaussian,
-                AccountantName::Naive => AccountantKind::Naive,
-            },
-            relation: self.relation.map(|relation| match relation {
-                RelationName::AddOrRemoveOne => NeighboringRelation::AddOrRemoveOne,
-                RelationName::ReplaceOne => NeighboringRelation::ReplaceOne,
-                RelationName::ReplaceSpecial => NeighboringRelation::ReplaceSpecial,
-            }),
+            accountant: accountant.unwrap_or(AccountantKind::Pld),
+            relation,
             extrapolation,
         }))
     }
@@ -388,6 +456,9 @@ pub(crate) fn key(error: &fl_privacy::PrivacyError) -> &'static str {
             what if what.starts_with("asking") => "selection.over_select",
             what if what.starts_with("selecting") => "selection.kind",
             what if what.starts_with("an adaptive") => "privacy.clipping",
+            what if what.starts_with("adding or removing") => "privacy.relation",
+            what if what.starts_with("clients' noise") => "selection.kind",
+            what if what.starts_with("crediting") => "dataset.partition",
             _ => "privacy",
         },
         E::CountOutOfRange { what, .. } if what.starts_with("the cohort of the extra") => {
@@ -395,6 +466,10 @@ pub(crate) fn key(error: &fl_privacy::PrivacyError) -> &'static str {
         }
         E::CountOutOfRange { what, .. } if what.starts_with("the extrapolated") => {
             "privacy.extrapolated_population"
+        }
+        E::BitsTooFew { .. } | E::RingTooSmall { .. } => "privacy.bits",
+        E::CountOutOfRange { what, .. } if what.starts_with("the number of colluding") => {
+            "privacy.colluding_share"
         }
         E::OutOfRange { what, .. } if *what == "the noise multiplier" => "privacy.noise_multiplier",
         _ => "privacy",

@@ -256,7 +256,8 @@ row! {
         epsilon: f64,
         /// No analysis can promise less; 0 where the accountant has no such bound.
         epsilon_lower: f64,
-        /// Upper bound for whoever also sees who takes part in each round.
+        /// Upper bound for whoever also sees who takes part in each round; with clients' own noise,
+        /// for the server.
         epsilon_unamplified: f64,
         /// The delta of all three.
         delta: f64,
@@ -264,10 +265,14 @@ row! {
         noise_std: f64,
         /// The clipping norm of the round.
         max_norm: f64,
+        /// 1 when the round's mean was released, 0 when too few clients reported for their noise.
+        released: u64,
         /// Updates that were clipped. Not private: for diagnosis, and not covered by epsilon.
         nonprivate_clipped: u64,
         /// Updates that were not finite and counted as zero. Not private.
         nonprivate_zeroed: u64,
+        /// Coordinates of the sum that left their ring. Not private.
+        nonprivate_wrapped: u64,
     }
 }
 

@@ -54,8 +54,10 @@ impl PrivacyRow {
             delta: privacy.delta,
             noise_std: privacy.noise_std,
             max_norm: privacy.max_norm,
+            released: privacy.released.into(),
             nonprivate_clipped: privacy.clipped,
             nonprivate_zeroed: privacy.zeroed,
+            nonprivate_wrapped: privacy.wrapped,
         })
     }
 

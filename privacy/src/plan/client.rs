@@ -105,7 +105,7 @@ impl Default for RingNoise {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientPlanConfig {
-    /// How the cohort is drawn: everyone, a fixed size or Poisson.
+    /// How the cohort is drawn: everyone, a fixed size, Poisson, cyclic Poisson or separated.
     pub sampler: Sampler,
     /// What becomes of a client between neighbours: replace-one or replace-special.
     pub relation: NeighboringRelation,
@@ -418,6 +418,13 @@ impl ClientPlan {
     #[must_use]
     pub fn participations(&self) -> u64 {
         self.participations
+    }
+
+    /// Whether the secrecy of samples is credited to the released models; it rests on who drops out
+    /// depending on nothing that clients are or hold.
+    #[must_use]
+    pub fn is_amplified(&self) -> bool {
+        self.terms.is_amplified()
     }
 
     /// Rounds that are over, those included that were given up.

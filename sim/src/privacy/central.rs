@@ -71,8 +71,8 @@ impl CentralPrivacy {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ClipTally {
     count: ClipCount,
-    clipped: u64,
-    zeroed: u64,
+    pub(super) clipped: u64,
+    pub(super) zeroed: u64,
 }
 
 impl ClipTally {
@@ -189,8 +189,10 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             noise_std,
             max_norm,
             hypothetical: plan.config().extrapolation.is_some(),
+            released: true,
             clipped: clips.clipped,
             zeroed: clips.zeroed,
+            wrapped: 0,
         }))
     }
 }

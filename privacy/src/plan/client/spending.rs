@@ -32,7 +32,7 @@ pub(super) struct Terms {
     pub(super) colluders: u64,
     /// Most reports of a round.
     most: u64,
-    /// The probability that a client is in the cohort of a round.
+    /// The probability that a client is in the cohort of a round in which it can be.
     rate: f64,
 }
 
@@ -41,7 +41,11 @@ impl Terms {
         check(&config)?;
         let population = config.sampler.population();
         let expected = config.sampler.expected_size();
-        let rate = (expected / population as f64).min(1.0);
+        let rate = match config.sampler {
+            Sampler::CyclicPoisson { sampling_rate, .. } => sampling_rate,
+            Sampler::Separated { .. } => 1.0,
+            _ => (expected / population as f64).min(1.0),
+        };
         // Shares of a cohort are counts that were divided.
         let count = |share: f64| libm::ceil(share * expected * (1.0 - 1e-12)) as u64;
         let least = count(config.least_survivors).max(1);
@@ -54,9 +58,11 @@ impl Terms {
              least_survivors",
         )?;
         let most = match config.sampler {
-            Sampler::Poisson { .. } => {
-                let fits = |most| binomial_at_least(population, most + 1, rate) <= LARGE_COHORT;
-                least_where(libm::ceil(expected) as u64, population, fits)
+            Sampler::Poisson { .. } | Sampler::CyclicPoisson { .. } => {
+                // The members of the largest group, of which there is one without turns.
+                let group = population.div_ceil(config.sampler.every());
+                let fits = |most| binomial_at_least(group, most + 1, rate) <= LARGE_COHORT;
+                least_where(libm::floor(expected) as u64, group, fits)
             }
             _ => expected as u64,
         };
@@ -72,23 +78,23 @@ impl Terms {
 
     /// Most reports of one client in so many rounds.
     pub(super) fn participations(&self, rounds: u64) -> u64 {
-        let own = self.config.most_participations.unwrap_or(u64::MAX);
-        let wanted = match self.config.most_participations {
-            Some(_) => rounds,
-            None => self.rarely_more(rounds),
-        };
-        wanted.min(own)
+        // A client can be in every so manieth cohort.
+        let turns = rounds.div_ceil(self.config.sampler.every());
+        match self.config.most_participations {
+            Some(own) => own.min(turns),
+            None => self.rarely_more(turns),
+        }
     }
 
-    /// The number of rounds in which some client of all is in more cohorts with a probability of at
-    /// most its part of delta.
-    fn rarely_more(&self, rounds: u64) -> u64 {
+    /// The number of cohorts, of so many in which it can be, that some client of all is in more of
+    /// with a probability of at most its part of delta.
+    fn rarely_more(&self, turns: u64) -> u64 {
         if self.rate >= 1.0 {
-            return rounds;
+            return turns;
         }
         let limit = RESERVE * self.config.delta.get() / self.config.sampler.population() as f64;
-        let fits = |most| binomial_at_least(rounds, most + 1, self.rate) * (1.0 + 1e-9) <= limit;
-        least_where(0, rounds, fits)
+        let fits = |most| binomial_at_least(turns, most + 1, self.rate) * (1.0 + 1e-9) <= limit;
+        least_where(0, turns, fits)
     }
 
     /// Whether sampling amplifies what the released models show. Clients that stay out because they
@@ -414,11 +420,15 @@ fn check(config: &ClientPlanConfig) -> Result<(), PrivacyError> {
         });
     }
     match config.sampler {
-        Sampler::Everyone { .. } | Sampler::Poisson { .. } | Sampler::FixedSize { .. } => Ok(()),
+        Sampler::Everyone { .. }
+        | Sampler::Poisson { .. }
+        | Sampler::FixedSize { .. }
+        | Sampler::CyclicPoisson { .. }
+        | Sampler::Separated { .. } => Ok(()),
         _ => Err(PrivacyError::PrivateAggregation {
             what: "clients' noise under this way of sampling",
             reason: "how often a client takes part is not bounded for it here",
-            instead: "use Poisson sampling or samples of fixed size",
+            instead: "use samples of fixed size, Poisson, cyclic or separated ones",
         }),
     }
 }
