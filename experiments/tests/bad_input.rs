@@ -1154,11 +1154,79 @@ const PRIVACY: &[Case] = &[
     Case {
         what: "a kind of privacy that is not there yet",
         from: "cohort = 10",
-        to: "cohort = 10\n\n[privacy]\nkind = \"local\"",
+        to: "cohort = 10\n\n[privacy]\nkind = \"example\"",
         files: &[],
         code: 2,
         messages: &[
-            r#"bad.toml:25:8: `privacy.kind`: found "local", which this version cannot run yet; choose "central" or "none""#,
+            r#"bad.toml:25:8: `privacy.kind`: found "example", which this version cannot run yet; choose "central", "local", "distributed" or "none""#,
+        ],
+    },
+    Case {
+        what: "keys of another kind of privacy",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"local\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\nclipping = \"adaptive\"\nbits = 20\nextrapolated_population = 9\nextrapolated_cohort = 9",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:29:12: `privacy.clipping`: found "adaptive", and clients that add noise themselves clip to one norm; choose "flat""#,
+            r#"bad.toml:30:8: `privacy.bits`: is used with kind = "distributed" alone, and kind is "local"; remove it, or choose that kind"#,
+            r#"bad.toml:31:27: `privacy.extrapolated_population`: is used with kind = "central" alone, and kind is "local"; remove it, or choose that kind"#,
+            r#"bad.toml:32:23: `privacy.extrapolated_cohort`: is used with kind = "central" alone, and kind is "local"; remove it, or choose that kind"#,
+        ],
+    },
+    Case {
+        what: "a key of clients' noise for a server's",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"central\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\nobserver = \"server\"",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:29:12: `privacy.observer`: is used with kind = "local" or "distributed" alone, and kind is "central"; remove it, or choose that kind"#,
+        ],
+    },
+    Case {
+        what: "numbers of a ring out of their ranges",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"distributed\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\nbits = 3\nleast_survivors = 0\ncolluding_share = 1\nrounding_bias = 1\nwrap_limit = 0.5\nmost_participations = 0",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:29:8: `privacy.bits`: found 3, expected 4 to 62",
+            "bad.toml:30:19: `privacy.least_survivors`: found 0, expected a share above 0 and at most 1",
+            "bad.toml:31:19: `privacy.colluding_share`: found 1, expected a share from 0 to below 1",
+            "bad.toml:32:17: `privacy.rounding_bias`: found 1, expected a number from 0 to below 1",
+            "bad.toml:33:14: `privacy.wrap_limit`: found 0.5, expected a probability above 0 and at most 1e-3",
+            "bad.toml:34:23: `privacy.most_participations`: found 0, expected at least 1",
+        ],
+    },
+    Case {
+        what: "a ring that is too small",
+        from: "mu = 0.1\n\n[selection]\ncohort = 10",
+        to: "mu = 0.1\nweighting = \"uniform\"\n\n[selection]\ncohort = 10\n\n[privacy]\nkind = \"distributed\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\nbits = 5",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:30:8: `privacy.bits`: a ring of 5 bits has no room for the sum of 10 clients and the noise that epsilon 8 needs; give it at least 10 bits",
+        ],
+    },
+    Case {
+        what: "a client more or less that brings noise",
+        from: "mu = 0.1\n\n[selection]\ncohort = 10",
+        to: "mu = 0.1\nweighting = \"uniform\"\n\n[selection]\ncohort = 10\n\n[privacy]\nkind = \"distributed\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\nrelation = \"add-or-remove-one\"",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:30:12: `privacy.relation`: adding or removing a client that brings its own noise is not possible under differential privacy, because its noise would come and go with it; use the relation `replace-special` or `replace-one`",
+        ],
+    },
+    Case {
+        what: "more colluding clients than must report",
+        from: "mu = 0.1\n\n[selection]\ncohort = 10",
+        to: "mu = 0.1\nweighting = \"uniform\"\n\n[selection]\ncohort = 10\n\n[privacy]\nkind = \"distributed\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\ncolluding_share = 0.9",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:30:19: `privacy.colluding_share`: the number of colluding clients of a round is 9; expected fewer than the reports of a round at least; lower colluding_share or raise least_survivors",
         ],
     },
     Case {
@@ -1194,7 +1262,7 @@ const PRIVACY: &[Case] = &[
         files: &[],
         code: 2,
         messages: &[
-            "bad.toml:29:1: `privacy.noise`: unknown key; expected one of kind, unit, clipping, max_norm, epsilon, noise_multiplier, delta, accountant, relation, stability, quantile, norm_learning_rate, count_noise, extrapolated_population, extrapolated_cohort",
+            "bad.toml:29:1: `privacy.noise`: unknown key; expected one of kind, unit, clipping, max_norm, epsilon, noise_multiplier, delta, accountant, relation, stability, quantile, norm_learning_rate, count_noise, extrapolated_population, extrapolated_cohort, observer, least_survivors, most_participations, colluding_share, mechanism, bits, rounding_bias, wrap_limit",
         ],
     },
     Case {
