@@ -193,6 +193,17 @@ pub enum PrivacyError {
         /// The round that comes next.
         next: u64,
     },
+    /// Correlated noise was not brought to where the ledger is.
+    #[error(
+        "the ledger is at round {round} and its correlated noise at round {drawn}; draw the noise \
+         of the rounds before again with `DpPlan::redraw` after resuming"
+    )]
+    NoiseBehind {
+        /// The round that was asked for, from 0.
+        round: u64,
+        /// Rounds whose noise the source knows.
+        drawn: u64,
+    },
     /// Neither noise nor a target was given.
     #[error("neither epsilon nor a noise multiplier is given; give at least one of them")]
     NoTarget,

@@ -170,9 +170,9 @@ pub enum DpEvent {
     /// Denisov et al. 2022; Choquette-Choo et al. 2023.
     #[non_exhaustive]
     MatrixFactorization {
-        /// Standard deviation over the clipping norm.
+        /// Standard deviation of the independent noise over the sensitivity of one step.
         noise_multiplier: NoiseMultiplier,
-        /// Sensitivity of `C` to one member's whole participation, per clipping norm.
+        /// Sensitivity of `C` to one member's whole participation, per sensitivity of one step.
         sensitivity: f64,
     },
     /// An event is repeated a random number of times (truncated negative binomial) and the best

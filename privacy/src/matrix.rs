@@ -190,6 +190,18 @@ impl Factorization {
         }
     }
 
+    /// The square of [`Self::sensitivity`] for the run that ends after each round of the
+    /// participation, rounded upwards; ascending. `C` is lower triangular, so such a run uses its
+    /// first rows and columns alone.
+    #[must_use]
+    pub fn squared_sensitivities(&self, participation: &Participation) -> Vec<f64> {
+        match self {
+            Self::Tree(tree) => tree.squared_sensitivities(participation),
+            Self::Banded(matrix) => matrix.squared_sensitivities(participation),
+            Self::Blt(matrix) => matrix.squared_sensitivities(participation),
+        }
+    }
+
     /// The standard deviation of the noise on the prefix sum after each of `steps` rounds, for
     /// noise `z` of standard deviation 1: the row norms of `B`.
     #[must_use]
@@ -359,24 +371,25 @@ impl CorrelatedNoise {
         rng: &mut R,
         out: &mut [f32],
     ) -> Result<(), PrivacyError> {
+        check_length("a sum", out.len(), self.len)?;
+        self.advance(rng, out);
+        Ok(())
+    }
+
+    /// The same for an `out` of the right length.
+    pub(crate) fn advance<R: Rng + ?Sized>(&mut self, rng: &mut R, out: &mut [f32]) {
         let std = self.std;
-        self.next_with(&mut |fresh| gaussian::fill(rng, std, fresh), out)
+        self.next_with(&mut |fresh| gaussian::fill(rng, std, fresh), out);
     }
 
     /// The same with any source of independent noise.
-    fn next_with(
-        &mut self,
-        fresh: &mut dyn FnMut(&mut [f32]),
-        out: &mut [f32],
-    ) -> Result<(), PrivacyError> {
-        check_length("a sum", out.len(), self.len)?;
+    fn next_with(&mut self, fresh: &mut dyn FnMut(&mut [f32]), out: &mut [f32]) {
         match &self.factorization {
             Factorization::Tree(tree) => tree.next(self.step, &mut self.rows, fresh, out),
             Factorization::Banded(matrix) => matrix.next(&mut self.rows, fresh, out),
             Factorization::Blt(matrix) => matrix.next(&mut self.rows, fresh, out),
         }
         self.step += 1;
-        Ok(())
     }
 }
 

@@ -17,6 +17,11 @@
 //! neither changes what is done. Privacy holds for the schedule that was declared, so a plan plays
 //! its rounds once, in order, and a saved plan is only taken up together with its ledger.
 //!
+//! # Noise over the rounds
+//! With [`DpPlanConfig::correlation`] the noise of a round takes back part of what earlier rounds
+//! drew, which is DP-FTRL: clients then have to be kept apart rather than drawn in secret. A round's
+//! event is what it adds to the sensitivity of the run so far.
+//!
 //! Which of its parts are public: everything in [`DpPlanConfig`], the clipping norm of a round and
 //! the released means. Everything else about a round (who took part, norms, losses, accuracies on
 //! training data) is not covered by the guarantee; [`PrivacyStatement::excluded`] says so.
@@ -26,16 +31,23 @@ use rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
 mod client;
+mod config;
+#[cfg(test)]
+mod correlated;
+mod correlation;
+mod schedule;
 mod statement;
 #[cfg(test)]
 mod tests;
 
 pub use client::{ClientNoise, ClientPermit, ClientPlan, ClientPlanConfig, RingNoise};
+pub use config::{Clipping, DpPlanConfig, Extrapolation, natural_relation};
+pub use correlation::{Correlation, NoiseCorrelation};
 pub use statement::{ClientSide, Observer, PrivacyStatement, RingFacts, Spent, TrustModel};
 
-use crate::accountant::{Accountant, AccountantKind, Bounds, accountant};
+use self::schedule::Schedule;
+use crate::accountant::{Accountant, AccountantKind, Bounds};
 use crate::budget::{PrivacyBudget, PrivacyFilter};
-use crate::calibrate::Target;
 use crate::clip::{
     AdaptiveClip, AdaptiveClipConfig, AutomaticClip, Clipped, Clipper, Denominator, DpWeighting,
     FlatClip, MeanPlan, PerLayerClip, changes,
@@ -43,160 +55,11 @@ use crate::clip::{
 use crate::error::PrivacyError;
 use crate::event::DpEvent;
 use crate::ledger::Ledger;
+use crate::matrix::CorrelatedNoise;
 use crate::mechanism::Gaussian;
-use crate::relation::{NeighboringRelation, PrivacyUnit};
+use crate::relation::PrivacyUnit;
 use crate::sampling::Sampler;
-use crate::units::{Delta, Epsilon, NoiseMultiplier};
-
-/// How updates are clipped.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Clipping {
-    /// The whole update to one L2 norm, [`FlatClip`].
-    Flat {
-        /// The norm.
-        max_norm: f64,
-    },
-    /// Each tensor to an equal share, together at most this norm, [`PerLayerClip::uniform`].
-    PerLayer {
-        /// The norm.
-        max_norm: f64,
-    },
-    /// Every update to about the same norm, [`AutomaticClip`].
-    Automatic {
-        /// The norm.
-        max_norm: f64,
-        /// Small updates stay smaller the larger it is.
-        stability: f64,
-    },
-    /// The norm follows a quantile of the updates' norms, [`AdaptiveClip`].
-    Adaptive {
-        /// The first norm.
-        initial_norm: f64,
-        /// The share of updates that is to be within the norm.
-        quantile: f64,
-        /// The step of the logarithm of the norm.
-        learning_rate: f64,
-        /// Standard deviation of the noise on the sum of bits that count ±1/2; a twentieth of the
-        /// expected cohort when not given.
-        count_noise: Option<f64>,
-    },
-}
-
-/// A population that is larger than the simulated one.
-///
-/// Noise matters less the larger the cohort is, and a simulation cannot train cohorts of tens of
-/// thousands. As pfl-research does (Granqvist et al. 2024, arXiv:2404.06430, section 4.2), the
-/// noise on the mean can be that of a larger cohort than the one that is trained. The guarantee is
-/// then that of the larger deployment and **not of what was simulated**; every statement says so.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Extrapolation {
-    /// Clients in all of the deployment.
-    pub population: u64,
-    /// Expected clients of one of its rounds; at least those of the simulated one.
-    pub cohort: u64,
-}
-
-/// Everything about a private aggregation that is decided before the first round. All of it is
-/// public.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DpPlanConfig {
-    /// How the cohort is drawn.
-    pub sampler: Sampler,
-    /// Which data sets must be hard to tell apart.
-    pub relation: NeighboringRelation,
-    /// Who is protected.
-    pub unit: PrivacyUnit,
-    /// How updates are bounded.
-    pub clipping: Clipping,
-    /// What an update counts.
-    pub weighting: DpWeighting,
-    /// The expected weight of a participant, from public knowledge; 1 for uniform weights. The sum
-    /// is divided by it times the expected cohort.
-    pub mean_weight: f64,
-    /// Standard deviation of the noise over the sensitivity, for updates and clipping bits
-    /// together; when not given, the least that keeps `epsilon` over all rounds.
-    pub noise_multiplier: Option<NoiseMultiplier>,
-    /// Most that may be spent; nothing is refused when not given.
-    pub epsilon: Option<Epsilon>,
-    /// The `delta` of all statements; below one over the population.
-    pub delta: Delta,
-    /// Who counts.
-    pub accountant: AccountantKind,
-    /// Rounds that are declared.
-    pub rounds: u64,
-    /// A larger deployment than the simulated one.
-    pub extrapolation: Option<Extrapolation>,
-}
-
-impl DpPlanConfig {
-    /// Flat clipping of a client's update, uniform weights, the default accountant, and the
-    /// relation that fits the sampler: replacing one for samples of fixed size, else adding or
-    /// removing one.
-    #[must_use]
-    pub fn new(sampler: Sampler, max_norm: f64, delta: Delta, rounds: u64) -> Self {
-        Self {
-            relation: natural_relation(&sampler),
-            sampler,
-            unit: PrivacyUnit::Client,
-            clipping: Clipping::Flat { max_norm },
-            weighting: DpWeighting::Uniform,
-            mean_weight: 1.0,
-            noise_multiplier: None,
-            epsilon: None,
-            delta,
-            accountant: AccountantKind::Pld,
-            rounds,
-            extrapolation: None,
-        }
-    }
-
-    /// The sampler that is accounted: that of the deployment, where there is a larger one.
-    fn accounted(&self) -> Result<Sampler, PrivacyError> {
-        let Some(Extrapolation { population, cohort }) = self.extrapolation else {
-            return Ok(self.sampler.clone());
-        };
-        let simulated = self.sampler.expected_size();
-        PrivacyError::unless_count(
-            cohort as f64 >= simulated && cohort <= population,
-            "the cohort of the extrapolated population",
-            cohort,
-            "at least the expected cohort that is simulated and at most the population",
-        )?;
-        PrivacyError::unless_count(
-            population >= self.sampler.population(),
-            "the extrapolated population",
-            population,
-            "at least the clients that are simulated",
-        )?;
-        match self.sampler {
-            Sampler::Everyone { .. } => Sampler::everyone(population),
-            Sampler::Poisson { .. } => {
-                Sampler::poisson(population, cohort as f64 / population as f64)
-            }
-            Sampler::FixedSize { .. } => Sampler::fixed_size(population, cohort),
-            _ => Err(PrivacyError::PrivateAggregation {
-                what: "extrapolating this way of sampling",
-                reason: "what it would be in a larger population is not defined",
-                instead: "use Poisson sampling or samples of fixed size",
-            }),
-        }
-    }
-}
-
-/// The relation that a sampler has a guarantee under: replacing one where its draws have a fixed
-/// size, else adding or removing one.
-#[must_use]
-pub fn natural_relation(sampler: &Sampler) -> NeighboringRelation {
-    match sampler {
-        Sampler::FixedSize { .. } | Sampler::Separated { .. } | Sampler::Shuffled { .. } => {
-            NeighboringRelation::ReplaceOne
-        }
-        _ => NeighboringRelation::AddOrRemoveOne,
-    }
-}
+use crate::units::{Epsilon, NoiseMultiplier};
 
 #[derive(Debug)]
 enum Clip {
@@ -259,6 +122,9 @@ pub struct DpPlan {
     clip: Clip,
     /// Of updates and clipping bits together.
     noise_multiplier: NoiseMultiplier,
+    schedule: Schedule,
+    /// The noise that is correlated, with what it remembers of earlier rounds.
+    source: Option<CorrelatedNoise>,
     ring: RingPlan,
     dimension: usize,
     /// The noise that is simulated over that of the deployment that is accounted; at most 1.
@@ -346,9 +212,11 @@ impl DpPlan {
             config.unit,
             accounted.population(),
         )?;
+        let correlation = config.correlation.fitted(&accounted, config.rounds)?;
+        let schedule = Schedule::new(&config, &accounted, correlation)?;
         let noise_multiplier = match (config.noise_multiplier, config.epsilon) {
             (Some(noise), _) => noise,
-            (None, Some(epsilon)) => calibrate(&config, &accounted, epsilon)?,
+            (None, Some(epsilon)) => schedule.calibrate(epsilon)?,
             (None, None) => return Err(PrivacyError::NoTarget),
         };
         if let Clip::Adaptive { state, .. } = &clip {
@@ -357,14 +225,16 @@ impl DpPlan {
         let filter = PrivacyFilter::declared(
             budget,
             config.accountant,
-            schedule(&config, &accounted, noise_multiplier)?,
+            schedule.ledger(noise_multiplier)?,
         )?;
-        let plan = Self {
+        let mut plan = Self {
             noise_scale: expected / accounted.expected_size(),
             accounted,
             mean,
             clip,
             noise_multiplier,
+            schedule,
+            source: None,
             ring: *ring,
             dimension: layout.len(),
             filter,
@@ -372,11 +242,16 @@ impl DpPlan {
         };
         // A plan whose first round is refused can do nothing.
         plan.filter.clone().admit(&plan.event(0)?)?;
-        plan.noise()?;
+        let std = plan.noise()?.std();
+        if let Some(correlation) = plan.schedule.correlation() {
+            let factorization = correlation.factorization.clone();
+            plan.source = Some(CorrelatedNoise::new(factorization, std, plan.dimension)?);
+        }
         Ok(plan)
     }
 
-    /// Takes up what [`Self::save`] wrote after `round` rounds.
+    /// Takes up what [`Self::save`] wrote after `round` rounds. Noise that is correlated is not
+    /// saved: [`Self::redraw`] brings it to where it was.
     ///
     /// # Errors
     /// As [`Self::new`]; [`PrivacyError::Malformed`] for what is no saved plan, its ledger included;
@@ -413,6 +288,20 @@ impl DpPlan {
         }
         plan.filter = saved.filter;
         Ok(plan)
+    }
+
+    /// Draws the noise of the rounds in the ledger again, so that the next round's is correlated
+    /// with it: after [`Self::resume`], with the same generators that the rounds were released
+    /// with. As much work as the noise of those rounds was; nothing to do where rounds are
+    /// independent.
+    pub fn redraw<R: Rng>(&mut self, noise: impl Fn(u64) -> R) {
+        let Some(source) = &mut self.source else {
+            return;
+        };
+        let mut forgotten = vec![0.0; self.dimension];
+        while source.step() < self.filter.admitted() {
+            source.advance(&mut noise(source.step()), &mut forgotten);
+        }
     }
 
     /// The state between two rounds, its ledger included, as JSON for [`Self::resume`].
@@ -518,12 +407,31 @@ impl DpPlan {
         Ok((integers + decoding) * self.ring.resolution() * (1.0 + 4.0 * f64::EPSILON))
     }
 
-    /// The standard deviation of the noise on each value of the sum of the round at hand.
+    /// The standard deviation of the noise that is drawn for the round at hand, on each value of
+    /// its sum. Of correlated noise, part of what earlier rounds drew is taken back besides.
     ///
     /// # Errors
     /// As [`Self::sensitivity`].
     pub fn noise_std(&self) -> Result<f64, PrivacyError> {
         Ok(self.noise()?.std())
+    }
+
+    /// The standard deviation of the noise on each value of the sum of the first `rounds` released
+    /// means: what a model has of it that moves by each mean once. An adaptive clipping norm is
+    /// taken to stay as it is.
+    ///
+    /// # Errors
+    /// As [`Self::sensitivity`].
+    pub fn noise_on_model(&self, rounds: u64) -> Result<f64, PrivacyError> {
+        let drawn = self.noise()?.std() / self.mean.denominator();
+        let times = match self.schedule.correlation() {
+            None => libm::sqrt(rounds as f64),
+            Some(correlation) => {
+                let errors = correlation.factorization.errors(rounds);
+                errors.last().copied().unwrap_or(0.0)
+            }
+        };
+        Ok(drawn * times)
     }
 
     fn noise(&self) -> Result<Gaussian, PrivacyError> {
@@ -535,22 +443,23 @@ impl DpPlan {
     }
 
     fn event(&self, round: u64) -> Result<DpEvent, PrivacyError> {
-        self.accounted.round_event(
-            round,
-            &DpEvent::gaussian(self.noise_multiplier),
-            self.config.relation,
-        )
+        self.schedule.event(round, self.noise_multiplier)
     }
 
     /// Writes round `round`, from 0, into the ledger. Only its permit lets noise be added.
     ///
     /// # Errors
     /// [`PrivacyError::OverBudget`] or [`PrivacyError::OffSchedule`] when the round is not allowed,
-    /// [`PrivacyError::WrongRound`] when it is not the next. After an error nothing has changed.
+    /// [`PrivacyError::WrongRound`] when it is not the next, [`PrivacyError::NoiseBehind`] after
+    /// [`Self::resume`] without [`Self::redraw`]. After an error nothing has changed.
     pub fn authorise(&mut self, round: u64) -> Result<Permit, PrivacyError> {
         let next = self.filter.admitted();
         if round != next {
             return Err(PrivacyError::WrongRound { given: round, next });
+        }
+        if let Some(source) = self.source.as_ref().filter(|source| source.step() != round) {
+            let drawn = source.step();
+            return Err(PrivacyError::NoiseBehind { round, drawn });
         }
         let noise = self.noise()?;
         self.filter.admit(&self.event(round)?)?;
@@ -571,7 +480,16 @@ impl DpPlan {
         clips: ClipCount,
         sum: &mut [f64],
     ) {
-        permit.noise.add_f64(noise, sum);
+        match &mut self.source {
+            None => permit.noise.add_f64(noise, sum),
+            Some(source) => {
+                let mut correlated = vec![0.0; self.dimension];
+                source.advance(noise, &mut correlated);
+                for (value, noise) in sum.iter_mut().zip(correlated) {
+                    *value += f64::from(noise);
+                }
+            }
+        }
         let denominator = self.mean.denominator();
         for value in sum {
             *value /= denominator;
@@ -595,9 +513,6 @@ impl DpPlan {
     /// # Errors
     /// Those of the accountant.
     pub fn spent_after(&self, rounds: u64) -> Result<Spent, PrivacyError> {
-        let Self {
-            config, accounted, ..
-        } = self;
         if rounds > 0 && self.noise_multiplier.get() <= 0.0 {
             // Nothing is to be computed.
             let epsilon = Bounds {
@@ -609,19 +524,7 @@ impl DpPlan {
                 unamplified: Epsilon::INFINITY,
             });
         }
-        let inner = DpEvent::gaussian(self.noise_multiplier);
-        let mut released = accountant(config.accountant, config.relation);
-        let mut seen = accountant(AccountantKind::Gaussian, config.relation);
-        compose(released.as_mut(), rounds, |round| {
-            accounted.round_event(round, &inner, config.relation)
-        })?;
-        compose(seen.as_mut(), rounds, |round| {
-            accounted.unamplified_event(round, &inner, config.relation)
-        })?;
-        Ok(Spent {
-            epsilon: released.epsilon(config.delta)?,
-            unamplified: seen.epsilon(config.delta)?.upper,
-        })
+        self.schedule.spent(rounds, self.noise_multiplier)
     }
 
     /// What so many of the declared rounds would spend with `scale` times their noise, by the
@@ -630,16 +533,8 @@ impl DpPlan {
     /// # Errors
     /// [`PrivacyError`] for a scale that is not finite and above 0, and those of the accountant.
     pub fn rescaled(&self, scale: f64, rounds: u64) -> Result<Box<dyn Accountant>, PrivacyError> {
-        let Self {
-            config, accounted, ..
-        } = self;
         let noise = NoiseMultiplier::new(self.noise_multiplier.get() * scale)?;
-        let inner = DpEvent::gaussian(noise);
-        let mut sum = accountant(AccountantKind::Pld, config.relation);
-        compose(sum.as_mut(), rounds, |round| {
-            accounted.round_event(round, &inner, config.relation)
-        })?;
-        Ok(sum)
+        self.schedule.released(AccountantKind::Pld, rounds, noise)
     }
 
     /// The standard deviation of the noise on half the sum of an adaptive clipping norm's bits,
@@ -667,6 +562,7 @@ impl DpPlan {
             sampling: self.accounted.clone(),
             trust: TrustModel::Central,
             rounds,
+            correlation: self.schedule.correlation().cloned(),
             noise_multiplier: self.noise_multiplier,
             epsilon: spent.epsilon,
             unamplified: spent.unamplified,
@@ -679,58 +575,6 @@ impl DpPlan {
             clients: None,
         })
     }
-}
-
-/// The rounds' events as a ledger.
-fn schedule(
-    config: &DpPlanConfig,
-    sampler: &Sampler,
-    noise: NoiseMultiplier,
-) -> Result<Ledger, PrivacyError> {
-    let inner = DpEvent::gaussian(noise);
-    let mut ledger = Ledger::default();
-    for round in 0..config.rounds {
-        ledger.record(&sampler.round_event(round, &inner, config.relation)?, 1);
-    }
-    Ok(ledger)
-}
-
-/// The least noise with which the declared rounds together spend at most `epsilon`.
-fn calibrate(
-    config: &DpPlanConfig,
-    sampler: &Sampler,
-    epsilon: Epsilon,
-) -> Result<NoiseMultiplier, PrivacyError> {
-    let target = Target {
-        epsilon,
-        delta: config.delta,
-        accountant: config.accountant,
-        relation: config.relation,
-    };
-    // Where a member takes part in some rounds only, the others are no events.
-    let one = DpEvent::gaussian(NoiseMultiplier::new(1.0)?);
-    let mut participations = 0;
-    for round in 0..config.rounds {
-        let event = sampler.round_event(round, &one, config.relation)?;
-        participations += u64::from(event != DpEvent::NoOp);
-    }
-    let event = |noise| sampler.round_event(0, &DpEvent::gaussian(noise), config.relation);
-    Ok(target.noise_multiplier(participations, event)?.value)
-}
-
-fn compose(
-    into: &mut dyn Accountant,
-    rounds: u64,
-    event: impl Fn(u64) -> Result<DpEvent, PrivacyError>,
-) -> Result<(), PrivacyError> {
-    let mut ledger = Ledger::default();
-    for round in 0..rounds {
-        ledger.record(&event(round)?, 1);
-    }
-    for entry in ledger.entries() {
-        into.compose(&entry.event, entry.count)?;
-    }
-    Ok(())
 }
 
 fn clip(config: &DpPlanConfig, layout: &Layout, expected: f64) -> Result<Clip, PrivacyError> {
@@ -749,6 +593,13 @@ fn clip(config: &DpPlanConfig, layout: &Layout, expected: f64) -> Result<Clip, P
             learning_rate,
             count_noise,
         } => {
+            if config.correlation != NoiseCorrelation::Independent {
+                return Err(PrivacyError::PrivateAggregation {
+                    what: "an adaptive clipping norm with correlated noise",
+                    reason: "noise that is taken back later must have been of the same norm",
+                    instead: "clip to a fixed norm",
+                });
+            }
             if config.extrapolation.is_some() {
                 return Err(PrivacyError::PrivateAggregation {
                     what: "an adaptive clipping norm in an extrapolated population",

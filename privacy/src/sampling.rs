@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PrivacyError;
 use crate::event::DpEvent;
+use crate::matrix::Participation;
 use crate::relation::NeighboringRelation;
 
 /// How the participants of a round are chosen.
@@ -368,6 +369,30 @@ impl Sampler {
         })
     }
 
+    /// How often, and how close together, a member can take part in `rounds` rounds: what
+    /// correlated noise is accounted by.
+    ///
+    /// # Errors
+    /// [`PrivacyError::PrivateAggregation`] for samplers that do not bound it below all rounds;
+    /// [`PrivacyError::CountOutOfRange`] for 0 rounds or too many.
+    pub fn participation(&self, rounds: u64) -> Result<Participation, PrivacyError> {
+        match *self {
+            Self::Everyone { .. } => Participation::new(rounds, 1, rounds),
+            Self::CyclicPoisson { period, .. } => Participation::new(rounds, period, rounds),
+            Self::Separated { separation, .. } => Participation::new(rounds, separation, rounds),
+            // From one pass to the next the order is new: the last round of one and the first of
+            // the next can be the same member's.
+            Self::Shuffled { .. } => Participation::new(rounds, 1, rounds.div_ceil(self.every())),
+            Self::Poisson { .. } | Self::TruncatedPoisson { .. } | Self::FixedSize { .. } => {
+                Err(PrivacyError::PrivateAggregation {
+                    what: "correlated noise with participants that are drawn anew in every round",
+                    reason: "nothing bounds how often and how close together one of them takes part",
+                    instead: "use cyclic or separated selection, or independent noise",
+                })
+            }
+        }
+    }
+
     /// A member takes part at most once in so many rounds.
     pub(crate) fn every(&self) -> u64 {
         match *self {
@@ -380,7 +405,7 @@ impl Sampler {
         }
     }
 
-    fn fits(&self, relation: NeighboringRelation) -> Result<(), PrivacyError> {
+    pub(crate) fn fits(&self, relation: NeighboringRelation) -> Result<(), PrivacyError> {
         let refuse = |instead| {
             Err(PrivacyError::SamplerRelation {
                 sampler: self.name(),

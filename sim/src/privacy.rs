@@ -10,7 +10,7 @@ mod clients;
 
 use fl_core::select::{AnySelector, Selector as _};
 use fl_core::strategy::AnyStrategy;
-use fl_core::{ClientId, Layout, RingError, RingPlan, RoundId, Weight, WeightBounds};
+use fl_core::{ClientId, Layout, RingError, RingPlan, RoundId, Seed, Weight, WeightBounds};
 use fl_privacy::clip::Clipper;
 use fl_privacy::{ClientPlan, DpPlan, PrivacyError, PrivacyStatement};
 use serde::{Deserialize, Serialize};
@@ -74,11 +74,13 @@ impl PrivacyPlan {
         layout: &Layout,
         ring: &RingPlan,
         round: RoundId,
+        seed: Seed,
         text: &str,
     ) -> Result<Self, PrivacyError> {
         match self {
             Self::Central(plan) => {
-                let plan = DpPlan::resume(plan.config().clone(), layout, ring, round.0, text)?;
+                let mut plan = DpPlan::resume(plan.config().clone(), layout, ring, round.0, text)?;
+                plan.redraw(|round| central::noise_stream(seed, RoundId(round)));
                 Ok(Self::Central(Box::new(plan)))
             }
             Self::Clients(plan) => {
@@ -178,6 +180,17 @@ impl PrivacyPlan {
         }
     }
 
+    /// Standard deviation of the noise on each value of a model after `rounds` rounds, where the
+    /// server moves it by each mean update once.
+    ///
+    /// # Errors
+    /// As [`Self::noise_on_mean`].
+    pub fn noise_on_model(&self, rounds: u64) -> Result<f64, PrivacyError> {
+        match self {
+            Self::Central(plan) => plan.noise_on_model(rounds),
+        }
+    }
+
     /// What `rounds` rounds guarantee, and what not.
     ///
     /// # Errors
@@ -202,7 +215,8 @@ pub struct PrivacyRecord {
     pub epsilon_unamplified: f64,
     /// The `delta` of all of them.
     pub delta: f64,
-    /// Standard deviation of the noise on each value of the sum.
+    /// Standard deviation of the noise that was drawn for the round, on each value of the sum;
+    /// correlated noise takes back part of that of earlier rounds besides.
     pub noise_std: f64,
     /// The clipping norm of the round.
     pub max_norm: f64,
@@ -247,7 +261,13 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         text: &str,
     ) -> Result<(), PrivacyError> {
         if let Some(plan) = &self.privacy {
-            let resumed = plan.resumed(self.engine.layout(), &self.ring, round, text)?;
+            let resumed = plan.resumed(
+                self.engine.layout(),
+                &self.ring,
+                round,
+                self.config.seed,
+                text,
+            )?;
             self.privacy = Some(resumed);
         }
         Ok(())

@@ -82,7 +82,7 @@ fn decoder(factorization: &Factorization, n: usize, draws: usize) -> Vec<Vec<f64
                 unit[next] = 1.0;
                 next += 1;
             };
-            noise.next_with(&mut fresh, &mut out).unwrap();
+            noise.next_with(&mut fresh, &mut out);
             prefix
                 .iter_mut()
                 .zip(&out)
@@ -195,6 +195,27 @@ fn sensitivities_are_those_of_brute_force() {
                     assert!(
                         stated <= brute * 1.45,
                         "{factorization:?} {n} {b} {k}: {stated} {brute}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A run that ends early, against the sensitivity of the shorter run.
+#[test]
+fn sensitivities_grow_as_those_of_shorter_runs() {
+    for n in [1u64, 2, 7, 16, 37] {
+        for factorization in factorizations(n) {
+            for (b, k) in [(1, 1), (1, 3), (4, 2), (3, 9), (50, 2)] {
+                let squares = factorization.squared_sensitivities(&participation(n, b, k));
+                assert_eq!(squares.len() as u64, n);
+                assert!(squares.is_sorted());
+                for (t, square) in (1..).zip(squares) {
+                    let shorter = factorization.sensitivity(&participation(t, b, k));
+                    assert!(
+                        (libm::sqrt(square) / shorter - 1.0).abs() < 1e-12,
+                        "{factorization:?} {n} {b} {k} {t}: {square} {shorter}"
                     );
                 }
             }

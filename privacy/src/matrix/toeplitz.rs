@@ -119,6 +119,13 @@ impl BandedToeplitz {
         )
     }
 
+    pub(super) fn squared_sensitivities(&self, participation: &Participation) -> Vec<f64> {
+        running_squares(
+            |k| self.coefficients.get(k).copied().unwrap_or(0.0),
+            participation,
+        )
+    }
+
     pub(super) fn errors(&self, steps: u64) -> Vec<f64> {
         let unit = (0..steps).map(|t| if t == 0 { 1.0 } else { 0.0 });
         row_norms(solve(&self.coefficients, unit))
@@ -313,6 +320,11 @@ impl Blt {
         sensitivity(|k| coefficients[k], participation)
     }
 
+    pub(super) fn squared_sensitivities(&self, participation: &Participation) -> Vec<f64> {
+        let coefficients = self.coefficients(participation.steps as usize);
+        running_squares(|k| coefficients[k], participation)
+    }
+
     pub(super) fn errors(&self, steps: u64) -> Vec<f64> {
         let mut buffers = vec![0.0; self.decays.len()];
         let inverse = (0..steps)
@@ -443,6 +455,20 @@ fn sensitivity(coefficient: impl Fn(usize) -> f64, participation: &Participation
     let sums = participation_sums(coefficient, participation);
     let squares: f64 = sums.iter().map(|sum| sum * sum).sum();
     libm::sqrt(squares) * (1.0 + sums.len() as f64 * f64::EPSILON)
+}
+
+/// Sums of the squares of the first rows of `sum_j C[:, j b]`, rounded upwards. The worst
+/// participations of a shorter run are the first ones of a longer run, so its squared sensitivity
+/// is the sum of fewer rows.
+fn running_squares(coefficient: impl Fn(usize) -> f64, participation: &Participation) -> Vec<f64> {
+    let mut sum = 0.0;
+    let sums = participation_sums(coefficient, participation);
+    let rounding = 1.0 + (sums.len() + 2) as f64 * f64::EPSILON;
+    let squares = sums.into_iter().map(|row| {
+        sum += row * row;
+        sum * rounding
+    });
+    squares.collect()
 }
 
 /// `sum_j C[:, j b]`: row `t` has `c_t + c_(t-b) + ...`, which is the row `b` earlier with one more

@@ -108,23 +108,32 @@ impl TreeAggregation {
     /// `m = min(k, ceil(2^h / b))`, so its squares there add up to at most `m k`, and no more than
     /// `m^2` for each node. Trees share the `k` participations.
     pub(super) fn sensitivity(&self, participation: &Participation) -> f64 {
-        let longest = self.restart.min(participation.steps());
-        let k = participation.max_participations();
+        libm::sqrt(self.squares(participation.steps(), participation))
+    }
+
+    pub(super) fn squared_sensitivities(&self, participation: &Participation) -> Vec<f64> {
+        (1..=participation.steps())
+            .map(|steps| self.squares(steps, participation))
+            .collect()
+    }
+
+    /// Of a run of so many steps.
+    fn squares(&self, steps: u64, participation: &Participation) -> f64 {
+        let apart = participation.min_separation();
+        let k = participation
+            .max_participations()
+            .min(steps.div_ceil(apart));
+        let (whole, rest) = (steps / self.restart, steps % self.restart);
+        let longest = self.restart.min(steps);
         let mut squares = 0.0;
         let mut height = 0;
         while longest >> height > 0 {
-            let nodes: u64 = self
-                .step_counts(participation.steps())
-                .iter()
-                .map(|n| n >> height)
-                .sum();
-            let most = (1u64 << height)
-                .div_ceil(participation.min_separation())
-                .min(k);
+            let nodes = whole * (self.restart >> height) + (rest >> height);
+            let most = (1u64 << height).div_ceil(apart).min(k);
             squares += most as f64 * (k as f64).min(most as f64 * nodes as f64);
             height += 1;
         }
-        libm::sqrt(squares) * (1.0 + 1e-14)
+        squares * (1.0 + 1e-14)
     }
 
     pub(super) fn errors(&self, steps: u64) -> Vec<f64> {

@@ -729,6 +729,7 @@ impl ClientPlan {
                 ClientNoise::Distributed(_) => TrustModel::Distributed,
             },
             rounds,
+            correlation: None,
             noise_multiplier: self.noise_multiplier,
             epsilon: spent.epsilon,
             unamplified: spent.unamplified,

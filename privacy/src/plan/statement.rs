@@ -5,7 +5,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Extrapolation;
+use super::{Correlation, Extrapolation};
 use crate::accountant::{AccountantKind, Bounds};
 use crate::distributed::DistributedNoise;
 use crate::relation::{NeighboringRelation, PrivacyUnit};
@@ -100,7 +100,9 @@ pub struct PrivacyStatement {
     pub trust: TrustModel,
     /// Rounds that it covers.
     pub rounds: u64,
-    /// Noise over sensitivity, per round.
+    /// How the rounds' noise is related; none where it is independent.
+    pub correlation: Option<Correlation>,
+    /// Noise that is drawn for a round over the sensitivity of its sum.
     pub noise_multiplier: NoiseMultiplier,
     /// The released models' guarantee, and how far from the truth it can be.
     pub epsilon: Bounds<Epsilon>,
@@ -285,6 +287,9 @@ impl fmt::Display for PrivacyStatement {
              provably not below {:.4}",
             epsilon.upper, epsilon.lower
         )?;
+        if let Some(correlation) = &self.correlation {
+            writeln!(f, "noise correlated over the rounds by {correlation}")?;
+        }
         if let Some(Extrapolation { population, cohort }) = self.extrapolation {
             writeln!(
                 f,

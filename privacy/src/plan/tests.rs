@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::clip::ClipOutcome;
 use crate::mechanism::gaussian;
+use crate::relation::NeighboringRelation;
+use crate::units::Delta;
 
 const N: u64 = 200;
 

@@ -11,10 +11,10 @@
 use fl_core::select::SelectorConfig;
 use fl_core::strategy::{AnyStrategy, Strategy as _, Weighting};
 use fl_core::{
-    Aggregate, ClientId, ExampleCount, Layout, Purpose, RingPlan, RoundId, Stream, Weight,
+    Aggregate, ClientId, ExampleCount, Layout, Purpose, RingPlan, RoundId, Seed, Stream, Weight,
 };
 use fl_privacy::clip::{Clipped, DpWeighting};
-use fl_privacy::plan::{ClipCount, Clipping, Extrapolation, natural_relation};
+use fl_privacy::plan::{ClipCount, Clipping, Extrapolation, NoiseCorrelation, natural_relation};
 use fl_privacy::{
     AccountantKind, Delta, DpPlan, DpPlanConfig, Epsilon, NeighboringRelation, NoiseMultiplier,
     PrivacyError, PrivacyUnit, Sampler,
@@ -37,6 +37,10 @@ use super::{PrivacyPlan, PrivacyRecord};
 pub struct CentralPrivacy {
     /// How updates are bounded.
     pub clipping: Clipping,
+    /// How the noise of different rounds is related; other than independent, it needs cyclic or
+    /// separated selection.
+    #[serde(default)]
+    pub correlation: NoiseCorrelation,
     /// Noise over sensitivity; when not given, the least that keeps `epsilon` over all rounds.
     pub noise_multiplier: Option<NoiseMultiplier>,
     /// Most that may be spent: the run ends with the last round that it allows.
@@ -57,6 +61,7 @@ impl CentralPrivacy {
     pub fn new(max_norm: f64, epsilon: Epsilon, delta: Delta) -> Self {
         Self {
             clipping: Clipping::Flat { max_norm },
+            correlation: NoiseCorrelation::Independent,
             noise_multiplier: None,
             epsilon: Some(epsilon),
             delta,
@@ -115,6 +120,7 @@ pub(super) fn plan(
         clipping: privacy.clipping,
         weighting: DpWeighting::Uniform,
         mean_weight: 1.0,
+        correlation: privacy.correlation,
         noise_multiplier: privacy.noise_multiplier,
         epsilon: privacy.epsilon,
         delta: privacy.delta,
@@ -123,6 +129,11 @@ pub(super) fn plan(
         extrapolation: privacy.extrapolation,
     };
     DpPlan::new(plan, layout, ring)
+}
+
+/// The stream of the noise on a round's sum.
+pub(super) fn noise_stream(seed: Seed, round: RoundId) -> Stream {
+    Stream::at(Purpose::CentralNoise, seed, round, ClientId(0))
 }
 
 /// The law by which a selector draws.
@@ -167,13 +178,13 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let ring = *sum.plan();
         let decode = |&value: &i64| ring.decode_mean(value, Weight(1));
         let mut mean: Vec<f64> = sum.values().iter().map(decode).collect();
-        let stream = |purpose| Stream::at(purpose, self.config.seed, round, ClientId(0));
+        let seed = self.config.seed;
         let permit = plan.authorise(round.0)?;
         let (noise_std, max_norm) = (permit.std(), plan.clipper().max_norm());
         plan.release(
             permit,
-            &mut stream(Purpose::CentralNoise),
-            &mut stream(Purpose::ClipNoise),
+            &mut noise_stream(seed, round),
+            &mut Stream::at(Purpose::ClipNoise, seed, round, ClientId(0)),
             clips.count,
             &mut mean,
         );
