@@ -1262,7 +1262,61 @@ const PRIVACY: &[Case] = &[
         files: &[],
         code: 2,
         messages: &[
-            "bad.toml:29:1: `privacy.noise`: unknown key; expected one of kind, unit, clipping, max_norm, epsilon, noise_multiplier, delta, accountant, relation, stability, quantile, norm_learning_rate, count_noise, extrapolated_population, extrapolated_cohort, observer, least_survivors, most_participations, colluding_share, mechanism, bits, rounding_bias, wrap_limit",
+            "bad.toml:29:1: `privacy.noise`: unknown key; expected one of kind, unit, clipping, max_norm, mechanism, restart_every, estimator, bands, buffers, epsilon, noise_multiplier, delta, accountant, relation, stability, quantile, norm_learning_rate, count_noise, extrapolated_population, extrapolated_cohort, observer, least_survivors, most_participations, colluding_share, bits, rounding_bias, wrap_limit",
+        ],
+    },
+    Case {
+        what: "keys of another mechanism, and out of their ranges",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"central\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\nmechanism = \"blt\"\nbands = 0\nbuffers = 17\nrestart_every = 8\nestimator = \"node\"",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:30:9: `privacy.bands`: found 0, expected a whole number from 1 to 4096",
+            r#"bad.toml:30:9: `privacy.bands`: is used with mechanism = "banded-toeplitz" alone, and mechanism is "blt"; remove it, or choose that mechanism"#,
+            "bad.toml:31:11: `privacy.buffers`: found 17, expected a whole number from 1 to 16",
+            r#"bad.toml:32:17: `privacy.restart_every`: is used with mechanism = "tree" alone, and mechanism is "blt"; remove it, or choose that mechanism"#,
+            r#"bad.toml:33:13: `privacy.estimator`: is used with mechanism = "tree" alone, and mechanism is "blt"; remove it, or choose that mechanism"#,
+        ],
+    },
+    Case {
+        what: "a mechanism of another kind",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"distributed\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\nmechanism = \"tree\"",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:29:13: `privacy.mechanism`: found "tree", which is not a mechanism of kind = "distributed"; choose "skellam" or "discrete-gaussian""#,
+        ],
+    },
+    Case {
+        what: "correlated noise for cohorts that nothing keeps apart",
+        from: "mu = 0.1\n\n[selection]\ncohort = 10",
+        to: "mu = 0.1\nweighting = \"uniform\"\n\n[selection]\nkind = \"uniform\"\ncohort = 10\n\n[privacy]\nkind = \"central\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\nmechanism = \"tree\"",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:23:8: `selection.kind`: correlated noise with participants that are drawn anew in every round is not possible under differential privacy, because nothing bounds how often and how close together one of them takes part; use cyclic or separated selection, or independent noise",
+        ],
+    },
+    Case {
+        what: "a norm that adapts under noise that is taken back",
+        from: "mu = 0.1\n\n[selection]\ncohort = 10",
+        to: "mu = 0.1\nweighting = \"uniform\"\n\n[selection]\nkind = \"cyclic\"\nperiod = 2\n\n[privacy]\nkind = \"central\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\nmechanism = \"tree\"\nclipping = \"adaptive\"",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:32:12: `privacy.clipping`: an adaptive clipping norm with correlated noise is not possible under differential privacy, because noise that is taken back later must have been of the same norm; clip to a fixed norm",
+        ],
+    },
+    Case {
+        what: "more bands than rounds",
+        from: "mu = 0.1\n\n[selection]\ncohort = 10",
+        to: "mu = 0.1\nweighting = \"uniform\"\n\n[selection]\nkind = \"cyclic\"\nperiod = 2\n\n[privacy]\nkind = \"central\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\nmechanism = \"banded-toeplitz\"\nbands = 500",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:32:9: `privacy.bands`: the number of bands is 500; expected from 1 to the number of rounds, and at most 4096",
         ],
     },
     Case {

@@ -188,6 +188,8 @@ impl PrivacyPlan {
     pub fn noise_on_model(&self, rounds: u64) -> Result<f64, PrivacyError> {
         match self {
             Self::Central(plan) => plan.noise_on_model(rounds),
+            // Every round's its own.
+            Self::Clients(_) => Ok(self.noise_on_mean()? * libm::sqrt(rounds as f64)),
         }
     }
 

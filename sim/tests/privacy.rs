@@ -10,13 +10,16 @@ use common::{
     FEATURES, Journal, Tiny, TinyEngine, config, fit_one, play_config, population, simulation,
     uniform,
 };
-use fl_core::select::{PoissonConfig, SelectorConfig, WeightedConfig, selection_stream};
+use fl_core::select::{
+    CyclicConfig, PoissonConfig, SelectorConfig, SeparatedConfig, WeightedConfig, selection_stream,
+};
 use fl_core::strategy::{FedAvgConfig, StrategyConfig, Weighting};
 use fl_core::{
     AnySelector, Candidates, ClientId, FitTask, Purpose, RoundId, Selector as _, Stream, WorkLimit,
 };
+use fl_privacy::matrix::TreeEstimator;
 use fl_privacy::mechanism::gaussian;
-use fl_privacy::plan::Clipping;
+use fl_privacy::plan::{Clipping, NoiseCorrelation};
 use fl_privacy::{Delta, Epsilon, NoiseMultiplier};
 use fl_sim::checkpoint::CheckpointStore;
 use fl_sim::{
@@ -28,6 +31,21 @@ const NORM: f64 = 0.3;
 
 fn poisson(rate: f64) -> SelectorConfig {
     SelectorConfig::Poisson(PoissonConfig { rate })
+}
+
+fn cyclic(period: u64) -> SelectorConfig {
+    SelectorConfig::Cyclic(CyclicConfig { period, rate: 1.0 })
+}
+
+fn separated(cohort: u64, separation: u64) -> SelectorConfig {
+    SelectorConfig::Separated(SeparatedConfig { cohort, separation })
+}
+
+fn correlated(correlation: NoiseCorrelation) -> CentralPrivacy {
+    CentralPrivacy {
+        correlation,
+        ..central(0.6, None)
+    }
 }
 
 fn central(noise: f64, epsilon: Option<f64>) -> CentralPrivacy {
@@ -137,6 +155,18 @@ fn the_same_bytes_on_any_number_of_threads_and_after_any_interruption() {
         (poisson(0.3), central(0.6, None)),
         (uniform(12, 1.0), central(0.6, None)),
         (poisson(0.3), adaptive),
+        (cyclic(4), correlated(NoiseCorrelation::Blt { buffers: 2 })),
+        (
+            cyclic(3),
+            correlated(NoiseCorrelation::BandedToeplitz { bands: None }),
+        ),
+        (
+            separated(12, 4),
+            correlated(NoiseCorrelation::Tree {
+                restart: None,
+                estimator: TreeEstimator::Honaker,
+            }),
+        ),
     ] {
         let base = private(selection, privacy);
         let mut straight = simulation(base.clone());
@@ -196,6 +226,47 @@ fn the_same_bytes_on_any_number_of_threads_and_after_any_interruption() {
             }
         }
     }
+}
+
+/// Nobody's updates are anything: the model moves by the correlated noise alone, which is less on
+/// the final model than independent noise of the same privacy.
+#[test]
+fn correlated_noise_reaches_the_model() {
+    let epsilon = |correlation| CentralPrivacy {
+        noise_multiplier: None,
+        epsilon: Some(Epsilon::new(2.0).unwrap()),
+        clipping: Clipping::Flat { max_norm: 1e-12 },
+        ..correlated(correlation)
+    };
+    let moved = |correlation| {
+        let config = SimulationConfig {
+            rounds: 24,
+            ..private(cyclic(6), epsilon(correlation))
+        };
+        let mut simulation = simulation(config);
+        let before = simulation.parameters().values().to_vec();
+        let std = simulation.privacy().unwrap().noise_on_model(24).unwrap();
+        let (outcome, journal) = run(&mut simulation);
+        assert_eq!(outcome, Outcome::Finished);
+        let spent = journal.rounds[23].privacy.as_ref().unwrap();
+        assert!(spent.epsilon <= 2.0 && spent.epsilon > 1.99);
+        assert_eq!(journal.rounds.len(), 24);
+        let after = simulation.parameters().values();
+        let squares = after.iter().zip(&before).map(|(a, b)| {
+            let moved = (f64::from(*a) - f64::from(*b)) / std;
+            moved * moved
+        });
+        let mean = squares.sum::<f64>() / before.len() as f64;
+        // So many squares of normal numbers; clipped updates add a hundredth of it at most.
+        let spread = 5.0 * (2.0 / before.len() as f64).sqrt();
+        assert!((mean - 1.0).abs() < spread, "{mean}");
+        std
+    };
+    let independent = moved(NoiseCorrelation::Independent);
+    let banded = moved(NoiseCorrelation::BandedToeplitz { bands: None });
+    let blt = moved(NoiseCorrelation::Blt { buffers: 3 });
+    assert!(banded < 0.85 * independent, "{banded} {independent}");
+    assert!(blt < 0.85 * independent, "{blt} {independent}");
 }
 
 #[test]

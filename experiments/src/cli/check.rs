@@ -65,6 +65,8 @@ struct Privacy {
     excluded: &'static [&'static str],
     /// Standard deviation of the noise on each value of the mean update, in the first round.
     noise_on_mean: f64,
+    /// The same on each value of the model at the end, where the server moves it by each mean once.
+    noise_on_model: f64,
     /// Why the run ends before its last round, if it does.
     ends: Option<String>,
 }
@@ -75,6 +77,7 @@ impl Privacy {
         Ok(Self {
             excluded: statement.excluded(),
             noise_on_mean: plan.noise_on_mean()?,
+            noise_on_model: plan.noise_on_model(plan.last_round())?,
             ends: plan.refusal().map(|refusal| refusal.to_string()),
             statement,
         })
@@ -273,8 +276,8 @@ fn print(it: &Explanation, shown: Option<&Explanation>) -> Result<(), Error> {
             .map(str::to_owned)
             .collect();
         statement.push(format!(
-            "noise of {:.3e} on each value of the mean update",
-            privacy.noise_on_mean
+            "noise of {:.3e} on each value of the mean update, and of {:.3e} on the model at the end",
+            privacy.noise_on_mean, privacy.noise_on_model
         ));
         statement.extend(privacy.ends.iter().map(|why| {
             format!(

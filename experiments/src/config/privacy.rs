@@ -1,6 +1,7 @@
 //! `[privacy]`: what the released models, or a server, may learn about a client.
 
 mod clients;
+mod mechanism;
 
 use fl_privacy::plan::{Clipping, Extrapolation};
 use fl_privacy::{AccountantKind, Delta, Epsilon, NeighboringRelation, NoiseMultiplier};
@@ -13,7 +14,8 @@ use super::de::decode;
 use super::diagnostic::Diagnostics;
 use super::node::Node;
 
-pub use clients::{ObserverName, RingNoiseName};
+pub use clients::ObserverName;
+pub use mechanism::{EstimatorName, MechanismName};
 
 /// Differential privacy. Without this table, or with kind = "none", there is none.
 ///
@@ -38,13 +40,39 @@ pub struct PrivacyTable {
     /// The L2 norm that an update is clipped to, from 1e-20 to 1e20; required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_norm: Option<f64>,
+    /// The law of the noise. Of "central", how that of different rounds is related: "gaussian" (the
+    /// default), each round's its own; or correlated, so that less of it stays in the model
+    /// (DP-FTRL): by "tree" aggregation, by a "banded-toeplitz" matrix or by a "blt". Those three
+    /// earn nothing from secret sampling; they need to know how often and how close together a
+    /// client takes part, so selection is "cyclic" or "separated". Of "distributed": "skellam" (the
+    /// default) or "discrete-gaussian".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mechanism: Option<MechanismName>,
+    /// Of "tree": rounds after which a new tree begins, from 1 to 2^20; by default the power of two
+    /// that leaves the least noise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub restart_every: Option<u64>,
+    /// Of "tree": how a sum is made of the tree's nodes: "honaker", from all nodes below it, or
+    /// "node", from its own; "honaker" by default, which leaves less noise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimator: Option<EstimatorName>,
+    /// Of "banded-toeplitz": bands of the matrix, from 1 to the rounds and at most 4096, each a model
+    /// in memory; by default as many as the rounds that a client rests, at most 32.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub bands: Option<u64>,
+    /// Of "blt": buffers, from 1 to 16, each a model in memory; 4 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
+    pub buffers: Option<u64>,
     /// The most that may be spent, above 0. The run ends with the last round that it allows; without
     /// `noise_multiplier`, the noise is the least that allows all rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<f64>,
-    /// Standard deviation of the noise over the sensitivity, at least 0: of the noise on the sum
-    /// ("central"), on the sum of the fewest reports less the colluding ones ("distributed"), or of a
-    /// client ("local").
+    /// Standard deviation of the noise over the sensitivity, at least 0: of the noise that is drawn
+    /// for a round's sum ("central"), on the sum of the fewest reports less the colluding ones
+    /// ("distributed"), or of a client ("local").
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_multiplier: Option<f64>,
     /// The probability at which epsilon is meant: above 0, below one over the number of clients, and
@@ -107,9 +135,6 @@ pub struct PrivacyTable {
     /// to below 1; 0 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub colluding_share: Option<f64>,
-    /// Of "distributed": the law of the noise, "skellam" (the default) or "discrete-gaussian".
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mechanism: Option<RingNoiseName>,
     /// Of "distributed": the bits of each number of the ring, 4 to 62. By default the fewest with
     /// which rounding adds at most 1 % to the square of the sensitivity.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -326,6 +351,7 @@ impl PrivacyTable {
         }
         self.refuse_unused(check);
         self.check_clients(check);
+        self.check_mechanism(check);
         match (self.extrapolated_population, self.extrapolated_cohort) {
             (Some(_), None) => check.fault(
                 "extrapolated_population",
@@ -375,6 +401,7 @@ impl PrivacyTable {
         if matches!(self.kind, PrivacyKind::Local | PrivacyKind::Distributed) {
             self.fill_clients();
         }
+        self.fill_mechanism();
         match self.clipping {
             ClippingName::Automatic => {
                 let default = fl_privacy::clip::AutomaticClip::DEFAULT_STABILITY;
@@ -429,6 +456,7 @@ impl PrivacyTable {
             .map(|(population, cohort)| Extrapolation { population, cohort });
         Ok(Privacy::Central(CentralPrivacy {
             clipping,
+            correlation: self.correlation(),
             noise_multiplier: self
                 .noise_multiplier
                 .map(NoiseMultiplier::new)
@@ -459,6 +487,8 @@ pub(crate) fn key(error: &fl_privacy::PrivacyError) -> &'static str {
             what if what.starts_with("adding or removing") => "privacy.relation",
             what if what.starts_with("clients' noise") => "selection.kind",
             what if what.starts_with("crediting") => "dataset.partition",
+            what if what.starts_with("correlated noise") => "selection.kind",
+            what if what.starts_with("extrapolating") => "privacy.extrapolated_population",
             _ => "privacy",
         },
         E::CountOutOfRange { what, .. } if what.starts_with("the cohort of the extra") => {
@@ -471,6 +501,7 @@ pub(crate) fn key(error: &fl_privacy::PrivacyError) -> &'static str {
         E::CountOutOfRange { what, .. } if what.starts_with("the number of colluding") => {
             "privacy.colluding_share"
         }
+        E::CountOutOfRange { what, .. } if *what == "the number of bands" => "privacy.bands",
         E::OutOfRange { what, .. } if *what == "the noise multiplier" => "privacy.noise_multiplier",
         _ => "privacy",
     }

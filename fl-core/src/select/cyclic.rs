@@ -1,6 +1,6 @@
 //! Clients are split into groups that take turns: each client can take part once in a `period`,
-//! always the same number of rounds apart (Choquette-Choo et al. 2023, arXiv:2306.08153, section
-//! 4). That bounds how often and how close together a client takes part, which is what correlated
+//! always the same number of rounds apart (Choquette-Choo et al. 2023, arXiv:2306.08153).
+//! That bounds how often and how close together a client takes part, which is what correlated
 //! noise is fitted to.
 //!
 //! Of each `period` consecutive ids, one is in each group: the ids in order from a group that is

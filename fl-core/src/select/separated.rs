@@ -1,7 +1,7 @@
 //! A cohort of fixed size, uniformly drawn among those who have not taken part in the last
 //! `separation - 1` rounds. So a client rests, but who comes with whom is random each time: what
 //! production systems do by timers, and what correlated noise is fitted to (Kairouz et al. 2021,
-//! arXiv:2103.00039, section 5; Choquette-Choo et al. 2023, arXiv:2306.08153).
+//! arXiv:2103.00039; Choquette-Choo et al. 2023, arXiv:2306.08153).
 //!
 //! Who rests follows from the earlier rounds' draws, and those from their addresses, so there is
 //! still nothing to checkpoint: a selector that is asked for a round it has not arrived at draws

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | independent | the sampler's, of one Gaussian release | |
 //! | correlated | what the round adds to the squared sensitivity of the run so far | below |
-//! | banded, over a random part of groups that take turns at least as many rounds apart as there are bands | the sampler's, of one Gaussian release on a column of `C` | Choquette-Choo et al. 2023, arXiv:2306.08153, section 4 |
+//! | banded, over a random part of groups that take turns at least as many rounds apart as there are bands | the sampler's, of one Gaussian release on a column of `C` | Choquette-Choo et al. 2023, arXiv:2306.08153 |
 //!
 //! A run that stops after `t` rounds has released one Gaussian mechanism on the first `t` rows and
 //! columns of `C` (which is lower triangular), of sensitivity `s_t` over its participations. Such a

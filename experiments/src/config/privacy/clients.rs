@@ -9,18 +9,8 @@ use fl_sim::{ClientPrivacy, Privacy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ClippingName, PrivacyKind, PrivacyTable};
+use super::{ClippingName, MechanismName, PrivacyKind, PrivacyTable};
 use crate::config::check::Check;
-
-/// The noise that clients add inside secure aggregation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum RingNoiseName {
-    /// Skellam noise: sums of it are Skellam noise.
-    Skellam,
-    /// Discrete Gaussian noise: sums of it nearly are.
-    DiscreteGaussian,
-}
 
 /// Whose epsilon is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -55,12 +45,6 @@ impl PrivacyTable {
             (
                 "colluding_share",
                 self.colluding_share.is_some(),
-                ring,
-                "\"distributed\"",
-            ),
-            (
-                "mechanism",
-                self.mechanism.is_some(),
                 ring,
                 "\"distributed\"",
             ),
@@ -157,7 +141,6 @@ impl PrivacyTable {
             .get_or_insert(ClientPlanConfig::DEFAULT_LEAST_SURVIVORS);
         if self.kind == PrivacyKind::Distributed {
             self.colluding_share.get_or_insert(0.0);
-            self.mechanism.get_or_insert(RingNoiseName::Skellam);
             self.rounding_bias
                 .get_or_insert(DistributedConfig::DEFAULT_ROUNDING_BIAS);
             self.wrap_limit
@@ -175,9 +158,9 @@ impl PrivacyTable {
         let noise = match self.kind {
             PrivacyKind::Distributed => ClientNoise::Distributed(RingNoise {
                 mechanism: match self.mechanism {
-                    Some(RingNoiseName::DiscreteGaussian) => DistributedNoise::DiscreteGaussian,
-                    Some(RingNoiseName::Skellam) => DistributedNoise::Skellam,
-                    None => natural.mechanism,
+                    Some(MechanismName::DiscreteGaussian) => DistributedNoise::DiscreteGaussian,
+                    Some(MechanismName::Skellam) => DistributedNoise::Skellam,
+                    _ => natural.mechanism,
                 },
                 bits: self.bits,
                 rounding_bias: self.rounding_bias.unwrap_or(natural.rounding_bias),
