@@ -1,7 +1,7 @@
 //! Figures, as SVG and PNG, from results.
 //!
-//! Accuracy and loss per round with the variants as series, the distribution of accuracy over
-//! clients, and the partition. A figure is a function of the results: the same results give the
+//! Accuracy and loss per round with the variants as series, accuracy against epsilon, the
+//! distribution of accuracy over clients, and the partition. A figure is a function of the results: the same results give the
 //! same bytes.
 
 mod axis;
@@ -12,6 +12,7 @@ mod font;
 mod partition;
 mod scene;
 mod style;
+mod tradeoff;
 
 use std::path::{Path, PathBuf};
 
@@ -152,6 +153,14 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
         "accuracy",
         accuracy.or_else(|| percent("Training accuracy", |row| row.train_accuracy)),
     );
+    let runs: Vec<tradeoff::Run<'_>> = series
+        .iter()
+        .map(|series| tradeoff::Run {
+            label: &series.label,
+            variant: series.variant,
+        })
+        .collect();
+    add("accuracy-epsilon", tradeoff::draw(&subtitle, &runs));
     let loss = |title: &str, curves: &[Curve]| {
         let quantity = Quantity {
             title: title.to_owned(),

@@ -223,7 +223,7 @@ fn range(kind: Kind, curves: &[&Curve], last_round: f64) -> Axis {
 
 /// Writes every label at the right of the panel, as near to the end of its curve as the others
 /// allow, and joins the two where they are apart.
-fn end_labels(scene: &mut Scene, panel: &Panel, curves: &[&Curve], labels: &[String]) {
+pub(crate) fn end_labels(scene: &mut Scene, panel: &Panel, curves: &[&Curve], labels: &[String]) {
     let mut rows: Vec<(f64, usize)> = curves
         .iter()
         .enumerate()
