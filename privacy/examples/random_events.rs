@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use fl_privacy::AccountantKind;
+use fl_privacy::accountant::Fineness;
 use random::{Verdict, case, play_all};
 
 /// Of one accountant.
@@ -40,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for number in first..first + cases {
         let case = case(seed, number)?;
         let mut times = Vec::new();
-        let verdicts = play_all(&case, |kind, play| {
+        let verdicts = play_all(&case, Fineness::default(), |kind, play| {
             #[expect(clippy::disallowed_methods, reason = "the time is part of the report")]
             let start = Instant::now();
             let verdict = catch_unwind(AssertUnwindSafe(play))

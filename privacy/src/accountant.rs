@@ -23,7 +23,7 @@ mod zcdp;
 pub use gaussian::GaussianAccountant;
 pub(crate) use gaussian::{gaussian_delta, gaussian_epsilon};
 pub use naive::NaiveAccountant;
-pub use pld::PldAccountant;
+pub use pld::{Fineness, PldAccountant};
 pub use rdp::RdpAccountant;
 pub(crate) use rdp::renyi_epsilon;
 pub use zcdp::ZcdpAccountant;

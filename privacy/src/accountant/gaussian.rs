@@ -11,6 +11,7 @@
 //! digits and never on the wrong side.
 
 use core::f64::consts::FRAC_1_SQRT_2;
+use std::sync::OnceLock;
 
 use super::{Accountant, AccountantKind, Bounds};
 use crate::error::PrivacyError;
@@ -144,7 +145,8 @@ pub(crate) fn gaussian_delta(mu: f64, epsilon: f64) -> (f64, f64) {
 /// `exp(low^2/2)` times the integral of `phi(low + t) (1 - exp(-mu t))` over `t > 0`.
 fn small(mu: f64, low: f64) -> f64 {
     const INV_SQRT_2PI: f64 = 0.398_942_280_401_432_7;
-    let (nodes, weights) = gauss_legendre::<16>();
+    static RULE: OnceLock<([f64; 16], [f64; 16])> = OnceLock::new();
+    let (nodes, weights) = RULE.get_or_init(gauss_legendre::<16>);
     // The integrand decays on this scale; after 42 of them nothing is left.
     let scale = 1.0 / low.max(1.0);
     let mut sum = 0.0;
@@ -171,7 +173,16 @@ pub(crate) fn gaussian_epsilon(mu: f64, delta: f64) -> (f64, f64) {
     // At `low = 40` even the smallest number is not reached.
     let high = mu * (41.0 + 0.5 * mu);
     let upper = first_that(0.0, high, |epsilon| gaussian_delta(mu, epsilon).1 <= delta);
-    let lower = first_that(0.0, high, |epsilon| gaussian_delta(mu, epsilon).0 <= delta);
+    // The lower one is close below.
+    let near = upper * (1.0 - 1e-9);
+    let near = if gaussian_delta(mu, near).0 > delta {
+        near
+    } else {
+        0.0
+    };
+    let lower = first_that(near, upper, |epsilon| {
+        gaussian_delta(mu, epsilon).0 <= delta
+    });
     (lower.min(upper), upper)
 }
 

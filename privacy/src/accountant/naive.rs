@@ -192,7 +192,8 @@ impl NaiveAccountant {
             _ => {
                 let described = Curve::of(event, self.relation, AccountantKind::Naive)?;
                 return Ok(Guarantee::Curve {
-                    curve: described.curve,
+                    // It is asked once for every delta that is tried.
+                    curve: described.curve.often(),
                     failure: described.failure,
                 });
             }
@@ -293,12 +294,25 @@ impl Accountant for NaiveAccountant {
             0.0
         } else {
             let (mut low, mut high) = (-745.0, 0.0);
-            while high - low > 1e-10 {
-                let middle = 0.5 * (low + high);
-                if fits(libm::exp(middle)) {
-                    high = middle;
+            let (mut at_low, mut at_high) = (f64::INFINITY, -epsilon.get());
+            // False position (Dowell and Jarratt 1971), with halving where there is no line.
+            for turn in 0..120 {
+                if high - low <= 1e-10 {
+                    break;
+                }
+                let line = low + at_low / (at_low - at_high) * (high - low);
+                let middle = if turn % 4 != 3 && line > low && line < high {
+                    line.min(high - 1e-11)
                 } else {
-                    low = middle;
+                    0.5 * (low + high)
+                };
+                let there = self.sum(libm::exp(middle)) - epsilon.get();
+                if there <= 0.0 {
+                    (high, at_high) = (middle, there);
+                    at_low *= 0.5;
+                } else {
+                    (low, at_low) = (middle, there);
+                    at_high *= 0.5;
                 }
             }
             libm::exp(high)

@@ -16,11 +16,54 @@ use super::{Accountant, AccountantKind, Bounds};
 use crate::error::PrivacyError;
 use crate::event::DpEvent;
 use crate::ledger::Ledger;
-use crate::pld::compose::{Fineness, Question, answer};
+use crate::pld::compose::{Question, answer};
 use crate::pld::dominate::{Pair, Step, step};
 use crate::pld::law::{Law, NormalPair, Smooth};
 use crate::relation::NeighboringRelation;
 use crate::units::{Delta, Epsilon};
+
+/// The error budget of what needs a lattice (compositions without enough Gaussian noise, and few
+/// steps at small sampling rates): what the upper bound may be above the tightest one.
+///
+/// The time goes with the inverse square root of the error. It is a wish: where it would take more
+/// than `points`, the lattice is coarser, and the bounds, which stay bounds, are further apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fineness {
+    /// Wanted error of `epsilon`, absolute.
+    pub absolute: f64,
+    /// Wanted error of `epsilon`, relative.
+    pub relative: f64,
+    /// Most points of a transform.
+    pub points: usize,
+}
+
+impl Default for Fineness {
+    fn default() -> Self {
+        Self {
+            absolute: 1e-7,
+            relative: 5e-8,
+            points: 1 << 17,
+        }
+    }
+}
+
+impl Fineness {
+    /// Within the range in which a lattice makes sense.
+    fn sane(self) -> Self {
+        let error = |value: f64| {
+            if value.is_nan() {
+                1e-3
+            } else {
+                value.clamp(1e-12, 1.0)
+            }
+        };
+        Self {
+            absolute: error(self.absolute),
+            relative: error(self.relative),
+            points: self.points.clamp(1 << 10, 1 << 22),
+        }
+    }
+}
 
 /// Tight bounds for compositions of any events that have a known dominating pair.
 ///
@@ -53,6 +96,16 @@ impl PldAccountant {
             everything: false,
             loose: false,
             fineness: Fineness::default(),
+        }
+    }
+
+    /// The same with another error budget: errors from 1e-12 to 1, points from `2^10` to `2^22`; what
+    /// is outside of that is moved to its end.
+    #[must_use]
+    pub fn with_fineness(self, fineness: Fineness) -> Self {
+        Self {
+            fineness: fineness.sane(),
+            ..self
         }
     }
 
@@ -98,6 +151,17 @@ impl PldAccountant {
             .map(|(bits, count)| f64::from_bits(*bits) * *count as f64)
             .sum();
         sum * (1.0 + 4.0 * f64::EPSILON * (1 + self.gaussian.len()) as f64)
+    }
+
+    /// The inverse noise of the Gaussian mechanism that dominates everything, where there is one.
+    fn plain(&self) -> Option<f64> {
+        let mut sum = self.precision();
+        for (pair, count) in self.pairs.values() {
+            sum += pair.plain? * *count as f64;
+        }
+        Some(libm::sqrt(
+            sum * (1.0 + 4.0 * f64::EPSILON * (1 + self.pairs.len()) as f64),
+        ))
     }
 
     /// The laws of each direction that differs.
@@ -204,7 +268,10 @@ impl Accountant for PldAccountant {
             gaussian_epsilon(libm::sqrt(self.precision()), delta)
         } else {
             let (lower, upper) = self.ask(Question::Epsilon(delta));
-            (lower, upper.min(self.most()))
+            let plain = self
+                .plain()
+                .map_or(f64::INFINITY, |mean| gaussian_epsilon(mean, delta).1);
+            (lower, upper.min(self.most()).min(plain))
         };
         let lower = if self.loose { 0.0 } else { lower.min(upper) };
         Ok(Bounds {
@@ -224,7 +291,11 @@ impl Accountant for PldAccountant {
         } else if epsilon == f64::INFINITY || epsilon >= self.most() {
             (0.0, self.infinite())
         } else {
-            self.ask(Question::Delta(epsilon))
+            let (lower, upper) = self.ask(Question::Delta(epsilon));
+            let plain = self
+                .plain()
+                .map_or(1.0, |mean| gaussian_delta(mean, epsilon).1);
+            (lower, upper.min(plain))
         };
         let lower = if self.loose { 0.0 } else { lower.min(upper) };
         Ok(Bounds {

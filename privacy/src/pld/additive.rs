@@ -211,6 +211,7 @@ impl Base {
             },
             add: None,
             loose: self.loose,
+            plain: None,
         })
     }
 
@@ -254,6 +255,7 @@ impl Base {
             remove,
             add: Some(add),
             loose: self.loose,
+            plain: None,
         })
     }
 }

@@ -5,9 +5,11 @@
 //! and window, and [`super::composite`] composes.
 
 use super::composite::Composite;
+use super::contour;
 use super::lattice::{Rules, Sketch};
 use super::law::Law;
 use super::tilt::Plan;
+use crate::accountant::Fineness;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
@@ -16,27 +18,6 @@ pub(crate) enum Question {
     Delta(f64),
     /// `epsilon` for this `delta`, above 0 and below 1.
     Epsilon(f64),
-}
-
-/// How fine to compute.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fineness {
-    /// Wanted error of `epsilon`, absolute.
-    pub(crate) absolute: f64,
-    /// Wanted error of `epsilon`, relative.
-    pub(crate) relative: f64,
-    /// Most points of the transform, a power of two: with fewer the lattice is coarser.
-    pub(crate) points: usize,
-}
-
-impl Default for Fineness {
-    fn default() -> Self {
-        Self {
-            absolute: 1e-7,
-            relative: 5e-8,
-            points: 1 << 18,
-        }
-    }
 }
 
 /// For a first look.
@@ -62,10 +43,22 @@ pub(crate) fn answer(
     if known > 0.0 && is_below(laws, rules, epsilon, ln_least) {
         return (0.0, 0.0);
     }
-    if let Some(exact) = super::contour::answer(laws, question, rules) {
+    if let Some(exact) = contour::answer(laws, question, rules, contour::QUICK) {
         return exact;
     }
-    on_lattice(laws, question, fineness, rules)
+    let (lower, upper) = on_lattice(laws, question, fineness, rules);
+    // Where a law is concentrated and has a long tail, no tilt shows `delta` well.
+    let gap = match question {
+        Question::Epsilon(_) => 1e-4 * upper + 10.0 * fineness.absolute,
+        Question::Delta(_) => 1e-2 * upper,
+    };
+    if upper - lower <= gap {
+        return (lower, upper);
+    }
+    match contour::answer(laws, question, rules, contour::THOROUGH) {
+        Some((least, most)) => (lower.max(least), upper.min(most)),
+        None => (lower, upper),
+    }
 }
 
 /// The same by the lattice alone.
@@ -198,7 +191,8 @@ mod tests {
                     };
                     let laws = [(law, count)];
                     for question in [Question::Epsilon(1e-6), Question::Delta(0.5)] {
-                        let Some((low, high)) = crate::pld::contour::answer(&laws, question, rules)
+                        let Some((low, high)) =
+                            crate::pld::contour::answer(&laws, question, rules, contour::QUICK)
                         else {
                             continue;
                         };

@@ -12,12 +12,12 @@
 //! level by level as in Higham 2002, Section 24.1, on their inputs as they are; rounding of losses and
 //! masses, by a shift of `epsilon` and a factor.
 
-use super::compose::Fineness;
 use super::fft::Fft;
 use super::lattice::{Lattice, Layout, Rules};
 use super::law::Law;
 use super::spectrum::Spectrum;
 use super::tilt::{LN_WINDOW, Plan};
+use crate::accountant::Fineness;
 
 /// The composed law in a window of the lattice.
 pub(super) struct Composite {
@@ -63,11 +63,14 @@ impl Composite {
                 if low <= high { high - low } else { 0.0 }
             })
             .fold(0.0, f64::max);
-        let step = plan
-            .step(plan.epsilon, fineness)
-            .max(window / (fineness.points - 64) as f64)
+        let least = (window / (fineness.points - 64) as f64)
             .max(widest / (4 * fineness.points) as f64)
             .max(1e-12 * (plan.epsilon.abs() + window + widest));
+        let step = match common(laws) {
+            // On this lattice nothing is rounded.
+            Some(unit) if unit >= least => unit,
+            _ => plan.step(plan.epsilon, fineness).max(least),
+        };
         // A sharper exponent sees single lattice points.
         let (lambda_up, lambda_down) = (lambda_up.min(1.0 / step), lambda_down.min(1.0 / step));
 
@@ -309,6 +312,41 @@ impl Composite {
             inside,
         )
     }
+}
+
+/// The largest number that every loss is a multiple of, to rounding, where all are point masses.
+fn common(laws: &[(Law, u64)]) -> Option<f64> {
+    if laws.iter().any(|(law, _)| !law.smooth.is_empty()) {
+        return None;
+    }
+    let losses = || {
+        laws.iter()
+            .flat_map(|(law, _)| &law.atoms)
+            .map(|atom| atom.loss.abs())
+    };
+    let most = losses().fold(0.0, f64::max);
+    let nothing = 1e-9 * most;
+    // Euclid's algorithm; a divisor this small would be of no use.
+    let useful = most / f64::from(1 << 17);
+    let mut unit = most;
+    for loss in losses() {
+        let (mut large, mut small) = (unit, loss);
+        while small > nothing {
+            let rest = large % small;
+            (large, small) = (small, rest.min(small - rest));
+        }
+        unit = large;
+        if unit < useful {
+            return None;
+        }
+    }
+    // Free of the errors that the divisions have piled up.
+    let unit = most / libm::round(most / unit);
+    let close = |loss: f64| {
+        let whole = libm::round(loss / unit) * unit;
+        (whole - loss).abs() <= 8.0 * f64::EPSILON * most
+    };
+    (unit > 0.0 && losses().all(close)).then_some(unit)
 }
 
 /// `E exp(lambda (S - centre))` in units of the lattice, rounded upwards.

@@ -42,10 +42,25 @@ use super::single::single;
 use super::spectrum::power;
 use super::tilt::Plan;
 
-/// Most products of nodes and frequencies: beyond, the lattice is quicker.
-const MOST_WORK: f64 = 1e7;
-/// Most frequencies.
-const MOST_FREQUENCIES: f64 = 1e5;
+/// How much may be done.
+#[derive(Clone, Copy)]
+pub(super) struct Effort {
+    /// Most products of nodes and frequencies.
+    work: f64,
+    /// Most frequencies.
+    frequencies: f64,
+}
+
+/// Beyond, the lattice is quicker.
+pub(super) const QUICK: Effort = Effort {
+    work: 1e7,
+    frequencies: 1e5,
+};
+/// Where the lattice is no good.
+pub(super) const THOROUGH: Effort = Effort {
+    work: 1e8,
+    frequencies: 1e6,
+};
 
 /// The integrand at equal steps of the frequency.
 struct Line {
@@ -69,6 +84,7 @@ impl Line {
         theta: f64,
         extra: f64,
         period: f64,
+        effort: Effort,
     ) -> Option<Self> {
         let profiles = laws
             .iter()
@@ -80,11 +96,11 @@ impl Line {
             .map(|profile| profile.last_frequency(extra))
             .fold(f64::INFINITY, f64::min);
         let step = 2.0 * PI / period;
-        if (end / step).is_nan() || end / step >= MOST_FREQUENCIES {
+        if (end / step).is_nan() || end / step >= effort.frequencies {
             return None;
         }
         let last = libm::ceil(end / step) as usize + 1;
-        let most = MOST_WORK / last as f64;
+        let most = effort.work / last as f64;
         let nodes = profiles
             .iter()
             .zip(laws)
@@ -93,7 +109,7 @@ impl Line {
             })
             .collect::<Option<Vec<_>>>()?;
         let work: usize = nodes.iter().map(|nodes| nodes.weights.len() * last).sum();
-        if work as f64 >= MOST_WORK {
+        if work as f64 >= effort.work {
             return None;
         }
         let mut values = vec![(1.0, 0.0); last + 1];
@@ -200,7 +216,12 @@ impl Line {
 }
 
 /// Lower and upper bound of the answer, or `None` where this way is not the quicker one.
-pub(crate) fn answer(laws: &[(Law, u64)], question: Question, rules: &Rules) -> Option<(f64, f64)> {
+pub(super) fn answer(
+    laws: &[(Law, u64)],
+    question: Question,
+    rules: &Rules,
+    effort: Effort,
+) -> Option<(f64, f64)> {
     if let [(law, 1)] = laws {
         return single(law, question, rules);
     }
@@ -216,7 +237,7 @@ pub(crate) fn answer(laws: &[(Law, u64)], question: Question, rules: &Rules) -> 
     let (least, most) = (infinite / (1.0 + 1e-11), infinite * (1.0 + 1e-11));
     match question {
         Question::Delta(epsilon) => {
-            let (lower, upper) = finite(laws, rules, question, (epsilon, epsilon))?;
+            let (lower, upper) = finite(laws, rules, question, (epsilon, epsilon), effort)?;
             Some(((lower + least).min(1.0), (upper + most).min(1.0)))
         }
         Question::Epsilon(delta) => {
@@ -233,7 +254,13 @@ pub(crate) fn answer(laws: &[(Law, u64)], question: Question, rules: &Rules) -> 
             }
             // Upwards, so that the sum with what was taken off is not above `delta`.
             let rest = rest * (1.0 - 1e-15);
-            finite(laws, rules, Question::Epsilon(rest), (rest, lower_rest))
+            finite(
+                laws,
+                rules,
+                Question::Epsilon(rest),
+                (rest, lower_rest),
+                effort,
+            )
         }
     }
 }
@@ -254,6 +281,7 @@ fn finite(
     rules: &Rules,
     question: Question,
     targets: (f64, f64),
+    effort: Effort,
 ) -> Option<(f64, f64)> {
     let mut plan = Plan::with(
         laws.iter()
@@ -281,7 +309,7 @@ fn finite(
             return None;
         }
         let (period, lambda) = plan.period(epsilon, ln_delta);
-        let line = Line::new(laws, rules, theta, extra, period)?;
+        let line = Line::new(laws, rules, theta, extra, period, effort)?;
         // Larger arguments first, then smaller ones.
         let beyond = |epsilon: f64| {
             let [raised, ..] = plan.cumulant(theta + lambda);

@@ -37,6 +37,8 @@ pub(crate) struct Pair {
     pub(crate) add: Option<Law>,
     /// Whether it is worse than the mechanism's own pair, so that it bounds from above only.
     pub(crate) loose: bool,
+    /// The squared inverse noise multiplier of a Gaussian mechanism that dominates it as well.
+    pub(crate) plain: Option<f64>,
 }
 
 impl Pair {
@@ -46,6 +48,7 @@ impl Pair {
             remove,
             add,
             loose: false,
+            plain: None,
         }
     }
 }
@@ -187,9 +190,16 @@ pub(crate) fn step(event: &DpEvent, relation: NeighboringRelation) -> Result<Ste
             } else {
                 // A member that joins pushes another out, so that the three means are at most one
                 // sensitivity apart from each other; two of them on opposite sides of the third is
-                // the most that this allows (Lebeda, Regehr, Kamath and Steinke 2024, arXiv
-                // 2405.20769).
-                replaced_normal(*sample as f64 / *population as f64, mean)
+                // more than this allows (Lebeda, Regehr, Kamath and Steinke 2024, arXiv
+                // 2405.20769). At high rates no sampling at all is the better bound.
+                match replaced_normal(*sample as f64 / *population as f64, mean) {
+                    Step::Pair(pair) => Step::Pair(Pair {
+                        loose: true,
+                        plain: Some(precision),
+                        ..pair
+                    }),
+                    other => other,
+                }
             })
         }
         DpEvent::RandomizedResponse {

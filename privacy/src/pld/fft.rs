@@ -6,10 +6,9 @@
 
 /// Twiddle factors for one length.
 pub(crate) struct Fft {
-    length: usize,
-    /// `exp(-2 pi i k / length)` for the first half, as cosines and sines.
-    cosines: Vec<f64>,
-    sines: Vec<f64>,
+    /// `exp(-pi i k / half)` as cosines and sines, for each `half` from 1 to half the length: each
+    /// level reads its own from the first to the last.
+    levels: Vec<(Vec<f64>, Vec<f64>)>,
 }
 
 impl Fft {
@@ -34,61 +33,67 @@ impl Fft {
                 sines.push(c * sf + s * cf);
             }
         }
-        Self {
-            length,
-            cosines,
-            sines,
+        let mut levels = vec![(cosines, sines)];
+        for level in 0..half.trailing_zeros() as usize {
+            let every_second = |finer: &[f64]| finer.iter().step_by(2).copied().collect();
+            let coarser = (
+                every_second(&levels[level].0),
+                every_second(&levels[level].1),
+            );
+            levels.push(coarser);
         }
+        levels.reverse();
+        Self { levels }
     }
 
     /// Natural order in, bit-reversed order out; no scaling.
     pub(crate) fn forward(&self, re: &mut [f64], im: &mut [f64]) {
-        let mut span = self.length / 2;
-        let mut stride = 1;
-        while span > 0 {
+        for (cosines, sines) in self.levels.iter().rev() {
+            let span = cosines.len();
             for (re, im) in re
                 .chunks_exact_mut(2 * span)
                 .zip(im.chunks_exact_mut(2 * span))
             {
                 let (re0, re1) = re.split_at_mut(span);
                 let (im0, im1) = im.split_at_mut(span);
-                for k in 0..span {
-                    let (c, s) = (self.cosines[k * stride], self.sines[k * stride]);
-                    let (dr, di) = (re0[k] - re1[k], im0[k] - im1[k]);
-                    re0[k] += re1[k];
-                    im0[k] += im1[k];
-                    re1[k] = dr * c - di * s;
-                    im1[k] = dr * s + di * c;
+                let first = re0.iter_mut().zip(im0);
+                let second = re1.iter_mut().zip(im1);
+                for (((r0, i0), (r1, i1)), (c, s)) in
+                    first.zip(second).zip(cosines.iter().zip(sines))
+                {
+                    let (dr, di) = (*r0 - *r1, *i0 - *i1);
+                    *r0 += *r1;
+                    *i0 += *i1;
+                    *r1 = dr * c - di * s;
+                    *i1 = dr * s + di * c;
                 }
             }
-            span /= 2;
-            stride *= 2;
         }
     }
 
     /// Bit-reversed order in, natural order out; no scaling.
     pub(crate) fn backward(&self, re: &mut [f64], im: &mut [f64]) {
-        let mut span = 1;
-        let mut stride = self.length / 2;
-        while span < self.length {
+        for (cosines, sines) in &self.levels {
+            let span = cosines.len();
             for (re, im) in re
                 .chunks_exact_mut(2 * span)
                 .zip(im.chunks_exact_mut(2 * span))
             {
                 let (re0, re1) = re.split_at_mut(span);
                 let (im0, im1) = im.split_at_mut(span);
-                for k in 0..span {
-                    let (c, s) = (self.cosines[k * stride], -self.sines[k * stride]);
-                    let tr = re1[k] * c - im1[k] * s;
-                    let ti = re1[k] * s + im1[k] * c;
-                    re1[k] = re0[k] - tr;
-                    im1[k] = im0[k] - ti;
-                    re0[k] += tr;
-                    im0[k] += ti;
+                let first = re0.iter_mut().zip(im0);
+                let second = re1.iter_mut().zip(im1);
+                for (((r0, i0), (r1, i1)), (c, s)) in
+                    first.zip(second).zip(cosines.iter().zip(sines))
+                {
+                    let tr = *r1 * c + *i1 * s;
+                    let ti = *i1 * c - *r1 * s;
+                    *r1 = *r0 - tr;
+                    *i1 = *i0 - ti;
+                    *r0 += tr;
+                    *i0 += ti;
                 }
             }
-            span *= 2;
-            stride /= 2;
         }
     }
 

@@ -341,8 +341,12 @@ impl Lattice {
         };
         let shrink = -libm::expm1(-step);
         for atom in &law.atoms {
-            let index = libm::floor(atom.loss / step) as i64;
-            let rest = (atom.loss - index as f64 * step).clamp(0.0, step);
+            let mut index = libm::floor(atom.loss / step) as i64;
+            let mut rest = (atom.loss - index as f64 * step).clamp(0.0, step);
+            if rest > step - 16.0 * f64::EPSILON * sketch.magnitude {
+                // The next point but for rounding, which is counted anyway.
+                (index, rest) = (index + 1, 0.0);
+            }
             let place = (index - first) as usize;
             let mass = libm::exp(atom.ln_mass + theta * (index as f64 * step) - kappa);
             lattice.above[place] += mass * libm::exp(-rest) * -libm::expm1(rest - step) / shrink;

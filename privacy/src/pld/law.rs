@@ -299,6 +299,26 @@ impl NormalPair {
     }
 }
 
+/// Where `ln((a + b z) / (a + b / z))`, with `a` and `b` given by their logarithms and
+/// `z = exp(mean x)`, reaches the target (minus the target where `swapped`): `x`.
+///
+/// With `l >= 0` it is `b z^2 - a (exp(l) - 1) z - b exp(l) = 0`, whose positive root is a sum of
+/// positive terms; the loss is an odd function of `x`.
+fn mirrored(ln_a: f64, ln_b: f64, mean: f64, target: f64, swapped: bool) -> f64 {
+    let loss = target.abs();
+    // Relative to `exp(l)`: the half of the linear term over `b`, and the constant one.
+    let half = libm::exp(ln_a - ln_b) * 0.5 * -libm::expm1(-loss);
+    let root = if half < 1e150 {
+        let rest = libm::sqrt(half * half + libm::exp(-loss));
+        loss + libm::log(half + rest)
+    } else {
+        // The constant term is nothing beside it.
+        loss + ln_a - ln_b + libm::log(-libm::expm1(-loss))
+    };
+    let x = root / mean;
+    if (target < 0.0) == swapped { x } else { -x }
+}
+
 impl Smooth {
     /// The loss at a coordinate.
     pub(crate) fn loss(&self, x: f64) -> f64 {
@@ -397,6 +417,11 @@ impl Smooth {
                     };
                     Some(pair.sign() * ((rest - w1) / m1 + 0.5 * m1))
                 }
+                ([(w0, m0), (w1, m1)], [(v0, n0), (v1, n1)])
+                    if *m0 == 0.0 && *n0 == 0.0 && w0 == v0 && w1 == v1 && *n1 == -m1 =>
+                {
+                    Some(pair.sign() * mirrored(*w0, w1 - 0.5 * m1 * m1, *m1, target, pair.swapped))
+                }
                 ([(w, m1)], [(v, m0)]) => {
                     let loss = if pair.swapped { -target } else { target };
                     Some(pair.sign() * ((loss - w + v) / (m1 - m0) + 0.5 * (m1 + m0)))
@@ -425,16 +450,31 @@ impl Smooth {
         if let Some(x) = guess {
             return if x.is_nan() { low } else { x.clamp(low, high) };
         }
+        // Newton's method, with halving where it leaves the bracket or hardly helps.
+        let Self::Normal(pair) = self else {
+            return low;
+        };
         let (mut low, mut high) = (low, high);
-        for _ in 0..60 {
-            let middle = 0.5 * (low + high);
-            if self.loss(middle) < target {
-                low = middle;
+        let mut x = 0.5 * (low + high);
+        for turn in 0..200 {
+            let miss = self.loss(x) - target;
+            if miss < 0.0 {
+                low = x;
             } else {
-                high = middle;
+                high = x;
             }
+            let newton = x - miss / pair.slope(x);
+            let next = if newton > low && newton < high && turn % 4 != 3 {
+                newton
+            } else {
+                0.5 * (low + high)
+            };
+            if (next - x).abs() <= 2.0 * f64::EPSILON * (1.0 + next.abs()) {
+                return next;
+            }
+            x = next;
         }
-        0.5 * (low + high)
+        x
     }
 }
 

@@ -1,6 +1,6 @@
 //! The transform of one step's law by nodes: for normal mixtures on a line above the axis (which
 //! line, which spacing, and from which frequency on there is nothing left), for Laplace noise in
-//! panels, for point masses themselves. The bounds: head of [`super::contour`].
+//! panels or, unsampled, in closed form, for point masses themselves. The bounds: head of [`super::contour`].
 
 use core::f64::consts::PI;
 
@@ -287,9 +287,32 @@ pub(super) struct Nodes {
     /// Magnitude of a weight, and what rounding the loss and the density have, in units of the last
     /// place.
     sizes: Vec<[f64; 3]>,
+    /// Laplace parts in closed form: [`closed`]'s exponent, and their widths.
+    closed: Vec<(f64, f64)>,
     /// `ln E exp(theta L)`.
     pub(super) cumulant: f64,
     pub(super) magnitude: f64,
+}
+
+/// `width exp(exponent) (exp(z) - exp(-z)) / z` with `z = (s + 1/2) width`, `s = theta + i t`: the
+/// transform of unsampled Laplace noise between its two point masses, for the exponent
+/// `-width / 2 - ln 4` and the logarithm of its weight.
+fn closed(exponent: f64, width: f64, theta: f64, t: f64) -> (f64, f64) {
+    let (a, b) = ((theta + 0.5) * width, t * width);
+    let (sine, cosine) = libm::sincos(b);
+    // 1 - exp(-2 z), without cancellation as `a` is above 0.
+    let fall = libm::exp(-2.0 * a);
+    let rest = (
+        -libm::expm1(-2.0 * a) + fall * 2.0 * sine * sine,
+        fall * 2.0 * sine * cosine,
+    );
+    let scale = width * libm::exp(exponent + a) / (a * a + b * b);
+    // exp(i b) (1 - exp(-2 z)) conj(z)
+    let (x, y) = (
+        cosine * rest.0 - sine * rest.1,
+        cosine * rest.1 + sine * rest.0,
+    );
+    (scale * (x * a + y * b), scale * (y * a - x * b))
 }
 
 impl Nodes {
@@ -309,6 +332,7 @@ impl Nodes {
             weights: Vec::new(),
             losses: Vec::new(),
             sizes: Vec::new(),
+            closed: Vec::new(),
             cumulant: 0.0,
             magnitude: 1.0,
         };
@@ -316,6 +340,13 @@ impl Nodes {
             nodes.add_normal(normal, frequency, profile.ln_mass, most)?;
         }
         for (ln_weight, pair) in &profile.laplaces {
+            if pair.rate >= 1.0 && !pair.swapped {
+                let exponent =
+                    ln_weight - profile.ln_mass - 0.5 * pair.width - 2.0 * core::f64::consts::LN_2;
+                nodes.closed.push((exponent, pair.width));
+                nodes.magnitude = nodes.magnitude.max(pair.width);
+                continue;
+            }
             nodes.add_laplace(pair, *ln_weight - profile.ln_mass, frequency, rules, most)?;
         }
         if profile.atoms.len() as f64 > most {
@@ -326,13 +357,22 @@ impl Nodes {
             nodes.add_real(atom.loss, exponent, 1.0, 4.0 + atom.ln_mass.abs());
         }
         // The sum is real but for rounding.
-        let sum: f64 = nodes.weights.iter().map(|(re, _)| re).sum();
+        let theta = nodes.theta;
+        let sum = nodes.weights.iter().map(|(re, _)| re).sum::<f64>()
+            + nodes
+                .closed
+                .iter()
+                .map(|(exponent, width)| closed(*exponent, *width, theta, 0.0).0)
+                .sum::<f64>();
         if sum.is_nan() || sum <= 0.0 {
             return None;
         }
         for (weight, size) in nodes.weights.iter_mut().zip(&mut nodes.sizes) {
             *weight = (weight.0 / sum, weight.1 / sum);
             size[0] /= sum;
+        }
+        for (exponent, _) in &mut nodes.closed {
+            *exponent -= libm::log(sum);
         }
         nodes.cumulant = profile.ln_mass + libm::log(sum);
         Some(nodes)
@@ -468,6 +508,10 @@ impl Nodes {
                         im[k] = 0.0;
                     }
                 }
+                for (exponent, width) in &self.closed {
+                    let size = closed(*exponent, *width, self.theta, 0.0).0;
+                    error += size * (8.0 * (until * width + exponent.abs()) + 64.0);
+                }
                 alive = (first / 4 * 4).min(end)..end.next_multiple_of(4);
                 error = error * f64::EPSILON + 4.0 * libm::exp(LN_NEGLECT);
             }
@@ -489,12 +533,15 @@ impl Nodes {
                     im[lane] = x * s[lane] + y * c[lane];
                 }
             }
-            visit(
-                j,
+            let mut sum = (
                 (sums_re[0] + sums_re[1]) + (sums_re[2] + sums_re[3]),
                 (sums_im[0] + sums_im[1]) + (sums_im[2] + sums_im[3]),
-                error,
             );
+            for (exponent, width) in &self.closed {
+                let part = closed(*exponent, *width, self.theta, j as f64 * step);
+                sum = (sum.0 + part.0, sum.1 + part.1);
+            }
+            visit(j, sum.0, sum.1, error);
         }
     }
 }

@@ -154,5 +154,7 @@ pub(super) fn truncated(
         add: Some(join(plain_add)),
         // The case with replacement is a bound, not a pair of the mechanism's.
         loose: true,
+        // Sampled or not, one member at most moves the sum by two sensitivities.
+        plain: Some(4.0 * mean * mean * (1.0 + 4.0 * f64::EPSILON)),
     })
 }

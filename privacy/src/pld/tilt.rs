@@ -2,9 +2,10 @@
 //!
 //! Works on [`Sketch`]es: a poor choice costs time or tightness, it does not make a bound wrong.
 
-use super::compose::{Fineness, Question};
+use super::compose::Question;
 use super::lattice::{Rules, Sketch};
 use super::law::Law;
+use crate::accountant::Fineness;
 
 /// Logarithm of what may be lost at either end of the window, relative to `delta`.
 pub(super) const LN_WINDOW: f64 = -37.0;
@@ -138,12 +139,14 @@ impl Plan {
             let [raised, ..] = self.cumulant(self.theta + lambda);
             (raised - (self.theta + lambda) * epsilon - ln_delta + LN_LITTLE) / lambda
         };
-        let start = 8.0 / self.deviation.max(1e-9);
+        // The sketches hold no larger tilts.
+        let most = 1.9 * self.most_tilt - self.theta;
+        let start = (8.0 / self.deviation.max(1e-9)).min(most);
         let (mut best, mut at) = (f64::INFINITY, start);
         for k in -6..=4 {
             let lambda = start * libm::exp(0.6 * f64::from(k));
             let value = bound(lambda);
-            if value < best && self.theta + lambda <= 1.9 * self.most_tilt {
+            if value < best && lambda <= most {
                 (best, at) = (value, lambda);
             }
         }

@@ -3,6 +3,7 @@
 
 use fl_core::units::{ClientId, RoundId, Seed};
 use fl_core::{Purpose, Stream};
+use fl_privacy::accountant::{Fineness, PldAccountant};
 use fl_privacy::{
     AccountantKind, Delta, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, PrivacyError,
     accountant,
@@ -36,6 +37,7 @@ pub(crate) enum Verdict {
 /// has as lower bound is no more than the upper bound of any other.
 pub(crate) fn play_all(
     case: &Case,
+    fineness: Fineness,
     mut watch: impl FnMut(
         AccountantKind,
         &mut dyn FnMut() -> Result<Verdict, String>,
@@ -43,7 +45,7 @@ pub(crate) fn play_all(
 ) -> Vec<Result<Verdict, String>> {
     let mut verdicts: Vec<Result<Verdict, String>> = AccountantKind::ALL
         .iter()
-        .map(|&kind| watch(kind, &mut || play(case, kind)))
+        .map(|&kind| watch(kind, &mut || play(case, kind, fineness)))
         .collect();
     let least = verdicts.iter().flatten().fold(0.0_f64, |least, verdict| {
         if let Verdict::Finite(lower, _) = verdict {
@@ -257,10 +259,15 @@ pub(crate) fn case(seed: u64, number: u64) -> Result<Case, PrivacyError> {
 ///
 /// # Errors
 /// What does not hold.
-fn play(case: &Case, kind: AccountantKind) -> Result<Verdict, String> {
+fn play(case: &Case, kind: AccountantKind, fineness: Fineness) -> Result<Verdict, String> {
     let show = |error: PrivacyError| format!("{kind}: {error}");
     let ask = |events: &mut dyn Iterator<Item = &(DpEvent, u64)>| {
-        let mut sum = accountant(kind, case.relation);
+        let mut sum = match kind {
+            AccountantKind::Pld => {
+                Box::new(PldAccountant::new(case.relation).with_fineness(fineness))
+            }
+            _ => accountant(kind, case.relation),
+        };
         for (event, count) in events {
             let before = sum.ledger().clone();
             if let Err(error) = sum.compose(event, *count) {
@@ -314,7 +321,8 @@ fn play(case: &Case, kind: AccountantKind) -> Result<Verdict, String> {
         return Err(format!("{name}: out of order"));
     }
     // An error of `epsilon` that nobody minds.
-    let more = Epsilon::new(upper * (1.0 + 1e-5) + 1e-5).map_err(show)?;
+    let error = 1e-5_f64.max(100.0 * fineness.absolute);
+    let more = Epsilon::new(upper * (1.0 + error) + error).map_err(show)?;
     let there = sum.delta(more).map_err(show)?.upper.get();
     if there > case.delta * (1.0 + 1e-6) {
         return Err(format!("{name}, delta({more}) {there:e}: does not return"));

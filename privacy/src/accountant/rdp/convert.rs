@@ -4,7 +4,7 @@
 //! Every order gives a valid bound, so the best of any set of orders does. The orders are searched
 //! over the reals rather than taken from a list: first on a geometric grid of `alpha - 1`, then by
 //! golden section around its best. The bound has one minimum where `(alpha - 1) D_alpha` is
-//! convex, which every exact curve is.
+//! convex, which every exact curve is; for others `delta` looks again where `epsilon` has its best.
 
 /// Grid of `ln(alpha - 1)`.
 const FIRST: f64 = -9.0;
@@ -20,8 +20,8 @@ pub(super) fn orders() -> impl Iterator<Item = f64> {
     (0..=count).map(|index| 1.0 + libm::exp(FIRST + STEP * f64::from(index)))
 }
 
-/// The smallest value of a function of the order.
-fn best(value: impl Fn(f64) -> f64) -> f64 {
+/// The smallest value of a function of the order that is seen, and the order.
+fn best(value: impl Fn(f64) -> f64) -> (f64, f64) {
     let at = |x: f64| {
         let found = value(1.0 + libm::exp(x));
         if found.is_nan() { f64::INFINITY } else { found }
@@ -36,7 +36,7 @@ fn best(value: impl Fn(f64) -> f64) -> f64 {
         }
     }
     if least == f64::INFINITY {
-        return least;
+        return (least, 2.0);
     }
     // Golden section.
     const SHARE: f64 = 0.618_033_988_749_894_9;
@@ -45,7 +45,11 @@ fn best(value: impl Fn(f64) -> f64) -> f64 {
     let mut right = low + SHARE * (high - low);
     let (mut at_left, mut at_right) = (at(left), at(right));
     for _ in 0..34 {
-        least = least.min(at_left).min(at_right);
+        for (x, found) in [(left, at_left), (right, at_right)] {
+            if found < least {
+                (place, least) = (x, found);
+            }
+        }
         if at_left <= at_right {
             high = right;
             (right, at_right) = (left, at_left);
@@ -58,7 +62,7 @@ fn best(value: impl Fn(f64) -> f64) -> f64 {
             at_right = at(right);
         }
     }
-    least
+    (least, 1.0 + libm::exp(place))
 }
 
 /// `epsilon` at one order, for `delta` in (0, 1); may be negative.
@@ -70,16 +74,30 @@ pub(super) fn epsilon_at(alpha: f64, cgf: f64, ln_delta: f64) -> f64 {
 /// The smallest `epsilon` of all orders, rounded upwards, at least 0.
 pub(super) fn epsilon(delta: f64, cgf: impl Fn(f64) -> f64) -> f64 {
     let ln_delta = libm::log(delta);
-    let least = best(|alpha| epsilon_at(alpha, cgf(alpha), ln_delta));
+    let (least, _) = best(|alpha| epsilon_at(alpha, cgf(alpha), ln_delta));
     (least * UP).max(0.0)
 }
 
 /// The smallest `delta` of all orders, rounded upwards, at most 1.
 pub(super) fn delta(epsilon: f64, cgf: impl Fn(f64) -> f64) -> f64 {
-    let ln = best(|alpha| {
+    let bound = |alpha: f64| {
         let c = alpha - 1.0;
-        cgf(alpha) - c * epsilon + c * libm::log(c / alpha) - libm::log(alpha)
-    });
+        let ln = cgf(alpha) - c * epsilon + c * libm::log(c / alpha) - libm::log(alpha);
+        if ln.is_nan() { f64::INFINITY } else { ln }
+    };
+    let (mut ln, _) = best(bound);
+    // Curves of selection have their best order in a valley so narrow that no grid shows it, but
+    // `epsilon` as a function of the order is wide there: its best order for the `delta` found so far
+    // is a better one.
+    let mut guess = ln.clamp(-700.0, -20.0);
+    for _ in 0..8 {
+        let (_, alpha) = best(|alpha| epsilon_at(alpha, cgf(alpha), guess));
+        let there = bound(alpha);
+        if there >= ln - 1e-9 {
+            break;
+        }
+        (ln, guess) = (there, there.clamp(-700.0, 0.0));
+    }
     if ln == f64::NEG_INFINITY {
         return 0.0;
     }

@@ -272,7 +272,7 @@ impl Curve {
     }
 
     /// The same curve, as a table where it takes long and will be asked for often.
-    fn often(self) -> Self {
+    pub(in crate::accountant) fn often(self) -> Self {
         const MOST_WORK: f64 = 400.0;
         if self.work() <= MOST_WORK {
             return self;
