@@ -21,6 +21,10 @@ struct Tally {
     finite: u64,
     infinite: u64,
     failed: u64,
+    /// Finite ones that return with a relative error above 1e-5.
+    inexact: u64,
+    /// The largest such error.
+    error: f64,
     /// Seconds of each case that was not refused.
     seconds: Vec<f64>,
 }
@@ -56,7 +60,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     tally.refused += 1;
                     continue;
                 }
-                Ok(Verdict::Finite(..)) => tally.finite += 1,
+                Ok(Verdict::Finite { error, .. }) => {
+                    tally.finite += 1;
+                    tally.inexact += u64::from(error > 1e-5);
+                    tally.error = tally.error.max(error);
+                }
                 Ok(Verdict::Infinite) => tally.infinite += 1,
                 Err(why) => {
                     tally.failed += 1;
@@ -68,7 +76,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             slowest.push((seconds, kind, number));
         }
     }
-    println!("accountant  finite  infinite  refused  failed  median s  99 %     worst    total");
+    println!(
+        "accountant  finite  infinite  refused  failed  off 1e-5  largest  median s  99 %     worst    total"
+    );
     let mut failed = 0;
     for (kind, tally) in AccountantKind::ALL.iter().zip(&mut tallies) {
         tally.seconds.sort_by(f64::total_cmp);
@@ -78,11 +88,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             tally.seconds.get(place.min(last)).copied().unwrap_or(0.0)
         };
         println!(
-            "{kind:10}  {:6}  {:8}  {:7}  {:6}  {:8.5}  {:7.4}  {:7.3}  {:7.2}",
+            "{kind:10}  {:6}  {:8}  {:7}  {:6}  {:8}  {:7.1e}  {:8.5}  {:7.4}  {:7.3}  {:7.2}",
             tally.finite,
             tally.infinite,
             tally.refused,
             tally.failed,
+            tally.inexact,
+            tally.error,
             at(0.5),
             at(0.99),
             at(1.0),

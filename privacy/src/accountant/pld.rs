@@ -295,7 +295,8 @@ impl Accountant for PldAccountant {
             let plain = self
                 .plain()
                 .map_or(1.0, |mean| gaussian_delta(mean, epsilon).1);
-            (lower, upper.min(plain))
+            // What underflows is counted as the smallest normal number.
+            (lower, (upper.min(plain) + f64::MIN_POSITIVE).min(1.0))
         };
         let lower = if self.loose { 0.0 } else { lower.min(upper) };
         Ok(Bounds {

@@ -43,7 +43,7 @@ pub(crate) fn answer(
     if known > 0.0 && is_below(laws, rules, epsilon, ln_least) {
         return (0.0, 0.0);
     }
-    if let Some(exact) = contour::answer(laws, question, rules, contour::QUICK) {
+    if let Some(exact) = contour::answer(laws, question, rules, contour::QUICK, f64::INFINITY) {
         return exact;
     }
     let (lower, upper) = on_lattice(laws, question, fineness, rules);
@@ -55,7 +55,7 @@ pub(crate) fn answer(
     if upper - lower <= gap {
         return (lower, upper);
     }
-    match contour::answer(laws, question, rules, contour::THOROUGH) {
+    match contour::answer(laws, question, rules, contour::THOROUGH, upper) {
         Some((least, most)) => (lower.max(least), upper.min(most)),
         None => (lower, upper),
     }
@@ -191,9 +191,13 @@ mod tests {
                     };
                     let laws = [(law, count)];
                     for question in [Question::Epsilon(1e-6), Question::Delta(0.5)] {
-                        let Some((low, high)) =
-                            crate::pld::contour::answer(&laws, question, rules, contour::QUICK)
-                        else {
+                        let Some((low, high)) = crate::pld::contour::answer(
+                            &laws,
+                            question,
+                            rules,
+                            contour::QUICK,
+                            f64::INFINITY,
+                        ) else {
                             continue;
                         };
                         seen += 1;

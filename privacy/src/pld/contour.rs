@@ -215,12 +215,14 @@ impl Line {
     }
 }
 
-/// Lower and upper bound of the answer, or `None` where this way is not the quicker one.
+/// Lower and upper bound of the answer, or `None` where this way is not the quicker one. `hint` is
+/// an `epsilon` that is surely enough.
 pub(super) fn answer(
     laws: &[(Law, u64)],
     question: Question,
     rules: &Rules,
     effort: Effort,
+    hint: f64,
 ) -> Option<(f64, f64)> {
     if let [(law, 1)] = laws {
         return single(law, question, rules);
@@ -237,7 +239,7 @@ pub(super) fn answer(
     let (least, most) = (infinite / (1.0 + 1e-11), infinite * (1.0 + 1e-11));
     match question {
         Question::Delta(epsilon) => {
-            let (lower, upper) = finite(laws, rules, question, (epsilon, epsilon), effort)?;
+            let (lower, upper) = finite(laws, rules, question, (epsilon, epsilon), effort, hint)?;
             Some(((lower + least).min(1.0), (upper + most).min(1.0)))
         }
         Question::Epsilon(delta) => {
@@ -260,6 +262,7 @@ pub(super) fn answer(
                 Question::Epsilon(rest),
                 (rest, lower_rest),
                 effort,
+                hint,
             )
         }
     }
@@ -282,6 +285,7 @@ fn finite(
     question: Question,
     targets: (f64, f64),
     effort: Effort,
+    hint: f64,
 ) -> Option<(f64, f64)> {
     let mut plan = Plan::with(
         laws.iter()
@@ -295,7 +299,7 @@ fn finite(
         question,
     );
     let (mut epsilon, mut ln_delta) = match question {
-        Question::Epsilon(delta) => (plan.epsilon.max(0.0), libm::log(delta)),
+        Question::Epsilon(delta) => (plan.epsilon.max(0.0).min(hint), libm::log(delta)),
         Question::Delta(epsilon) => (epsilon, plan.ln_delta),
     };
     let mut best = None;

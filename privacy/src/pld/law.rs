@@ -418,7 +418,11 @@ impl Smooth {
                     Some(pair.sign() * ((rest - w1) / m1 + 0.5 * m1))
                 }
                 ([(w0, m0), (w1, m1)], [(v0, n0), (v1, n1)])
-                    if *m0 == 0.0 && *n0 == 0.0 && w0 == v0 && w1 == v1 && *n1 == -m1 =>
+                    if *m0 == 0.0
+                        && *n0 == 0.0
+                        && w0.to_bits() == v0.to_bits()
+                        && w1.to_bits() == v1.to_bits()
+                        && n1.to_bits() == (-m1).to_bits() =>
                 {
                     Some(pair.sign() * mirrored(*w0, w1 - 0.5 * m1 * m1, *m1, target, pair.swapped))
                 }
