@@ -2,6 +2,8 @@
 //! ten thousand.
 
 #[path = "random/mod.rs"]
+#![expect(clippy::unwrap_used, reason = "a test's helper")]
+
 mod random;
 
 use fl_privacy::accountant::Fineness;
