@@ -1,9 +1,9 @@
 //! A thousand random events of every kind against every accountant; `--example random_events` plays
 //! ten thousand.
 
-#[path = "random/mod.rs"]
 #![expect(clippy::unwrap_used, reason = "a test's helper")]
 
+#[path = "random/mod.rs"]
 mod random;
 
 use fl_privacy::accountant::Fineness;
