@@ -48,7 +48,7 @@ enum Command {
     Data(data::Args),
     /// Inspect, quantize, convert and time a model
     Model(model::Args),
-    /// The epsilon of a run, the noise for an epsilon, and curves of epsilon
+    /// The epsilon of a run, the noise for an epsilon, curves of epsilon, and audits of runs
     Privacy(privacy::Args),
     /// Print the JSON schema of an experiment, or the reference of all keys
     Schema(schema::Args),
@@ -61,6 +61,8 @@ pub enum Exit {
     Done,
     /// 1: done, but the answer is no (`verify` found a difference).
     Differs,
+    /// 3: done, and an audit refuted what is reported.
+    Refuted,
     /// 130: stopped by Ctrl-C.
     Interrupted,
 }
@@ -72,13 +74,15 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::Differs => 1,
+            Self::Refuted => 3,
             Self::Interrupted => 130,
         }
     }
 }
 
 /// Runs the program with the given arguments (the first is its name) and returns its exit code:
-/// 0 done, 1 error or difference, 2 wrong usage or configuration, 130 interrupted.
+/// 0 done, 1 error or difference, 2 wrong usage or configuration, 3 a guarantee that an audit refuted,
+/// 130 interrupted.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {

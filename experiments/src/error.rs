@@ -92,6 +92,7 @@ impl Error {
             | Self::Name { .. }
             | Self::Privacy(_)
             | Self::PrivacyUsage(_)
+            | Self::Simulation(fl_sim::SimError::Audit(_))
             | Self::Dataset(fl_datasets::DatasetError::UnknownName { .. }) => 2,
             Self::Data(_)
             | Self::Simulation(_)

@@ -4,6 +4,7 @@
 //! distribution of accuracy over clients, and the partition. A figure is a function of the results: the same results give the
 //! same bytes.
 
+mod audit;
 mod axis;
 mod canvas;
 mod clients;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use crate::results::{self, EvaluationRow, PrivacyRow, Results, ResultsError, VariantResults};
 
+pub(crate) use audit::Scores;
 use clients::Distribution;
 use curves::{Curve, Kind, Quantity};
 use scene::Scene;
@@ -72,6 +74,23 @@ pub(crate) fn draw_epsilon(
     let scene = curves::draw(&quantity, subtitle, &curves);
     let named = scene.map(|scene| ("privacy-epsilon".to_owned(), scene));
     write(named, folder)
+}
+
+/// Draws the scores of an audit's canaries into `folder` as `privacy-audit-NAME`.
+///
+/// # Errors
+/// [`ResultsError::Write`] when a file cannot be written.
+pub(crate) fn draw_audit(
+    name: &str,
+    subtitle: &str,
+    scores: &Scores,
+    folder: &Path,
+) -> Result<Vec<PathBuf>, ResultsError> {
+    let scene = audit::draw(subtitle, scores);
+    write(
+        scene.map(|scene| (format!("privacy-audit-{name}"), scene)),
+        folder,
+    )
 }
 
 /// Writes scenes as SVG and PNG.

@@ -189,3 +189,191 @@ fn what_cannot_be_is_refused_with_a_reason() {
         assert!(error.contains(part), "{words}: {error}");
     }
 }
+
+/// A small private experiment with a variant of each sort.
+const AUDITED: &str = r#"
+name = "audited"
+rounds = 8
+
+[dataset]
+name = "synthetic"
+alpha = 1.0
+beta = 1.0
+clients = 200
+
+[model]
+kind = "logreg"
+
+[local]
+epochs = 1
+batch = 10
+learning_rate = 0.01
+
+[strategy]
+kind = "fedavg"
+weighting = "uniform"
+
+[selection]
+kind = "poisson"
+rate = 0.5
+
+[privacy]
+kind = "central"
+max_norm = 0.5
+delta = 1e-5
+
+[[variant]]
+name = "private"
+privacy.epsilon = 4.0
+
+[[variant]]
+name = "bare"
+privacy.noise_multiplier = 0.0
+
+[[variant]]
+name = "open"
+privacy.kind = "none"
+"#;
+
+fn audited() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("audited.toml");
+    std::fs::write(file, AUDITED).expect("the folder can be written");
+    folder
+}
+
+const AUDIT: &str = "audit audited.toml --canaries 100 --runs 150";
+
+#[test]
+fn an_audit_says_what_it_found_and_draws_it() {
+    let folder = audited();
+    let output = privacy(folder.path(), AUDIT);
+    let (out, error) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    assert_eq!(output.status.code(), Some(0), "{out}{error}");
+    for head in [
+        "private: 150 runs of 8 rounds with 100 canaries, attacked in",
+        "guessed   ",
+        "reported  epsilon 3.99999 at delta 0.00001 · pld accountant · add-or-remove-one",
+        "found     epsilon at least ",
+        "assumed   white-box: the attacker sees every released mean",
+        "          it does not see who takes part",
+        "          the other clients are absent",
+        "verdict   consistent: such guesses have probability up to ",
+        "plot      plots/privacy-audit-private.svg",
+    ] {
+        assert!(
+            out.lines().any(|line| line.starts_with(head)),
+            "{head}\n{out}"
+        );
+    }
+    for name in ["bare", "open"] {
+        let line = format!("{name}: passed over: an audit tries to refute a guarantee");
+        assert!(error.contains(&line), "{error}");
+    }
+    let svg = folder.path().join("plots/privacy-audit-private.svg");
+    let svg = std::fs::read_to_string(svg).unwrap();
+    for text in ["Scores of canaries", "guessed out", "consistent"] {
+        assert!(svg.contains(text), "{text}");
+    }
+    // The same, for a program; on three threads.
+    let words = format!("{AUDIT} --variant private --threads 3 --no-plots --json");
+    let output = privacy(folder.path(), &words);
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(line["verdict"], "consistent");
+    let (epsilon, lower) = (line["epsilon"].as_f64(), line["lower"].as_f64());
+    assert!(lower < epsilon && lower > Some(2.0), "{line}");
+    assert!(line["lower_any"].as_f64() < lower, "{line}");
+    assert_eq!(line["canaries"], 100);
+    assert_eq!(line["guesses"], 15_000);
+    assert_eq!(line["assumed"].as_array().unwrap().len(), 5);
+    let told = out
+        .lines()
+        .find(|line| line.starts_with("guessed"))
+        .unwrap();
+    let correct = line["correct"].as_u64().unwrap();
+    let digits: String = told
+        .split(" right")
+        .next()
+        .unwrap()
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect();
+    assert_eq!(digits, correct.to_string());
+}
+
+/// A program that adds half of its noise is caught, and says so by its exit code.
+#[test]
+fn an_audit_that_refutes_exits_with_three() {
+    let folder = audited();
+    let words =
+        format!("{AUDIT} --variant private --no-plots --confidence 0.999 --fault-noise 0.5");
+    let output = privacy(folder.path(), &words);
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{out}");
+    assert!(
+        out.contains("verdict   REFUTED: such guesses have probability below "),
+        "{out}"
+    );
+    let output = privacy(folder.path(), &format!("{words} --json"));
+    assert_eq!(output.status.code(), Some(3));
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(line["verdict"], "refuted");
+    assert!(line["lower"].as_f64() > line["epsilon"].as_f64(), "{line}");
+}
+
+#[test]
+fn what_cannot_be_audited_is_refused_with_a_reason() {
+    let folder = audited();
+    for (words, expected) in [
+        (
+            "audit audited.toml --variant open",
+            "error: audit: an audit tries to refute a guarantee, and this run has none; give it \
+             privacy with noise\n",
+        ),
+        (
+            "audit audited.toml --variant bare",
+            "error: audit: an audit tries to refute a guarantee, and this run has none; give it \
+             privacy with noise\n",
+        ),
+        (
+            "audit audited.toml --variant private --canaries 201",
+            "error: audit: 201 canaries were asked for, and there are 200 clients; ask for at most \
+             200\n",
+        ),
+        (
+            "audit audited.toml --variant private --confidence 1.5",
+            "error: audit: the confidence of an audit is 1.5; expected a number above 0 and below \
+             1\n",
+        ),
+        (
+            "audit audited.toml --variant private --set privacy.extrapolated_population=2000 --set \
+             privacy.extrapolated_cohort=1000",
+            "error: audit: an audit attacks what is run, and this run's guarantee is that of a \
+             larger deployment; leave the extrapolation out\n",
+        ),
+    ] {
+        let output = privacy(folder.path(), words);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(error, expected, "{words}");
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        assert!(output.stdout.is_empty());
+    }
+    for (words, part) in [
+        ("audit audited.toml --runs 0", "0 is not in 1..=1000000"),
+        ("audit audited.toml --canaries 0", "0 is not in 1.."),
+        (
+            "audit audited.toml --others some",
+            "[possible values: absent, train]",
+        ),
+        ("audit audited.toml --variant privat", "no variant `privat`"),
+        ("audit nothing.toml", "nothing.toml"),
+    ] {
+        let output = privacy(folder.path(), words);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{words}: {error}");
+        assert!(error.contains(part), "{words}: {error}");
+    }
+}

@@ -602,6 +602,9 @@ fn affordable(
         for entry in prefix(schedule, count) {
             sum.compose(&entry.event, entry.count)?;
         }
+        if budget.epsilon == Epsilon::INFINITY {
+            return Ok(true);
+        }
         Ok(sum.epsilon(budget.delta)?.upper <= budget.epsilon)
     };
     let entries = schedule.entries().iter();

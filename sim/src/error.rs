@@ -7,6 +7,7 @@ use fl_core::{ClientId, ModularError, RoundId, TrainError};
 use fl_edge::quant::QuantError;
 use fl_privacy::PrivacyError;
 
+use crate::audit::AuditError;
 use crate::checkpoint::CheckpointError;
 
 /// What an observer could not do; its own error, passed through.
@@ -141,6 +142,9 @@ pub enum SimError {
     /// There is no such privacy, or no more of it.
     #[error("privacy: {0}")]
     Privacy(#[from] PrivacyError),
+    /// A run that cannot be audited.
+    #[error("audit: {0}")]
+    Audit(#[from] AuditError),
     /// A checkpoint could not be written or used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

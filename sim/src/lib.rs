@@ -22,6 +22,9 @@
 //! applies is what a [`fl_privacy::DpPlan`] releases; with [`ClientPrivacy`] the clients add the noise
 //! themselves, and [`fl_privacy::ClientPlan`] keeps the ledger; see [`privacy`].
 //!
+//! What a private run promises can be [audited](audit): by an attack that is really run, and by a
+//! recorder of what its mechanisms are given.
+//!
 //! Nothing is stored per client of the population: a million clients cost nothing until they are
 //! selected. This is the only library of the project with threads. It reads the wall clock only
 //! to report how long rounds took, and touches files only for checkpoints.
@@ -30,6 +33,7 @@
 //! [`fl_datasets::FederatedDataset`] and [`fl_edge::Model`] are what experiments use.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 mod calibrate;
 pub mod checkpoint;
 mod clock;

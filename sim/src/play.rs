@@ -13,6 +13,7 @@ use fl_core::{
     BatchSize, Bytes, Cost, ExampleCount, LocalPlan, LocalWork, Report, VirtualDuration, WorkDone,
     WorkLimit,
 };
+use fl_privacy::clip::Clipper;
 
 use crate::clock::{NOW, Stopwatch};
 use crate::error::SimError;
@@ -62,18 +63,24 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         if !self.buffers.jobs.is_empty() && !given_up {
             let noised = self.privacy.as_ref().and_then(PrivacyPlan::clients);
             let rotation = noised.and_then(|plan| privacy::rotation(plan, self.config.seed, round));
+            let planned = self.privacy.as_ref().and_then(PrivacyPlan::clipper);
+            let tap = self.tap.as_ref();
+            let loose = tap.and_then(|tap| tap.loosened(planned));
             let task = RoundTask {
                 seed: self.config.seed,
                 round,
                 plan: &plan,
                 global: self.server.global(),
-                clipper: self.privacy.as_ref().and_then(PrivacyPlan::clipper),
                 noising: noised.map(|plan| Noising {
                     plan,
                     rotation: rotation.as_ref(),
                     seed: self.config.seed,
                     round,
                 }),
+                clipper: loose
+                    .as_ref()
+                    .map(|loose| loose as &dyn Clipper)
+                    .or(planned),
             };
             let jobs = &self.buffers.jobs;
             let trained = match self.executor.train(&self.population, &task, jobs, stop) {

@@ -21,6 +21,7 @@ use fl_datasets::FederatedDataset;
 use fl_edge::{Model, Observed};
 use sha2::{Digest as _, Sha256};
 
+use crate::audit::Tap;
 use crate::calibrate::{Drawn, Federation};
 use crate::checkpoint::{
     Checkpoint, CheckpointError, CheckpointStore, CheckpointWarning, Disk, Found, Identity,
@@ -84,6 +85,8 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     pub(crate) server: RoundServer<AnyStrategy, ExactSum>,
     pub(crate) executor: Executor<P, E>,
     pub(crate) privacy: Option<PrivacyPlan>,
+    /// Listens to what is released; only while the run is audited.
+    pub(crate) tap: Option<Box<Tap>>,
     store: Option<CheckpointStore>,
     /// Rounds done in the newest checkpoint on disk, and whether it is of after their evaluation.
     saved: Option<(u64, bool)>,
@@ -208,6 +211,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             ),
             executor: Executor::new(config.threads, &engine, ring, modular)?,
             privacy,
+            tap: None,
             sample: sample(&config.evaluation, config.seed, population.clients())?,
             calibration: None,
             engine,

@@ -1,4 +1,6 @@
-//! `privacy`: the accountants at the prompt.
+//! `privacy`: the accountants at the prompt, and audits of runs.
+
+mod audit;
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
@@ -30,6 +32,8 @@ enum Command {
     Calibrate(CalibrateArgs),
     /// Draw epsilon over the steps of a training run, by several accountants
     Curve(CurveArgs),
+    /// Attack the run of an experiment, and compare what the attack finds with the reported epsilon
+    Audit(audit::AuditArgs),
 }
 
 /// What every step releases, and about whom.
@@ -170,12 +174,14 @@ pub enum UsageError {
 ///
 /// # Errors
 /// [`Error::Privacy`] for numbers out of range and events that an accountant has no bound for,
-/// [`Error::PrivacyUsage`] for options that do not fit together.
+/// [`Error::PrivacyUsage`] for options that do not fit together; for audits, those of the
+/// experiment.
 pub fn run(args: &Args) -> Result<Exit, Error> {
     match &args.command {
         Command::Epsilon(args) => epsilon(args)?,
         Command::Calibrate(args) => calibrate(args)?,
         Command::Curve(args) => curve(args)?,
+        Command::Audit(args) => return audit::run(args),
     }
     Ok(Exit::Done)
 }

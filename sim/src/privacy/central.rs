@@ -179,6 +179,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let decode = |&value: &i64| ring.decode_mean(value, Weight(1));
         let mut mean: Vec<f64> = sum.values().iter().map(decode).collect();
         let seed = self.config.seed;
+        if let Some(tap) = &mut self.tap {
+            tap.before(plan, &mean, clips.count)?;
+        }
         let permit = plan.authorise(round.0)?;
         let (noise_std, max_norm) = (permit.std(), plan.clipper().max_norm());
         plan.release(
@@ -188,9 +191,21 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             clips.count,
             &mut mean,
         );
+        let mut replayed = None;
+        if let Some(tap) = &mut self.tap {
+            let (cohort, jobs) = (&self.buffers.cohort, &self.buffers.jobs);
+            replayed = tap.after(round, plan, cohort, jobs, &mut mean);
+        }
         self.server
             .release(NOW, Aggregate::released(ring, mean))
             .map_err(failed)?;
+        if self.tap.is_some() {
+            // An audit reads the ledger at its end.
+            if let Some(state) = replayed {
+                self.resume_privacy(RoundId(round.0 + 1), &state)?;
+            }
+            return Ok(None);
+        }
         let spent = plan.spent()?;
         Ok(Some(PrivacyRecord {
             epsilon: spent.epsilon.upper.get(),
