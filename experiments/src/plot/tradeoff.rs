@@ -34,8 +34,16 @@ impl Point {
     }
 
     fn range(&self) -> (f64, f64) {
-        let low = self.accuracies.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = self.accuracies.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let low = self
+            .accuracies
+            .iter()
+            .copied()
+            .fold(f64::INFINITY, f64::min);
+        let high = self
+            .accuracies
+            .iter()
+            .copied()
+            .fold(f64::NEG_INFINITY, f64::max);
         (low, high)
     }
 }
@@ -279,8 +287,10 @@ fn labels(lines: &[Line]) -> Vec<String> {
         .find(|key| key.as_str() == "privacy.mechanism")
     {
         let kind = *kind;
-        let names: std::collections::BTreeSet<&String> =
-            private.iter().filter_map(|line| line.keys.get(kind)).collect();
+        let names: std::collections::BTreeSet<&String> = private
+            .iter()
+            .filter_map(|line| line.keys.get(kind))
+            .collect();
         if names.len() == private.len() {
             differing = vec![kind];
         }
@@ -344,8 +354,17 @@ mod tests {
     #[test]
     fn lines_are_called_what_tells_them_apart() {
         let lines = [
-            line(true, &[("privacy.mechanism", "\"tree\""), ("privacy.estimator", "\"node\"")]),
-            line(true, &[("privacy.mechanism", "\"blt\""), ("privacy.buffers", "4")]),
+            line(
+                true,
+                &[
+                    ("privacy.mechanism", "\"tree\""),
+                    ("privacy.estimator", "\"node\""),
+                ],
+            ),
+            line(
+                true,
+                &[("privacy.mechanism", "\"blt\""), ("privacy.buffers", "4")],
+            ),
             line(false, &[]),
         ];
         assert_eq!(labels(&lines), ["tree", "blt", "no privacy"]);
@@ -355,7 +374,10 @@ mod tests {
             line(false, &[("rounds", "10")]),
             line(false, &[("rounds", "20")]),
         ];
-        assert_eq!(labels(&lines), ["10 · poisson", "20 · uniform", "own", "own"]);
+        assert_eq!(
+            labels(&lines),
+            ["10 · poisson", "20 · uniform", "own", "own"]
+        );
         assert_eq!(labels(&[line(true, &[("rounds", "10")])]), ["private"]);
     }
 

@@ -205,7 +205,7 @@ impl ClientPermit {
     }
 }
 
-/// A private aggregation whose noise is the clients' own; see the [module](self).
+/// A private aggregation whose noise is the clients' own.
 ///
 /// ```
 /// use fl_core::{ClientId, ModularSum, Purpose, RoundId, Seed, Stream};
