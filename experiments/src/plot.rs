@@ -156,13 +156,19 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
     };
     let spent = curves(&series, |variant| {
         let rows = variant.privacy.iter();
-        rows.map(|row| (row.round as f64 + 1.0, row.epsilon))
+        rows.map(|row| (row.round as f64 + 1.0, row.budgeted()))
             .collect()
     });
     add(
         "epsilon",
         spent_figure(
-            "Privacy loss ε of the released models",
+            match series.iter().any(|series| {
+                let rows = &series.variant.privacy;
+                rows.iter().any(PrivacyRow::is_servers)
+            }) {
+                true => "Privacy loss ε that the budget is about",
+                false => "Privacy loss ε of the released models",
+            },
             &subtitle,
             spent,
             &series,
@@ -254,11 +260,12 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
 fn name_epsilon(series: &[Series<'_>], curves: &mut [Curve]) {
     for (series, curve) in series.iter().zip(curves) {
         if let Some(row) = series.variant.privacy.last() {
-            let hypothetical = match row.is_hypothetical() {
-                true => " hypothetical",
-                false => "",
+            let whose = match (row.is_hypothetical(), row.is_servers()) {
+                (true, _) => " hypothetical",
+                (false, true) => " server",
+                (false, false) => "",
             };
-            curve.label = format!("{}, ε = {:.2}{hypothetical}", curve.label, row.epsilon);
+            curve.label = format!("{}, ε = {:.2}{whose}", curve.label, row.budgeted());
         }
     }
 }
@@ -288,6 +295,9 @@ fn spent_figure(
             .any(PrivacyRow::is_hypothetical)
         {
             curve.label.push_str(", hypothetical");
+        }
+        if series.variant.privacy.iter().any(PrivacyRow::is_servers) {
+            curve.label.push_str(", server");
         }
     }
     curves.retain(|curve| !curve.points.is_empty());

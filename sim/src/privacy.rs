@@ -12,6 +12,7 @@ use fl_core::select::{AnySelector, Selector as _};
 use fl_core::strategy::AnyStrategy;
 use fl_core::{ClientId, Layout, RingError, RingPlan, RoundId, Seed, Weight, WeightBounds};
 use fl_privacy::clip::Clipper;
+use fl_privacy::plan::Observer;
 use fl_privacy::{ClientPlan, DpPlan, PrivacyError, PrivacyStatement};
 use serde::{Deserialize, Serialize};
 
@@ -222,6 +223,9 @@ pub struct PrivacyRecord {
     pub noise_std: f64,
     /// The clipping norm of the round.
     pub max_norm: f64,
+    /// Whom the budget and the noise are about: [`Observer::Released`] for [`Self::epsilon`],
+    /// [`Observer::Server`] for [`Self::epsilon_unamplified`].
+    pub observer: Observer,
     /// Whether `epsilon` is that of a larger deployment than the simulated one.
     pub hypothetical: bool,
     /// Whether the round's mean was released; a round with too few reports for its noise is not.

@@ -58,7 +58,8 @@ pub struct Summary {
     pub final_accuracy: Option<f64>,
     /// Test accuracy at the last evaluation of the model served in int8, where it was measured.
     pub final_accuracy_int8: Option<f64>,
-    /// Upper bound of epsilon for the released models, of a private run.
+    /// Upper bound of epsilon, of a private run: for the released models or, where clients add noise
+    /// against it, for the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<f64>,
     /// The same for whoever sees who takes part in each round.
@@ -192,7 +193,7 @@ impl VariantResults {
             final_loss: last.and_then(|row| row.test_loss.or(row.train_loss)),
             final_accuracy: last.and_then(|row| row.test_accuracy.or(row.train_accuracy)),
             final_accuracy_int8: last.and_then(|row| row.test_accuracy_int8),
-            epsilon: private.map(|row| row.epsilon),
+            epsilon: private.map(PrivacyRow::budgeted),
             epsilon_unamplified: private.map(|row| row.epsilon_unamplified),
             delta: private.map(|row| row.delta),
             hypothetical: private.map(PrivacyRow::is_hypothetical),

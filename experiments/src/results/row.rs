@@ -252,6 +252,9 @@ row! {
         /// `simulated`, or `hypothetical` when epsilon is that of a larger deployment than the
         /// simulated one.
         guarantee: String,
+        /// Whom the budget and the noise are about: `released`, whoever sees the released models
+        /// (`epsilon`), or `server` (`epsilon_unamplified`).
+        observer: String,
         /// Upper bound of epsilon for all that was released so far, this round included.
         epsilon: f64,
         /// No analysis can promise less; 0 where the accountant has no such bound.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use fl_core::{Parameters, RoundId};
 use fl_edge::Model;
+use fl_privacy::plan::Observer;
 use fl_sim::{
     ClientEvaluation, ClientSplit, EvaluationRecord, Observer, ObserverError, RecorderPosition,
     RoundRecord,
@@ -48,6 +49,11 @@ impl PrivacyRow {
                 false => "simulated",
             }
             .to_owned(),
+            observer: match privacy.observer {
+                Observer::Server => SERVER,
+                Observer::Released => "released",
+            }
+            .to_owned(),
             epsilon: privacy.epsilon,
             epsilon_lower: privacy.epsilon_lower,
             epsilon_unamplified: privacy.epsilon_unamplified,
@@ -61,6 +67,21 @@ impl PrivacyRow {
         })
     }
 
+    /// Whether the budget is about what the server sees.
+    #[must_use]
+    pub fn is_servers(&self) -> bool {
+        self.observer == SERVER
+    }
+
+    /// The epsilon that the budget is about.
+    #[must_use]
+    pub fn budgeted(&self) -> f64 {
+        match self.is_servers() {
+            true => self.epsilon_unamplified,
+            false => self.epsilon,
+        }
+    }
+
     /// Whether the guarantee is that of a larger deployment.
     #[must_use]
     pub fn is_hypothetical(&self) -> bool {
@@ -68,6 +89,7 @@ impl PrivacyRow {
     }
 }
 
+const SERVER: &str = "server";
 const HYPOTHETICAL: &str = "hypothetical";
 
 impl From<&EvaluationRecord> for EvaluationRow {

@@ -14,7 +14,9 @@ use fl_core::{
     Aggregate, ClientId, ExampleCount, Layout, Purpose, RingPlan, RoundId, Seed, Stream, Weight,
 };
 use fl_privacy::clip::{Clipped, DpWeighting};
-use fl_privacy::plan::{ClipCount, Clipping, Extrapolation, NoiseCorrelation, natural_relation};
+use fl_privacy::plan::{
+    ClipCount, Clipping, Extrapolation, NoiseCorrelation, Observer, natural_relation,
+};
 use fl_privacy::{
     AccountantKind, Delta, DpPlan, DpPlanConfig, Epsilon, NeighboringRelation, NoiseMultiplier,
     PrivacyError, PrivacyUnit, Sampler,
@@ -215,6 +217,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             noise_std,
             max_norm,
             hypothetical: plan.config().extrapolation.is_some(),
+            observer: Observer::Released,
             released: true,
             clipped: clips.clipped,
             zeroed: clips.zeroed,

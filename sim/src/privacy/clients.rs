@@ -288,6 +288,7 @@ fn record(plan: &ClientPlan, reports: u64, released: bool) -> Result<PrivacyReco
         delta: plan.config().delta.get(),
         noise_std: plan.sum_std(reports),
         max_norm: plan.config().max_norm,
+        observer: plan.config().observer,
         hypothetical: false,
         released,
         clipped: 0,
