@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use fl_core::{Parameters, RoundId};
 use fl_edge::Model;
-use fl_privacy::plan::Observer;
+use fl_privacy::plan::Observer as Observed;
 use fl_sim::{
     ClientEvaluation, ClientSplit, EvaluationRecord, Observer, ObserverError, RecorderPosition,
     RoundRecord,
@@ -50,8 +50,8 @@ impl PrivacyRow {
             }
             .to_owned(),
             observer: match privacy.observer {
-                Observer::Server => SERVER,
-                Observer::Released => "released",
+                Observed::Server => SERVER,
+                Observed::Released => "released",
             }
             .to_owned(),
             epsilon: privacy.epsilon,
