@@ -179,6 +179,7 @@ impl Fleet {
                 max_gradient_norm: None,
                 proximal_mu: 0.0,
                 precision: Precision::F32,
+                privacy: None,
             },
         }
     }

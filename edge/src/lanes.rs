@@ -7,11 +7,12 @@
 //!
 //! A model is trained so when it is a chain of dense layers and elementwise functions with softmax
 //! cross-entropy, small enough for the second cache; a plan, when it is plain SGD (with weight
-//! decay and proximal term) without clipping. Everything else trains client by client.
+//! decay and proximal term) without clipping or privacy of single examples. Everything else trains
+//! client by client.
 
 use fl_core::{
-    BatchSize, ExampleCount, FitTask, InputSpec, InputsMut, LocalPlan, LocalResult, Optimizer,
-    TargetSpec, TargetsMut,
+    ExampleCount, FitTask, InputSpec, InputsMut, LocalPlan, LocalResult, Optimizer, TargetSpec,
+    TargetsMut,
 };
 
 use crate::arena::{Aligned, pick, reserve};
@@ -181,6 +182,7 @@ impl Lanes {
                 plain(plan).is_some()
                     && plain(plan) == plain(first.plan)
                     && plan.max_gradient_norm.is_none()
+                    && plan.privacy.is_none()
                     && batch_of(plan, task.data.len()) * self.activations <= MOST_ACTIVATIONS
             })
     }
@@ -481,6 +483,7 @@ impl Lanes {
                 examples_processed: state.processed,
                 steps: state.steps_done,
                 mean_loss: state.loss / state.processed as f64,
+                examples_clipped: 0,
             };
         }
     }
@@ -499,8 +502,5 @@ fn plain(plan: &LocalPlan) -> Option<(f32, f32)> {
 }
 
 fn batch_of(plan: &LocalPlan, examples: usize) -> usize {
-    match plan.batch {
-        BatchSize::Examples(batch) => (batch.get() as usize).min(examples),
-        BatchSize::Full => examples,
-    }
+    plan.batch.examples(examples as u64) as usize
 }

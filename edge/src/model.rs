@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fl_core::{InputSpec, Layout, Parameters, Stream, TargetSpec};
 
 use crate::error::EdgeError;
-use crate::graph::{self, Graph, LayerSummary, Start};
+use crate::graph::{self, Graph, LayerSummary, Op, Start};
 use crate::plan::{Memory, Mode};
 use crate::program::StepMemory;
 use crate::qat::{self, QatOptions};
@@ -193,6 +193,14 @@ impl Model {
     /// The parts of the flat vector that an optimizer moves, ascending.
     pub(crate) fn trained(&self) -> &[Range<usize>] {
         &self.trained
+    }
+
+    /// Whether every example has a loss and a gradient of its own. Batch normalisation takes them
+    /// away: there they depend on the other examples of the batch.
+    #[must_use]
+    pub fn has_single_examples(&self) -> bool {
+        let mut nodes = self.graph.nodes.iter();
+        !nodes.any(|node| matches!(node.op, Op::BatchNorm { .. }))
     }
 
     /// Multiply-accumulate operations of all products for one example, forward only. A training

@@ -236,8 +236,13 @@ impl Session {
     /// # Panics
     /// When `global` is not one value per parameter.
     pub fn start(&mut self, global: &[f32], optimizer: &Optimizer, batch: usize) {
-        self.weights.values_mut().copy_from_slice(global);
         self.make_room(batch.clamp(1, self.training_rows));
+        self.start_at(global, optimizer);
+    }
+
+    /// Parameters and a fresh optimizer.
+    fn start_at(&mut self, global: &[f32], optimizer: &Optimizer) {
+        self.weights.values_mut().copy_from_slice(global);
         let parameters = self.model.parameters();
         let (first, second) = match optimizer {
             Optimizer::Sgd { momentum, .. } => (*momentum > 0.0, false),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use fl_core::{
-    BatchSize, ClientId, Evaluation, ExampleCount, Examples, FitTask, InputSpec, Layout,
-    LocalResult, LocalWork, Parameters, Precision, TrainError, Trainer, WorkLimit,
+    ClientId, Evaluation, ExampleCount, Examples, FitTask, InputSpec, Layout, LocalResult,
+    LocalWork, Parameters, Precision, TrainError, Trainer, WorkLimit,
 };
 
 use crate::arena::reserve;
@@ -14,11 +14,17 @@ use crate::model::Model;
 use crate::qat::QatForward;
 use crate::session::{BadExample, Session, Step};
 
+mod private;
+
 /// Trains clients on one [`Session`], one after the other, or sixteen at once in the lanes of one
 /// vectorised step where model and plan are simple enough. Which way changes no bit.
 ///
 /// Each epoch shuffles the client's examples with the client's stream; batches follow that
 /// order, and the last of an epoch may be smaller. Losses are added in order in `f64`.
+///
+/// Plans with [`LocalPlan::privacy`](fl_core::LocalPlan::privacy) are trained client by client with
+/// [`Session::private_step`] and [`GaussianNoise`](crate::GaussianNoise), on every model whose
+/// examples have gradients of their own: without batch normalisation, in 32-bit floats.
 #[derive(Debug)]
 pub struct EdgeTrainer {
     kernels: &'static Kernels,
@@ -27,6 +33,8 @@ pub struct EdgeTrainer {
     qat: Option<Box<Session>>,
     lanes: Option<Lanes>,
     order: Vec<u32>,
+    /// A sampled batch.
+    rows: Vec<u32>,
 }
 
 impl EdgeTrainer {
@@ -45,6 +53,7 @@ impl EdgeTrainer {
             kernels,
             qat: None,
             order: Vec::new(),
+            rows: Vec::new(),
         }
     }
 
@@ -139,12 +148,12 @@ impl EdgeTrainer {
     ) -> Result<LocalResult, TrainError> {
         let parameters = global.values();
         self.check_task(parameters, task)?;
+        if let Some(privacy) = task.plan.privacy {
+            return self.fit_privately(global.values(), task, &privacy);
+        }
         let examples = task.data.len();
         let plan = task.plan;
-        let batch = match plan.batch {
-            BatchSize::Examples(batch) => (batch.get() as usize).min(examples),
-            BatchSize::Full => examples,
-        };
+        let batch = plan.batch.examples(examples as u64) as usize;
         let (epochs, steps) = work(plan.work, task.limit);
         let options = self.session.model().qat_options();
         let quantized = options.is_some_and(|options| task.round.0 >= options.delay);

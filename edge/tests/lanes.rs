@@ -141,6 +141,7 @@ fn plans() -> Vec<LocalPlan> {
         max_gradient_norm: None,
         proximal_mu: 0.0,
         precision: Precision::F32,
+        privacy: None,
     };
     let step_schedule = LearningRate {
         base: 0.2,

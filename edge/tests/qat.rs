@@ -424,6 +424,7 @@ fn plan(optimizer: Optimizer, precision: Precision) -> LocalPlan {
         max_gradient_norm: Some(2.0),
         proximal_mu: 0.1,
         precision,
+        privacy: None,
     }
 }
 

@@ -93,8 +93,29 @@ impl Prepared {
             model: Arc::new(model),
             privacy: privacy.transpose().map_err(refused)?,
         };
+        prepared.check_examples()?;
         prepared.privacy_plan()?;
         Ok(prepared)
+    }
+
+    /// Whether the gradients of single examples can be had, where they are to be protected.
+    fn check_examples(&self) -> Result<(), Error> {
+        if !matches!(self.privacy, Some(Privacy::Example(_))) {
+            return Ok(());
+        }
+        if self.variant.local.plan().precision != Precision::F32 {
+            return Err(self.variant.fault(
+                "local.precision",
+                "privacy.kind = \"example\" trains in \"f32\" alone: the ranges that \"qat-int8\" observes would be released without noise; choose \"f32\", or privacy.kind = \"central\"",
+            ));
+        }
+        if !self.model.has_single_examples() {
+            return Err(self.variant.fault(
+                "model.kind",
+                "privacy.kind = \"example\" needs gradients of single examples, and batch normalisation has none; choose a model with group normalisation, such as \"resnet8-gn\"",
+            ));
+        }
+        Ok(())
     }
 
     /// The privacy plan before the first round; none without privacy.
@@ -104,7 +125,8 @@ impl Prepared {
     pub fn privacy_plan(&self) -> Result<Option<PrivacyPlan>, Error> {
         let config = self.simulation(&RunOptions::default());
         let clients = self.data.clients();
-        match fl_sim::privacy::forecast(&config, clients, self.model.layout()) {
+        let examples = |client| self.data.train_len(client);
+        match fl_sim::privacy::forecast(&config, clients, &examples, self.model.layout()) {
             Ok(plan) => Ok(plan),
             Err(SimError::Privacy(error)) => {
                 let key = privacy_key(&error);

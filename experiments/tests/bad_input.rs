@@ -377,7 +377,7 @@ const TEXT: &[Case] = &[
         files: &[],
         code: 2,
         messages: &[
-            r#"bad.toml:14:9: `local.batch`: found 0, expected a whole number of at least 1, or "full""#,
+            r#"bad.toml:14:9: `local.batch`: found 0, expected a whole number of at least 1, a share above 0 and below 1, or "full""#,
         ],
     },
     Case {
@@ -387,7 +387,7 @@ const TEXT: &[Case] = &[
         files: &[],
         code: 2,
         messages: &[
-            r#"bad.toml:14:9: `local.batch`: found the string "all", expected a whole number of at least 1, or "full""#,
+            r#"bad.toml:14:9: `local.batch`: found the string "all", expected a whole number of at least 1, a share above 0 and below 1, or "full""#,
         ],
     },
     Case {
@@ -831,7 +831,7 @@ const TEXT: &[Case] = &[
         files: &[],
         code: 2,
         messages: &[
-            r#"bad.toml:27:15: variant `b`: `local.batch`: found -1, expected a whole number of at least 1, or "full""#,
+            r#"bad.toml:27:15: variant `b`: `local.batch`: found -1, expected a whole number of at least 1, a share above 0 and below 1, or "full""#,
         ],
     },
     Case {
@@ -1152,16 +1152,6 @@ const FILES: &[Case] = &[
 /// Faults of `[privacy]`, by itself and with the rest of the experiment.
 const PRIVACY: &[Case] = &[
     Case {
-        what: "a kind of privacy that is not there yet",
-        from: "cohort = 10",
-        to: "cohort = 10\n\n[privacy]\nkind = \"example\"",
-        files: &[],
-        code: 2,
-        messages: &[
-            r#"bad.toml:25:8: `privacy.kind`: found "example", which this version cannot run yet; choose "central", "local", "distributed" or "none""#,
-        ],
-    },
-    Case {
         what: "keys of another kind of privacy",
         from: "cohort = 10",
         to: "cohort = 10\n\n[privacy]\nkind = \"local\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\nclipping = \"adaptive\"\nbits = 20\nextrapolated_population = 9\nextrapolated_cohort = 9",
@@ -1318,6 +1308,91 @@ const PRIVACY: &[Case] = &[
         messages: &[
             "bad.toml:32:9: `privacy.bands`: the number of bands is 500; expected from 1 to the number of rounds, and at most 4096",
         ],
+    },
+    Case {
+        what: "examples protected by nothing in particular",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"example\"",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:24:1: `privacy.max_norm`: missing; give the norm that an example's gradient is clipped to, such as max_norm = 1.0",
+            "bad.toml:24:1: `privacy.delta`: missing; give a probability far below one over the number of all examples, such as delta = 1e-6",
+            "bad.toml:24:1: `privacy.epsilon`: missing; give the most that may be spent, such as epsilon = 8.0, or noise_multiplier, or both",
+        ],
+    },
+    Case {
+        what: "keys of other kinds for examples",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"example\"\nunit = \"client\"\nclipping = \"adaptive\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-5\nrelation = \"replace-one\"\nextrapolated_population = 100\nextrapolated_cohort = 20",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:26:8: `privacy.unit`: found "client", and kind = "example" protects single examples; remove it, or choose kind = "central""#,
+            r#"bad.toml:27:12: `privacy.clipping`: found "adaptive", which follows updates and not gradients of examples; choose "flat", "per-layer" or "automatic""#,
+            r#"bad.toml:31:12: `privacy.relation`: kind = "example" counts the number of a client's examples as public, which is "replace-special"; remove it"#,
+            r#"bad.toml:32:27: `privacy.extrapolated_population`: is used with kind = "central" alone, and kind is "example"; remove it, or choose that kind"#,
+            "bad.toml:33:23: `privacy.extrapolated_cohort`: is used with kind = \"central\" alone, and kind is \"example\"; remove it, or choose that kind",
+        ],
+    },
+    Case {
+        what: "keys of examples for clients",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"central\"\nunit = \"example\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-5\nmost_participations = 3",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:26:8: `privacy.unit`: found "example", which only kind = "example" protects; remove it, or choose that kind"#,
+            r#"bad.toml:30:23: `privacy.most_participations`: is used with kind = "local", "distributed" or "example" alone, and kind is "central"; remove it, or choose that kind"#,
+        ],
+    },
+    Case {
+        what: "a delta that publishes an example",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"example\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:28:9: `privacy.delta`: delta is 0.001, which is not below one over the 1437 protected examples; choose a delta well below 0.0006958942240779402",
+        ],
+    },
+    Case {
+        what: "less noise for examples than one round needs",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"example\"\nmax_norm = 1\nepsilon = 1\nnoise_multiplier = 0.1\ndelta = 1e-5",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:28:20: `privacy.noise_multiplier`: event 1 (`self-composed of poisson-sampled of gaussian`) would overspend the privacy budget: spent epsilon 0, with it 309.6187579451941, limit 1 at delta 0.00001; stop here, or start again with fewer rounds or a higher noise multiplier",
+        ],
+    },
+    Case {
+        what: "examples by an accountant that cannot count them",
+        from: "cohort = 10",
+        to: "cohort = 10\n\n[privacy]\nkind = \"example\"\nmax_norm = 1\nepsilon = 1\naccountant = \"gaussian\"\ndelta = 1e-5",
+        files: &[],
+        code: 2,
+        messages: &[
+            "bad.toml:28:14: `privacy.accountant`: the gaussian accountant has no proven bound for the event `poisson-sampled of gaussian` under the relation `replace-special`; it composes only Gaussian noise on all members; use the `pld` accountant",
+        ],
+    },
+    Case {
+        what: "examples under quantization-aware training",
+        from: "batch = 10\nlearning_rate = 0.1\n\n[strategy]",
+        to: "batch = 10\nlearning_rate = 0.1\nprecision = \"qat-int8\"\n\n[privacy]\nkind = \"example\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-5\n\n[strategy]",
+        files: &[],
+        code: 2,
+        messages: &[
+            r#"bad.toml:16:13: `local.precision`: privacy.kind = "example" trains in "f32" alone: the ranges that "qat-int8" observes would be released without noise; choose "f32", or privacy.kind = "central""#,
+        ],
+    },
+    Case {
+        what: "examples under batch normalisation",
+        from: "kind = \"logreg\"",
+        to: "layer = [{ kind = \"flatten\" }, { kind = \"dense\", units = 8 }, { kind = \"batch-norm\" }, { kind = \"dense\" }]\n\n[privacy]\nkind = \"example\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-5",
+        files: &[],
+        code: 2,
+        messages: &["BATCHNORM"],
     },
     Case {
         what: "weights by private counts",

@@ -377,3 +377,65 @@ fn what_cannot_be_audited_is_refused_with_a_reason() {
         assert!(error.contains(part), "{words}: {error}");
     }
 }
+
+const EXAMPLES: &str = r#"name = "examples"
+rounds = 3
+
+[dataset]
+name = "digits"
+partition = { kind = "iid", clients = 5 }
+
+[model]
+kind = "logreg"
+
+[local]
+epochs = 2
+batch = 0.1
+learning_rate = 0.5
+
+[selection]
+cohort = 5
+
+[privacy]
+kind = "example"
+max_norm = 1.0
+noise_multiplier = 1.1
+delta = 1e-5
+"#;
+
+/// Three rounds of two passes of ten steps on a tenth of the examples: what a run reports is what
+/// the prompt answers for sixty steps.
+#[test]
+fn a_run_that_protects_examples_reports_what_the_prompt_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("examples.toml"), EXAMPLES).unwrap();
+    let program = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_fledgling"))
+            .current_dir(folder.path())
+            .args(words)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program starts");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {error}");
+        (String::from_utf8(output.stdout).unwrap(), error)
+    };
+    let (told, _) = program(&["check", "examples.toml"]);
+    for part in [
+        "per example (replace-special) after 3 rounds, in which a client takes part at most 3 times",
+        "a time is 20 steps of Gaussian noise with multiplier 1.1000",
+        "the server knows no more than everybody",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+    let (line, told) = program(&["run", "examples.toml", "--json"]);
+    let line: Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
+    let answer = json(
+        "epsilon --noise-multiplier 1.1 --sampling poisson --sampling-rate 0.1 --steps 60 --delta \
+         1e-5 --json",
+    );
+    assert_eq!(line["epsilon"], answer["epsilon"], "{line}");
+    assert_eq!(line["epsilon_unamplified"], answer["epsilon"], "{line}");
+    assert!(told.contains("per example (replace-special)"), "{told}");
+    assert!(line["final_accuracy"].as_f64().unwrap() > 0.5, "{line}");
+}

@@ -56,6 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             max_gradient_norm: None,
             proximal_mu: 0.0,
             precision: Precision::F32,
+            privacy: None,
         },
         settings: RoundSettings::default(),
         chain: TransformChain::default(),

@@ -45,6 +45,7 @@
 //!         max_gradient_norm: None,
 //!         proximal_mu: 0.0,
 //!         precision: Precision::F32,
+//!         privacy: None,
 //!     },
 //!     settings: RoundSettings::default(),
 //!     chain: TransformChain::default(),
@@ -128,8 +129,8 @@ pub use examples::{Examples, InputSpec, InputsMut, TargetSpec, TargetsMut};
 pub use modular::{ModularError, ModularSum};
 pub use params::{Layout, ModelDigest, Parameters, ParametersError, TensorSpec};
 pub use plan::{
-    BatchSize, LearningRate, LocalPlan, LocalWork, Optimizer, Precision, Schedule, ScheduleUnit,
-    WorkLimit,
+    BatchSize, ExampleClipping, ExamplePrivacy, LearningRate, LocalPlan, LocalWork, Optimizer,
+    Precision, Schedule, ScheduleUnit, WorkLimit,
 };
 pub use registry::{ConfigError, KeyInfo, KindError, KindInfo, Registered};
 pub use ring::{RingError, RingPlan, WeightBounds};

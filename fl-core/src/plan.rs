@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::RoundId;
 
+mod private;
+
+pub use private::{ExampleClipping, ExamplePrivacy};
+
 /// How long a client trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LocalWork {
@@ -25,12 +29,39 @@ pub enum WorkLimit {
 }
 
 /// Examples in a mini-batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum BatchSize {
     /// So many; the last batch of a pass may be smaller.
     Examples(NonZeroU32),
+    /// This share of the client's examples, above 0 and at most 1: the same number of steps for
+    /// every client, whatever it holds.
+    Share(f64),
     /// All of the client's examples at once (McMahan et al. 2017: `B = ∞`).
     Full,
+}
+
+impl BatchSize {
+    /// Examples in a batch of a client that holds `examples` of them: from 1 to all of them.
+    #[must_use]
+    pub fn examples(self, examples: u64) -> u64 {
+        let most = examples.max(1);
+        match self {
+            Self::Examples(size) => u64::from(size.get()).min(most),
+            Self::Share(share) => (libm::round(share * examples as f64) as u64).clamp(1, most),
+            Self::Full => most,
+        }
+    }
+
+    /// The probability with which each example is in a batch that is drawn by Poisson sampling and
+    /// expected to be of this size; at most 1.
+    #[must_use]
+    pub fn sampling_rate(self, examples: u64) -> f64 {
+        match self {
+            Self::Examples(size) => (f64::from(size.get()) / examples.max(1) as f64).min(1.0),
+            Self::Share(share) => share.min(1.0),
+            Self::Full => 1.0,
+        }
+    }
 }
 
 /// The local optimizer. Its state starts afresh on every client in every round.
@@ -198,6 +229,37 @@ pub struct LocalPlan {
     pub proximal_mu: f32,
     /// Arithmetic.
     pub precision: Precision,
+    /// Differential privacy of the client's examples; none without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<ExamplePrivacy>,
+}
+
+impl LocalPlan {
+    /// Steps that a client of so many examples takes within `limit`.
+    ///
+    /// A pass has as many steps as it has batches; with [privacy](Self::privacy), where batches are
+    /// drawn and have no fixed number, one over the sampling rate, rounded. A function of the plan
+    /// and the number of examples alone, so that it can be accounted beforehand.
+    #[must_use]
+    pub fn steps(&self, examples: u64, limit: WorkLimit) -> u64 {
+        let limited = |amount: NonZeroU32| match limit {
+            WorkLimit::Full => u64::from(amount.get()),
+            WorkLimit::AtMost(most) => u64::from(amount.min(most).get()),
+        };
+        match self.work {
+            LocalWork::Steps(steps) => limited(steps),
+            LocalWork::Epochs(epochs) => {
+                limited(epochs).saturating_mul(self.steps_of_a_pass(examples))
+            }
+        }
+    }
+
+    fn steps_of_a_pass(&self, examples: u64) -> u64 {
+        match self.privacy {
+            None => examples.div_ceil(self.batch.examples(examples)),
+            Some(_) => (libm::round(1.0 / self.batch.sampling_rate(examples)) as u64).max(1),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -325,6 +387,48 @@ mod tests {
         assert_eq!(rate(cosine).to_bits(), 0x3dbe8a3d);
     }
 
+    /// `(batch, examples, in a batch, sampling rate, steps of a pass, and with privacy)`
+    #[test]
+    fn batches_follow_from_the_number_of_examples() {
+        let cases = [
+            (BatchSize::Examples(n(10)), 95, 10, 10.0 / 95.0, 10, 10),
+            (BatchSize::Examples(n(10)), 104, 10, 10.0 / 104.0, 11, 10),
+            (BatchSize::Examples(n(10)), 100, 10, 0.1, 10, 10),
+            (BatchSize::Examples(n(10)), 7, 7, 1.0, 1, 1),
+            (BatchSize::Examples(n(10)), 0, 1, 1.0, 0, 1),
+            (BatchSize::Share(0.1), 100, 10, 0.1, 10, 10),
+            (BatchSize::Share(0.3), 9, 3, 0.3, 3, 3),
+            (BatchSize::Share(0.001), 9, 1, 0.001, 9, 1000),
+            (BatchSize::Share(1.0), 9, 9, 1.0, 1, 1),
+            (BatchSize::Full, 9, 9, 1.0, 1, 1),
+        ];
+        for (batch, examples, size, rate, plain, private) in cases {
+            assert_eq!(batch.examples(examples), size, "{batch:?} of {examples}");
+            let found = batch.sampling_rate(examples);
+            assert!((found - rate).abs() < 1e-15, "{batch:?} of {examples}");
+            for (privacy, pass) in [
+                (None, plain),
+                (Some(ExamplePrivacy::flat(1.0, 1.0)), private),
+            ] {
+                let plan = LocalPlan {
+                    work: LocalWork::Epochs(n(3)),
+                    batch,
+                    privacy,
+                    ..crate::testing::local_plan()
+                };
+                assert_eq!(plan.steps(examples, WorkLimit::Full), 3 * pass);
+                assert_eq!(plan.steps(examples, WorkLimit::AtMost(n(2))), 2 * pass);
+                assert_eq!(plan.steps(examples, WorkLimit::AtMost(n(9))), 3 * pass);
+                let steps = LocalPlan {
+                    work: LocalWork::Steps(n(5)),
+                    ..plan
+                };
+                assert_eq!(steps.steps(examples, WorkLimit::Full), 5);
+                assert_eq!(steps.steps(examples, WorkLimit::AtMost(n(2))), 2);
+            }
+        }
+    }
+
     #[test]
     fn plans_survive_serialisation() {
         let plan = LocalPlan {
@@ -335,8 +439,16 @@ mod tests {
             max_gradient_norm: Some(1.0),
             proximal_mu: 0.01,
             precision: Precision::F32,
+            privacy: None,
         };
-        let text = serde_json::to_string(&plan).unwrap();
-        assert_eq!(serde_json::from_str::<LocalPlan>(&text).unwrap(), plan);
+        let private = LocalPlan {
+            batch: BatchSize::Share(0.01),
+            privacy: Some(ExamplePrivacy::flat(0.5, 1.1)),
+            ..plan
+        };
+        for plan in [plan, private] {
+            let text = serde_json::to_string(&plan).unwrap();
+            assert_eq!(serde_json::from_str::<LocalPlan>(&text).unwrap(), plan);
+        }
     }
 }

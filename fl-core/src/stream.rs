@@ -127,6 +127,15 @@ impl Stream {
         self.address
     }
 
+    /// The stream of another purpose at the same seed, round and client, from its start.
+    #[must_use]
+    pub fn beside(&self, purpose: Purpose) -> Self {
+        Self::new(StreamAddress {
+            purpose,
+            ..self.address
+        })
+    }
+
     /// A number in `0 .. bound`, without bias (Lemire 2019, arXiv:1805.10941, algorithm 5).
     /// Zero when `bound` is zero.
     pub fn below(&mut self, bound: u64) -> u64 {
@@ -162,6 +171,26 @@ impl Stream {
                 self.spare_normal = Some(v * factor);
                 return u * factor;
             }
+        }
+    }
+
+    /// Poisson sampling: each of `0 .. len` by itself with probability `rate`, in `[0, 1]`; calls
+    /// `take` with those that are in, ascending.
+    ///
+    /// The gaps between them are geometric and are drawn directly (Devroye 1986, "Non-Uniform Random
+    /// Variate Generation", chapter X.2), so time grows with their number and not with `len`.
+    pub fn sample(&mut self, len: u64, rate: f64, mut take: impl FnMut(u64)) {
+        // log(1 - rate); minus infinity when the rate is 1, and then every gap is zero.
+        let log_miss = libm::log1p(-rate.clamp(0.0, 1.0));
+        let mut next = 0u64;
+        while next < len {
+            let gap = libm::floor(libm::log(1.0 - self.uniform()) / log_miss);
+            // A gap beyond all saturates; one without a value (at rate 0) is none.
+            next = next.saturating_add(if gap.is_nan() { u64::MAX } else { gap as u64 });
+            if next < len {
+                take(next);
+            }
+            next = next.saturating_add(1);
         }
     }
 
@@ -346,6 +375,65 @@ mod tests {
             let deviation = libm::sqrt(variance / f64::from(n));
             assert!((moment - expected).abs() < 5.0 * deviation, "{normal:?}");
         }
+    }
+
+    #[test]
+    fn samples_are_independent_draws() {
+        // Every subset of four, against rate^in (1 - rate)^out.
+        for (seed, rate) in [(0, 0.1), (1, 0.5), (2, 0.93)] {
+            let mut stream = testing(seed);
+            let mut counts = [0u64; 16];
+            for _ in 0..40_000 {
+                let mut set = 0;
+                stream.sample(4, rate, |index| set |= 1 << index);
+                counts[set] += 1;
+            }
+            let expected = |set: u32| {
+                let taken = set.count_ones() as i32;
+                40_000.0
+                    * libm::pow(rate, f64::from(taken))
+                    * libm::pow(1.0 - rate, f64::from(4 - taken))
+            };
+            let expected: Vec<f64> = (0..16).map(expected).collect();
+            // Sets that hardly ever happen are counted together.
+            let (mut few, mut rare) = (0, 0.0);
+            let (mut found, mut wanted) = (Vec::new(), Vec::new());
+            for (&count, &expected) in counts.iter().zip(&expected) {
+                if expected < 20.0 {
+                    few += count;
+                    rare += expected;
+                } else {
+                    found.push(count);
+                    wanted.push(expected);
+                }
+            }
+            if rare >= 20.0 {
+                found.push(few);
+                wanted.push(rare);
+            }
+            assert_fits(&found, &wanted);
+        }
+        let all = |rate| {
+            let mut taken = Vec::new();
+            testing(3).sample(5, rate, |index| taken.push(index));
+            taken
+        };
+        assert_eq!(all(1.0), [0, 1, 2, 3, 4]);
+        assert!(all(0.0).is_empty());
+        let mut stream = testing(4);
+        stream.sample(u64::MAX, 1e-17, |index| assert!(index < u64::MAX));
+    }
+
+    #[test]
+    fn streams_beside_have_their_own_address() {
+        let (seed, round, client) = (Seed(3), RoundId(5), ClientId(7));
+        let mut here = Stream::at(Purpose::LocalTraining, seed, round, client);
+        let _ = here.next_u64();
+        let mut there = Stream::at(Purpose::LocalNoise, seed, round, client);
+        assert_eq!(
+            here.beside(Purpose::LocalNoise).next_u64(),
+            there.next_u64()
+        );
     }
 
     #[test]

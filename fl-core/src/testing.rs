@@ -46,6 +46,7 @@ pub fn local_plan() -> LocalPlan {
         max_gradient_norm: None,
         proximal_mu: 0.0,
         precision: Precision::F32,
+        privacy: None,
     }
 }
 

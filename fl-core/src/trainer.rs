@@ -37,8 +37,13 @@ pub struct LocalResult {
     pub examples_processed: u64,
     /// Mini-batch steps taken.
     pub steps: u64,
-    /// Mean loss over the examples processed, as seen during training.
+    /// Mean loss over the examples processed, as seen during training; 0 when there were none, as
+    /// batches that are drawn at random may be empty.
     pub mean_loss: f64,
+    /// Examples processed whose gradient was clipped, where examples are protected
+    /// ([`LocalPlan::privacy`](crate::LocalPlan::privacy)). Like the other counts it is **not
+    /// private**: a diagnosis.
+    pub examples_clipped: u64,
 }
 
 /// Loss and accuracy of a model on some examples.

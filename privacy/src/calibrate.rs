@@ -209,7 +209,7 @@ impl Target {
     }
 
     /// The smallest value from `least` to `most` that meets the target, where cost falls.
-    fn search(
+    pub(crate) fn search(
         &self,
         parameter: &'static str,
         (least, start, most): (f64, f64, f64),

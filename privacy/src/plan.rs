@@ -35,6 +35,7 @@ mod config;
 #[cfg(test)]
 mod correlated;
 mod correlation;
+mod example;
 mod schedule;
 mod statement;
 #[cfg(test)]
@@ -43,7 +44,10 @@ mod tests;
 pub use client::{ClientNoise, ClientPermit, ClientPlan, ClientPlanConfig, RingNoise};
 pub use config::{Clipping, DpPlanConfig, Extrapolation, natural_relation};
 pub use correlation::{Correlation, NoiseCorrelation};
-pub use statement::{ClientSide, Observer, PrivacyStatement, RingFacts, Spent, TrustModel};
+pub use example::{ExamplePermit, ExamplePlan, ExamplePlanConfig, ExampleSchedule};
+pub use statement::{
+    ClientSide, LocalSteps, Observer, PrivacyStatement, RingFacts, Spent, TrustModel,
+};
 
 use self::schedule::Schedule;
 use crate::accountant::{Accountant, AccountantKind, Bounds};
@@ -573,6 +577,7 @@ impl DpPlan {
             extrapolation: config.extrapolation,
             simulated: config.sampler.clone(),
             clients: None,
+            steps: None,
         })
     }
 }

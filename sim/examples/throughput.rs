@@ -216,6 +216,7 @@ fn config(cohort: u64, rounds: u64, threads: usize) -> SimulationConfig {
             max_gradient_norm: None,
             proximal_mu: 0.0,
             precision: Precision::F32,
+            privacy: None,
         },
         strategy: StrategyConfig::FedAvg(FedAvgConfig::default()),
         fleet: FleetConfig::default(),

@@ -236,7 +236,8 @@ pub fn audit<P: Population, E: Engine>(
     stop: &AtomicBool,
 ) -> Result<Option<AuditReport>, SimError> {
     let clients = population.clients();
-    let planned = match forecast(config, clients, engine.layout())? {
+    let examples = |client| population.train_len(client);
+    let planned = match forecast(config, clients, &examples, engine.layout())? {
         None => return Err(AuditError::NoGuarantee.into()),
         Some(plan) => plan,
     };

@@ -212,6 +212,13 @@ impl SimulationConfig {
             }
         }
         self.evaluation.calibration.validate()?;
+        if self.local.privacy.is_some() {
+            return Err(SimError::OutOfRange {
+                key: "local.privacy",
+                value: "given".to_owned(),
+                range: "none there; noise without a ledger is no privacy, so set privacy instead",
+            });
+        }
         if let Some(accuracy) = self.stop_at_accuracy
             && !(0.0..=1.0).contains(&accuracy)
         {

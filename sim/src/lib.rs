@@ -20,7 +20,9 @@
 //!
 //! With [`CentralPrivacy`] a client's update is clipped before it is summed, and what the strategy
 //! applies is what a [`fl_privacy::DpPlan`] releases; with [`ClientPrivacy`] the clients add the noise
-//! themselves, and [`fl_privacy::ClientPlan`] keeps the ledger; see [`privacy`].
+//! themselves, and [`fl_privacy::ClientPlan`] keeps the ledger; with [`ExampleLevelPrivacy`] they
+//! protect their single examples while they train, and a [`fl_privacy::plan::ExamplePlan`] says who
+//! may; see [`privacy`].
 //!
 //! What a private run promises can be [audited](audit): by an attack that is really run, and by a
 //! recorder of what its mechanisms are given.
@@ -58,7 +60,9 @@ pub use config::{
 pub use error::{ObserverError, SimError};
 pub use fleet::FleetConfig;
 pub use population::{Engine, Population};
-pub use privacy::{CentralPrivacy, ClientPrivacy, Privacy, PrivacyPlan, PrivacyRecord};
+pub use privacy::{
+    CentralPrivacy, ClientPrivacy, ExampleLevelPrivacy, Privacy, PrivacyPlan, PrivacyRecord,
+};
 pub use progress::{Activity, Progress};
 pub use record::{
     ClientEvaluation, ClientSplit, EvaluationRecord, Observer, RecorderPosition, RoundRecord,

@@ -10,8 +10,7 @@ use fl_core::round::{Answer, Event, Message, Notice, RoundError, RoundRecord as 
 use fl_core::select::{Candidates, Selector as _};
 use fl_core::sum::Absorbed;
 use fl_core::{
-    BatchSize, Bytes, Cost, ExampleCount, LocalPlan, LocalWork, Report, VirtualDuration, WorkDone,
-    WorkLimit,
+    Bytes, Cost, ExampleCount, LocalPlan, LocalWork, Report, VirtualDuration, WorkDone, WorkLimit,
 };
 use fl_privacy::clip::Clipper;
 
@@ -38,6 +37,10 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             .server
             .plan()
             .map_err(|source| failed(RoundError::Strategy(source)))?;
+        if let Some(privacy) = &self.privacy {
+            let checked = privacy.check_local(&self.config.local, &plan);
+            checked.map_err(SimError::from)?;
+        }
         record.learning_rate = f64::from(plan.learning_rate.rate(round, 0));
         let model_bytes = 4 * self.server.global().values().len() as u64;
         self.buffers.before.clear();
@@ -45,7 +48,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             .before
             .extend_from_slice(self.server.global().values());
 
-        self.invite().map_err(failed)?;
+        self.invite()?;
         draw_fates(
             &self.config.fleet,
             self.config.seed,
@@ -57,6 +60,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let fates = &self.buffers.fates;
         record.stragglers = fates.iter().filter(|fate| fate.straggler).count() as u64;
         self.take_reports(&plan, model_bytes).map_err(failed)?;
+        self.authorise(round).map_err(SimError::from)?;
 
         let mut clips = ClipTally::default();
         let given_up = self.must_give_up(round);
@@ -122,30 +126,33 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         Ok(record)
     }
 
-    /// Starts the round and lets every client with examples answer its invitation. Leaves the
-    /// cohort in the buffers.
-    fn invite(&mut self) -> Result<(), RoundError> {
+    /// Starts the round and lets every client answer its invitation: those come that have examples
+    /// and whose privacy allows it. Leaves the cohort in the buffers.
+    fn invite(&mut self) -> Result<(), SimError> {
+        let round = self.server.round();
+        let failed = |source: RoundError| SimError::Round { round, source };
         let population = &self.population;
         let examples = |client| ExampleCount(population.train_len(client));
         let candidates = Candidates::everyone(population.clients()).with_examples(&examples);
         let parameters = self.server.global().values().len();
         let empty = self.executor.empty_sum(self.ring, parameters);
-        self.server.start(NOW, &candidates, empty)?;
-        let cohort = &mut self.buffers.cohort;
+        self.server.start(NOW, &candidates, empty).map_err(failed)?;
+        let mut cohort = core::mem::take(&mut self.buffers.cohort);
         cohort.clear();
         while let Some(transmit) = self.server.poll_transmit() {
             if transmit.message == Message::Invite {
                 cohort.push(transmit.client);
             }
         }
-        for &client in cohort.iter() {
-            let event = if population.train_len(client) > 0 {
-                Event::Ready(client)
-            } else {
-                Event::Dropped(client)
+        for &client in &cohort {
+            let comes = self.population.train_len(client) > 0 && self.affords(client)?;
+            let event = match comes {
+                true => Event::Ready(client),
+                false => Event::Dropped(client),
             };
-            self.server.handle(NOW, event)?;
+            self.server.handle(NOW, event).map_err(failed)?;
         }
+        self.buffers.cohort = cohort;
         Ok(())
     }
 
@@ -156,16 +163,19 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             cohort,
             fates,
             jobs,
+            training: told,
             ..
         } = &mut self.buffers;
         let round = self.server.round();
         jobs.clear();
+        told.clear();
         let mut training = vec![false; cohort.len()];
         while let Some(transmit) = self.server.poll_transmit() {
             if transmit.message == Message::Train
                 && let Ok(index) = cohort.binary_search(&transmit.client)
             {
                 training[index] = true;
+                told.push(transmit.client);
             }
         }
         // Who comes first matters only where more were asked than are needed.
@@ -264,25 +274,17 @@ struct ExpectedWork {
 }
 
 fn expected_work(plan: &LocalPlan, limit: WorkLimit, examples: u64) -> ExpectedWork {
-    let batch = match plan.batch {
-        BatchSize::Examples(size) => u64::from(size.get()).min(examples),
-        BatchSize::Full => examples,
+    let steps = plan.steps(examples, limit);
+    let batch = plan.batch.examples(examples);
+    let examples = match plan.work {
+        // The last batch of a pass may be smaller.
+        LocalWork::Epochs(_) if plan.privacy.is_none() => {
+            let passes = steps.checked_div(examples.div_ceil(batch)).unwrap_or(0);
+            passes * examples
+        }
+        _ => steps.saturating_mul(batch),
     };
-    let limited = |full: core::num::NonZeroU32| match limit {
-        WorkLimit::Full => u64::from(full.get()),
-        WorkLimit::AtMost(limit) => u64::from(full.min(limit).get()),
-    };
-    let per_epoch = examples.div_ceil(batch.max(1));
-    match plan.work {
-        LocalWork::Epochs(epochs) => ExpectedWork {
-            steps: limited(epochs) * per_epoch,
-            examples: limited(epochs) * examples,
-        },
-        LocalWork::Steps(steps) => ExpectedWork {
-            steps: limited(steps),
-            examples: limited(steps) * batch,
-        },
-    }
+    ExpectedWork { steps, examples }
 }
 
 /// L2 norm of `after - before`. Sixteen interleaved sums, combined in order: a fixed tree.

@@ -7,12 +7,13 @@
 
 mod central;
 mod clients;
+mod example;
 
 use fl_core::select::{AnySelector, Selector as _};
 use fl_core::strategy::AnyStrategy;
 use fl_core::{ClientId, Layout, RingError, RingPlan, RoundId, Seed, Weight, WeightBounds};
 use fl_privacy::clip::Clipper;
-use fl_privacy::plan::Observer;
+use fl_privacy::plan::{ExamplePlan, Observer};
 use fl_privacy::{ClientPlan, DpPlan, PrivacyError, PrivacyStatement};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,7 @@ pub use central::CentralPrivacy;
 pub(crate) use central::ClipTally;
 pub use clients::ClientPrivacy;
 pub(crate) use clients::{Noising, modular, rotation};
+pub use example::ExampleLevelPrivacy;
 
 use crate::config::{SimulationConfig, refused};
 use crate::error::SimError;
@@ -35,6 +37,8 @@ pub enum Privacy {
     Central(CentralPrivacy),
     /// By the clients, to their updates or to a share of a round's sum.
     Clients(ClientPrivacy),
+    /// By every client, to the gradients of its single examples while it trains.
+    Example(ExampleLevelPrivacy),
 }
 
 /// The privacy of a run: its ledger, its budget and what is left of it.
@@ -45,6 +49,8 @@ pub enum PrivacyPlan {
     Central(Box<DpPlan>),
     /// Of [`Privacy::Clients`].
     Clients(Box<ClientPlan>),
+    /// Of [`Privacy::Example`].
+    Example(Box<ExamplePlan>),
 }
 
 impl PrivacyPlan {
@@ -53,6 +59,7 @@ impl PrivacyPlan {
         config: &SimulationConfig,
         strategy: &AnyStrategy,
         clients: u64,
+        examples: &dyn Fn(ClientId) -> u64,
         layout: &Layout,
         ring: &RingPlan,
     ) -> Result<Option<Self>, PrivacyError> {
@@ -65,6 +72,10 @@ impl PrivacyPlan {
             Some(Privacy::Clients(privacy)) => {
                 let plan = clients::plan(config, privacy, strategy, clients, layout)?;
                 Ok(Some(Self::Clients(Box::new(plan))))
+            }
+            Some(Privacy::Example(privacy)) => {
+                let plan = example::plan(config, privacy, clients, examples)?;
+                Ok(Some(Self::Example(Box::new(plan))))
             }
         }
     }
@@ -88,6 +99,10 @@ impl PrivacyPlan {
                 let plan = ClientPlan::resume(plan.config().clone(), layout.len(), round.0, text)?;
                 Ok(Self::Clients(Box::new(plan)))
             }
+            Self::Example(plan) => {
+                let plan = ExamplePlan::resume(plan.config().clone(), round.0, text)?;
+                Ok(Self::Example(Box::new(plan)))
+            }
         }
     }
 
@@ -96,6 +111,7 @@ impl PrivacyPlan {
         match self {
             Self::Central(plan) => plan.save(),
             Self::Clients(plan) => plan.save(),
+            Self::Example(plan) => plan.save(),
         }
     }
 
@@ -103,14 +119,14 @@ impl PrivacyPlan {
     pub(crate) fn clipper(&self) -> Option<&dyn Clipper> {
         match self {
             Self::Central(plan) => Some(plan.clipper()),
-            Self::Clients(_) => None,
+            Self::Clients(_) | Self::Example(_) => None,
         }
     }
 
     /// The ring of updates that are summed as they are; clients' noise may need a wider one.
     pub(crate) fn ring(&self, ring: RingPlan) -> Result<RingPlan, RingError> {
         match self {
-            Self::Central(_) => Ok(ring),
+            Self::Central(_) | Self::Example(_) => Ok(ring),
             Self::Clients(plan) => clients::widened(plan, ring),
         }
     }
@@ -118,7 +134,7 @@ impl PrivacyPlan {
     /// Whether a client may report once more.
     pub(crate) fn may_report(&self, client: ClientId) -> bool {
         match self {
-            Self::Central(_) => true,
+            Self::Central(_) | Self::Example(_) => true,
             Self::Clients(plan) => plan.may_report(client),
         }
     }
@@ -128,7 +144,7 @@ impl PrivacyPlan {
     pub fn clients(&self) -> Option<&ClientPlan> {
         match self {
             Self::Clients(plan) => Some(plan),
-            Self::Central(_) => None,
+            Self::Central(_) | Self::Example(_) => None,
         }
     }
 
@@ -137,7 +153,7 @@ impl PrivacyPlan {
     pub fn central(&self) -> Option<&DpPlan> {
         match self {
             Self::Central(plan) => Some(plan),
-            Self::Clients(_) => None,
+            Self::Clients(_) | Self::Example(_) => None,
         }
     }
 
@@ -147,6 +163,7 @@ impl PrivacyPlan {
         match self {
             Self::Central(plan) => plan.rounds_done(),
             Self::Clients(plan) => plan.rounds_done(),
+            Self::Example(plan) => plan.rounds_done(),
         }
     }
 
@@ -156,6 +173,9 @@ impl PrivacyPlan {
         match self {
             Self::Central(plan) => plan.last_round(),
             Self::Clients(plan) => plan.last_round(),
+            // Clients stop one by one, and the run with the last of them.
+            Self::Example(plan) if plan.has_budget() => plan.config().rounds,
+            Self::Example(plan) => plan.rounds_done(),
         }
     }
 
@@ -166,18 +186,23 @@ impl PrivacyPlan {
         match self {
             Self::Central(plan) => plan.refusal(),
             Self::Clients(plan) => plan.refusal(),
+            Self::Example(plan) => plan.refusal().unwrap_or_else(Some),
         }
     }
 
-    /// Standard deviation of the noise on each value of the mean update, in the first round.
+    /// Standard deviation of the noise on each value of the mean update, in the first round; none
+    /// where it is added to gradients, and what becomes of it is the optimizer's matter.
     ///
     /// # Errors
     /// [`PrivacyError`] for a sensitivity that is too large for a number.
-    pub fn noise_on_mean(&self) -> Result<f64, PrivacyError> {
+    pub fn noise_on_mean(&self) -> Result<Option<f64>, PrivacyError> {
         match self {
-            Self::Central(plan) => Ok(plan.noise_std()? / plan.mean().denominator()),
+            Self::Central(plan) => Ok(Some(plan.noise_std()? / plan.mean().denominator())),
             // Of the fewest reports: more noise on a mean than of any others.
-            Self::Clients(plan) => Ok(plan.local_std() / libm::sqrt(plan.least_survivors() as f64)),
+            Self::Clients(plan) => Ok(Some(
+                plan.local_std() / libm::sqrt(plan.least_survivors() as f64),
+            )),
+            Self::Example(_) => Ok(None),
         }
     }
 
@@ -186,11 +211,14 @@ impl PrivacyPlan {
     ///
     /// # Errors
     /// As [`Self::noise_on_mean`].
-    pub fn noise_on_model(&self, rounds: u64) -> Result<f64, PrivacyError> {
+    pub fn noise_on_model(&self, rounds: u64) -> Result<Option<f64>, PrivacyError> {
         match self {
-            Self::Central(plan) => plan.noise_on_model(rounds),
+            Self::Central(plan) => plan.noise_on_model(rounds).map(Some),
             // Every round's its own.
-            Self::Clients(_) => Ok(self.noise_on_mean()? * libm::sqrt(rounds as f64)),
+            Self::Clients(_) | Self::Example(_) => {
+                let mean = self.noise_on_mean()?;
+                Ok(mean.map(|noise| noise * libm::sqrt(rounds as f64)))
+            }
         }
     }
 
@@ -202,6 +230,7 @@ impl PrivacyPlan {
         match self {
             Self::Central(plan) => plan.statement(rounds),
             Self::Clients(plan) => plan.statement(rounds),
+            Self::Example(plan) => plan.statement(rounds),
         }
     }
 }
@@ -218,8 +247,9 @@ pub struct PrivacyRecord {
     pub epsilon_unamplified: f64,
     /// The `delta` of all of them.
     pub delta: f64,
-    /// Standard deviation of the noise that was drawn for the round, on each value of the sum;
-    /// correlated noise takes back part of that of earlier rounds besides.
+    /// Standard deviation of the noise that was drawn for the round, on each value of the sum of
+    /// updates; correlated noise takes back part of that of earlier rounds besides. Where clients
+    /// protect their examples, that on each value of a step's sum of gradients.
     pub noise_std: f64,
     /// The clipping norm of the round.
     pub max_norm: f64,
@@ -230,7 +260,8 @@ pub struct PrivacyRecord {
     pub hypothetical: bool,
     /// Whether the round's mean was released; a round with too few reports for its noise is not.
     pub released: bool,
-    /// Updates that were clipped. **Not private**: a diagnosis that `epsilon` does not cover.
+    /// Updates, or gradients of examples, that were clipped. **Not private**: a diagnosis that
+    /// `epsilon` does not cover.
     pub clipped: u64,
     /// Updates that were not finite and counted as zero. **Not private**, as [`Self::clipped`].
     pub zeroed: u64,
@@ -239,8 +270,9 @@ pub struct PrivacyRecord {
     pub wrapped: u64,
 }
 
-/// The privacy plan that a run of `clients` clients and a model of `layout` would begin with; none
-/// without privacy. What it will spend can be asked of it before anything is trained.
+/// The privacy plan that a run of `clients` clients, which have `examples` training examples, and a
+/// model of `layout` would begin with; none without privacy. What it will spend can be asked of it
+/// before anything is trained.
 ///
 /// # Errors
 /// [`SimError::Privacy`] when there is no such plan; [`SimError`] when strategy or selection are
@@ -248,6 +280,7 @@ pub struct PrivacyRecord {
 pub fn forecast(
     config: &SimulationConfig,
     clients: u64,
+    examples: &dyn Fn(ClientId) -> u64,
     layout: &Layout,
 ) -> Result<Option<PrivacyPlan>, SimError> {
     let table = |table| move |source| refused(table, source);
@@ -256,7 +289,8 @@ pub fn forecast(
         AnySelector::from_config(config.selection.clone()).map_err(table("selection"))?;
     let goal = selector.largest_goal(clients).max(1);
     let ring = RingPlan::for_weights(WeightBounds::new(Weight(1), goal))?;
-    Ok(PrivacyPlan::new(config, &strategy, clients, layout, &ring)?)
+    let plan = PrivacyPlan::new(config, &strategy, clients, examples, layout, &ring)?;
+    Ok(plan)
 }
 
 impl<P: Population, E: Engine> Simulation<P, E> {
@@ -289,6 +323,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             None => Ok(None),
             Some(PrivacyPlan::Central(_)) => self.release_central(round, clips),
             Some(PrivacyPlan::Clients(_)) => self.release_clients(round, clips),
+            Some(PrivacyPlan::Example(_)) => self.release_example(round, clips),
         }
     }
 }

@@ -19,6 +19,7 @@ use fl_core::{
 };
 use fl_datasets::FederatedDataset;
 use fl_edge::{Model, Observed};
+use fl_privacy::plan::ExamplePermit;
 use sha2::{Digest as _, Sha256};
 
 use crate::audit::Tap;
@@ -114,6 +115,10 @@ pub(crate) struct Buffers {
     pub(crate) jobs: Vec<Job>,
     /// The global model before the round.
     pub(crate) before: Vec<f32>,
+    /// Clients that were told to train.
+    pub(crate) training: Vec<ClientId>,
+    /// Leave for them to do so, where it is needed.
+    pub(crate) permit: Option<ExamplePermit>,
 }
 
 impl<P: Population + core::fmt::Debug, E: Engine> core::fmt::Debug for Simulation<P, E> {
@@ -178,7 +183,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             AnySelector::from_config(config.selection.clone()).map_err(table("selection"))?;
         let ring = plan_ring(&strategy, &selector, &population)?;
         let layout = engine.layout();
-        let privacy = PrivacyPlan::new(&config, &strategy, population.clients(), layout, &ring)?;
+        let clients = population.clients();
+        let examples = |client| population.train_len(client);
+        let privacy = PrivacyPlan::new(&config, &strategy, clients, &examples, layout, &ring)?;
         let ring = privacy.as_ref().map_or(Ok(ring), |plan| plan.ring(ring))?;
         let modular = match privacy.as_ref().and_then(PrivacyPlan::clients) {
             Some(plan) => privacy::modular(plan).map_err(|source| SimError::Modular {
@@ -207,7 +214,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 strategy.clone(),
                 state,
                 RoundId(0),
-                setup(&config, &selector, population.clients()),
+                setup(&config, &selector, clients, privacy.as_ref()),
             ),
             executor: Executor::new(config.threads, &engine, ring, modular)?,
             privacy,
@@ -297,7 +304,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         state: AnyState,
         round: RoundId,
     ) -> RoundServer<AnyStrategy, ExactSum> {
-        let setup = setup(&self.config, &self.selector, self.population.clients());
+        let clients = self.population.clients();
+        let setup = setup(&self.config, &self.selector, clients, self.privacy.as_ref());
         RoundServer::new(self.strategy.clone(), state, round, setup)
     }
 
@@ -583,13 +591,19 @@ fn plan_ring<P: Population>(
     Ok(RingPlan::for_weights(WeightBounds::new(weight, goal))?)
 }
 
-fn setup(config: &SimulationConfig, selector: &AnySelector, population: u64) -> RunSetup {
+fn setup(
+    config: &SimulationConfig,
+    selector: &AnySelector,
+    population: u64,
+    privacy: Option<&PrivacyPlan>,
+) -> RunSetup {
     RunSetup {
         selector: Box::new(selector.clone()),
-        local: config.local,
+        local: privacy.map_or(config.local, |plan| plan.local(config.local)),
         settings: match &config.privacy {
             Some(Privacy::Central(_) | Privacy::Clients(_)) => RoundSettings::default().released(),
-            None => RoundSettings::default(),
+            // What clients send is private already: the strategy may see it.
+            Some(Privacy::Example(_)) | None => RoundSettings::default(),
         },
         chain: TransformChain::default(),
         seed: config.seed,

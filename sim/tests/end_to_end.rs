@@ -60,6 +60,7 @@ fn config(rounds: u64, epochs: u32, rate: f32) -> SimulationConfig {
             max_gradient_norm: None,
             proximal_mu: 0.0,
             precision: Precision::F32,
+            privacy: None,
         },
         strategy: StrategyConfig::FedProx(FedProxConfig::new(0.1)),
         fleet: FleetConfig {

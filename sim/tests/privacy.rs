@@ -245,7 +245,12 @@ fn correlated_noise_reaches_the_model() {
         };
         let mut simulation = simulation(config);
         let before = simulation.parameters().values().to_vec();
-        let std = simulation.privacy().unwrap().noise_on_model(24).unwrap();
+        let std = simulation
+            .privacy()
+            .unwrap()
+            .noise_on_model(24)
+            .unwrap()
+            .unwrap();
         let (outcome, journal) = run(&mut simulation);
         assert_eq!(outcome, Outcome::Finished);
         let spent = journal.rounds[23].privacy.as_ref().unwrap();

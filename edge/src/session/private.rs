@@ -9,7 +9,7 @@
 
 use core::ops::Range;
 
-use fl_core::{Examples, Stream};
+use fl_core::{Examples, Optimizer, Stream};
 
 use super::example::{PartSquares, Weighting};
 use super::run::Update;
@@ -221,6 +221,27 @@ impl Clip {
 }
 
 impl Session {
+    /// Starts a client as [`Session::start`] does, with room for [private
+    /// steps](Session::private_step) on up to `rows` examples.
+    ///
+    /// # Errors
+    /// [`PerExampleError`] for a model whose examples have no gradients of their own.
+    ///
+    /// # Panics
+    /// When `global` is not one value per parameter.
+    pub fn start_privately(
+        &mut self,
+        global: &[f32],
+        optimizer: &Optimizer,
+        rows: usize,
+    ) -> Result<(), PerExampleError> {
+        self.check_examples()?;
+        self.gradient.reserve(self.model.parameters());
+        self.make_room_for_norms(rows);
+        self.start_at(global, optimizer);
+        Ok(())
+    }
+
     /// One step of differentially private SGD on the examples at `rows`, which may be none: their
     /// clipped gradients are added, noise is added to the sum, and the optimizer steps by that over
     /// the expected batch. Plain SGD moves the parameters by the clipped gradients first and by the

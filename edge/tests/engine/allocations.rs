@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::common::{Case, Synthetic, operators, stream};
 use fl_core::{
-    BatchSize, ClientId, FitTask, InputSpec, LearningRate, LocalPlan, LocalResult, LocalWork,
-    Optimizer, Parameters, Precision, RoundId, TargetSpec, Trainer as _, WorkLimit,
+    BatchSize, ClientId, ExamplePrivacy, FitTask, InputSpec, LearningRate, LocalPlan, LocalResult,
+    LocalWork, Optimizer, Parameters, Precision, RoundId, TargetSpec, Trainer as _, WorkLimit,
 };
 use fl_edge::kernel::Kernels;
 use fl_edge::qat::QatOptions;
@@ -80,6 +80,7 @@ fn plan(optimizer: Optimizer, batch: BatchSize, max_gradient_norm: Option<f32>) 
         max_gradient_norm,
         proximal_mu: 0.1,
         precision: Precision::F32,
+        privacy: None,
     }
 }
 
@@ -147,7 +148,15 @@ fn a_warm_client_allocates_nothing() {
         let global = case.model.init(&mut stream(3));
         let mut updates = [(); CLIENTS].map(|()| vec![0.0; case.model.parameters()]);
         let mut trainer = EdgeTrainer::new(case.model.clone());
-        for plan in &plans {
+        let private = [Optimizer::SGD, adam].map(|optimizer| LocalPlan {
+            privacy: Some(ExamplePrivacy::flat(0.1, 1.0)),
+            ..plan(optimizer, eight, None)
+        });
+        let private = match case.has_batch_norm() {
+            true => [].iter(),
+            false => private.iter(),
+        };
+        for plan in plans.iter().chain(private) {
             fit(&mut trainer, &global, &data, plan, &mut updates);
             let smaller = case.data(13);
             let before = CALLS.with(Cell::get);

@@ -12,6 +12,7 @@ mod optimizers;
 mod oracle;
 mod private;
 mod program;
+mod protected;
 mod random;
 mod stretches;
 mod training;

@@ -25,6 +25,7 @@ fn plan(work: LocalWork, batch: BatchSize) -> LocalPlan {
         max_gradient_norm: None,
         proximal_mu: 0.0,
         precision: Precision::F32,
+        privacy: None,
     }
 }
 

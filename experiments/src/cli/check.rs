@@ -63,10 +63,11 @@ struct Privacy {
     #[serde(flatten)]
     statement: PrivacyStatement,
     excluded: &'static [&'static str],
-    /// Standard deviation of the noise on each value of the mean update, in the first round.
-    noise_on_mean: f64,
+    /// Standard deviation of the noise on each value of the mean update, in the first round, where
+    /// it is added to updates.
+    noise_on_mean: Option<f64>,
     /// The same on each value of the model at the end, where the server moves it by each mean once.
-    noise_on_model: f64,
+    noise_on_model: Option<f64>,
     /// Why the run ends before its last round, if it does.
     ends: Option<String>,
 }
@@ -139,10 +140,7 @@ fn explain(prepared: &Prepared) -> Explanation {
     let examples: u64 = sizes.iter().sum();
     let largest = sizes.last().copied().unwrap_or(0);
     let plan = variant.local.plan();
-    let batch = match plan.batch {
-        fl_core::BatchSize::Examples(size) => u64::from(size.get()).min(largest),
-        fl_core::BatchSize::Full => largest,
-    };
+    let batch = plan.batch.examples(largest);
     let cohort = variant.selection.cohort(clients);
     let per_client = match plan.work {
         LocalWork::Epochs(epochs) => {
@@ -275,10 +273,11 @@ fn print(it: &Explanation, shown: Option<&Explanation>) -> Result<(), Error> {
             .lines()
             .map(str::to_owned)
             .collect();
-        statement.push(format!(
-            "noise of {:.3e} on each value of the mean update, and of {:.3e} on the model at the end",
-            privacy.noise_on_mean, privacy.noise_on_model
-        ));
+        if let (Some(mean), Some(model)) = (privacy.noise_on_mean, privacy.noise_on_model) {
+            statement.push(format!(
+                "noise of {mean:.3e} on each value of the mean update, and of {model:.3e} on the model at the end"
+            ));
+        }
         statement.extend(privacy.ends.iter().map(|why| {
             format!(
                 "the run ends after {} rounds: {why}",

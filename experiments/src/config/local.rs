@@ -28,7 +28,9 @@ pub struct LocalTable {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub steps: Option<NonZeroU32>,
-    /// Examples in a mini-batch, or "full" for all of the client's.
+    /// Examples in a mini-batch: so many; a share of the client's, above 0 and below 1; or "full" for
+    /// all of them. With privacy.kind = "example", the size that a batch drawn at random is expected
+    /// to have.
     pub batch: Batch,
     /// Step size, above 0.
     pub learning_rate: f64,
@@ -82,10 +84,12 @@ pub enum PrecisionName {
 }
 
 /// A mini-batch's size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Batch {
     /// So many examples.
     Examples(NonZeroU32),
+    /// A share of the client's, above 0 and below 1.
+    Share(f64),
     /// All of the client's.
     Full,
 }
@@ -94,6 +98,7 @@ impl Serialize for Batch {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Examples(count) => count.serialize(serializer),
+            Self::Share(share) => share.serialize(serializer),
             Self::Full => "full".serialize(serializer),
         }
     }
@@ -106,7 +111,9 @@ impl<'de> Deserialize<'de> for Batch {
             type Value = Batch;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number of at least 1, or \"full\"")
+                f.write_str(
+                    "a whole number of at least 1, a share above 0 and below 1, or \"full\"",
+                )
             }
 
             fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Batch, E> {
@@ -115,6 +122,13 @@ impl<'de> Deserialize<'de> for Batch {
                     .and_then(NonZeroU32::new)
                     .map(Batch::Examples)
                     .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Signed(value), &self))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Batch, E> {
+                match value > 0.0 && value < 1.0 {
+                    true => Ok(Batch::Share(value)),
+                    false => Err(E::invalid_value(serde::de::Unexpected::Float(value), &self)),
+                }
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Batch, E> {
@@ -135,7 +149,11 @@ impl JsonSchema for Batch {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "oneOf": [{ "type": "integer", "minimum": 1 }, { "const": "full" }]
+            "oneOf": [
+                { "type": "integer", "minimum": 1 },
+                { "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 },
+                { "const": "full" }
+            ]
         })
     }
 }
@@ -411,6 +429,7 @@ impl LocalTable {
             work,
             batch: match self.batch {
                 Batch::Examples(count) => BatchSize::Examples(count),
+                Batch::Share(share) => BatchSize::Share(share),
                 Batch::Full => BatchSize::Full,
             },
             optimizer: self.optimizer.plan(),
@@ -425,6 +444,7 @@ impl LocalTable {
                 PrecisionName::F32 => Precision::F32,
                 PrecisionName::QatInt8 => Precision::QatInt8,
             },
+            privacy: None,
         }
     }
 }

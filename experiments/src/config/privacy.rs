@@ -1,6 +1,8 @@
-//! `[privacy]`: what the released models, or a server, may learn about a client.
+//! `[privacy]`: what the released models, or a server, may learn about a client or about a single
+//! example.
 
 mod clients;
+mod example;
 mod mechanism;
 
 use fl_privacy::plan::{Clipping, Extrapolation};
@@ -26,18 +28,22 @@ pub struct PrivacyTable {
     /// "central": clients clip their updates and a trusted server adds Gaussian noise to the sum;
     /// "distributed": clients add integer noise, each a share of what the sum needs, within secure
     /// aggregation, which is assumed; "local": clients add Gaussian noise that protects each update
-    /// alone; or "none".
+    /// alone; "example": clients train by differentially private SGD, which clips the gradients of
+    /// single examples and adds noise in every step, on batches drawn at random of the expected size
+    /// `local.batch`, and trust nobody; or "none".
     pub kind: PrivacyKind,
-    /// Who is protected: "client", with all of its examples.
-    #[serde(default)]
-    pub unit: UnitName,
+    /// Who is protected: "client", with all of its examples; or, with kind = "example", "example",
+    /// a single one. Follows from `kind`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitName>,
     /// How updates are bounded: "flat", the whole update to `max_norm`; "per-layer", each tensor to
     /// an equal share of it; "automatic", every update scaled to about `max_norm`; or "adaptive", to
     /// a norm that follows a quantile of the updates' norms, from `max_norm` on. Clients that add
     /// noise themselves clip flat.
     #[serde(default)]
     pub clipping: ClippingName,
-    /// The L2 norm that an update is clipped to, from 1e-20 to 1e20; required.
+    /// The L2 norm that an update, or with "example" an example's gradient, is clipped to; from 1e-20
+    /// to 1e20; required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_norm: Option<f64>,
     /// The law of the noise. Of "central", how that of different rounds is related: "gaussian" (the
@@ -66,17 +72,18 @@ pub struct PrivacyTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16))]
     pub buffers: Option<u64>,
-    /// The most that may be spent, above 0. The run ends with the last round that it allows; without
-    /// `noise_multiplier`, the noise is the least that allows all rounds.
+    /// The most that may be spent, above 0. The run ends with the last round that it allows, and
+    /// with "example" a client declines rounds that it does not allow; without `noise_multiplier`, the
+    /// noise is the least that allows all rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<f64>,
     /// Standard deviation of the noise over the sensitivity, at least 0: of the noise that is drawn
     /// for a round's sum ("central"), on the sum of the fewest reports less the colluding ones
-    /// ("distributed"), or of a client ("local").
+    /// ("distributed"), of a client ("local"), or on a step's sum of gradients ("example").
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_multiplier: Option<f64>,
-    /// The probability at which epsilon is meant: above 0, below one over the number of clients, and
-    /// better far below; required.
+    /// The probability at which epsilon is meant: above 0, below one over the number of clients, or
+    /// with "example" of all examples, and better far below; required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delta: Option<f64>,
     /// Who adds epsilon up: "pld" (tight), "rdp", "zcdp", "gaussian" or "naive". The last three
@@ -125,9 +132,10 @@ pub struct PrivacyTable {
     /// client's share of the noise is made for so many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub least_survivors: Option<f64>,
-    /// Of "local" and "distributed": most rounds in which one client reports, at least 1. By default
-    /// so many that clients almost never reach it. Fewer need less noise against the server, and let
-    /// nothing be credited to sampling.
+    /// Of "local", "distributed" and "example": most rounds in which one client reports, at least 1.
+    /// By default so many that clients almost never reach it, or with "example" as many as the
+    /// selection can ask it to. Fewer need less noise against the server, and let nothing be credited
+    /// to sampling.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub most_participations: Option<u64>,
@@ -162,18 +170,18 @@ pub enum PrivacyKind {
     Local,
     /// By all clients together, within secure aggregation.
     Distributed,
-    /// By every client, to the gradients of single examples; not there yet.
-    #[schemars(skip)]
+    /// By every client, to the gradients of single examples.
     Example,
 }
 
 /// Who is protected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnitName {
     /// A client with all of its examples.
-    #[default]
     Client,
+    /// A single example.
+    Example,
 }
 
 /// How updates are bounded.
@@ -251,19 +259,8 @@ impl PrivacyTable {
     pub(crate) fn read(node: &Node, errors: &Diagnostics) -> Option<Option<Self>> {
         let mut table = decode::<Self>(node, "privacy", errors)?;
         let check = Check::new(node, "privacy", errors);
-        let planned = match table.kind {
-            PrivacyKind::None => return Some(None),
-            PrivacyKind::Central | PrivacyKind::Local | PrivacyKind::Distributed => None,
-            PrivacyKind::Example => Some("example"),
-        };
-        if let Some(kind) = planned {
-            check.fault(
-                "kind",
-                format!(
-                    "found {kind:?}, which this version cannot run yet; choose \"central\", \"local\", \"distributed\" or \"none\""
-                ),
-            );
-            return None;
+        if table.kind == PrivacyKind::None {
+            return Some(None);
         }
         let before = errors.len();
         table.finish(&check);
@@ -271,16 +268,31 @@ impl PrivacyTable {
     }
 
     fn finish(&mut self, check: &Check<'_>) {
+        let example = self.kind == PrivacyKind::Example;
         let missing = [
             (
                 "max_norm",
                 self.max_norm.is_none(),
-                "missing; give the norm that updates are clipped to, such as max_norm = 1.0",
+                match example {
+                    true => {
+                        "missing; give the norm that an example's gradient is clipped to, such as max_norm = 1.0"
+                    }
+                    false => {
+                        "missing; give the norm that updates are clipped to, such as max_norm = 1.0"
+                    }
+                },
             ),
             (
                 "delta",
                 self.delta.is_none(),
-                "missing; give a probability far below one over the number of clients, such as delta = 1e-5",
+                match example {
+                    true => {
+                        "missing; give a probability far below one over the number of all examples, such as delta = 1e-6"
+                    }
+                    false => {
+                        "missing; give a probability far below one over the number of clients, such as delta = 1e-5"
+                    }
+                },
             ),
             (
                 "epsilon",
@@ -352,6 +364,7 @@ impl PrivacyTable {
         self.refuse_unused(check);
         self.check_clients(check);
         self.check_mechanism(check);
+        self.check_example(check);
         match (self.extrapolated_population, self.extrapolated_cohort) {
             (Some(_), None) => check.fault(
                 "extrapolated_population",
@@ -394,6 +407,10 @@ impl PrivacyTable {
 
     /// Writes out the defaults of the keys that are used.
     fn fill(&mut self) {
+        self.unit = Some(match self.kind {
+            PrivacyKind::Example => UnitName::Example,
+            _ => UnitName::Client,
+        });
         self.accountant.get_or_insert(match self.kind {
             PrivacyKind::Distributed => AccountantName::Rdp,
             _ => AccountantName::Pld,
@@ -434,6 +451,9 @@ impl PrivacyTable {
         });
         if matches!(self.kind, PrivacyKind::Local | PrivacyKind::Distributed) {
             return self.clients(accountant, relation);
+        }
+        if self.kind == PrivacyKind::Example {
+            return self.example(accountant);
         }
         let max_norm = self.max_norm.unwrap_or(1.0);
         let clipping = match self.clipping {
@@ -484,6 +504,7 @@ pub(crate) fn key(error: &fl_privacy::PrivacyError) -> &'static str {
             what if what.starts_with("asking") => "selection.over_select",
             what if what.starts_with("selecting") => "selection.kind",
             what if what.starts_with("an adaptive") => "privacy.clipping",
+            what if what.starts_with("a strategy that") => "strategy.kind",
             what if what.starts_with("adding or removing") => "privacy.relation",
             what if what.starts_with("clients' noise") => "selection.kind",
             what if what.starts_with("crediting") => "dataset.partition",
@@ -496,6 +517,9 @@ pub(crate) fn key(error: &fl_privacy::PrivacyError) -> &'static str {
         }
         E::CountOutOfRange { what, .. } if what.starts_with("the extrapolated") => {
             "privacy.extrapolated_population"
+        }
+        E::CountOutOfRange { what, .. } if what.starts_with("the number of private steps") => {
+            "local.epochs"
         }
         E::BitsTooFew { .. } | E::RingTooSmall { .. } => "privacy.bits",
         E::CountOutOfRange { what, .. } if what.starts_with("the number of colluding") => {

@@ -264,13 +264,15 @@ row! {
         epsilon_unamplified: f64,
         /// The delta of all three.
         delta: f64,
-        /// Standard deviation of the noise on each value of the sum.
+        /// Standard deviation of the noise on each value of the sum: of updates, or of a step's
+        /// gradients where clients protect single examples.
         noise_std: f64,
         /// The clipping norm of the round.
         max_norm: f64,
         /// 1 when the round's mean was released, 0 when too few clients reported for their noise.
         released: u64,
-        /// Updates that were clipped. Not private: for diagnosis, and not covered by epsilon.
+        /// Updates, or gradients of single examples, that were clipped. Not private: for diagnosis,
+        /// and not covered by epsilon.
         nonprivate_clipped: u64,
         /// Updates that were not finite and counted as zero. Not private.
         nonprivate_zeroed: u64,

@@ -1,6 +1,5 @@
-//! Each client takes part with probability `rate`, independently of all others. The gaps between
-//! selected clients are geometric and are drawn directly (Devroye 1986, "Non-Uniform Random Variate
-//! Generation", chapter X.2), so time grows with the number of clients selected.
+//! Each client takes part with probability `rate`, independently of all others
+//! ([`Stream::sample`]); time grows with the number of clients selected.
 //!
 //! The cohort's size varies from round to round and may be zero; all reports are waited for.
 
@@ -73,17 +72,6 @@ impl Selector for Poisson {
 /// The numbers below `available`, each with probability `rate`; ascending.
 pub(super) fn independent(available: u64, rate: f64, stream: &mut Stream) -> Vec<u64> {
     let mut indices = Vec::new();
-    // log(1 - rate); minus infinity when the rate is 1, and then every gap is zero.
-    let log_miss = libm::log1p(-rate);
-    let mut next = 0u64;
-    while next < available {
-        let gap = libm::floor(libm::log(1.0 - stream.uniform()) / log_miss);
-        // A gap beyond all clients saturates.
-        next = next.saturating_add(gap as u64);
-        if next < available {
-            indices.push(next);
-        }
-        next = next.saturating_add(1);
-    }
+    stream.sample(available, rate, |index| indices.push(index));
     indices
 }

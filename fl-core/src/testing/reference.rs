@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::stream;
 use crate::examples::{Examples, InputSpec, InputsMut, TargetSpec, TargetsMut};
 use crate::params::{Layout, Parameters};
-use crate::plan::{BatchSize, LocalPlan, LocalWork, Optimizer, WorkLimit};
+use crate::plan::{ExampleClipping, ExamplePrivacy, LocalPlan, LocalWork, Optimizer, WorkLimit};
+use crate::stream::Purpose;
 use crate::trainer::{Evaluation, FitTask, LocalResult, TrainError, Trainer};
 
 /// Real vectors around one centre per class.
@@ -75,7 +76,8 @@ impl Examples for Blobs {
     }
 }
 
-/// Softmax regression trained by plain SGD, one example after the other, in `f64`.
+/// Softmax regression trained by plain SGD, one example after the other, in `f64`; and by
+/// differentially private SGD with flat clipping, to the letter of the paper.
 #[derive(Debug)]
 pub struct SoftmaxTrainer {
     layout: Arc<Layout>,
@@ -169,10 +171,10 @@ impl SoftmaxTrainer {
             LocalWork::Epochs(epochs) => (limit(epochs.get()), u64::MAX),
             LocalWork::Steps(steps) => (u64::MAX, limit(steps.get())),
         };
-        let size = match batch {
-            BatchSize::Examples(size) => size.get() as usize,
-            BatchSize::Full => examples,
-        };
+        if let Some(privacy) = task.plan.privacy {
+            return self.train_privately(&start, task, privacy);
+        }
+        let size = batch.examples(examples as u64) as usize;
         let mut result = LocalResult {
             examples: (examples as u64).into(),
             ..LocalResult::default()
@@ -200,6 +202,71 @@ impl SoftmaxTrainer {
             *update = (w - w0) as f32;
         }
         result.mean_loss = loss_sum / result.examples_processed as f64;
+        Ok(result)
+    }
+
+    /// Abadi et al. 2016 (arXiv:1607.00133), algorithm 1.
+    fn train_privately(
+        &self,
+        start: &[f64],
+        task: &mut FitTask<'_>,
+        privacy: ExamplePrivacy,
+    ) -> Result<LocalResult, TrainError> {
+        let ExamplePrivacy {
+            clipping,
+            max_norm,
+            noise_multiplier,
+        } = privacy;
+        if clipping != ExampleClipping::Flat {
+            return Err(TrainError::Unsupported {
+                what: "clipping other than flat".into(),
+                instead: "use another trainer".into(),
+            });
+        }
+        let examples = task.data.len() as u64;
+        let rate = task.plan.batch.sampling_rate(examples);
+        let expected = rate * examples as f64;
+        let mut sampling = task.stream.beside(Purpose::ExampleSampling);
+        let mut noise = task.stream.beside(Purpose::LocalNoise);
+        let mut model = start.to_vec();
+        let mut result = LocalResult {
+            examples: examples.into(),
+            ..LocalResult::default()
+        };
+        let mut loss_sum = 0.0;
+        for step in 0..task.plan.steps(examples, task.limit) {
+            let mut sum = vec![0.0; model.len()];
+            let mut rows = Vec::new();
+            sampling.sample(examples, rate, |row| rows.push(row as u32));
+            for &row in &rows {
+                let (loss, gradient) = self.gradient(&model, task.data, &[row]);
+                loss_sum += loss;
+                let norm = libm::sqrt(gradient.iter().map(|g| g * g).sum());
+                result.examples_clipped += u64::from(norm > max_norm);
+                let factor = if norm > max_norm {
+                    max_norm / norm
+                } else {
+                    1.0
+                };
+                for (sum, g) in sum.iter_mut().zip(gradient) {
+                    *sum += factor * g;
+                }
+            }
+            let learning_rate = f64::from(task.plan.learning_rate.rate(task.round, step));
+            let mu = f64::from(task.plan.proximal_mu);
+            for ((w, sum), w0) in model.iter_mut().zip(sum).zip(start) {
+                let noised = sum + noise_multiplier * max_norm * noise.normal();
+                *w -= learning_rate * (noised / expected + mu * (*w - w0));
+            }
+            result.steps += 1;
+            result.examples_processed += rows.len() as u64;
+        }
+        for ((update, w), w0) in task.update.iter_mut().zip(model).zip(start) {
+            *update = (w - w0) as f32;
+        }
+        if result.examples_processed > 0 {
+            result.mean_loss = loss_sum / result.examples_processed as f64;
+        }
         Ok(result)
     }
 

@@ -5,7 +5,7 @@ use core::num::NonZeroU32;
 use super::{bits, local_plan, stream};
 use crate::examples::{Examples, InputSpec, InputsMut, TargetSpec, TargetsMut};
 use crate::params::Parameters;
-use crate::plan::{BatchSize, LearningRate, LocalPlan, LocalWork, WorkLimit};
+use crate::plan::{BatchSize, ExamplePrivacy, LearningRate, LocalPlan, LocalWork, WorkLimit};
 use crate::trainer::{FitTask, LocalResult, TrainError, Trainer};
 use crate::units::{ClientId, RoundId};
 
@@ -13,6 +13,9 @@ use crate::units::{ClientId, RoundId};
 /// are grouped into calls changes no bit, nor does what was trained before; `update = local -
 /// global`; partial work is the beginning of the whole; counts are right; the proximal term
 /// vanishes at the global model; no examples are refused; an evaluation is the sum of its parts.
+/// A trainer that protects single examples does so in all of this, bounds what an example does,
+/// adds the noise asked for, also to a batch without examples, and without noise and bound is SGD;
+/// one that cannot says that it is [unsupported](TrainError::Unsupported).
 ///
 /// `global` is a model at which the data can be learned by SGD at rate `learning_rate`.
 ///
@@ -47,6 +50,10 @@ pub fn trainer<T: Trainer>(
             batch: BatchSize::Full,
             ..plan
         },
+        LocalPlan {
+            batch: BatchSize::Share(0.4),
+            ..plan
+        },
     ];
     for plan in &plans {
         suite.grouping(plan);
@@ -57,6 +64,7 @@ pub fn trainer<T: Trainer>(
     suite.proximal(&plan);
     suite.refusals(&plan);
     suite.evaluation();
+    suite.protects(&plan);
 }
 
 fn number(n: u32) -> NonZeroU32 {
@@ -148,18 +156,22 @@ impl<T: Trainer> Suite<'_, T> {
         for member in self.everyone() {
             let (_, result) = self.alone(member, plan, WorkLimit::Full);
             let examples = self.clients[member].len() as u64;
-            let batch = match plan.batch {
-                BatchSize::Examples(size) => u64::from(size.get()),
-                BatchSize::Full => examples,
-            };
             assert_eq!(result.examples.0, examples, "examples of client {member}");
+            assert_eq!(
+                result.steps,
+                plan.steps(examples, WorkLimit::Full),
+                "steps of client {member}"
+            );
             match plan.work {
+                _ if plan.privacy.is_some() => {
+                    assert!(result.examples_processed <= result.steps * examples);
+                    assert!(result.examples_clipped <= result.examples_processed);
+                }
                 LocalWork::Epochs(epochs) => {
                     let epochs = u64::from(epochs.get());
                     assert_eq!(result.examples_processed, epochs * examples);
-                    assert_eq!(result.steps, epochs * examples.div_ceil(batch));
                 }
-                LocalWork::Steps(steps) => assert_eq!(result.steps, u64::from(steps.get())),
+                LocalWork::Steps(_) => {}
             }
             assert!(
                 result.mean_loss.is_finite(),
@@ -238,6 +250,160 @@ impl<T: Trainer> Suite<'_, T> {
         );
     }
 
+    /// An update and its result of one step on a client's examples, with randomness number `draw`.
+    fn one_step(
+        &self,
+        plan: &LocalPlan,
+        data: &dyn Examples,
+        draw: u64,
+    ) -> (Vec<f64>, LocalResult) {
+        let plan = LocalPlan {
+            work: LocalWork::Steps(number(1)),
+            ..*plan
+        };
+        let mut update = vec![f32::NAN; self.global.values().len()];
+        let mut result = [LocalResult::default()];
+        let mut task = [FitTask {
+            client: ClientId(0),
+            round: RoundId(3),
+            data,
+            plan: &plan,
+            limit: WorkLimit::Full,
+            stream: stream(11, draw),
+            update: &mut update,
+        }];
+        let fitted = (self.make)().fit(self.global, &mut task, &mut result);
+        fitted.expect("the client can be trained");
+        let [result] = result;
+        (update.into_iter().map(f64::from).collect(), result)
+    }
+
+    fn private_step(
+        &self,
+        plan: &LocalPlan,
+        privacy: ExamplePrivacy,
+        data: &dyn Examples,
+        draw: u64,
+    ) -> (Vec<f64>, LocalResult) {
+        let plan = LocalPlan {
+            privacy: Some(privacy),
+            ..*plan
+        };
+        self.one_step(&plan, data, draw)
+    }
+
+    fn protects(&self, plan: &LocalPlan) {
+        if !self.can_protect(plan) {
+            return;
+        }
+        for plan in [
+            *plan,
+            LocalPlan {
+                work: LocalWork::Steps(number(7)),
+                batch: BatchSize::Share(0.3),
+                proximal_mu: 0.5,
+                ..*plan
+            },
+        ] {
+            let plan = LocalPlan {
+                privacy: Some(ExamplePrivacy::flat(0.5, 0.8)),
+                ..plan
+            };
+            self.grouping(&plan);
+            self.counts(&plan);
+            self.partial_work(&plan);
+        }
+        let full = LocalPlan {
+            batch: BatchSize::Full,
+            ..*plan
+        };
+        let examples = self.clients[0].len() as f64;
+        let rate = f64::from(plan.learning_rate.rate(RoundId(3), 0));
+        let norm = |values: &[f64]| libm::sqrt(values.iter().map(|x| x * x).sum());
+        let apart =
+            |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
+
+        // One example alone, as a trainer may draw what it needs for several in any order.
+        let one = First(self.clients[0]);
+        let (free, result) = self.private_step(&full, ExamplePrivacy::flat(1e6, 0.0), &one, 0);
+        assert_eq!(result.examples_clipped, 0, "a bound that nothing reaches");
+        let (sgd, _) = self.one_step(&full, &one, 0);
+        let off = norm(&apart(&free, &sgd));
+        assert!(
+            off <= 1e-4 * norm(&sgd),
+            "without noise and bound, a step is {off} from that of SGD"
+        );
+
+        let (bounded, result) = self.private_step(&full, ExamplePrivacy::flat(1e-3, 0.0), &one, 0);
+        assert_eq!(
+            result.examples_clipped, 1,
+            "a bound that the gradient exceeds"
+        );
+        let moved = norm(&bounded);
+        assert!(
+            (moved / (rate * 1e-3) - 1.0).abs() < 1e-3,
+            "a gradient clipped to 1e-3 at rate {rate} moves the model by {moved}"
+        );
+
+        let noise = |plan: &LocalPlan, expected: f64, max_norm: f64, what: &str| {
+            let std = rate * 5.0 * max_norm / expected;
+            let (mut squares, mut values) = (0.0, 0.0);
+            let mut last = LocalResult::default();
+            for draw in 0..16 {
+                let step = |noise| {
+                    let privacy = ExamplePrivacy::flat(max_norm, noise);
+                    self.private_step(plan, privacy, self.clients[0], draw)
+                };
+                let ((with, result), (without, _)) = (step(5.0), step(0.0));
+                let normals = apart(&with, &without);
+                squares += normals.iter().map(|x| x / std * (x / std)).sum::<f64>();
+                values += normals.len() as f64;
+                last = result;
+            }
+            assert!(
+                (squares - values).abs() <= 6.0 * libm::sqrt(2.0 * values),
+                "{what}: noise on {values} values has {squares} times its variance"
+            );
+            last
+        };
+        noise(&full, examples, 0.5, "a full batch");
+        let nobody = LocalPlan {
+            batch: BatchSize::Share(1e-6),
+            ..*plan
+        };
+        let result = noise(&nobody, 1e-6 * examples, 1e-6, "an empty batch");
+        assert_eq!((result.steps, result.examples_processed), (1, 0));
+        assert_eq!(
+            result.mean_loss.to_bits(),
+            0,
+            "the loss of no examples is 0"
+        );
+    }
+
+    /// Whether the trainer protects examples; what it says otherwise must be clear.
+    fn can_protect(&self, plan: &LocalPlan) -> bool {
+        let plan = LocalPlan {
+            privacy: Some(ExamplePrivacy::flat(1.0, 1.0)),
+            ..*plan
+        };
+        let mut update = vec![0.0; self.global.values().len()];
+        let mut task = [FitTask {
+            client: ClientId(0),
+            round: RoundId(3),
+            data: self.clients[0],
+            plan: &plan,
+            limit: WorkLimit::Full,
+            stream: stream(9, 0),
+            update: &mut update,
+        }];
+        let fitted = (self.make)().fit(self.global, &mut task, &mut [LocalResult::default()]);
+        match fitted {
+            Ok(()) => true,
+            Err(TrainError::Unsupported { .. }) => false,
+            Err(error) => panic!("a trainer that cannot protect examples says so, not: {error}"),
+        }
+    }
+
     fn refusals(&self, plan: &LocalPlan) {
         let empty = Empty(self.clients[0]);
         let mut update = vec![0.0; self.global.values().len()];
@@ -293,6 +459,27 @@ impl<T: Trainer> Suite<'_, T> {
     }
 }
 
+/// The first example of another data set alone.
+struct First<'a>(&'a dyn Examples);
+
+impl Examples for First<'_> {
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn input(&self) -> &InputSpec {
+        self.0.input()
+    }
+
+    fn target(&self) -> TargetSpec {
+        self.0.target()
+    }
+
+    fn fill(&self, rows: &[u32], inputs: InputsMut<'_>, targets: TargetsMut<'_>) {
+        self.0.fill(rows, inputs, targets);
+    }
+}
+
 /// The kind of another data set, without its examples.
 struct Empty<'a>(&'a dyn Examples);
 
@@ -330,39 +517,118 @@ mod tests {
         trainer(&make, &global, &clients, 0.1);
     }
 
-    #[test]
-    #[should_panic(expected = "has loss")]
-    fn a_wrong_sign_is_found() {
-        struct Wrong(SoftmaxTrainer);
-        impl Trainer for Wrong {
-            fn layout(&self) -> &Arc<crate::params::Layout> {
-                self.0.layout()
-            }
-            fn fit(
-                &mut self,
-                global: &Parameters,
-                tasks: &mut [FitTask<'_>],
-                results: &mut [LocalResult],
-            ) -> Result<(), TrainError> {
-                self.0.fit(global, tasks, results)?;
-                for value in tasks.iter_mut().flat_map(|task| task.update.iter_mut()) {
-                    *value = -*value;
-                }
-                Ok(())
-            }
-            fn evaluate(
-                &mut self,
-                parameters: &[f32],
-                data: &dyn Examples,
-                rows: core::ops::Range<usize>,
-            ) -> Result<crate::trainer::Evaluation, TrainError> {
-                self.0.evaluate(parameters, data, rows)
-            }
+    /// A trainer with one fault.
+    struct Faulty {
+        trainer: SoftmaxTrainer,
+        /// Changes the plan before it is followed.
+        plan: fn(&mut LocalPlan),
+        /// The update is multiplied by this.
+        factor: f32,
+    }
+
+    impl Trainer for Faulty {
+        fn layout(&self) -> &Arc<crate::params::Layout> {
+            self.trainer.layout()
         }
-        let make = || Wrong(SoftmaxTrainer::new(6, 4));
+        fn fit(
+            &mut self,
+            global: &Parameters,
+            tasks: &mut [FitTask<'_>],
+            results: &mut [LocalResult],
+        ) -> Result<(), TrainError> {
+            for (task, result) in tasks.iter_mut().zip(results) {
+                let mut plan = *task.plan;
+                (self.plan)(&mut plan);
+                let mut other = [FitTask {
+                    client: task.client,
+                    round: task.round,
+                    data: task.data,
+                    plan: &plan,
+                    limit: task.limit,
+                    stream: task.stream.beside(crate::stream::Purpose::Testing),
+                    update: &mut *task.update,
+                }];
+                self.trainer
+                    .fit(global, &mut other, std::slice::from_mut(result))?;
+                for value in task.update.iter_mut() {
+                    *value *= self.factor;
+                }
+            }
+            Ok(())
+        }
+        fn evaluate(
+            &mut self,
+            parameters: &[f32],
+            data: &dyn Examples,
+            rows: core::ops::Range<usize>,
+        ) -> Result<crate::trainer::Evaluation, TrainError> {
+            self.trainer.evaluate(parameters, data, rows)
+        }
+    }
+
+    fn check(plan: fn(&mut LocalPlan), factor: f32) {
+        let make = || Faulty {
+            trainer: SoftmaxTrainer::new(6, 4),
+            plan,
+            factor,
+        };
         let global = Parameters::zeros(Arc::clone(make().layout()));
         let clients = [Blobs::new(0, 9, 6, 4), Blobs::new(1, 12, 6, 4)];
         let clients: Vec<&dyn Examples> = clients.iter().map(|data| data as _).collect();
         trainer(&make, &global, &clients, 0.1);
+    }
+
+    #[test]
+    #[should_panic(expected = "has loss")]
+    fn a_wrong_sign_is_found() {
+        check(|_| {}, -1.0);
+    }
+
+    #[test]
+    fn a_trainer_without_faults_passes() {
+        check(|_| {}, 1.0);
+    }
+
+    #[test]
+    fn a_trainer_may_refuse_to_protect_examples() {
+        check(
+            |plan| {
+                if let Some(privacy) = &mut plan.privacy {
+                    privacy.clipping = crate::plan::ExampleClipping::PerLayer;
+                }
+            },
+            1.0,
+        );
+    }
+
+    fn change(plan: &mut LocalPlan, to: impl Fn(&mut ExamplePrivacy)) {
+        plan.privacy.as_mut().into_iter().for_each(to);
+    }
+
+    #[test]
+    #[should_panic(expected = "steps")]
+    fn a_trainer_that_ignores_privacy_is_found() {
+        // Batches of 5 of 12 are 3 steps, and 2 with privacy.
+        check(|plan| plan.privacy = None, 1.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "noise on")]
+    fn too_little_noise_is_found() {
+        check(|plan| change(plan, |it| it.noise_multiplier *= 0.3), 1.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "moves the model by")]
+    fn a_larger_bound_is_found() {
+        check(
+            |plan| {
+                change(plan, |it| {
+                    it.max_norm *= 2.0;
+                    it.noise_multiplier /= 2.0;
+                });
+            },
+            1.0,
+        );
     }
 }

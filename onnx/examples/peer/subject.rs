@@ -96,6 +96,7 @@ impl Subject {
             max_gradient_norm: Some(5.0),
             proximal_mu: 0.0,
             precision: Precision::F32,
+            privacy: None,
         };
         let mut update = vec![0.0; self.parameters()];
         let mut results = [LocalResult::default()];

@@ -739,6 +739,7 @@ impl ClientPlan {
             accountant: config.accountant,
             extrapolation: None,
             simulated: config.sampler.clone(),
+            steps: None,
             clients: Some(ClientSide {
                 observer: config.observer,
                 least_survivors: self.terms.least,

@@ -25,6 +25,20 @@ pub enum TrustModel {
     /// The server sees the sum of a round, with noise that the clients added, and who took part.
     /// That it sees no single update is **assumed**: it is what secure aggregation is for.
     Distributed,
+    /// Every client adds the noise to its own training and trusts nobody. Its update is private
+    /// already, to the server as to everybody.
+    Device,
+}
+
+/// What a client does, where it protects its examples while it trains.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct LocalSteps {
+    /// Rounds that a client takes part in, at most.
+    pub participations: u64,
+    /// Steps of one of them.
+    pub steps: u64,
+    /// Probability of each of its examples in each step.
+    pub sampling_rate: f64,
 }
 
 /// What a guarantee rests on where clients add the noise.
@@ -122,6 +136,10 @@ pub struct PrivacyStatement {
     pub simulated: Sampler,
     /// Set where clients add the noise.
     pub clients: Option<ClientSide>,
+    /// Set where clients protect their examples while they train: what the client does that it
+    /// costs most. The sampling is then that of its examples, of which all clients together have
+    /// the sampler's population.
+    pub steps: Option<LocalSteps>,
 }
 
 impl PrivacyStatement {
@@ -134,6 +152,15 @@ impl PrivacyStatement {
     /// What the guarantee does not cover.
     #[must_use]
     pub fn excluded(&self) -> &'static [&'static str] {
+        if self.trust == TrustModel::Device {
+            return &[
+                "losses and counts that are recorded without noise for diagnosis",
+                "how many examples a client has, and when it takes part, which count as public",
+                "choosing among several runs by their results",
+                "somebody with several examples, who is not protected as a whole",
+                "attacks on simulated noise, which is drawn from the seed and not for production",
+            ];
+        }
         if self.trust != TrustModel::Central {
             return &[
                 "counts, norms, losses and accuracies that are recorded without noise for diagnosis",
@@ -152,6 +179,48 @@ impl PrivacyStatement {
 }
 
 impl PrivacyStatement {
+    fn write_steps(&self, local: LocalSteps, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LocalSteps {
+            participations,
+            steps,
+            sampling_rate,
+        } = local;
+        writeln!(
+            f,
+            "({:.4}, {:e})-differential privacy per {} ({}) after {} rounds, in which a client takes \
+             part at most {participations} times; {} accountant, provably not below {:.4}",
+            self.epsilon.upper,
+            self.delta.get(),
+            self.unit,
+            self.relation,
+            self.rounds,
+            self.accountant,
+            self.epsilon.lower
+        )?;
+        writeln!(
+            f,
+            "a time is {steps} steps of Gaussian noise with multiplier {:.4}, each on a batch that \
+             every example of the client is in with probability {sampling_rate:.3e} (of all \
+             clients, the one that it costs most)",
+            self.noise_multiplier,
+        )?;
+        if self.delta_is_lax {
+            writeln!(
+                f,
+                "delta is large for {} {}s; many ask for less than {:.1e}",
+                self.sampling.population(),
+                self.unit,
+                libm::pow(self.sampling.population() as f64, -1.1)
+            )?;
+        }
+        write!(
+            f,
+            "trust: each client adds the noise itself while it trains, so the server knows no more \
+             than everybody, and who takes part is public; not covered: {}",
+            self.excluded().join("; ")
+        )
+    }
+
     fn write_client_side(&self, clients: &ClientSide, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             unit,
@@ -273,12 +342,17 @@ impl fmt::Display for PrivacyStatement {
                 match self.clients {
                     Some(_) =>
                         "NO differential privacy that can be stated: the noise is too small for it",
+                    None if self.steps.is_some() =>
+                        "NO differential privacy: gradients are clipped and no noise is added",
                     None => "NO differential privacy: updates are clipped and no noise is added",
                 }
             );
         }
         if let Some(clients) = &self.clients {
             return self.write_client_side(clients, f);
+        }
+        if let Some(steps) = self.steps {
+            return self.write_steps(steps, f);
         }
         writeln!(
             f,

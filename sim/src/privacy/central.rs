@@ -13,7 +13,7 @@ use fl_core::strategy::{AnyStrategy, Strategy as _, Weighting};
 use fl_core::{
     Aggregate, ClientId, ExampleCount, Layout, Purpose, RingPlan, RoundId, Seed, Stream, Weight,
 };
-use fl_privacy::clip::{Clipped, DpWeighting};
+use fl_privacy::clip::DpWeighting;
 use fl_privacy::plan::{
     ClipCount, Clipping, Extrapolation, NoiseCorrelation, Observer, natural_relation,
 };
@@ -80,22 +80,31 @@ pub(crate) struct ClipTally {
     count: ClipCount,
     pub(super) clipped: u64,
     pub(super) zeroed: u64,
+    examples: u64,
 }
 
 impl ClipTally {
     pub(crate) fn of<'a>(reports: impl IntoIterator<Item = &'a Report>) -> Self {
         use fl_privacy::clip::ClipOutcome::{Scaled, Within, Zeroed};
         let mut tally = Self::default();
-        let clipped = reports.into_iter().filter_map(|report| report.clipped);
-        clipped.for_each(|clipped: Clipped| {
-            tally.count.count(&clipped);
+        for report in reports {
+            tally.examples += report.result.examples_clipped;
+            let Some(clipped) = &report.clipped else {
+                continue;
+            };
+            tally.count.count(clipped);
             match clipped.outcome {
                 Within => {}
                 Scaled => tally.clipped += 1,
                 Zeroed => tally.zeroed += 1,
             }
-        });
+        }
         tally
+    }
+
+    /// Gradients of single examples that were clipped.
+    pub(super) fn examples(&self) -> u64 {
+        self.examples
     }
 }
 

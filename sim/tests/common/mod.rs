@@ -328,10 +328,7 @@ pub(crate) fn fit_one(global: &[f32], task: &mut FitTask<'_>) -> Result<LocalRes
             classes: 2,
         });
     }
-    let batch = match task.plan.batch {
-        BatchSize::Examples(size) => size.get() as usize,
-        BatchSize::Full => n,
-    };
+    let batch = task.plan.batch.examples(n as u64) as usize;
     let LocalWork::Epochs(epochs) = task.plan.work else {
         panic!("the tiny trainer counts epochs");
     };
@@ -372,6 +369,7 @@ pub(crate) fn fit_one(global: &[f32], task: &mut FitTask<'_>) -> Result<LocalRes
         examples_processed: processed,
         steps,
         mean_loss: loss / processed as f64,
+        examples_clipped: 0,
     })
 }
 
@@ -448,6 +446,7 @@ pub(crate) fn plan(epochs: u32, batch: u32) -> LocalPlan {
         max_gradient_norm: None,
         proximal_mu: 0.0,
         precision: Precision::F32,
+        privacy: None,
     }
 }
 

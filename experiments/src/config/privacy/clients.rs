@@ -39,8 +39,8 @@ impl PrivacyTable {
             (
                 "most_participations",
                 self.most_participations.is_some(),
-                clients,
-                both,
+                clients || self.kind == PrivacyKind::Example,
+                "\"local\", \"distributed\" or \"example\"",
             ),
             (
                 "colluding_share",
@@ -64,13 +64,13 @@ impl PrivacyTable {
             (
                 "extrapolated_population",
                 self.extrapolated_population.is_some(),
-                !clients,
+                self.kind == PrivacyKind::Central,
                 "\"central\"",
             ),
             (
                 "extrapolated_cohort",
                 self.extrapolated_cohort.is_some(),
-                !clients,
+                self.kind == PrivacyKind::Central,
                 "\"central\"",
             ),
         ];
