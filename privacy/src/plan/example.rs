@@ -630,6 +630,7 @@ impl ExamplePlan {
             sampling: examples.clone(),
             trust: TrustModel::Device,
             rounds,
+            correlation: None,
             noise_multiplier: self.noise_multiplier,
             epsilon: spent.epsilon,
             unamplified: spent.unamplified,
