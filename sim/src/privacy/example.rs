@@ -10,7 +10,7 @@
 
 use fl_core::select::SelectorConfig;
 use fl_core::{ClientId, ExampleClipping, LocalPlan, RoundId, WorkLimit};
-use fl_privacy::plan::{ExamplePlan, ExamplePlanConfig, ExampleSchedule};
+use fl_privacy::plan::{ExamplePlan, ExamplePlanConfig, ExampleSchedule, Observer};
 use fl_privacy::{AccountantKind, Delta, Epsilon, NoiseMultiplier, PrivacyError};
 use serde::{Deserialize, Serialize};
 
@@ -218,6 +218,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             noise_std: plan.noise_multiplier().get() * max_norm,
             max_norm,
             hypothetical: false,
+            // It sees what everybody sees.
+            observer: Observer::Server,
             released: true,
             wrapped: 0,
             clipped: clips.examples(),
