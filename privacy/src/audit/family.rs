@@ -12,7 +12,7 @@ const MOST: f64 = 1024.0;
 /// Steps of the bisection of the logarithm: the noise is found to half a per cent, on the safe side.
 const STEPS: u32 = 7;
 
-/// The `epsilon` at `delta` of the most noise that guesses refute: of the accountants that `family`
+/// The `epsilon` that is reported at `delta` for the most noise that guesses refute: of the accountants that `family`
 /// gives for multiples of the scheduled noise, at least 1/256 and at most 1024 times as much. 0
 /// when not even the most noise is refuted.
 ///
@@ -64,7 +64,8 @@ pub fn refuted_epsilon(
             kept = middle;
         }
     }
-    Ok(family(lost)?.epsilon(delta)?.lower)
+    // Not every accountant has a lower bound; this is what it would report for that noise.
+    Ok(family(lost)?.epsilon(delta)?.upper)
 }
 
 #[cfg(test)]
