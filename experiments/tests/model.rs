@@ -172,6 +172,20 @@ fn a_model_is_quantized_converted_and_timed() -> Result<(), Box<dyn Error>> {
     assert_eq!(again[0]["bytes"], int8["bytes"]);
     let read = |name: &str| std::fs::read(at.join(name)).expect("a file that was written");
     assert_eq!(read("int8.safetensors"), read("again.safetensors"));
+    for (percentile, same) in [("99.999", true), ("90", false)] {
+        let args = [
+            "model",
+            "quantize",
+            "m.safetensors",
+            "-o",
+            "other.safetensors",
+        ];
+        let options = "--data digits --calibrator percentile --samples 64 --json --percentile";
+        let args: Vec<&str> = args.into_iter().chain(options.split(' ')).collect();
+        lines(at, &[&args[..], &[percentile]].concat());
+        let equal = read("int8.safetensors") == read("other.safetensors");
+        assert_eq!(equal, same, "{percentile}");
+    }
 
     let half = &lines(
         at,
@@ -484,6 +498,52 @@ fn what_cannot_be_is_said_with_the_right_exit_code() -> Result<(), Box<dyn Error
             ],
             2,
             "--budget <POINTS>",
+        ),
+        (
+            &[
+                "quantize",
+                "m.safetensors",
+                "-o",
+                "x",
+                "--data",
+                "digits",
+                "--percentile",
+                "99",
+            ],
+            2,
+            "--percentile is not used by the calibrator min-max",
+        ),
+        (
+            &[
+                "quantize",
+                "m.safetensors",
+                "-o",
+                "x",
+                "--data",
+                "digits",
+                "--percentile",
+                "0",
+            ],
+            2,
+            "expected a number above 0 and at most 100",
+        ),
+        (
+            &[
+                "quantize",
+                "m.safetensors",
+                "-o",
+                "x",
+                "--data",
+                "digits",
+                "--calibrator",
+                "entropy",
+                "--bins",
+                "64",
+                "--levels",
+                "65",
+            ],
+            2,
+            "a cut of 64 bins cannot be compared at 65 levels",
         ),
         (
             &["inspect", "wiped.safetensors"],

@@ -108,6 +108,27 @@ pub enum ModelError {
         /// The model's targets, printed.
         expected_target: String,
     },
+    /// A number of another calibrator.
+    #[error(
+        "{option} is not used by the calibrator {calibrator}; leave it out, or choose another with \
+         --calibrator"
+    )]
+    UnusedOption {
+        /// The option.
+        option: &'static str,
+        /// The calibrator that was chosen.
+        calibrator: &'static str,
+    },
+    /// More levels than bins.
+    #[error(
+        "a cut of {bins} bins cannot be compared at {levels} levels; lower --levels or raise --bins"
+    )]
+    Levels {
+        /// The levels.
+        levels: usize,
+        /// The bins.
+        bins: usize,
+    },
     /// A budget of accuracy on data without classes.
     #[error(
         "`{data}` has no classes, so there is no accuracy to keep; leave --budget out, and name \
@@ -163,6 +184,8 @@ impl ModelError {
                 | Self::Data { .. }
                 | Self::NoRanges { .. }
                 | Self::NoClasses { .. }
+                | Self::UnusedOption { .. }
+                | Self::Levels { .. }
         )
     }
 }

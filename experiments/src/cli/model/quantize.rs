@@ -32,6 +32,18 @@ pub(super) struct Args {
     /// How ranges of activations are found
     #[arg(long, value_enum, default_value_t = Method::MinMax)]
     calibrator: Method,
+    /// Of percentile: the share of the magnitudes inside of a range, in per cent [default: 99.999]
+    #[arg(long, value_name = "P", value_parser = percentile)]
+    percentile: Option<f64>,
+    /// Of percentile and entropy: bins of a histogram [default: 2048]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    bins: Option<u32>,
+    /// Of entropy: levels that a cut is compared at, at most the bins [default: 128]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    levels: Option<u32>,
+    /// Of moving-average: the share of a batch in the average [default: 0.01]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    constant: Option<f32>,
     /// Scales of a weight: one per output channel, or one per tensor
     #[arg(long, value_enum, default_value_t = Scales::Channel)]
     granularity: Scales,
@@ -67,6 +79,66 @@ fn points(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A share in per cent that is not 0.
+fn percentile(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
+        _ => Err("expected a number above 0 and at most 100, such as 99.99".to_owned()),
+    }
+}
+
+/// A share that is not 0.
+fn share(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("expected a number above 0 and at most 1, such as 0.01".to_owned()),
+    }
+}
+
+impl Args {
+    /// The calibrator with its numbers.
+    fn calibration(&self) -> Result<Calibration, ModelError> {
+        let mut calibration = Calibration::named(self.calibrator.name()).unwrap_or_default();
+        let whole = |count: Option<u32>, default: usize| count.map_or(default, |n| n as usize);
+        let [percentile, bins, levels, constant] = match &mut calibration {
+            Calibration::MinMax => [false; 4],
+            Calibration::MovingAverage { constant } => {
+                *constant = self.constant.unwrap_or(*constant);
+                [false, false, false, true]
+            }
+            Calibration::Percentile { percentile, bins } => {
+                *percentile = self.percentile.unwrap_or(*percentile);
+                *bins = whole(self.bins, *bins);
+                [true, true, false, false]
+            }
+            Calibration::Entropy { bins, levels } => {
+                *bins = whole(self.bins, *bins);
+                *levels = whole(self.levels, (*levels).min(*bins));
+                if *levels > *bins {
+                    return Err(ModelError::Levels {
+                        levels: *levels,
+                        bins: *bins,
+                    });
+                }
+                [false, true, true, false]
+            }
+        };
+        let given = [
+            ("--percentile", self.percentile.is_some(), percentile),
+            ("--bins", self.bins.is_some(), bins),
+            ("--levels", self.levels.is_some(), levels),
+            ("--constant", self.constant.is_some(), constant),
+        ];
+        match given.into_iter().find(|&(_, given, used)| given && !used) {
+            Some((option, ..)) => Err(ModelError::UnusedOption {
+                option,
+                calibrator: self.calibrator.name(),
+            }),
+            None => Ok(calibration),
+        }
+    }
+}
+
 /// A calibrator by its name.
 #[derive(Clone, Copy, Debug)]
 enum Method {
@@ -84,11 +156,6 @@ impl Method {
             Self::Percentile => "percentile",
             Self::Entropy => "entropy",
         }
-    }
-
-    /// With its default numbers.
-    fn calibration(self) -> Calibration {
-        Calibration::named(self.name()).unwrap_or_default()
     }
 }
 
@@ -145,6 +212,7 @@ struct BudgetReport {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Error> {
+    let method = args.calibration()?;
     let subject = Subject::read(&args.model)?;
     let parameters = subject.parameters()?;
     let data = Data::load(&args.data, &subject.model)?;
@@ -156,7 +224,6 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
     let train = data.train(&mut scratch);
     let samples = Samples::spread(&subject.model, &train, args.samples as usize);
     let samples = samples.map_err(ModelError::from)?;
-    let method = args.calibrator.calibration();
     let calibrated = samples.calibrate(&subject.model, parameters.values(), method, granularity);
     let mut quantization = calibrated.map_err(ModelError::from)?;
     for unit in &args.keep_f16 {
