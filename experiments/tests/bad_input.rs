@@ -1392,7 +1392,9 @@ const PRIVACY: &[Case] = &[
         to: "layer = [{ kind = \"flatten\" }, { kind = \"dense\", units = 8 }, { kind = \"batch-norm\" }, { kind = \"dense\" }]\n\n[privacy]\nkind = \"example\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-5",
         files: &[],
         code: 2,
-        messages: &[r#"bad.toml:9:1: `model`: privacy.kind = "example" needs gradients of single examples, and batch normalisation has none; choose a model with group normalisation, such as "resnet8-gn""#],
+        messages: &[
+            r#"bad.toml:9:1: `model`: privacy.kind = "example" needs gradients of single examples, and batch normalisation has none; choose a model with group normalisation, such as "resnet8-gn""#,
+        ],
     },
     Case {
         what: "weights by private counts",

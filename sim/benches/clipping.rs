@@ -94,6 +94,7 @@ fn compare(name: &str, shape: &[usize], samples: usize) {
         max_gradient_norm: None,
         proximal_mu: 0.0,
         precision: Precision::F32,
+        privacy: None,
     };
     let mut trainer = EdgeTrainer::new(Arc::clone(&model));
     let mut update = vec![0.0; model.parameters()];

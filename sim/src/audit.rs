@@ -5,7 +5,7 @@
 //! [`audit`] plays the configured run with *canaries*: clients, drawn for the audit, that are each
 //! in or out by a fair coin and whose update is a direction of their own, as long as the clipper
 //! lets it be. Everything else is the run's own: selection, fleet, clipper, ring, the
-//! [`DpPlan`](fl_privacy::DpPlan) with its ledger and its noise, denominator, strategy. The attacker is *white-box*:
+//! [`DpPlan`] with its ledger and its noise, denominator, strategy. The attacker is *white-box*:
 //! it sees every mean that is released, knows the clipping norm and every direction, but
 //! not the coins and, where the guarantee counts on it, not who takes part. Its score is the
 //! likelihood ratio of "in" to "out" over all rounds, and it takes a canary for "in" when that is

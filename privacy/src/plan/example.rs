@@ -191,7 +191,7 @@ struct Taken {
     participations: u64,
 }
 
-/// The protection of clients' examples; see the [module](self).
+/// The protection of clients' examples.
 ///
 /// ```
 /// use fl_core::ExampleClipping;
