@@ -52,11 +52,11 @@ impl Value {
         }
     }
 
-    fn map(self, f: Function) -> Self {
+    fn map(self, f: Function, rounding: &Rounding) -> Self {
         match self {
-            Self::Row(x) => Self::Row(apply(f, x)),
-            Self::Image(x) => Self::Image(apply(f, x)),
-            Self::Sequence(x) => Self::Sequence(apply(f, x)),
+            Self::Row(x) => Self::Row(rounding.of_slope(f, x)),
+            Self::Image(x) => Self::Image(rounding.of_slope(f, x)),
+            Self::Sequence(x) => Self::Sequence(rounding.of_slope(f, x)),
             Self::Tokens(_) => panic!("real numbers"),
         }
     }
@@ -85,18 +85,43 @@ impl Rounding {
         let Self(Some(stream)) = self else {
             return x;
         };
-        let mut stream = stream.borrow_mut();
-        let device = x.device().inner();
-        let mut random = || {
-            let mut share = || f64::from(f32::EPSILON) * (2.0 * stream.uniform() - 1.0);
-            let shares: Vec<f64> = (0..x.shape().num_elements()).map(|_| share()).collect();
-            let shares = TensorData::new(shares, x.shape());
-            Tensor::<D>::from_data(shares, (&device, DType::F64))
-        };
         // Two draws: the gradient is rounded by itself and is not that of the rounded values.
-        let (forth, back) = (x.clone() * random(), x.clone() * random());
+        let forth = x.clone() * roundings(&x, &mut stream.borrow_mut());
+        let back = x.clone() * roundings(&x, &mut stream.borrow_mut());
         x + back.clone() + (forth - back).detach()
     }
+
+    /// The function's values, with what its slope loses on the way back where it is a difference of
+    /// numbers of the size of one.
+    fn of_slope<const D: usize>(&self, f: Function, x: Tensor<D>) -> Tensor<D> {
+        use Activation::{Gelu, Sigmoid, Tanh};
+        match (self, f) {
+            (Self(Some(stream)), Function::Named(Gelu | Sigmoid | Tanh)) => {
+                let lost = x.clone() * roundings(&x, &mut stream.borrow_mut());
+                apply(f, x) + lost.clone() - lost.detach()
+            }
+            _ => apply(f, x),
+        }
+    }
+
+    /// Added to a mean loss over rows, what the gradient of its scores loses: it is a difference
+    /// of a probability and a target, each rounded at the size of one.
+    fn of_scores(&self, z: &Tensor<2>) -> Option<Tensor<1>> {
+        let stream = self.0.as_ref()?;
+        let [batch, _] = z.dims();
+        let lost = z.clone() * roundings(z, &mut stream.borrow_mut());
+        Some(lost.sum() / batch as f64)
+    }
+}
+
+/// One random rounding of a number of size one for each element.
+fn roundings<const D: usize>(x: &Tensor<D>, stream: &mut Stream) -> Tensor<D> {
+    let mut rounding = || f64::from(f32::EPSILON) * (2.0 * stream.uniform() - 1.0);
+    let all: Vec<f64> = (0..x.shape().num_elements()).map(|_| rounding()).collect();
+    Tensor::from_data(
+        TensorData::new(all, x.shape()),
+        (&x.device().inner(), DType::F64),
+    )
 }
 
 #[derive(Clone, Copy)]
@@ -192,7 +217,7 @@ fn layer(
     let act = |activation: Option<Activation>, value: Value| match activation {
         Some(activation) => value
             .rounded(&leaves.rounding)
-            .map(Function::Named(activation)),
+            .map(Function::Named(activation), &leaves.rounding),
         None => value,
     };
     match layer {
@@ -249,12 +274,12 @@ fn layer(
             let [b, c, h, w] = x.dims();
             Value::Row(x.reshape([b, c, h * w]).max_dim(2).reshape([b, c]))
         }
-        LayerDef::Relu(_) => x.map(Function::Named(Activation::Relu)),
-        LayerDef::Relu6(_) => x.map(Function::Named(Activation::Relu6)),
-        LayerDef::LeakyRelu(def) => x.map(Function::Leaky(f64::from(def.slope))),
-        LayerDef::Gelu(_) => x.map(Function::Named(Activation::Gelu)),
-        LayerDef::Tanh(_) => x.map(Function::Named(Activation::Tanh)),
-        LayerDef::Sigmoid(_) => x.map(Function::Named(Activation::Sigmoid)),
+        LayerDef::Relu(_) => x.map(Function::Named(Activation::Relu), &leaves.rounding),
+        LayerDef::Relu6(_) => x.map(Function::Named(Activation::Relu6), &leaves.rounding),
+        LayerDef::LeakyRelu(def) => x.map(Function::Leaky(f64::from(def.slope)), &leaves.rounding),
+        LayerDef::Gelu(_) => x.map(Function::Named(Activation::Gelu), &leaves.rounding),
+        LayerDef::Tanh(_) => x.map(Function::Named(Activation::Tanh), &leaves.rounding),
+        LayerDef::Sigmoid(_) => x.map(Function::Named(Activation::Sigmoid), &leaves.rounding),
         LayerDef::GroupNorm(def) => {
             let x = x.image();
             let [b, c, h, w] = x.dims();
@@ -360,6 +385,7 @@ fn burn_gradient(
         values.insert(summary.name.clone(), current.clone());
     }
     let z = current.row();
+    let lost = leaves.rounding.of_scores(&z);
     let loss = match (case.model.loss(), case.model.target()) {
         (Loss::SoftmaxCrossEntropy, TargetSpec::Class { .. }) => {
             let labels = data
@@ -385,6 +411,10 @@ fn burn_gradient(
             }
         }
         _ => panic!("a loss for these targets"),
+    };
+    let loss = match lost {
+        Some(lost) => loss + lost,
+        None => loss,
     };
     let value = loss
         .clone()
