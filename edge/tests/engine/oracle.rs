@@ -438,11 +438,21 @@ fn burn_gradient(
     (value, flat)
 }
 
-/// How much worse than a few random roundings ours may be: those are of terms alone, and the partial
-/// sums of some hundred terms that cancel are rounded too.
+/// How much worse than a few random roundings ours may be on stacks that nobody chose: those are of
+/// terms alone, and the partial sums of some hundred terms that cancel are rounded too.
 const ROUNDINGS: f64 = 64.0;
 
-pub(crate) fn check(case: &Case, batch: usize, tolerance: f64) {
+/// A stack that nobody chose, which may lose any number of digits.
+pub(crate) fn check_random(case: &Case, batch: usize, tolerance: f64) {
+    compare(case, batch, tolerance, ROUNDINGS);
+}
+
+/// A model that was chosen, and loses few digits.
+fn check(case: &Case, batch: usize, tolerance: f64) {
+    compare(case, batch, tolerance, 0.0);
+}
+
+fn compare(case: &Case, batch: usize, tolerance: f64, roundings: f64) {
     let data = case.data(batch);
     let mut random = stream(3);
     let mut weights = case.model.init(&mut random);
@@ -454,7 +464,8 @@ pub(crate) fn check(case: &Case, batch: usize, tolerance: f64) {
     // burn tells by itself.
     let mut lost = vec![0.0f64; expected.len()];
     let mut lost_loss = 0.0f64;
-    for number in 0..4 {
+    let draws = if roundings > 0.0 { 4 } else { 0 };
+    for number in 0..draws {
         let rounding = Rounding(Some(RefCell::new(stream(20 + number))));
         let (loss, rounded) = burn_gradient(case, &data, weights.values(), rounding);
         lost_loss = lost_loss.max((loss - expected_loss).abs());
@@ -470,10 +481,15 @@ pub(crate) fn check(case: &Case, batch: usize, tolerance: f64) {
         .expect("good examples")
         / batch as f64;
     assert!(
-        (loss - expected_loss).abs() < 1e-5 * (1.0 + expected_loss.abs()) + ROUNDINGS * lost_loss,
+        (loss - expected_loss).abs() < 1e-5 * (1.0 + expected_loss.abs()) + roundings * lost_loss,
         "{}: loss {loss}, burn {expected_loss}",
         case.name
     );
+    // A bias before batch normalisation has gradient zero, where only rounding is left.
+    let least = match case.has_batch_norm() && draws == 0 {
+        true => 0.02 * expected.iter().fold(0.0f64, |most, v| most.max(v.abs())),
+        false => 1e-3,
+    };
     for tensor in case.model.layout().tensors() {
         let (ours, theirs) = (
             &session.gradients()[tensor.range()],
@@ -486,7 +502,7 @@ pub(crate) fn check(case: &Case, batch: usize, tolerance: f64) {
         for (index, (&a, &b)) in ours.iter().zip(theirs).enumerate() {
             let a = f64::from(a);
             assert!(
-                (a - b).abs() <= tolerance * (scale + 1e-3) + ROUNDINGS * lost,
+                (a - b).abs() <= tolerance * (scale + least) + roundings * lost,
                 "{}: {}[{index}]: {a}, burn {b}, largest {scale}, lost in 32 bits {lost}",
                 case.name,
                 tensor.name
