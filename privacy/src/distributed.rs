@@ -272,6 +272,12 @@ impl DistributedDp {
         self.padded
     }
 
+    /// Bytes of one of these vectors, with its bits packed.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (self.padded as u64 * u64::from(self.config.bits)).div_ceil(8)
+    }
+
     /// The scale `s`: integers per unit of an update.
     #[must_use]
     pub fn scale(&self) -> f64 {

@@ -144,7 +144,9 @@ pub enum PrivacyError {
     #[error(
         "event {position} (`{event}`) would overspend the privacy budget: spent epsilon {spent}, \
          with it {needed}, limit {limit} at delta {delta}; stop here, or start again with fewer \
-         rounds or a higher noise multiplier"
+         rounds or a higher noise multiplier",
+        spent = rounded_up(*spent),
+        needed = rounded_up(*needed)
     )]
     OverBudget {
         /// Number of the event, from 1.
@@ -285,5 +287,15 @@ impl PrivacyError {
                 expected,
             })
         }
+    }
+}
+
+/// Four digits after the point, never less than the value: for messages about what is spent.
+fn rounded_up(epsilon: f64) -> f64 {
+    let digits = epsilon * 1e4;
+    if digits < 1e15 {
+        digits.ceil() / 1e4
+    } else {
+        epsilon
     }
 }

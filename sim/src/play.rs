@@ -13,6 +13,7 @@ use fl_core::{
     Bytes, Cost, ExampleCount, LocalPlan, LocalWork, Report, VirtualDuration, WorkDone, WorkLimit,
 };
 use fl_privacy::clip::Clipper;
+use fl_privacy::distributed::DistributedDp;
 
 use crate::clock::{NOW, Stopwatch};
 use crate::error::SimError;
@@ -232,9 +233,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     fn sent_bytes(&self, model_bytes: u64) -> u64 {
         let plan = self.privacy.as_ref().and_then(PrivacyPlan::clients);
         plan.and_then(|plan| plan.ring())
-            .map_or(model_bytes, |ring| {
-                (ring.padded() as u64 * u64::from(ring.config().bits)).div_ceil(8)
-            })
+            .map_or(model_bytes, DistributedDp::bytes)
     }
 
     fn drain_notices(&mut self) -> Option<Box<Protocol>> {

@@ -5,24 +5,19 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use common::{
-    FEATURES, Journal, Tiny, TinyEngine, config, fit_one, population, simulation, uniform,
-};
-use fl_core::select::{PoissonConfig, SelectorConfig, selection_stream};
-use fl_core::strategy::{FedAvgConfig, StrategyConfig, Weighting};
-use fl_core::{
-    AnySelector, Candidates, ClientId, FitTask, Purpose, RoundId, Selector as _, Stream, WorkLimit,
-};
+use common::private::{assert_same_however_played, poisson, run, updates};
+use common::{FEATURES, Tiny, TinyEngine, population, simulation, uniform};
+use fl_core::select::SelectorConfig;
+use fl_core::{ClientId, Purpose, RoundId, Stream};
 use fl_privacy::clip::{Clipper as _, FlatClip};
 use fl_privacy::distributed::Rotation;
 use fl_privacy::mechanism::gaussian;
 use fl_privacy::plan::{ClientNoise, ClientPlan, RingNoise};
 use fl_privacy::{Delta, Epsilon, NeighboringRelation, NoiseMultiplier};
 use fl_sim::{
-    CheckpointConfig, CheckpointError, ClientPrivacy, FleetConfig, LocalDisk, Outcome,
-    Population as _, Privacy, PrivacyPlan, SimError, SimulationConfig,
+    CheckpointConfig, CheckpointError, ClientPrivacy, FleetConfig, LocalDisk, Outcome, Privacy,
+    PrivacyPlan, SimError, SimulationConfig,
 };
 
 const NORM: f64 = 0.3;
@@ -47,58 +42,18 @@ fn noisy(noise: ClientNoise, multiplier: f64) -> ClientPrivacy {
 }
 
 fn private(selection: SelectorConfig, privacy: ClientPrivacy) -> SimulationConfig {
-    SimulationConfig {
-        selection,
-        strategy: StrategyConfig::FedAvg(FedAvgConfig {
-            weighting: Weighting::Uniform,
-            ..FedAvgConfig::default()
-        }),
-        privacy: Some(Privacy::Clients(privacy)),
-        ..config()
-    }
-}
-
-fn poisson(rate: f64) -> SelectorConfig {
-    SelectorConfig::Poisson(PoissonConfig { rate })
-}
-
-fn run(simulation: &mut Tiny) -> (Outcome, Journal) {
-    let mut journal = Journal::default();
-    let outcome = simulation.run(&mut journal, &AtomicBool::new(false));
-    (outcome.unwrap(), journal)
+    common::private::private(selection, Privacy::Clients(privacy))
 }
 
 fn plan(simulation: &Tiny) -> &ClientPlan {
     simulation.privacy().and_then(PrivacyPlan::clients).unwrap()
 }
 
-/// The cohort of the first round with the clipped update of each client that has examples.
+/// The updates of the first round, clipped.
 fn clipped_updates(config: &SimulationConfig, global: &[f32]) -> Vec<(ClientId, Vec<f32>)> {
-    let population = population();
-    let everyone = Candidates::everyone(population.clients());
-    let mut stream = selection_stream(config.seed, RoundId(0));
-    let selector = AnySelector::from_config(config.selection.clone()).unwrap();
-    let cohort = selector.select(&everyone, &mut stream).unwrap().clients;
-    let mut updates = Vec::new();
-    for client in cohort {
-        if population.train_len(client) == 0 {
-            continue;
-        }
-        let mut scratch = Default::default();
-        let view = population.train(client, &mut scratch);
-        let mut update = vec![0.0; VALUES];
-        let mut task = FitTask {
-            client,
-            round: RoundId(0),
-            data: &view,
-            plan: &config.local,
-            limit: WorkLimit::Full,
-            stream: Stream::at(Purpose::LocalTraining, config.seed, RoundId(0), client),
-            update: &mut update,
-        };
-        fit_one(global, &mut task).unwrap();
-        FlatClip::new(NORM).unwrap().clip(&mut update);
-        updates.push((client, update));
+    let mut updates = updates(config, global);
+    for (_, update) in &mut updates {
+        FlatClip::new(NORM).unwrap().clip(update);
     }
     updates
 }
@@ -205,52 +160,7 @@ fn the_same_bytes_on_any_number_of_threads_and_after_any_interruption() {
         (poisson(0.3), noisy(ring(16), 0.6)),
         (uniform(20, 1.0), noisy(ClientNoise::Local, 0.6)),
     ] {
-        let base = private(selection, privacy);
-        let mut straight = simulation(base.clone());
-        let (outcome, journal) = run(&mut straight);
-        assert_eq!(outcome, Outcome::Finished);
-        let ledger = plan(&straight).save();
-        for threads in [2, 5] {
-            let mut other = simulation(SimulationConfig {
-                threads,
-                ..base.clone()
-            });
-            let (_, found) = run(&mut other);
-            assert_eq!(found, journal);
-            assert_eq!(other.parameters().digest(), straight.parameters().digest());
-        }
-        // Raised in the middle of a round, again and again: no trace, and no second entry.
-        let dir = tempfile::tempdir().unwrap();
-        let checkpointed = SimulationConfig {
-            checkpoint: Some(CheckpointConfig {
-                dir: dir.path().to_owned(),
-                every: 1,
-            }),
-            ..base
-        };
-        let mut first = true;
-        for after in [3, 20, 31, 40, 1_000_000] {
-            let stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
-            let engine = TinyEngine {
-                interrupt: Some((after, stop)),
-                ..TinyEngine::new()
-            };
-            let (config, disk) = (checkpointed.clone(), Arc::new(LocalDisk));
-            let mut part = if core::mem::take(&mut first) {
-                Tiny::with_parts(config, population(), engine, disk).unwrap()
-            } else {
-                let resumed = Tiny::resume_with_parts(config, population(), engine, disk);
-                resumed.unwrap().unwrap()
-            };
-            assert_eq!(plan(&part).rounds_done(), part.round());
-            part.run(&mut Journal::default(), stop).unwrap();
-            assert_eq!(plan(&part).rounds_done(), part.round());
-            if after == 1_000_000 {
-                assert_eq!(part.round(), 6);
-                assert_eq!(part.parameters().digest(), straight.parameters().digest());
-                assert_eq!(plan(&part).save(), ledger);
-            }
-        }
+        assert_same_however_played(&private(selection, privacy));
     }
 }
 

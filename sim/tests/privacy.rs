@@ -6,32 +6,24 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use common::private::{assert_same_however_played, poisson, run, updates};
 use common::{
-    FEATURES, Journal, Tiny, TinyEngine, config, fit_one, play_config, population, simulation,
-    uniform,
+    FEATURES, Journal, Tiny, TinyEngine, config, play_config, population, simulation, uniform,
 };
-use fl_core::select::{
-    CyclicConfig, PoissonConfig, SelectorConfig, SeparatedConfig, WeightedConfig, selection_stream,
-};
-use fl_core::strategy::{FedAvgConfig, StrategyConfig, Weighting};
-use fl_core::{
-    AnySelector, Candidates, ClientId, FitTask, Purpose, RoundId, Selector as _, Stream, WorkLimit,
-};
+use fl_core::select::{CyclicConfig, SelectorConfig, SeparatedConfig, WeightedConfig};
+use fl_core::strategy::{FedAvgConfig, StrategyConfig};
+use fl_core::{ClientId, Purpose, RoundId, Stream};
 use fl_privacy::matrix::TreeEstimator;
 use fl_privacy::mechanism::gaussian;
 use fl_privacy::plan::{Clipping, NoiseCorrelation};
 use fl_privacy::{Delta, Epsilon, NoiseMultiplier};
 use fl_sim::checkpoint::CheckpointStore;
 use fl_sim::{
-    CentralPrivacy, CheckpointConfig, CheckpointError, FleetConfig, LocalDisk, Outcome,
-    Population as _, Privacy, PrivacyPlan, SimError, SimulationConfig,
+    CentralPrivacy, CheckpointConfig, CheckpointError, FleetConfig, LocalDisk, Outcome, Privacy,
+    PrivacyPlan, SimError, SimulationConfig,
 };
 
 const NORM: f64 = 0.3;
-
-fn poisson(rate: f64) -> SelectorConfig {
-    SelectorConfig::Poisson(PoissonConfig { rate })
-}
 
 fn cyclic(period: u64) -> SelectorConfig {
     SelectorConfig::Cyclic(CyclicConfig { period, rate: 1.0 })
@@ -57,21 +49,7 @@ fn central(noise: f64, epsilon: Option<f64>) -> CentralPrivacy {
 }
 
 fn private(selection: SelectorConfig, privacy: CentralPrivacy) -> SimulationConfig {
-    SimulationConfig {
-        selection,
-        strategy: StrategyConfig::FedAvg(FedAvgConfig {
-            weighting: Weighting::Uniform,
-            ..FedAvgConfig::default()
-        }),
-        privacy: Some(Privacy::Central(privacy)),
-        ..config()
-    }
-}
-
-fn run(simulation: &mut Tiny) -> (Outcome, Journal) {
-    let mut journal = Journal::default();
-    let outcome = simulation.run(&mut journal, &AtomicBool::new(false));
-    (outcome.unwrap(), journal)
+    common::private::private(selection, Privacy::Central(privacy))
 }
 
 /// Train, clip, add, noise, divide by the expected cohort: all in the open.
@@ -84,34 +62,13 @@ fn a_round_is_what_a_naive_twin_computes() {
         let config = SimulationConfig {
             rounds: 1,
             fleet: FleetConfig::default(),
-            ..private(selection.clone(), central(0.5, None))
+            ..private(selection, central(0.5, None))
         };
-        let population = population();
         let mut simulation = simulation(config.clone());
         let global = simulation.parameters().values().to_vec();
-        let everyone = Candidates::everyone(population.clients());
-        let mut stream = selection_stream(config.seed, RoundId(0));
-        let selector = AnySelector::from_config(selection).unwrap();
-        let cohort = selector.select(&everyone, &mut stream).unwrap().clients;
         let mut sum = [0.0f64; FEATURES + 1];
         let mut clipped = 0;
-        for client in cohort {
-            if population.train_len(client) == 0 {
-                continue;
-            }
-            let mut scratch = Default::default();
-            let view = population.train(client, &mut scratch);
-            let mut update = vec![0.0; FEATURES + 1];
-            let mut task = FitTask {
-                client,
-                round: RoundId(0),
-                data: &view,
-                plan: &config.local,
-                limit: WorkLimit::Full,
-                stream: Stream::at(Purpose::LocalTraining, config.seed, RoundId(0), client),
-                update: &mut update,
-            };
-            fit_one(&global, &mut task).unwrap();
+        for (_, update) in updates(&config, &global) {
             let norm = update
                 .iter()
                 .map(|&u| f64::from(u) * f64::from(u))
@@ -168,63 +125,7 @@ fn the_same_bytes_on_any_number_of_threads_and_after_any_interruption() {
             }),
         ),
     ] {
-        let base = private(selection, privacy);
-        let mut straight = simulation(base.clone());
-        let (outcome, journal) = run(&mut straight);
-        assert_eq!(outcome, Outcome::Finished);
-        let ledger = straight
-            .privacy()
-            .and_then(PrivacyPlan::central)
-            .unwrap()
-            .save();
-        for threads in [2, 5] {
-            let mut other = simulation(SimulationConfig {
-                threads,
-                ..base.clone()
-            });
-            let (_, found) = run(&mut other);
-            assert_eq!(found, journal);
-            assert_eq!(other.parameters().digest(), straight.parameters().digest());
-        }
-        // Raised in the middle of a round, again and again: no trace, and no second entry.
-        let dir = tempfile::tempdir().unwrap();
-        let checkpointed = SimulationConfig {
-            checkpoint: Some(CheckpointConfig {
-                dir: dir.path().to_owned(),
-                every: 1,
-            }),
-            ..base
-        };
-        let mut first = true;
-        for after in [3, 20, 31, 40, 1_000_000] {
-            let stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
-            let engine = TinyEngine {
-                interrupt: Some((after, stop)),
-                ..TinyEngine::new()
-            };
-            let (config, disk) = (checkpointed.clone(), Arc::new(LocalDisk));
-            let mut part = if core::mem::take(&mut first) {
-                Tiny::with_parts(config, population(), engine, disk).unwrap()
-            } else {
-                let resumed = Tiny::resume_with_parts(config, population(), engine, disk);
-                resumed.unwrap().unwrap()
-            };
-            let rounds = part.round();
-            assert_eq!(part.privacy().unwrap().rounds_done(), rounds);
-            part.run(&mut Journal::default(), stop).unwrap();
-            assert_eq!(part.privacy().unwrap().rounds_done(), part.round());
-            if after == 1_000_000 {
-                assert_eq!(part.round(), 6);
-                assert_eq!(part.parameters().digest(), straight.parameters().digest());
-                assert_eq!(
-                    part.privacy()
-                        .and_then(PrivacyPlan::central)
-                        .unwrap()
-                        .save(),
-                    ledger
-                );
-            }
-        }
+        assert_same_however_played(&private(selection, privacy));
     }
 }
 

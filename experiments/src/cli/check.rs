@@ -1,6 +1,7 @@
 //! `check`: validates an experiment and explains what it will do and cost.
 
 use fl_core::{ClientId, LocalWork};
+use fl_privacy::plan::ClientPlan;
 use fl_privacy::{PrivacyError, PrivacyStatement};
 use fl_sim::{Observer, PrivacyPlan, RoundRecord, Simulation};
 use serde::Serialize;
@@ -42,13 +43,16 @@ struct Explanation {
     parameters: u64,
     macs_per_example: u64,
     layers: Vec<Layer>,
+    /// Clients whose reports complete a round, where that is a fixed number.
     cohort: Option<u64>,
+    /// Their number in the mean.
+    expected_cohort: f64,
     /// What a client does, and the strategy.
     training: String,
     /// Expected examples processed in a round, all epochs together.
-    examples_per_round: Option<u64>,
-    /// Parameters down and updates up, uncompressed.
-    bytes_per_round: Option<u64>,
+    examples_per_round: u64,
+    /// Parameters down, and updates or the vectors of a ring up, uncompressed.
+    bytes_per_round: u64,
     /// Bytes that each worker thread holds for the model, its training and its partial sum.
     memory_per_thread: u64,
     /// What the run will spend, of a private run.
@@ -106,6 +110,10 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
         let prepared = Prepared::new(variant, &mut cache)?;
         let mut explanation = explain(&prepared);
         if let Some(plan) = prepared.privacy_plan()? {
+            if let Some(ring) = plan.clients().and_then(ClientPlan::ring) {
+                let each = 4 * explanation.parameters + ring.bytes();
+                explanation.bytes_per_round = traffic(explanation.expected_cohort, each);
+            }
             let privacy = Privacy::of(&plan);
             explanation.privacy = Some(privacy.map_err(fl_sim::SimError::from)?);
         }
@@ -129,6 +137,11 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
+/// Bytes that travel in a round where a client receives and sends `each`.
+fn traffic(expected_cohort: f64, each: u64) -> u64 {
+    (expected_cohort * each as f64).round() as u64
+}
+
 fn explain(prepared: &Prepared) -> Explanation {
     let variant = &prepared.variant;
     let data = &prepared.data;
@@ -141,7 +154,7 @@ fn explain(prepared: &Prepared) -> Explanation {
     let largest = sizes.last().copied().unwrap_or(0);
     let plan = variant.local.plan();
     let batch = plan.batch.examples(largest);
-    let cohort = variant.selection.cohort(clients);
+    let cohort = variant.selection.expected_cohort(clients);
     let per_client = match plan.work {
         LocalWork::Epochs(epochs) => {
             u64::from(epochs.get()) as f64 * examples as f64 / clients.max(1) as f64
@@ -175,10 +188,11 @@ fn explain(prepared: &Prepared) -> Explanation {
                 macs: layer.macs,
             })
             .collect(),
-        cohort,
+        cohort: variant.selection.cohort(clients),
+        expected_cohort: cohort,
         training: describe_training(variant),
-        examples_per_round: cohort.map(|cohort| (cohort as f64 * per_client).round() as u64),
-        bytes_per_round: cohort.map(|cohort| 2 * 4 * parameters * cohort),
+        examples_per_round: (cohort * per_client).round() as u64,
+        bytes_per_round: traffic(cohort, 2 * 4 * parameters),
         memory_per_thread: training as u64 + 8 * parameters,
         privacy: None,
         seconds: None,
@@ -251,16 +265,15 @@ fn print(it: &Explanation, shown: Option<&Explanation>) -> Result<(), Error> {
         lines.extend(table.lines().map(|line| format!("           {line}")));
     }
     lines.push(format!("  training  {}", it.training));
-    if let (Some(cohort), Some(examples), Some(bytes)) =
-        (it.cohort, it.examples_per_round, it.bytes_per_round)
-    {
-        lines.push(format!(
-            "  a round   {} clients, about {} examples, {} of parameters and updates",
-            count(cohort),
-            count(examples),
-            output::bytes(bytes)
-        ));
-    }
+    lines.push(format!(
+        "  a round   {} clients, about {} examples, {} of parameters and updates",
+        match it.cohort {
+            Some(cohort) => count(cohort),
+            None => format!("about {}", count(it.expected_cohort.round() as u64)),
+        },
+        count(it.examples_per_round),
+        output::bytes(it.bytes_per_round)
+    ));
     lines.push(format!("  rounds    {}", count(it.rounds)));
     lines.push(format!(
         "  memory    {} per thread, beside the data",

@@ -97,6 +97,16 @@ impl Selection {
         cohort_mut(&mut self.config(clients)).copied()
     }
 
+    /// Clients whose reports complete a round, in the mean where that is not a fixed number.
+    #[must_use]
+    pub fn expected_cohort(&self, clients: u64) -> f64 {
+        match self.config(clients) {
+            SelectorConfig::Poisson(keys) => keys.rate * clients as f64,
+            SelectorConfig::Cyclic(keys) => keys.rate * clients as f64 / keys.period as f64,
+            mut fixed => cohort_mut(&mut fixed).map_or(0.0, |cohort| *cohort as f64),
+        }
+    }
+
     /// What a population of `clients` cannot give, with the key that asks for it.
     pub(crate) fn refusal(&self, clients: u64) -> Option<(&'static str, String)> {
         let config = self.config(clients);

@@ -211,6 +211,7 @@ selection = { kind = "poisson", rate = 0.5 }
         LocalWork::Steps(3.try_into().unwrap())
     );
     assert_eq!(steps.selection.cohort(20), None);
+    assert!(steps.selection.expected_cohort(20) > 0.0);
 }
 
 #[test]

@@ -61,11 +61,15 @@ pub(crate) fn draw(subtitle: &str, scores: &Scores) -> Option<Scene> {
         legend + 18.0 * (1.0 + scores.found.len() as f64) + 6.0,
     );
     heading(&mut scene, "Scores of canaries", subtitle);
-    panel.frame(
-        &mut scene,
-        "Log-likelihood ratio of \u{201c}in\u{201d} to \u{201c}out\u{201d}",
-        "Canaries (%)",
-    );
+    let outside = all.first().is_some_and(|&first| first < panel.x.low)
+        || all.last().is_some_and(|&last| last > panel.x.high);
+    let what = "Log-likelihood ratio of \u{201c}in\u{201d} to \u{201c}out\u{201d}";
+    let label = if outside {
+        format!("{what} (the outermost bars hold all beyond)")
+    } else {
+        what.to_owned()
+    };
+    panel.frame(&mut scene, &label, "Canaries (%)");
     for (index, shares) in shares.iter().enumerate().rev() {
         let (color, pattern) = series(index);
         let edge = |bin: usize| {

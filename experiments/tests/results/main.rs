@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod plot;
+mod private;
 mod resume;
 mod support;
 mod verify;

@@ -51,11 +51,16 @@ pub(crate) struct World {
 impl World {
     /// The experiment with so many rounds.
     pub(crate) fn new(rounds: u32) -> Self {
+        let text = EXPERIMENT.replace("ROUNDS", &rounds.to_string());
+        Self::with("small.toml", &text)
+    }
+
+    /// Another experiment, in `name`.
+    pub(crate) fn with(name: &str, text: &str) -> Self {
         let world = Self {
             folder: tempfile::tempdir().unwrap(),
         };
-        let text = EXPERIMENT.replace("ROUNDS", &rounds.to_string());
-        fs::write(world.path("small.toml"), text).unwrap();
+        fs::write(world.path(name), text).unwrap();
         world
     }
 

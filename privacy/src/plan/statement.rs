@@ -71,6 +71,8 @@ pub struct RingFacts {
     pub bits: u32,
     /// Coordinates of a vector that a client sends.
     pub length: u64,
+    /// Bytes of that vector.
+    pub bytes: u64,
     /// Integers per unit of an update.
     pub scale: f64,
     /// Bound of the probability that a coordinate of a sum wraps.
@@ -281,7 +283,7 @@ impl PrivacyStatement {
                 clients.local_std * ring.scale,
                 ring.bits,
                 ring.length,
-                (ring.length * u64::from(ring.bits)).div_ceil(8),
+                ring.bytes,
                 noise_multiplier
             )?;
             writeln!(

@@ -4,6 +4,8 @@
     reason = "each integration test is its own crate and uses a part of this"
 )]
 
+pub(crate) mod private;
+
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;

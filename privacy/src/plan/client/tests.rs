@@ -1,9 +1,14 @@
 use fl_core::{Purpose, RoundId, Seed, Stream};
 
 use super::*;
+use crate::accountant::AccountantKind;
 use crate::accountant::accountant;
 use crate::clip::l2_norm;
+use crate::distributed::DistributedNoise;
+use crate::relation::NeighboringRelation;
+use crate::sampling::Sampler;
 use crate::statistics::{kolmogorov_smirnov, normal_cdf};
+use crate::units::Delta;
 
 const N: u64 = 100;
 const VALUES: usize = 500;

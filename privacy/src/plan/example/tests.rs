@@ -1,4 +1,9 @@
+use fl_core::ExampleClipping;
+
 use super::*;
+use crate::accountant::AccountantKind;
+use crate::relation::NeighboringRelation;
+use crate::units::Delta;
 
 fn schedule(sampling_rate: f64, steps: u64) -> ExampleSchedule {
     ExampleSchedule {
