@@ -11,6 +11,7 @@ use crate::process::{cargo, output};
 const ARROWS: &[(&str, &[&str])] = &[
     ("fl-core", &[]),
     ("fl-privacy", &["fl-core"]),
+    ("fl-secagg", &[]),
     ("fl-edge", &["fl-core"]),
     ("fl-onnx", &["fl-core", "fl-edge"]),
     ("fl-datasets", &["fl-core"]),
@@ -37,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const LIGHT: &[(&str, usize)] = &[
     ("fl-core", 30),
     ("fl-privacy", 32),
+    ("fl-secagg", 48),
     ("fl-edge", 32),
     ("fl-onnx", 42),
 ];
