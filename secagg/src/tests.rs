@@ -2,6 +2,7 @@
 
 mod adversarial;
 mod dropout;
+mod wire;
 
 use std::sync::Arc;
 
