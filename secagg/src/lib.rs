@@ -9,7 +9,8 @@
 //! client that dropped out and the other of a client that survived, never both.
 //!
 //! [`Client`] and [`Server`] are state machines: bytes in, bytes out. They own no socket, clock,
-//! thread or global generator.
+//! thread or global generator. What is promised against whom, and which attack is met by what, is in
+//! `SECURITY.md` beside this crate; the bytes are in `WIRE.md`, with test vectors.
 //!
 //! ```
 //! use std::sync::Arc;
