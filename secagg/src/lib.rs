@@ -10,7 +10,8 @@
 //!
 //! [`Client`] and [`Server`] are state machines: bytes in, bytes out. They own no socket, clock,
 //! thread or global generator. What is promised against whom, and which attack is met by what, is in
-//! `SECURITY.md` beside this crate; the bytes are in `WIRE.md`, with test vectors.
+//! `SECURITY.md` beside this crate; [`Ideal`] gives the same sums without protection, for simulations;
+//! the bytes are in `WIRE.md`, with test vectors.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -64,6 +65,7 @@ pub mod bench;
 mod client;
 mod error;
 mod graph;
+mod ideal;
 mod identity;
 mod keys;
 mod mask;
@@ -81,6 +83,7 @@ mod tests;
 
 pub use client::{Client, Reply};
 pub use error::{BadShare, ClientError, DecodeError, Fault, InputError, ParamsError, SessionError};
+pub use ideal::{Ideal, IdealError, Traffic};
 pub use identity::{Directory, Identity};
 pub use params::{Cohort, MAX_CLIENTS, MAX_LENGTH, Params, Suite, Threat, Topology};
 pub use ring::{Input, Ring};

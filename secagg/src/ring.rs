@@ -296,6 +296,24 @@ impl Zeroize for Words {
 }
 
 impl Words {
+    /// Adds another vector of the same ring and length.
+    pub(crate) fn add(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Narrow(words), Self::Narrow(others)) => {
+                for (word, other) in words.iter_mut().zip(others) {
+                    *word = word.wrapping_add(*other);
+                }
+            }
+            (Self::Wide(words), Self::Wide(others)) => {
+                for (word, other) in words.iter_mut().zip(others) {
+                    *word = word.wrapping_add(*other);
+                }
+            }
+            // The ring decides the width.
+            _ => debug_assert!(false, "words of two widths"),
+        }
+    }
+
     /// Elements, reduced.
     pub(crate) fn elements(&self, ring: Ring) -> Vec<u64> {
         let largest = ring.largest();

@@ -87,6 +87,33 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
+    /// The sum without masks, whose last coordinates are those that the protocol added.
+    pub(crate) fn open(
+        params: &Params,
+        sum: &Words,
+        survivors: Vec<u32>,
+        bad_shares: Vec<BadShare>,
+    ) -> Result<Self, SessionError> {
+        let ring = params.ring();
+        let mut elements = sum.elements(ring);
+        let extra = elements.split_off(params.length());
+        let [weight, clipped, counted] = <[u64; EXTRA]>::try_from(extra).unwrap_or_default();
+        if counted != survivors.len() as u64 {
+            return Err(SessionError::Inconsistent {
+                counted,
+                survivors: survivors.len(),
+            });
+        }
+        Ok(Self {
+            ring,
+            elements,
+            survivors,
+            weight,
+            clipped,
+            bad_shares,
+        })
+    }
+
     /// The sum as elements of the ring, reduced.
     #[must_use]
     pub fn elements(&self) -> &[u64] {
@@ -411,23 +438,7 @@ impl Server {
                 });
             }
         }
-        let mut elements = sum.elements(ring);
-        let extra = elements.split_off(self.params.length());
-        let [weight, clipped, counted] = <[u64; EXTRA]>::try_from(extra).unwrap_or_default();
-        if counted != self.survivors.len() as u64 {
-            return Err(SessionError::Inconsistent {
-                counted,
-                survivors: self.survivors.len(),
-            });
-        }
-        Ok(Aggregate {
-            ring,
-            elements,
-            survivors: self.survivors,
-            weight,
-            clipped,
-            bad_shares,
-        })
+        Aggregate::open(&self.params, &sum, self.survivors, bad_shares)
     }
 
     fn writer(&self, kind: Kind) -> Writer {

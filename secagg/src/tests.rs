@@ -2,6 +2,7 @@
 
 mod adversarial;
 mod dropout;
+mod ideal;
 mod wire;
 
 use std::sync::Arc;

@@ -40,6 +40,8 @@ use crate::shamir::{SHARE_BYTES, Share};
 const MAGIC: [u8; 4] = *b"FLSA";
 const HEADER_BYTES: usize = 52;
 const CHECKSUM_BYTES: usize = 16;
+/// Bytes of a message around its body.
+pub(crate) const FRAME_BYTES: usize = HEADER_BYTES + CHECKSUM_BYTES;
 /// Bytes of a signature.
 pub(crate) const SIGNATURE_BYTES: usize = 64;
 /// The sender of a server's messages.
@@ -242,7 +244,7 @@ pub(crate) struct Advert {
     pub(crate) signature: [u8; SIGNATURE_BYTES],
 }
 
-fn advert_bytes(params: &Params) -> usize {
+pub(crate) fn advert_bytes(params: &Params) -> usize {
     match params.threat() {
         Threat::Active => 96 + SIGNATURE_BYTES,
         Threat::SemiHonest | Threat::SemiMalicious => 96,
