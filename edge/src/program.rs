@@ -132,7 +132,8 @@ pub enum Numerics {
     /// 32-bit floats.
     F32,
     /// Weights of products and embedding tables stored as 16-bit floats (binary16, rounded to
-    /// nearest even), everything else in 32-bit floats.
+    /// nearest even), everything else in 32-bit floats: exactly the program in `f32` of the
+    /// rounded weights. A weight that would round to an infinity (65520 and more) is refused.
     F16,
     /// Integers: `u8` between units, `i8` weights, exact `i32` sums; units that the quantization
     /// names stay in floats.
@@ -285,6 +286,18 @@ impl Program {
     #[must_use]
     pub fn passes(&self) -> Passes {
         self.passes
+    }
+
+    /// Bytes of the model's parameters in these numbers: four each in `f32`, two in `f16`, one in
+    /// integers. What [`ProgramMemory::peak`] is compared with.
+    #[must_use]
+    pub fn parameter_bytes(&self) -> usize {
+        let each = match self.numerics {
+            Numerics::F32 => 4,
+            Numerics::F16 => 2,
+            Numerics::Int8(_) => 1,
+        };
+        each * self.model.parameters()
     }
 
     /// Operators that a run executes.

@@ -395,6 +395,17 @@ fn everything_else(kernels: &Kernels, seed: u64) -> Vec<(&'static str, Vec<u32>)
         &mut stats,
         &mut scratch,
     );
+    let mut place = x.clone();
+    kernels.norm_in_place(
+        &norm,
+        rows,
+        &gamma,
+        &beta,
+        &mut place,
+        &mut stats,
+        &mut scratch,
+    );
+    assert_eq!(bits(&place), bits(&y), "in place with {}", kernels.name());
     kernels.norm_dx(&norm, rows, &x, &gamma, &stats, &dy, &mut dx, &mut scratch);
     let (mut dgamma, mut dbeta) = (random.numbers(channels), random.numbers(channels));
     kernels.norm_dparameters(

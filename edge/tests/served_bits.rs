@@ -157,6 +157,20 @@ fn dense_layers() {
     }
 }
 
+const fn vertical(top: usize, bottom: usize) -> Padding {
+    Padding {
+        top,
+        bottom,
+        ..Padding::NONE
+    }
+}
+
+const PADDED_SIDES: Padding = Padding {
+    left: 1,
+    right: 1,
+    ..Padding::NONE
+};
+
 #[test]
 fn convolutions() {
     let mut random = Random(0xc0de);
@@ -172,7 +186,21 @@ fn convolutions() {
         ([2, 2], 17, 17, [3, 3], [1, 1], 17, Padding::all(1)),
         ([1, 1], 8, 8, [5, 5], [2, 2], 8, Padding::all(2)),
         ([9, 12], 6, 40, [3, 3], [1, 1], 2, Padding::all(1)),
+        // Many bands, whole and not; strides that leave lines out between bands.
+        ([67, 40], 3, 20, [3, 3], [2, 2], 1, Padding::all(1)),
+        ([60, 9], 70, 5, [1, 3], [3, 1], 1, PADDED_SIDES),
+        ([41, 130], 2, 17, [2, 5], [5, 2], 1, Padding::all(1)),
+        ([90, 70], 1, 16, [7, 7], [1, 1], 1, Padding::all(3)),
+        // In place: several bands, one band, one column, groups, an even kernel.
+        ([32, 32], 16, 16, [3, 3], [1, 1], 1, Padding::all(1)),
+        ([8, 8], 64, 64, [3, 3], [1, 1], 1, Padding::all(1)),
+        ([300, 1], 33, 33, [5, 1], [1, 1], 1, vertical(2, 2)),
+        ([37, 23], 24, 24, [3, 3], [1, 1], 3, Padding::all(1)),
+        ([50, 31], 19, 19, [4, 1], [1, 1], 1, vertical(3, 0)),
+        ([50, 31], 19, 19, [4, 1], [1, 1], 1, vertical(0, 3)),
+        ([40, 31], 18, 18, [1, 3], [1, 1], 1, PADDED_SIDES),
     ];
+    let mut in_place = 0;
     for _ in 0..60 {
         let kernel = [random.between(1, 5), random.between(1, 5)];
         let stride = [random.between(1, 3), random.between(1, 3)];
@@ -235,11 +263,27 @@ fn convolutions() {
                         let half = matches!(weights, Weights::Half(_));
                         let mut scratch = vec![f32::NAN; c.served_scratch_len(half)];
                         kernels.served_conv(&c, rows, &x, weights, bias, end, y, &mut scratch);
+                        if c.serves_in_place() {
+                            in_place += 1;
+                            let mut place = x.clone();
+                            scratch.fill(f32::NAN);
+                            kernels.served_conv_in_place(
+                                &c,
+                                rows,
+                                weights,
+                                bias,
+                                end,
+                                &mut place,
+                                &mut scratch,
+                            );
+                            same(&what, y, &place);
+                        }
                     },
                 );
             }
         }
     }
+    assert!(in_place > 100, "{in_place} in place");
 }
 
 #[test]

@@ -278,8 +278,8 @@ impl Conv {
         groups * super::product::packed_len(terms, self.shape.filters / groups)
     }
 
-    /// Numbers of scratch for [`super::Kernels::served_conv`]: one padded image where one is
-    /// needed, or the widened weights of one filter per channel.
+    /// Numbers of scratch for [`super::Kernels::served_conv`]: a band of a padded image where one
+    /// is needed, or the widened weights of one filter per channel.
     #[must_use]
     pub fn served_scratch_len(&self, weights_are_half: bool) -> usize {
         if self.is_depthwise() {
@@ -289,7 +289,7 @@ impl Conv {
                 0
             }
         } else if self.is_padded() {
-            self.padded_len()
+            self.band_len::<f32>()
         } else {
             0
         }

@@ -14,8 +14,9 @@
 //! # Serving
 //! The `served_*` kernels compute the same elements to the same bits over weights that were packed
 //! beforehand ([`Kernels::pack_dense`], [`Kernels::pack_conv`]: panels of sixteen columns, the same
-//! bytes on every machine), over inputs without a padded copy of the batch, and add a residual on
-//! the way out ([`After`]). A tap of a window that lies outside the image multiplies a zero, as it
+//! bytes on every machine), over inputs of which only a band of lines is copied at a time
+//! ([`Conv::served_scratch_len`]), in place where the shape allows it
+//! ([`Kernels::served_conv_in_place`]), and add a residual on the way out ([`After`]). A tap of a window that lies outside the image multiplies a zero, as it
 //! does where the zero is really there. Weights in binary16 ([`Weights::Half`]) are widened, which
 //! is exact, and then follow the same law: the result is that of `f32` weights rounded to binary16.
 //!
@@ -341,7 +342,7 @@ impl Kernels {
         need("y", y, rows.saturating_mul(c.output_len()));
         let half = matches!(weight, Weights::Half(_));
         need("the scratch", scratch, c.served_scratch_len(half));
-        product::served_conv(self.isa, c, rows, x, weight, bias, after, y, scratch);
+        product::served_conv(self.isa, c, rows, Some(x), weight, bias, after, y, scratch);
     }
 
     /// Widens binary16 numbers: [`f16_to_f32`] of each.

@@ -5,7 +5,8 @@
 //! squared distance from the mean (two passes).
 
 use super::geometry::Norm;
-use super::simd::{map, vectorized};
+use super::simd::{Simd, map, vectorized};
+use super::{Kernels, need};
 
 /// Adds `channels` per-channel sums of one group in order.
 #[inline(always)]
@@ -43,6 +44,40 @@ fn spread_stats(n: &Norm, stats: &[f32], means: &mut [f32], factors: &mut [f32])
     }
 }
 
+/// Mean and factor of every group of one example, spread over its channels; `stats` receives them
+/// as they are.
+#[inline(always)]
+fn statistics<V: Simd>(
+    v: V,
+    n: &Norm,
+    x: &[f32],
+    means: &mut [f32],
+    factors: &mut [f32],
+    stats: &mut [f32],
+) {
+    let channels = n.channels;
+    let inverse = 1.0 / (n.positions * channels / n.groups) as f32;
+    means.fill(0.0);
+    for x in x.chunks_exact(channels) {
+        map!(v, channels; a = x, s = means; {} means => v.add(s, a));
+    }
+    spread(n, means, |group, sums| {
+        stats[2 * group] = group_sum(sums) * inverse;
+        stats[2 * group]
+    });
+    factors.fill(0.0);
+    for x in x.chunks_exact(channels) {
+        map!(v, channels; a = x, m = means, s = factors; {
+            let d = v.sub(a, m);
+        } factors => v.fma(d, d, s));
+    }
+    spread(n, factors, |group, sums| {
+        let variance = group_sum(sums) * inverse;
+        stats[2 * group + 1] = 1.0 / libm::sqrtf(variance + n.epsilon);
+        stats[2 * group + 1]
+    });
+}
+
 vectorized! {
     fn norm(
         v,
@@ -56,33 +91,38 @@ vectorized! {
         scratch: &mut [f32],
     ) {
         let channels = n.channels;
-        let inverse = 1.0 / (n.positions * channels / n.groups) as f32;
         let (means, factors) = scratch[..2 * channels].split_at_mut(channels);
         for row in 0..rows {
             let x = &x[row * n.example_len()..][..n.example_len()];
             let y = &mut y[row * n.example_len()..][..n.example_len()];
             let stats = &mut stats[row * n.stats_len()..][..n.stats_len()];
-            means.fill(0.0);
-            for x in x.chunks_exact(channels) {
-                map!(v, channels; a = x, s = means; {} means => v.add(s, a));
-            }
-            spread(n, means, |group, sums| {
-                stats[2 * group] = group_sum(sums) * inverse;
-                stats[2 * group]
-            });
-            factors.fill(0.0);
-            for x in x.chunks_exact(channels) {
-                map!(v, channels; a = x, m = means, s = factors; {
-                    let d = v.sub(a, m);
-                } factors => v.fma(d, d, s));
-            }
-            spread(n, factors, |group, sums| {
-                let variance = group_sum(sums) * inverse;
-                stats[2 * group + 1] = 1.0 / libm::sqrtf(variance + n.epsilon);
-                stats[2 * group + 1]
-            });
+            statistics(v, n, x, means, factors, stats);
             for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
                 map!(v, channels; a = x, m = means, r = factors, g = gamma, b = beta; {}
+                    y => v.fma(v.mul(v.sub(a, m), r), g, b));
+            }
+        }
+    }
+
+    /// Of what lies in `y`.
+    fn norm_in_place(
+        v,
+        n: &Norm,
+        rows: usize,
+        gamma: &[f32],
+        beta: &[f32],
+        y: &mut [f32],
+        stats: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let channels = n.channels;
+        let (means, factors) = scratch[..2 * channels].split_at_mut(channels);
+        for row in 0..rows {
+            let y = &mut y[row * n.example_len()..][..n.example_len()];
+            let stats = &mut stats[row * n.stats_len()..][..n.stats_len()];
+            statistics(v, n, y, means, factors, stats);
+            for y in y.chunks_exact_mut(channels) {
+                map!(v, channels; a = y, m = means, r = factors, g = gamma, b = beta; {}
                     y => v.fma(v.mul(v.sub(a, m), r), g, b));
             }
         }
@@ -174,6 +214,27 @@ vectorized! {
                 }
             }
         }
+    }
+}
+
+impl Kernels {
+    /// [`Kernels::norm`] of what lies in `y`, which becomes the output, to the same bits.
+    pub fn norm_in_place(
+        &self,
+        n: &Norm,
+        rows: usize,
+        gamma: &[f32],
+        beta: &[f32],
+        y: &mut [f32],
+        stats: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        need("gamma", gamma, n.channels);
+        need("beta", beta, n.channels);
+        need("y", y, rows.saturating_mul(n.example_len()));
+        need("stats", stats, rows.saturating_mul(n.stats_len()));
+        need("the scratch", scratch, 2 * n.channels);
+        norm_in_place(self.isa, n, rows, gamma, beta, y, stats, scratch);
     }
 }
 

@@ -4,6 +4,7 @@
 //! operand with contiguous rows; nothing is unrolled into a column matrix. Cutting the sum over
 //! `k` into blocks stores and reloads the same accumulator, so it changes no bit.
 
+mod band;
 mod conv;
 mod depthwise;
 mod packed;
@@ -12,6 +13,7 @@ mod tile;
 #[cfg(target_arch = "x86_64")]
 mod transpose;
 
+pub(super) use band::Band;
 pub(super) use conv::{conv, conv_dw, conv_dx, pad_images};
 pub(super) use packed::{conv as served_conv, dense as served_dense, pack, packed_len};
 

@@ -47,6 +47,8 @@ pub(super) struct Compiler<'a> {
     unread: Vec<usize>,
     /// The layer being compiled.
     name: String,
+    /// What no program can be made of.
+    refused: Option<ProgramError>,
 }
 
 impl<'a> Compiler<'a> {
@@ -84,6 +86,7 @@ impl<'a> Compiler<'a> {
             held: vec![Held::default(); graph.values.len()],
             unread: vec![0; graph.values.len()],
             name: String::new(),
+            refused: None,
         };
         let input = compiler.buffer(0, 0);
         compiler.held[0].real = Some(input);
@@ -135,6 +138,9 @@ impl<'a> Compiler<'a> {
             }
         }
         let output = self.real(output)?;
+        if let Some(error) = self.refused {
+            return Err(error);
+        }
         self.steps.shrink_to_fit();
         self.names.shrink_to_fit();
         self.complete.shrink_to_fit();

@@ -28,6 +28,18 @@ pub enum ProgramError {
         /// The value.
         value: f32,
     },
+    /// A weight is too large for a 16-bit float.
+    #[error(
+        "a weight of `{tensor}` is {value} as it is served (normalisations folded in), and a \
+         16-bit float holds at most 65504; serve its layer in f32 or int8, or train with weight \
+         decay"
+    )]
+    BeyondHalf {
+        /// The tensor.
+        tensor: String,
+        /// The weight.
+        value: f32,
+    },
     /// The quantization does not fit the model.
     #[error("the quantization: {0}")]
     Quantization(#[from] QuantError),

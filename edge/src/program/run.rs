@@ -365,6 +365,29 @@ impl<'a> Context<'a> {
                     }
                 }
             }
+            Step::ServedConvInPlace {
+                ref geometry,
+                y,
+                weight,
+                bias,
+                after,
+                scratch,
+            } => {
+                let weight = weights(constants, weight);
+                let bias = bias.map(|bias| constants.values(bias));
+                match after.residual {
+                    None => {
+                        let ([], [y, scratch]) = self.reals([], [y, scratch]);
+                        let after = after.first.into();
+                        k.served_conv_in_place(geometry, rows, weight, bias, after, y, scratch);
+                    }
+                    Some(other) => {
+                        let ([other], [y, scratch]) = self.reals([other], [y, scratch]);
+                        let after = after_with(after, other);
+                        k.served_conv_in_place(geometry, rows, weight, bias, after, y, scratch);
+                    }
+                }
+            }
             Step::MaxPool { ref geometry, x, y } => {
                 let ([x], [y]) = self.reals([x], [y]);
                 k.served_max_pool(geometry, rows, x, y);
@@ -402,6 +425,18 @@ impl<'a> Context<'a> {
                 let ([x], [y, stats, scratch]) = self.reals([x], [y, stats, scratch]);
                 let (gamma, beta) = (constants.values(gamma), constants.values(beta));
                 k.norm(geometry, rows, x, gamma, beta, y, stats, scratch);
+            }
+            Step::NormInPlace {
+                ref geometry,
+                y,
+                stats,
+                scratch,
+                gamma,
+                beta,
+            } => {
+                let ([], [y, stats, scratch]) = self.reals([], [y, stats, scratch]);
+                let (gamma, beta) = (constants.values(gamma), constants.values(beta));
+                k.norm_in_place(geometry, rows, gamma, beta, y, stats, scratch);
             }
             Step::BatchNormFactor {
                 epsilon,

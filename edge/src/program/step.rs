@@ -99,6 +99,15 @@ pub(super) enum Step {
         after: Served,
         scratch: Slot,
     },
+    /// `y` is the input too.
+    ServedConvInPlace {
+        geometry: Conv,
+        y: Slot,
+        weight: Weight,
+        bias: Option<Constant>,
+        after: Served,
+        scratch: Slot,
+    },
     MaxPool {
         geometry: Pool,
         x: Slot,
@@ -127,6 +136,15 @@ pub(super) enum Step {
     Norm {
         geometry: Norm,
         x: Slot,
+        y: Slot,
+        stats: Slot,
+        scratch: Slot,
+        gamma: Constant,
+        beta: Constant,
+    },
+    /// `y` is the input too.
+    NormInPlace {
+        geometry: Norm,
         y: Slot,
         stats: Slot,
         scratch: Slot,
@@ -265,7 +283,9 @@ impl Step {
             Self::Dense { .. } | Self::ServedDense { .. } => "dense",
             Self::IntDense { .. } => "int8 dense",
             Self::Pad { .. } => "pad",
-            Self::Conv { .. } | Self::ServedConv { .. } => "conv2d",
+            Self::Conv { .. } | Self::ServedConv { .. } | Self::ServedConvInPlace { .. } => {
+                "conv2d"
+            }
             Self::IntConv { .. } => "int8 conv2d",
             Self::IntMaxPool { .. } => "int8 max-pool",
             Self::IntAvgPool { .. } => "int8 avg-pool",
@@ -282,7 +302,7 @@ impl Step {
             Self::AvgPool { .. } => "avg-pool",
             Self::GlobalAvgPool { .. } => "global-avg-pool",
             Self::Activate { .. } | Self::ActivateInPlace { .. } => "activation",
-            Self::Norm { .. } => "norm",
+            Self::Norm { .. } | Self::NormInPlace { .. } => "norm",
             Self::BatchNormFactor { .. } | Self::BatchNorm { .. } => "batch-norm",
             Self::Embedding { .. } => "embedding",
             Self::Copy { .. } => "copy",

@@ -6,6 +6,7 @@ mod conformance;
 mod definitions;
 mod examples;
 mod gradients;
+mod halves;
 mod integers;
 mod normalised;
 mod optimizers;

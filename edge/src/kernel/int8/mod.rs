@@ -146,13 +146,16 @@ fn checked(end: End<'_>, columns: usize, len: usize) -> Finish {
 }
 
 impl Conv {
-    /// Bytes of scratch that [`Kernels::int8_conv`] needs: one padded image, or none.
+    /// Bytes of scratch that [`Kernels::int8_conv`] needs: none without padding, else a band of
+    /// lines of one padded image, or all of them for one filter per channel.
     #[must_use]
     pub fn int8_scratch_len(&self) -> usize {
-        if self.is_padded() {
-            self.padded_len()
-        } else {
-            0
+        if !self.is_padded() {
+            return 0;
+        }
+        match Packing::conv(self).kind {
+            pack::Kind::Depthwise { .. } => self.padded_len(),
+            pack::Kind::Panels { .. } => self.band_len::<u8>(),
         }
     }
 }

@@ -5,6 +5,7 @@ use super::level::Level;
 use super::pack::{Kind, PANEL, Packing};
 use super::tile::{Finish, Tile};
 use crate::kernel::geometry::{Conv, Dense};
+use crate::kernel::product::Band;
 
 /// Inputs of a block of rows that are meant to stay in the second cache while all panels pass.
 const BLOCK_BYTES: usize = 128 * 1024;
@@ -159,39 +160,14 @@ pub(super) unsafe fn conv(
     else {
         return;
     };
-    let line = c.padded_width() * s.channels;
+    let line = c.padded_line();
     let (inner, inner_stride) = match groups {
         1 => (1, 0),
         _ => (s.kernel[1], s.channels),
     };
     let columns = s.filters / groups;
     let group_bytes = columns.div_ceil(PANEL) * packing.panel_len();
-    // Positions side by side in memory, in inputs and in outputs, are rows of one long product.
-    let straight = s.kernel == [1, 1] && s.stride == [1, 1] && !c.is_padded();
-    let per_image = Rows {
-        groups: c.out_height,
-        group_stride: s.stride[0] * line,
-        group_at: c.out_width * s.filters,
-        rows: c.out_width,
-    };
-    let images = if straight { 1 } else { rows };
-    for image in 0..images {
-        let from = &x[image * c.input_len()..];
-        let from = if c.is_padded() {
-            pad(c, &from[..c.input_len()], zero_point, scratch);
-            &*scratch
-        } else {
-            from
-        };
-        let over = if straight {
-            Rows {
-                groups: 1,
-                rows: rows * c.out_height * c.out_width,
-                ..per_image
-            }
-        } else {
-            per_image
-        };
+    let compute = |from: &[u8], at: usize, over: Rows| {
         for group in 0..groups {
             let model = Tile {
                 a: from[group * (s.channels / groups)..].as_ptr(),
@@ -207,12 +183,39 @@ pub(super) unsafe fn conv(
                 finish,
                 end: level.end(),
                 column: group * columns,
-                at: image * c.output_len() + group * columns,
+                at: at + group * columns,
                 stride: s.filters,
                 last: 0,
             };
-            // SAFETY: the caller's promise; the padded image is as long as the geometry says.
+            // SAFETY: the caller's promise; `from` holds what so many lines of the output cover.
             unsafe { product(level, over, packing.terms(), &model, columns) };
+        }
+    };
+    let lines = |count: usize| Rows {
+        groups: count,
+        group_stride: s.stride[0] * line,
+        group_at: c.out_width * s.filters,
+        rows: c.out_width,
+    };
+    // Positions side by side in memory, in inputs and in outputs, are rows of one long product.
+    if s.kernel == [1, 1] && s.stride == [1, 1] && !c.is_padded() {
+        let over = Rows {
+            rows: rows * c.out_height * c.out_width,
+            ..lines(1)
+        };
+        return compute(x, 0, over);
+    }
+    for row in 0..rows {
+        let image = &x[row * c.input_len()..][..c.input_len()];
+        let at = row * c.output_len();
+        if !c.is_padded() {
+            compute(image, at, lines(c.out_height));
+            continue;
+        }
+        let mut band = Band::new(c, zero_point, scratch);
+        while let Some(part) = band.next(image) {
+            let at = at + part.first * c.out_width * s.filters;
+            compute(part.covered, at, lines(part.count));
         }
     }
 }

@@ -8,8 +8,9 @@
 use super::super::geometry::{Conv, Dense};
 use super::super::simd::Isa;
 use super::super::types::{After, Fused, Weights};
+use super::band::{Band, Part};
 use super::packed_tile::{PackedFn, PackedTile, PackedTiles, Stored};
-use super::{Walk, depthwise, pad_images};
+use super::{Walk, depthwise};
 
 /// Columns of a panel.
 pub(crate) const PANEL: usize = 16;
@@ -238,31 +239,32 @@ fn columns<T>(
     }
 }
 
+/// A convolution of `x`, or of what lies in `y` where there is none.
 pub(in super::super) fn conv(
     isa: Isa,
     c: &Conv,
     rows: usize,
-    x: &[f32],
+    x: Option<&[f32]>,
     weight: Weights<'_>,
     bias: Option<&[f32]>,
     after: After<'_>,
     y: &mut [f32],
     scratch: &mut [f32],
 ) {
-    match weight {
-        Weights::Single(weight) if c.is_depthwise() => {
+    match (weight, x) {
+        (Weights::Single(weight), Some(x)) if c.is_depthwise() => {
             depthwise::served(isa, c, rows, x, weight, bias, after, y);
         }
-        Weights::Half(half) if c.is_depthwise() => {
+        (Weights::Half(half), Some(x)) if c.is_depthwise() => {
             let weight = &mut scratch[..c.weight_len()];
             super::super::half::widen(isa, half, weight);
             depthwise::served(isa, c, rows, x, weight, bias, after, y);
         }
-        Weights::Single(weight) => {
+        (Weights::Single(weight), _) => {
             let tiles = PackedTiles::single(isa);
             convolve(tiles, c, rows, x, weight, bias, after, y, scratch);
         }
-        Weights::Half(weight) => {
+        (Weights::Half(weight), _) => {
             let tiles = PackedTiles::half(isa);
             convolve(tiles, c, rows, x, weight, bias, after, y, scratch);
         }
@@ -273,7 +275,7 @@ fn convolve<T: Stored>(
     tiles: &PackedTiles<T>,
     c: &Conv,
     rows: usize,
-    x: &[f32],
+    x: Option<&[f32]>,
     weight: &[T],
     bias: Option<&[f32]>,
     after: After<'_>,
@@ -281,16 +283,62 @@ fn convolve<T: Stored>(
     scratch: &mut [f32],
 ) {
     let s = c.shape;
-    if c.is_pointwise() {
+    if let Some(x) = x
+        && c.is_pointwise()
+    {
         let right = columns(s.channels, s.filters, weight, bias, after, y);
         let positions = rows * c.out_height * c.out_width;
         // SAFETY: `Kernels::served_conv` checked every length.
         return unsafe { flat(tiles, positions, x.as_ptr(), &right) };
     }
+    let compute = |y: &mut [f32], row: usize, part: &Part<'_, f32>| {
+        let at = row * c.output_len() + part.first * c.out_width * s.filters;
+        let (input, count) = (part.covered, part.count);
+        // SAFETY: `Kernels::served_conv` checked every length, and a part holds what its lines
+        // cover.
+        unsafe { output_lines(tiles, c, input, count, weight, bias, after, at, y) };
+    };
+    for row in 0..rows {
+        if let Some(x) = x
+            && !c.is_padded()
+        {
+            let whole = Part {
+                first: 0,
+                count: c.out_height,
+                covered: &x[row * c.input_len()..][..c.input_len()],
+            };
+            compute(y, row, &whole);
+            continue;
+        }
+        let mut band = Band::new(c, 0.0, scratch);
+        while let Some(part) = band.next(&x.unwrap_or(y)[row * c.input_len()..][..c.input_len()]) {
+            compute(y, row, &part);
+        }
+    }
+}
+
+/// `count` lines of a convolution's output, which start at `at` in `y`, out of the (padded) lines
+/// of the input that they cover.
+///
+/// # Safety
+/// `input` must hold those lines, `weight` and `bias` what the convolution needs, `y` and the
+/// residual `count` lines from `at` on.
+unsafe fn output_lines<T: Stored>(
+    tiles: &PackedTiles<T>,
+    c: &Conv,
+    input: &[f32],
+    count: usize,
+    weight: &[T],
+    bias: Option<&[f32]>,
+    after: After<'_>,
+    at: usize,
+    y: &mut [f32],
+) {
+    let s = c.shape;
     let (group_in, group_out) = (s.channels / s.groups, s.filters / s.groups);
     let [high, wide] = s.kernel;
     let terms = high * wide * group_in;
-    let line = c.padded_width() * s.channels;
+    let line = c.padded_line();
     let walk = if s.groups == 1 {
         Walk {
             outer: 1,
@@ -309,44 +357,25 @@ fn convolve<T: Stored>(
         }
     };
     let whole = columns(terms, group_out, weight, bias, after, y);
-    for row in 0..rows {
-        let image = &x[row * c.input_len()..][..c.input_len()];
-        // One image at a time, so that its padded copy is still in the cache.
-        let image = if c.is_padded() {
-            let border = [s.padding.top, s.padding.left];
-            let to = [c.padded_height(), c.padded_width()];
-            pad_images(
-                1,
-                [s.height, s.width, s.channels],
-                image,
-                border,
-                to,
-                scratch,
-            );
-            &scratch[..c.padded_len()]
-        } else {
-            image
+    for group in 0..s.groups {
+        let left = Rows {
+            a: input[group * group_in..].as_ptr(),
+            stride: s.stride[1] * s.channels,
+            groups: count,
+            group_stride: s.stride[0] * line,
+            group_c_stride: c.out_width * s.filters,
+            rows: c.out_width,
         };
-        for group in 0..s.groups {
-            let left = Rows {
-                a: image[group * group_in..].as_ptr(),
-                stride: s.stride[1] * s.channels,
-                groups: c.out_height,
-                group_stride: s.stride[0] * line,
-                group_c_stride: c.out_width * s.filters,
-                rows: c.out_width,
-            };
-            let at = row * c.output_len() + group * group_out;
-            let right = Columns {
-                b: weight[group * packed_len(terms, group_out)..].as_ptr(),
-                c: whole.c.wrapping_add(at),
-                c_stride: s.filters,
-                bias: moved(whole.bias, group * group_out),
-                residual: moved(whole.residual, at),
-                ..whole
-            };
-            // SAFETY: `Kernels::served_conv` checked every length, the scratch's for one image.
-            unsafe { product(tiles, &left, &walk, &right) };
-        }
+        let at = at + group * group_out;
+        let right = Columns {
+            b: weight[group * packed_len(terms, group_out)..].as_ptr(),
+            c: whole.c.wrapping_add(at),
+            c_stride: s.filters,
+            bias: moved(whole.bias, group * group_out),
+            residual: moved(whole.residual, at),
+            ..whole
+        };
+        // SAFETY: the caller's promise.
+        unsafe { product(tiles, &left, &walk, &right) };
     }
 }

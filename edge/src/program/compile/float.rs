@@ -270,32 +270,51 @@ impl Compiler<'_> {
                 bytes_of(&biases.unwrap_or_default())
             })
         });
-        let y = self.real_output(unit.own);
-        match &node.op {
-            &Op::Dense { geometry, .. } => self.push(Step::ServedDense {
-                geometry,
-                x,
-                y,
-                weight,
-                bias,
-                after,
-            }),
-            Op::Conv { geometry, .. } => {
-                let geometry = geometry.clone();
-                let half = matches!(weight, Weight::Half(_));
-                let scratch = self.buffer(0, REAL * geometry.served_scratch_len(half));
-                self.push(Step::ServedConv {
+        let y = match &node.op {
+            &Op::Dense { geometry, .. } => {
+                let y = self.real_output(unit.own);
+                self.push(Step::ServedDense {
                     geometry,
                     x,
                     y,
                     weight,
                     bias,
                     after,
-                    scratch,
                 });
+                y
+            }
+            Op::Conv { geometry, .. } => {
+                let geometry = geometry.clone();
+                let half = matches!(weight, Weight::Half(_));
+                let in_place = geometry.serves_in_place() && self.may_overwrite(node.input, x);
+                let y = match in_place {
+                    true => x,
+                    false => self.real_output(unit.own),
+                };
+                let scratch = self.buffer(0, REAL * geometry.served_scratch_len(half));
+                self.push(match in_place {
+                    true => Step::ServedConvInPlace {
+                        geometry,
+                        y,
+                        weight,
+                        bias,
+                        after,
+                        scratch,
+                    },
+                    false => Step::ServedConv {
+                        geometry,
+                        x,
+                        y,
+                        weight,
+                        bias,
+                        after,
+                        scratch,
+                    },
+                });
+                y
             }
             _ => unreachable!("no product"),
-        }
+        };
         if after.residual.is_some()
             && let Some(residual) = &unit.residual
             && !self.passes.fuse_activation
@@ -322,14 +341,20 @@ impl Compiler<'_> {
                 )
             }
             Float::F16 => {
-                Weight::Half(
-                    self.constant(name, DType::F16, shape, packing, |parameters| {
-                        let values = values(parameters);
-                        let mut half = vec![0u16; values.len()];
-                        Kernels::best().narrow(&values, &mut half);
-                        bytes_of(&half)
-                    }),
-                )
+                let tensor = name.clone();
+                let mut beyond = None;
+                let half = self.constant(name, DType::F16, shape, packing, |parameters| {
+                    let values = values(parameters);
+                    let mut half = vec![0u16; values.len()];
+                    Kernels::best().narrow(&values, &mut half);
+                    let infinite = half.iter().position(|&half| half & 0x7fff == 0x7c00);
+                    beyond = infinite.map(|at| values[at]);
+                    bytes_of(&half)
+                });
+                if let Some(value) = beyond {
+                    self.refused = Some(ProgramError::BeyondHalf { tensor, value });
+                }
+                Weight::Half(half)
             }
         }
     }
@@ -441,6 +466,11 @@ impl Compiler<'_> {
         Ok(y)
     }
 
+    /// Whether the unit at hand, which reads a value once, may write where it lies.
+    fn may_overwrite(&self, value: ValueId, x: Slot) -> bool {
+        x != INPUT && self.is_last_reader(value, 1)
+    }
+
     /// A value's buffer if this unit, with so many reads, is its last reader; else a copy.
     fn own_copy(&mut self, value: ValueId, x: Slot, reads: usize) -> Slot {
         if x != INPUT && self.is_last_reader(value, reads) {
@@ -480,7 +510,7 @@ impl Compiler<'_> {
             }
             Op::Function(function) => {
                 let f = kernel_function(function);
-                if x != INPUT && self.is_last_reader(node.input, 1) {
+                if self.may_overwrite(node.input, x) {
                     self.push(Step::ActivateInPlace { f, y: x });
                     return x;
                 }
@@ -500,9 +530,20 @@ impl Compiler<'_> {
             } => {
                 let gamma = self.tensor(scale);
                 let beta = self.tensor(shift);
-                let y = self.real_output(unit.own);
                 let stats = self.buffer(REAL * geometry.stats_len(), 0);
                 let scratch = self.buffer(0, REAL * geometry.scratch_len());
+                if self.may_overwrite(node.input, x) {
+                    self.push(Step::NormInPlace {
+                        geometry,
+                        y: x,
+                        stats,
+                        scratch,
+                        gamma,
+                        beta,
+                    });
+                    return x;
+                }
+                let y = self.real_output(unit.own);
                 self.push(Step::Norm {
                     geometry,
                     x,
