@@ -1,9 +1,12 @@
-//! What the benchmark of masks measures. Not for other use, and not stable.
+//! What the benchmarks measure. Not for other use, and not stable.
 
+use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+use crate::keys::{PublicKey, SecretKey};
 use crate::mask::{Mask, Sign, apply};
 use crate::params::Suite;
+use crate::shamir::{Combiner, Share, split};
 
 /// Some masks.
 pub struct Masks(Vec<Mask>);
@@ -36,4 +39,66 @@ pub fn apply_narrow(suite: Suite, masks: &Masks, words: &mut [u32]) {
 /// Applies them to words of 64 bits.
 pub fn apply_wide(suite: Suite, masks: &Masks, words: &mut [u64]) {
     apply(suite, &masks.0, 0, words);
+}
+
+/// What the timing check calls with secrets of two classes.
+pub struct Timed {
+    places: Vec<u64>,
+    combiner: Combiner,
+    public: PublicKey,
+}
+
+impl core::fmt::Debug for Timed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Timed { .. }")
+    }
+}
+
+/// Shares of a secret, as they are combined.
+pub struct Dealt(Vec<Share>);
+
+impl core::fmt::Debug for Dealt {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Dealt { .. }")
+    }
+}
+
+impl Timed {
+    /// For `holders` holders, of whom all but one recover.
+    ///
+    /// # Errors
+    /// A message, for fewer than three holders.
+    pub fn new(holders: u64, rng: &mut impl CryptoRng) -> Result<Self, String> {
+        let places: Vec<u64> = (1..=holders).collect();
+        let some = places.get(1..).unwrap_or_default();
+        let public = PublicKey::from_bytes(&SecretKey::random(rng).public());
+        Ok(Self {
+            combiner: Combiner::new(some).map_err(|error| error.to_string())?,
+            public: public.ok_or("no public key")?,
+            places,
+        })
+    }
+
+    /// Shares a secret.
+    ///
+    /// # Errors
+    /// A message, for fewer than three holders.
+    pub fn split(&self, secret: &[u8; 32], rng: &mut impl CryptoRng) -> Result<Dealt, String> {
+        split(secret, self.places.len() - 1, &self.places, rng)
+            .map(Dealt)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Combines shares; whether they combine.
+    #[must_use]
+    pub fn combine(&self, dealt: &Dealt) -> bool {
+        let shares: Vec<&Share> = dealt.0.iter().skip(1).collect();
+        self.combiner.combine(&shares).is_ok()
+    }
+
+    /// Agrees on a key with a secret key, where the bytes are one; the first byte of it.
+    #[must_use]
+    pub fn agree(&self, secret: &[u8; 32]) -> Option<u8> {
+        Some(SecretKey::from_bytes(secret)?.agree(&self.public)[0])
+    }
 }

@@ -1,5 +1,7 @@
 //! The server: it passes keys and packets on, adds masked inputs as they arrive, and takes the masks
-//! off their sum. It needs memory for one vector, whatever the number of clients.
+//! off their sum. Of the inputs it keeps their sum only, so that it needs memory for one vector,
+//! whatever the number of clients; besides, a hundred bytes for each pair of neighbours until their
+//! packets are passed on, and as many for each share that is revealed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

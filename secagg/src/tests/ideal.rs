@@ -94,6 +94,22 @@ fn real_and_ideal_sessions_agree() {
             Suite::Aes128,
             vec![3, 9, 31],
         ),
+        (
+            40,
+            4,
+            Threat::SemiMalicious,
+            Topology::Harary,
+            Suite::Aes128,
+            vec![17, 18],
+        ),
+        (
+            40,
+            4,
+            Threat::Active,
+            Topology::Harary,
+            Suite::ChaCha20,
+            vec![3, 9],
+        ),
     ] {
         let setup = Setup::new(clients, dropouts, threat, topology, suite);
         let real = real(&setup, &missing);
