@@ -18,6 +18,7 @@ mod gaussian;
 mod naive;
 mod pld;
 mod rdp;
+mod walk;
 mod zcdp;
 
 pub use gaussian::GaussianAccountant;

@@ -10,6 +10,7 @@
 use super::gaussian::gaussian_epsilon;
 use super::rdp::curve::Curve;
 use super::rdp::epsilon_of;
+use super::walk::{Costs, Draw};
 use super::{Accountant, AccountantKind, Bounds};
 use crate::error::PrivacyError;
 use crate::event::DpEvent;
@@ -34,7 +35,7 @@ pub struct NaiveAccountant {
 
 /// What one event promises by itself.
 #[derive(Clone, Debug)]
-enum Guarantee {
+pub(in crate::accountant) enum Guarantee {
     Gaussian {
         mu: f64,
     },
@@ -116,108 +117,15 @@ impl NaiveAccountant {
         }
     }
 
-    /// Appends what the event falls into.
-    fn take_apart(
-        &self,
-        event: &DpEvent,
-        count: f64,
-        parts: &mut Vec<(Guarantee, f64)>,
-    ) -> Result<(), PrivacyError> {
-        match event {
-            DpEvent::SelfComposed {
-                inner,
-                count: times,
-                ..
-            } => {
-                if *times > 0 {
-                    self.take_apart(inner, count * *times as f64, parts)?;
-                }
-            }
-            DpEvent::Composed { events, .. } => {
-                for event in events {
-                    self.take_apart(event, count, parts)?;
-                }
-            }
-            _ => parts.push((self.guarantee(event)?, count)),
-        }
-        Ok(())
-    }
-
-    fn guarantee(&self, event: &DpEvent) -> Result<Guarantee, PrivacyError> {
-        if let Some(precision) = event.gaussian_precision() {
-            let mu = libm::sqrt(precision) * UP;
-            return Ok(Guarantee::Gaussian { mu });
-        }
-        let (rate, inner) = match event {
-            DpEvent::MixtureOfGaussians { .. } | DpEvent::TruncatedPoisson { .. } => {
-                let mine = |error| match error {
-                    PrivacyError::Unsupported {
-                        event,
-                        relation,
-                        instead,
-                        ..
-                    } => PrivacyError::Unsupported {
-                        accountant: AccountantKind::Naive.name(),
-                        event,
-                        relation,
-                        instead,
-                    },
-                    other => other,
-                };
-                return Ok(match step(event, self.relation).map_err(mine)? {
-                    Step::Nothing => Guarantee::Gaussian { mu: 0.0 },
-                    Step::Everything => Guarantee::Gaussian { mu: f64::INFINITY },
-                    Step::Gaussian(precision) | Step::AtMostGaussian(precision) => {
-                        let mu = libm::sqrt(precision) * UP;
-                        Guarantee::Gaussian { mu }
-                    }
-                    Step::Pair(pair) => Guarantee::Exact {
-                        laws: core::iter::once(pair.remove).chain(pair.add).collect(),
-                    },
-                });
-            }
-            DpEvent::PoissonSampled {
-                sampling_rate,
-                inner,
-                ..
-            } => (*sampling_rate, inner),
-            DpEvent::SampledWithoutReplacement {
-                population,
-                sample,
-                inner,
-                ..
-            } if self.relation == NeighboringRelation::ReplaceOne => {
-                ((*sample as f64 / *population as f64 * UP).min(1.0), inner)
-            }
-            _ => {
-                let described = Curve::of(event, self.relation, AccountantKind::Naive)?;
-                return Ok(Guarantee::Curve {
-                    // It is asked once for every delta that is tried.
-                    curve: described.curve.often(),
-                    failure: described.failure,
-                });
-            }
+    /// From its Rényi curve.
+    fn curve(&self, event: &DpEvent) -> Result<Vec<(Guarantee, f64)>, PrivacyError> {
+        let described = Curve::of(event, self.relation, AccountantKind::Naive)?;
+        let guarantee = Guarantee::Curve {
+            // It is asked once for every delta that is tried.
+            curve: described.curve.often(),
+            failure: described.failure,
         };
-        let inside = Box::new(self.guarantee(inner)?);
-        if rate <= 0.0 {
-            return Ok(Guarantee::Gaussian { mu: 0.0 });
-        }
-        let poisson = matches!(event, DpEvent::PoissonSampled { .. });
-        Ok(
-            // Of two samples with one member replaced, neither need be a neighbour of the sample
-            // without it, which the amplification of epsilon rests on.
-            if poisson && self.relation == NeighboringRelation::ReplaceOne {
-                Guarantee::Seldom {
-                    rate,
-                    inner: inside,
-                }
-            } else {
-                Guarantee::Sampled {
-                    rate,
-                    inner: inside,
-                }
-            },
-        )
+        Ok(vec![(guarantee, 1.0)])
     }
 
     /// The sum, with `delta` shared equally by the events that profit.
@@ -253,6 +161,112 @@ impl NaiveAccountant {
     }
 }
 
+impl Costs for NaiveAccountant {
+    /// What it falls into, and how often.
+    type Cost = Vec<(Guarantee, f64)>;
+
+    /// Nothing is known before it is taken apart: Gaussian mechanisms count one by one, too.
+    fn whole(&self, _: &DpEvent) -> Option<Self::Cost> {
+        None
+    }
+
+    fn repeated(&self, mut one: Self::Cost, count: u64) -> Self::Cost {
+        for (_, times) in &mut one {
+            *times *= count as f64;
+        }
+        one
+    }
+
+    fn composed(&self, parts: Vec<Self::Cost>) -> Self::Cost {
+        parts.concat()
+    }
+
+    fn sampled(
+        &self,
+        event: &DpEvent,
+        draw: Draw,
+        inner: &DpEvent,
+    ) -> Result<Self::Cost, PrivacyError> {
+        let one = |guarantee| Ok(vec![(guarantee, 1.0)]);
+        if let Some(guarantee) = gaussian(event) {
+            return one(guarantee);
+        }
+        let rate = match draw {
+            Draw::Poisson(rate) => rate,
+            Draw::FixedSize { .. } if self.relation == NeighboringRelation::ReplaceOne => {
+                (draw.rate() * UP).min(1.0)
+            }
+            Draw::FixedSize { .. } => return self.curve(event),
+        };
+        // What is drawn is one release, also where it is a composition.
+        let mut inside = match inner {
+            DpEvent::SelfComposed { .. } | DpEvent::Composed { .. } => match gaussian(inner) {
+                Some(guarantee) => vec![(guarantee, 1.0)],
+                None => self.curve(inner)?,
+            },
+            _ => self.cost(inner)?,
+        };
+        let (Some((inside, _)), true) = (inside.pop(), rate > 0.0) else {
+            return one(Guarantee::Gaussian { mu: 0.0 });
+        };
+        let inner = Box::new(inside);
+        // Of two samples with one member replaced, neither need be a neighbour of the sample
+        // without it, which the amplification of epsilon rests on.
+        let poisson = matches!(draw, Draw::Poisson(_));
+        one(
+            if poisson && self.relation == NeighboringRelation::ReplaceOne {
+                Guarantee::Seldom { rate, inner }
+            } else {
+                Guarantee::Sampled { rate, inner }
+            },
+        )
+    }
+
+    fn single(&self, event: &DpEvent) -> Result<Self::Cost, PrivacyError> {
+        if let Some(guarantee) = gaussian(event) {
+            return Ok(vec![(guarantee, 1.0)]);
+        }
+        if !matches!(
+            event,
+            DpEvent::MixtureOfGaussians { .. } | DpEvent::TruncatedPoisson { .. }
+        ) {
+            return self.curve(event);
+        }
+        let mine = |error| match error {
+            PrivacyError::Unsupported {
+                event,
+                relation,
+                instead,
+                ..
+            } => PrivacyError::Unsupported {
+                accountant: AccountantKind::Naive.name(),
+                event,
+                relation,
+                instead,
+            },
+            other => other,
+        };
+        let guarantee = match step(event, self.relation).map_err(mine)? {
+            Step::Nothing => Guarantee::Gaussian { mu: 0.0 },
+            Step::Everything => Guarantee::Gaussian { mu: f64::INFINITY },
+            Step::Gaussian(precision) | Step::AtMostGaussian(precision) => {
+                let mu = libm::sqrt(precision) * UP;
+                Guarantee::Gaussian { mu }
+            }
+            Step::Pair(pair) => Guarantee::Exact {
+                laws: core::iter::once(pair.remove).chain(pair.add).collect(),
+            },
+        };
+        Ok(vec![(guarantee, 1.0)])
+    }
+}
+
+/// The guarantee of a composition of Gaussian mechanisms.
+fn gaussian(event: &DpEvent) -> Option<Guarantee> {
+    let mu = libm::sqrt(event.gaussian_precision()?) * UP;
+    Some(Guarantee::Gaussian { mu })
+}
+
 impl Accountant for NaiveAccountant {
     fn kind(&self) -> AccountantKind {
         AccountantKind::Naive
@@ -263,9 +277,9 @@ impl Accountant for NaiveAccountant {
     }
 
     fn compose(&mut self, event: &DpEvent, count: u64) -> Result<(), PrivacyError> {
-        let mut parts = Vec::new();
-        self.take_apart(event, count as f64, &mut parts)?;
+        let parts = self.cost(event)?;
         if count > 0 {
+            let parts = self.repeated(parts, count);
             let again = self.ledger.entries().last();
             if again.is_some_and(|entry| entry.event == *event) {
                 let first = self.parts.len() - parts.len();

@@ -8,6 +8,10 @@
 //!
 //! With add-or-remove neighbours the member may be there under either law: both directions are
 //! composed separately, and the larger loss counts.
+//!
+//! Where the pair of laws that dominates a mechanism is not one that two neighbouring data sets
+//! give, which is so for samples of fixed size and for truncated ones, the lower bound is what one
+//! such pair of data sets gives.
 
 use std::collections::BTreeMap;
 
@@ -133,7 +137,7 @@ impl PldAccountant {
                 *total = total.saturating_add(count);
             }
             Step::Pair(pair) => {
-                self.loose |= pair.loose;
+                self.loose |= pair.loose && pair.attack.is_none();
                 let text = serde_json::to_string(event)
                     .expect("an event holds only numbers and texts, which JSON can write");
                 let (_, total) = self.pairs.entry(text).or_insert((pair, 0));
@@ -164,8 +168,8 @@ impl PldAccountant {
         ))
     }
 
-    /// The laws of each direction that differs.
-    fn directions(&self) -> Vec<Vec<(Law, u64)>> {
+    /// The laws of each direction that differs, that bound from this side.
+    fn directions(&self, side: Side) -> Vec<Vec<(Law, u64)>> {
         let gaussian = || {
             let mean = libm::sqrt(self.precision());
             let law = Law {
@@ -189,19 +193,40 @@ impl PldAccountant {
                 .map(|(pair, count)| (laws(pair), *count));
             gaussian().into_iter().chain(pairs).collect::<Vec<_>>()
         };
-        let mut directions = vec![one_way(&|pair| pair.remove.clone())];
-        if self.pairs.values().any(|(pair, _)| pair.add.is_some()) {
+        let attack = |pair: &Pair, which: usize| match (side, &pair.attack) {
+            (Side::Below, Some(attack)) => Some(attack[which].clone()),
+            _ => None,
+        };
+        let mut directions = vec![one_way(&|pair| {
+            attack(pair, 0).unwrap_or_else(|| pair.remove.clone())
+        })];
+        let differs = |pair: &Pair| pair.add.is_some() || attack(pair, 1).is_some();
+        if self.pairs.values().any(|(pair, _)| differs(pair)) {
             directions.push(one_way(&|pair| {
-                pair.add.clone().unwrap_or_else(|| pair.remove.clone())
+                attack(pair, 1)
+                    .or_else(|| pair.add.clone())
+                    .unwrap_or_else(|| pair.remove.clone())
             }));
         }
         directions
     }
 
-    /// Bounds over both directions.
+    /// Bounds over both directions. Where some pair is worse than the mechanism's own, the lower is
+    /// that of one pair of neighbouring data sets.
     fn ask(&self, question: Question) -> (f64, f64) {
+        let (lower, upper) = self.ask_from(question, Side::Above);
+        if self.loose {
+            (0.0, upper)
+        } else if self.pairs.values().any(|(pair, _)| pair.attack.is_some()) {
+            (self.ask_from(question, Side::Below).0, upper)
+        } else {
+            (lower, upper)
+        }
+    }
+
+    fn ask_from(&self, question: Question, side: Side) -> (f64, f64) {
         let mut best = (0.0_f64, 0.0_f64);
-        for laws in self.directions() {
+        for laws in self.directions(side) {
             let most = most(&laws);
             let (low, high) = match question {
                 // It cannot lose more than the other direction does.
@@ -223,11 +248,18 @@ impl PldAccountant {
         if !self.gaussian.is_empty() {
             return f64::INFINITY;
         }
-        self.directions()
+        self.directions(Side::Above)
             .iter()
             .map(|laws| most(laws))
             .fold(0.0, f64::max)
     }
+}
+
+/// What a law bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Above,
+    Below,
 }
 
 /// The sum of the largest losses, rounded upwards.
@@ -327,7 +359,11 @@ impl PldAccountant {
                 .map(|(law, count)| law.infinite * *count as f64)
                 .sum()
         };
-        let most = self.directions().iter().map(sum).fold(0.0, f64::max);
+        let most = self
+            .directions(Side::Above)
+            .iter()
+            .map(sum)
+            .fold(0.0, f64::max);
         (most * (1.0 + 1e-14)).min(1.0)
     }
 }

@@ -11,6 +11,7 @@
 //! what it costs without sampling.
 
 use super::rdp::{delta_of, epsilon_of};
+use super::walk::{Costs, Draw};
 use super::{Accountant, AccountantKind, Bounds};
 use crate::error::PrivacyError;
 use crate::event::DpEvent;
@@ -30,7 +31,7 @@ pub struct ZcdpAccountant {
 
 /// `D_alpha <= xi + rho alpha`, except with probability `failure`.
 #[derive(Clone, Copy, Debug, Default)]
-struct Cost {
+pub(in crate::accountant) struct Cost {
     rho: f64,
     xi: f64,
     failure: f64,
@@ -77,16 +78,49 @@ impl ZcdpAccountant {
         self.total.rho
     }
 
-    fn cost(&self, event: &DpEvent) -> Result<Cost, PrivacyError> {
-        if let Some(precision) = event.gaussian_precision() {
-            return Ok(Cost::rho(0.5 * precision));
+    /// `(alpha - 1) D_alpha`.
+    fn cgf(&self, alpha: f64) -> f64 {
+        (alpha - 1.0) * (self.total.xi + self.total.rho * alpha) * (1.0 + 1e-14)
+    }
+
+    fn pure_epsilon(&self) -> f64 {
+        if self.total.rho > 0.0 {
+            f64::INFINITY
+        } else {
+            self.total.xi
         }
-        let unsupported = |instead| PrivacyError::Unsupported {
-            accountant: AccountantKind::Zcdp.name(),
-            event: event.path(),
-            relation: self.relation,
-            instead,
-        };
+    }
+}
+
+impl Costs for ZcdpAccountant {
+    type Cost = Cost;
+
+    fn whole(&self, event: &DpEvent) -> Option<Cost> {
+        let precision = event.gaussian_precision()?;
+        Some(Cost::rho(0.5 * precision))
+    }
+
+    fn repeated(&self, one: Cost, count: u64) -> Cost {
+        Cost::default().plus(one, count as f64)
+    }
+
+    fn composed(&self, parts: Vec<Cost>) -> Cost {
+        parts
+            .into_iter()
+            .fold(Cost::default(), |sum, part| sum.plus(part, 1.0))
+    }
+
+    /// Of the sampled and the unsampled mechanism the latter costs more, whatever is drawn.
+    fn sampled(&self, event: &DpEvent, draw: Draw, inner: &DpEvent) -> Result<Cost, PrivacyError> {
+        match draw {
+            Draw::FixedSize { .. } if self.relation != NeighboringRelation::ReplaceOne => {
+                self.single(event)
+            }
+            _ => self.cost(inner),
+        }
+    }
+
+    fn single(&self, event: &DpEvent) -> Result<Cost, PrivacyError> {
         let pure = |epsilon: f64| Cost::rho(0.5 * epsilon * epsilon);
         Ok(match event {
             DpEvent::NonPrivate => Cost::rho(f64::INFINITY),
@@ -120,38 +154,15 @@ impl ZcdpAccountant {
                 let odds = *buckets as f64 * (1.0 - noise_parameter) / noise_parameter;
                 pure(libm::log1p(odds) * UP)
             }
-            // Of the sampled and the unsampled mechanism the latter costs more, whatever is drawn.
-            DpEvent::PoissonSampled { inner, .. } => self.cost(inner)?,
-            DpEvent::SampledWithoutReplacement { inner, .. }
-                if self.relation == NeighboringRelation::ReplaceOne =>
-            {
-                self.cost(inner)?
+            _ => {
+                return Err(PrivacyError::Unsupported {
+                    accountant: AccountantKind::Zcdp.name(),
+                    event: event.path(),
+                    relation: self.relation,
+                    instead: "use the pld or the rdp accountant",
+                });
             }
-            DpEvent::SelfComposed { inner, count, .. } => {
-                Cost::default().plus(self.cost(inner)?, *count as f64)
-            }
-            DpEvent::Composed { events, .. } => {
-                let mut sum = Cost::default();
-                for event in events {
-                    sum = sum.plus(self.cost(event)?, 1.0);
-                }
-                sum
-            }
-            _ => return Err(unsupported("use the pld or the rdp accountant")),
         })
-    }
-
-    /// `(alpha - 1) D_alpha`.
-    fn cgf(&self, alpha: f64) -> f64 {
-        (alpha - 1.0) * (self.total.xi + self.total.rho * alpha) * (1.0 + 1e-14)
-    }
-
-    fn pure_epsilon(&self) -> f64 {
-        if self.total.rho > 0.0 {
-            f64::INFINITY
-        } else {
-            self.total.xi
-        }
     }
 }
 

@@ -211,6 +211,7 @@ impl Base {
             },
             add: None,
             loose: self.loose,
+            attack: None,
             plain: None,
         })
     }
@@ -255,6 +256,7 @@ impl Base {
             remove,
             add: Some(add),
             loose: self.loose,
+            attack: None,
             plain: None,
         })
     }

@@ -231,7 +231,12 @@ pub(super) fn answer(
     const WIDEST: f64 = 300.0;
     let parts = || laws.iter().flat_map(|(law, _)| &law.smooth);
     if !parts().any(|(_, smooth)| matches!(smooth, Smooth::Normal(_)))
-        || parts().any(|(_, smooth)| matches!(smooth, Smooth::Laplace(pair) if pair.width > WIDEST))
+        || parts().any(|(_, smooth)| match smooth {
+            Smooth::Laplace(pair) => pair.width > WIDEST,
+            // Its corners do not die down.
+            Smooth::Cut(_) => true,
+            Smooth::Normal(_) => false,
+        })
     {
         return None;
     }

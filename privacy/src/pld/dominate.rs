@@ -8,7 +8,7 @@
 
 use super::additive::Base;
 use super::law::{Atom, Law};
-use super::normal::{STEEPEST, mixture, replaced_normal, sampled_normal, truncated};
+use super::normal::{STEEPEST, fixed_size, mixture, replaced_normal, sampled_normal, truncated};
 use crate::error::PrivacyError;
 use crate::event::DpEvent;
 use crate::relation::NeighboringRelation;
@@ -37,6 +37,9 @@ pub(crate) struct Pair {
     pub(crate) add: Option<Law>,
     /// Whether it is worse than the mechanism's own pair, so that it bounds from above only.
     pub(crate) loose: bool,
+    /// Where it is: the losses on one pair of neighbouring data sets, which bound from below, as the
+    /// member is there under `P` and under `Q`.
+    pub(crate) attack: Option<Box<[Law; 2]>>,
     /// The squared inverse noise multiplier of a Gaussian mechanism that dominates it as well.
     pub(crate) plain: Option<f64>,
 }
@@ -48,6 +51,7 @@ impl Pair {
             remove,
             add,
             loose: false,
+            attack: None,
             plain: None,
         }
     }
@@ -188,18 +192,7 @@ pub(crate) fn step(event: &DpEvent, relation: NeighboringRelation) -> Result<Ste
             } else if mean > STEEPEST {
                 Step::AtMostGaussian(precision)
             } else {
-                // A member that joins pushes another out, so that the three means are at most one
-                // sensitivity apart from each other; two of them on opposite sides of the third is
-                // more than this allows (Lebeda, Regehr, Kamath and Steinke 2024, arXiv
-                // 2405.20769). At high rates no sampling at all is the better bound.
-                match replaced_normal(*sample as f64 / *population as f64, mean) {
-                    Step::Pair(pair) => Step::Pair(Pair {
-                        loose: true,
-                        plain: Some(precision),
-                        ..pair
-                    }),
-                    other => other,
-                }
+                fixed_size(*sample as f64 / *population as f64, mean)
             })
         }
         DpEvent::RandomizedResponse {

@@ -15,7 +15,7 @@
 
 use std::sync::OnceLock;
 
-use super::law::{Atom, Law, Smooth, ln_add};
+use super::law::{Atom, CutPair, Law, Smooth, ln_add};
 use crate::special::gauss_legendre;
 
 /// Gauss-Legendre rules, made once.
@@ -87,6 +87,8 @@ impl Rules {
 
 /// How far a tilt may move a normal law, in standard deviations.
 const WIDE: f64 = 80.0;
+/// The logarithm of what is so far out.
+const WIDE_TAIL: f64 = -0.5 * WIDE * WIDE;
 
 /// A law as a few hundred weighted points: enough to choose tilt, lattice and window with. Bounds on
 /// the lattice do not rest on it; where others use its cumulants, they leave room for its error.
@@ -154,10 +156,13 @@ impl Sketch {
                         (loss, ln_weight + ln_density)
                     }));
                 }
-                Smooth::Laplace(pair) => rules.nodes(smooth, -pair.width, pair.width, |x, node| {
-                    let (loss, ln_density) = smooth.both(x);
-                    points.push((loss, ln_weight + ln_density + libm::log(node)));
-                }),
+                Smooth::Cut(_) | Smooth::Laplace(_) => {
+                    let range = smooth.range(WIDE_TAIL);
+                    rules.nodes(smooth, range.low, range.high, |x, node| {
+                        let (loss, ln_density) = smooth.both(x);
+                        points.push((loss, ln_weight + ln_density + libm::log(node)));
+                    });
+                }
             }
         }
         Self {
@@ -172,7 +177,7 @@ impl Sketch {
         law.smooth
             .iter()
             .map(|(_, smooth)| match smooth {
-                Smooth::Normal(pair) => {
+                Smooth::Normal(pair) | Smooth::Cut(CutPair { pair, .. }) => {
                     let extent = pair.extent();
                     let slope = if extent.falling {
                         pair.slope(extent.high + 10.5 + 0.5 * WIDE)

@@ -33,8 +33,21 @@ pub(crate) struct Atom {
 pub(crate) enum Smooth {
     /// Mixtures of normal laws.
     Normal(NormalPair),
+    /// A part of such a pair.
+    Cut(CutPair),
     /// The middle part of Laplace noise.
     Laplace(LaplacePair),
+}
+
+/// A pair of normal mixtures, restricted to coordinates from `low` to `high`: the rest is elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CutPair {
+    /// The pair.
+    pub(crate) pair: NormalPair,
+    /// Smallest coordinate; may be infinite.
+    pub(crate) low: f64,
+    /// Largest; may be infinite.
+    pub(crate) high: f64,
 }
 
 /// `P` and `Q` are mixtures of normal laws of variance 1 with these weights and means, where every
@@ -183,6 +196,18 @@ impl Law {
                 }
                 _ => (f64::NEG_INFINITY, f64::INFINITY),
             },
+            Smooth::Cut(cut) => (
+                if cut.low > f64::NEG_INFINITY {
+                    smooth.loss(cut.low)
+                } else {
+                    f64::NEG_INFINITY
+                },
+                if cut.high < f64::INFINITY {
+                    smooth.loss(cut.high)
+                } else {
+                    f64::INFINITY
+                },
+            ),
             Smooth::Laplace(pair) => (smooth.loss(-pair.width), smooth.loss(pair.width)),
         });
         let (low, high) = atoms
@@ -328,7 +353,7 @@ impl Smooth {
     /// The loss and the logarithm of the density of `P` at a coordinate.
     pub(crate) fn both(&self, x: f64) -> (f64, f64) {
         match self {
-            Self::Normal(pair) => {
+            Self::Normal(pair) | Self::Cut(CutPair { pair, .. }) => {
                 let point = pair.sign() * x;
                 let normal = -0.5 * x * x - LN_SQRT_2PI;
                 let upper = ln_mixture(&pair.upper, point);
@@ -369,6 +394,26 @@ impl Smooth {
                     ln_above: pair.ln_tail(high, true),
                 }
             }
+            Self::Cut(cut) => {
+                let whole = Self::Normal(cut.pair.clone()).range(ln_tail);
+                // Of a side that is cut off, nothing is left beyond.
+                let low = whole.low.max(cut.low).min(cut.high);
+                let high = whole.high.min(cut.high).max(low);
+                Range {
+                    low,
+                    high,
+                    ln_below: if low > cut.low {
+                        cut.pair.ln_tail(low, false)
+                    } else {
+                        f64::NEG_INFINITY
+                    },
+                    ln_above: if high < cut.high {
+                        cut.pair.ln_tail(high, true)
+                    } else {
+                        f64::NEG_INFINITY
+                    },
+                }
+            }
             Self::Laplace(pair) => Range {
                 low: -pair.width,
                 high: pair.width,
@@ -382,7 +427,7 @@ impl Smooth {
     /// and the largest relative slope of the density there.
     pub(crate) fn panel(&self, x: f64) -> (f64, f64) {
         match self {
-            Self::Normal(pair) => {
+            Self::Normal(pair) | Self::Cut(CutPair { pair, .. }) => {
                 let spread = |mixture: &[(f64, f64)]| {
                     let means = || mixture.iter().map(|(_, mean)| *mean);
                     means().fold(f64::NEG_INFINITY, f64::max)
@@ -405,33 +450,38 @@ impl Smooth {
     /// The coordinate in `[low, high]` where the loss reaches `target`.
     pub(crate) fn inverse(&self, target: f64, low: f64, high: f64) -> f64 {
         let guess = match self {
-            Self::Normal(pair) => match (&pair.upper[..], &pair.lower[..]) {
-                ([(w0, m0), (w1, m1)], [(_, m)]) if *m0 == 0.0 && *m == 0.0 => {
-                    // One mean at 0 and one above: closed.
-                    let loss = if pair.swapped { -target } else { target };
-                    // `ln(exp(loss) - exp(w0))`, minus infinity where there is none.
-                    let rest = if loss > *w0 {
-                        loss + libm::log(-libm::expm1(w0 - loss))
-                    } else {
-                        f64::NEG_INFINITY
-                    };
-                    Some(pair.sign() * ((rest - w1) / m1 + 0.5 * m1))
+            Self::Normal(pair) | Self::Cut(CutPair { pair, .. }) => {
+                match (&pair.upper[..], &pair.lower[..]) {
+                    ([(w0, m0), (w1, m1)], [(_, m)]) if *m0 == 0.0 && *m == 0.0 => {
+                        // One mean at 0 and one above: closed.
+                        let loss = if pair.swapped { -target } else { target };
+                        // `ln(exp(loss) - exp(w0))`, minus infinity where there is none.
+                        let rest = if loss > *w0 {
+                            loss + libm::log(-libm::expm1(w0 - loss))
+                        } else {
+                            f64::NEG_INFINITY
+                        };
+                        Some(pair.sign() * ((rest - w1) / m1 + 0.5 * m1))
+                    }
+                    ([(w0, m0), (w1, m1)], [(v0, n0), (v1, n1)])
+                        if *m0 == 0.0
+                            && *n0 == 0.0
+                            && w0.to_bits() == v0.to_bits()
+                            && w1.to_bits() == v1.to_bits()
+                            && n1.to_bits() == (-m1).to_bits() =>
+                    {
+                        Some(
+                            pair.sign()
+                                * mirrored(*w0, w1 - 0.5 * m1 * m1, *m1, target, pair.swapped),
+                        )
+                    }
+                    ([(w, m1)], [(v, m0)]) => {
+                        let loss = if pair.swapped { -target } else { target };
+                        Some(pair.sign() * ((loss - w + v) / (m1 - m0) + 0.5 * (m1 + m0)))
+                    }
+                    _ => None,
                 }
-                ([(w0, m0), (w1, m1)], [(v0, n0), (v1, n1)])
-                    if *m0 == 0.0
-                        && *n0 == 0.0
-                        && w0.to_bits() == v0.to_bits()
-                        && w1.to_bits() == v1.to_bits()
-                        && n1.to_bits() == (-m1).to_bits() =>
-                {
-                    Some(pair.sign() * mirrored(*w0, w1 - 0.5 * m1 * m1, *m1, target, pair.swapped))
-                }
-                ([(w, m1)], [(v, m0)]) => {
-                    let loss = if pair.swapped { -target } else { target };
-                    Some(pair.sign() * ((loss - w + v) / (m1 - m0) + 0.5 * (m1 + m0)))
-                }
-                _ => None,
-            },
+            }
             Self::Laplace(pair) => {
                 let inner = |loss: f64| {
                     // Inverse of `sampled_loss`.
@@ -455,7 +505,7 @@ impl Smooth {
             return if x.is_nan() { low } else { x.clamp(low, high) };
         }
         // Newton's method, with halving where it leaves the bracket or hardly helps.
-        let Self::Normal(pair) = self else {
+        let (Self::Normal(pair) | Self::Cut(CutPair { pair, .. })) = self else {
             return low;
         };
         let (mut low, mut high) = (low, high);

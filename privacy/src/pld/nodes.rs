@@ -71,6 +71,8 @@ impl<'a> Profile<'a> {
                     dying = ln_add(dying, normal.ln_mass());
                     normals.push(normal);
                 }
+                // The corners where it is cut die down too slowly.
+                Smooth::Cut(_) => return None,
                 Smooth::Laplace(pair) => {
                     // Roughly: it only says which laws die down.
                     let most = smooth.both(pair.width).1 + theta * smooth.loss(pair.width);

@@ -2,7 +2,7 @@
 
 use super::binomial::binomial_at_least;
 use super::dominate::{Pair, Step};
-use super::law::{Law, NormalPair, Smooth};
+use super::law::{Atom, CutPair, Law, NormalPair, Smooth};
 use crate::relation::NeighboringRelation;
 
 /// With less noise than this inverse, sampling is not credited: there is hardly any privacy, and
@@ -52,6 +52,71 @@ pub(super) fn replaced_normal(rate: f64, mean: f64) -> Step {
     Step::Pair(Pair::tight(law, None))
 }
 
+/// A member that joins a sample of fixed size pushes another out of it. All that an outcome can be
+/// moved by, from any of the three members to any other, is one sensitivity.
+///
+/// Given the sample without one of its places, the two data sets give `(1 - q) Y + q X` and
+/// `(1 - q) Y + q X'`, with `X`, `X'` and `Y` normal laws whose means are at most `mean` apart from
+/// each other: `Y` is that of whoever takes the place where the member was not drawn (the coupling of
+/// Balle, Barthe and Gaboardi 2018, arXiv 1807.01647, Theorem 9). By advanced joint convexity (ibid.,
+/// Theorem 2), with `alpha' = 1 + q (alpha - 1)`, `beta = alpha' / alpha` and `H_a(P || Q)` the
+/// hockey-stick divergence `sup_A P(A) - a Q(A)`,
+///
+/// `H_alpha' = q H_alpha(X || (1 - beta) Y + beta X') <= q H_alpha(N(mean, 1) || N(0, 1))`,
+///
+/// for `alpha` at least 1. That is the divergence of a Poisson sample's *remove* pair, and for
+/// `alpha'` below 1 that of its *add* pair, as `H_a(P || Q) = 1 - a + a H_(1/a)(Q || P)` and the
+/// relation is symmetric (Zhu, Dong and Wang 2022, Proposition 30). Both halves together are convex,
+/// so that they are the divergences of a pair of laws, which then dominates: its losses above 0 are
+/// those of the *remove* pair, those below 0 those of the *add* pair, and the rest of the mass is at
+/// 0. It is the same law in both directions.
+///
+/// No smaller pair dominates: with every other member at one end, the member and the one that
+/// replaces it at both, the divergences for `alpha'` above 1 are these. Over several steps it need
+/// not be reached (Lebeda, Regehr, Kamath and Steinke 2024, arXiv 2405.20769): there that one pair of
+/// data sets, the [attack](Pair::attack), is the lower bound.
+pub(super) fn pushing_out(rate: f64, mean: f64) -> Law {
+    let pair = |swapped| NormalPair {
+        upper: with_rate(rate, mean),
+        lower: vec![(0.0, 0.0)],
+        swapped,
+    };
+    let half = 0.5 * mean;
+    let gains = CutPair {
+        pair: pair(false),
+        low: half,
+        high: f64::INFINITY,
+    };
+    let losses = CutPair {
+        pair: pair(true),
+        low: f64::NEG_INFINITY,
+        high: -half,
+    };
+    let rest = (1.0 - rate) * libm::erf(half * core::f64::consts::FRAC_1_SQRT_2);
+    let atom = (rest > 0.0).then(|| Atom {
+        loss: 0.0,
+        ln_mass: libm::log(rest) + 1e-15,
+    });
+    Law {
+        atoms: atom.into_iter().collect(),
+        infinite: 0.0,
+        smooth: vec![(1.0, Smooth::Cut(gains)), (1.0, Smooth::Cut(losses))],
+    }
+}
+
+/// A sample of fixed size under `replace-one`: see [`pushing_out`].
+pub(super) fn fixed_size(rate: f64, mean: f64) -> Step {
+    let sampled = |swapped| normal(with_rate(rate, mean), vec![(0.0, 0.0)], swapped);
+    Step::Pair(Pair {
+        remove: pushing_out(rate, mean),
+        add: None,
+        loose: true,
+        attack: Some(Box::new([sampled(false), sampled(true)])),
+        // At high rates no sampling at all is the better bound.
+        plain: Some(mean * mean * (1.0 + 4.0 * f64::EPSILON)),
+    })
+}
+
 /// A member of random contribution. Choquette-Choo, Ganesh, Steinke and Thakurta 2023, arXiv
 /// 2310.15526, Section 4.
 pub(super) fn mixture(rate: f64, noise: f64, sensitivities: &[f64], probabilities: &[f64]) -> Step {
@@ -93,8 +158,14 @@ pub(super) fn mixture(rate: f64, noise: f64, sensitivities: &[f64], probabilitie
 }
 
 /// A Poisson sample that is cut to a limit. Ganesh 2025, arXiv 2508.15089: with probability `t`
-/// (that the limit binds for a member that was drawn) the member pushes out another, else it joins
-/// as in a Poisson sample; the bound with replacement covers the first case.
+/// (that the others who are drawn reach the limit) a member that is kept pushes out another, else it
+/// joins as in a Poisson sample. Whether they do is told, which only helps to tell apart.
+///
+/// Where a member pushes another out, its mean and the other's are at most two norms apart. When
+/// members are added or removed it is a Poisson sample's pair at that distance: without the member,
+/// the other is always there. When they are replaced it is [`pushing_out`]. (`dp_accounting` 0.6
+/// takes, for every relation, the pair in which the replaced and the replacing member lie on opposite
+/// sides of the other, each two norms away.)
 pub(super) fn truncated(
     population: u64,
     rate: f64,
@@ -115,46 +186,57 @@ pub(super) fn truncated(
     if mean > 0.5 * STEEPEST {
         return Step::AtMostGaussian(4.0 * mean * mean * (1.0 + 4.0 * f64::EPSILON));
     }
-    // Rounded up: the case with replacement is the worse one.
-    let up = 1.0 + 1e-11;
-    let binding = (binomial_at_least(population - 1, limit, rate) * up).min(1.0);
-    let (plain_remove, plain_add) = match relation {
+    // Both directions of a Poisson sample.
+    let joining = |rate: f64| match relation {
         NeighboringRelation::ReplaceOne => {
             let law = normal(with_rate(rate, mean), with_rate(rate, -mean), false);
-            (law.clone(), law)
+            [law.clone(), law]
         }
-        _ => (
-            normal(with_rate(rate, mean), vec![(0.0, 0.0)], false),
-            normal(with_rate(rate, mean), vec![(0.0, 0.0)], true),
-        ),
+        _ => [false, true].map(|swapped| normal(with_rate(rate, mean), vec![(0.0, 0.0)], swapped)),
     };
-    let join = |mut plain: Law| {
-        if binding > 0.0 {
-            // The probability to be kept, given that the limit binds.
-            let more = binomial_at_least(population, limit.saturating_add(1), rate);
-            let kept = more * limit as f64 / binding / population as f64 * up;
-            let kept = kept.clamp(1e-300, 1.0);
-            let pushed = normal(
-                with_rate(kept, 2.0 * mean),
-                with_rate(kept, -2.0 * mean),
-                false,
-            );
-            for (weight, _) in &mut plain.smooth {
-                *weight *= 1.0 - binding;
-            }
-            plain.smooth.retain(|(weight, _)| *weight > 0.0);
-            for (weight, smooth) in pushed.smooth {
-                plain.smooth.push((weight * binding, smooth));
-            }
+    // Rounded up: the case in which another is pushed out is the worse one.
+    let up = 1.0 + 1e-11;
+    let binding = (binomial_at_least(population - 1, limit, rate) * up).min(1.0);
+    if binding <= 0.0 {
+        let [remove, add] = joining(rate);
+        return Step::Pair(Pair::tight(remove, Some(add)));
+    }
+    // The probability to be kept, given that the limit binds.
+    let more = binomial_at_least(population, limit.saturating_add(1), rate);
+    let kept = more * limit as f64 / binding / population as f64 * up;
+    let kept = kept.clamp(1e-300, 1.0);
+    let pushing = match relation {
+        NeighboringRelation::AddOrRemoveOne => [false, true]
+            .map(|swapped| normal(with_rate(kept, 2.0 * mean), vec![(0.0, 0.0)], swapped)),
+        _ => [pushing_out(kept, 2.0 * mean), pushing_out(kept, 2.0 * mean)],
+    };
+    let [remove, add] = [0, 1].map(|which| {
+        let mut law = joining(rate)[which].clone();
+        for (weight, _) in &mut law.smooth {
+            *weight *= 1.0 - binding;
         }
-        plain
-    };
+        law.smooth.retain(|(weight, _)| *weight > 0.0);
+        let pushed = pushing[which].clone();
+        for (weight, smooth) in pushed.smooth {
+            law.smooth.push((weight * binding, smooth));
+        }
+        for atom in pushed.atoms {
+            law.atoms.push(Atom {
+                ln_mass: atom.ln_mass + libm::log(binding),
+                ..atom
+            });
+        }
+        law
+    });
+    // What it is to be kept, limit or not, rounded down: where the others contribute nothing, that
+    // is all there is.
+    let any = (rate * (1.0 - binding) + kept * binding) * (1.0 - 1e-9);
     Step::Pair(Pair {
-        remove: join(plain_remove),
-        add: Some(join(plain_add)),
-        // The case with replacement is a bound, not a pair of the mechanism's.
+        remove,
+        add: Some(add),
         loose: true,
-        // Sampled or not, one member at most moves the sum by two sensitivities.
+        attack: (any > 0.0).then(|| Box::new(joining(any))),
+        // Sampled or not, one member at most moves the sum by two norms.
         plain: Some(4.0 * mean * mean * (1.0 + 4.0 * f64::EPSILON)),
     })
 }

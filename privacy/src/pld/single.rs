@@ -2,7 +2,7 @@
 
 use super::compose::Question;
 use super::lattice::Rules;
-use super::law::{Law, Smooth};
+use super::law::{CutPair, Law, Smooth};
 
 /// One step alone: `delta(epsilon)` is the sum, and for parts with a density the integral, of
 /// `(1 - exp(epsilon - L))` over the outcomes with `L > epsilon`, all terms positive. `None` for parts
@@ -16,7 +16,7 @@ pub(crate) fn single(law: &Law, question: Question, rules: &Rules) -> Option<(f6
             .smooth
             .iter()
             .map(|(_, smooth)| match smooth {
-                Smooth::Normal(pair) => {
+                Smooth::Normal(pair) | Smooth::Cut(CutPair { pair, .. }) => {
                     let extent = pair.extent();
                     let from = smooth.inverse(epsilon, extent.low - 40.0, extent.high + 40.0);
                     let past = (from - extent.low).max(0.0);

@@ -5,6 +5,7 @@ use super::quadrature::{
     LnSum, even_moment, excess_of_exp, ln_excess, ln_one_plus_exp, mixture, sampled_gaussian,
 };
 use crate::accountant::AccountantKind;
+use crate::accountant::walk::{Costs, Draw};
 use crate::error::PrivacyError;
 use crate::event::DpEvent;
 use crate::relation::NeighboringRelation;
@@ -324,33 +325,110 @@ impl Curve {
         relation: NeighboringRelation,
         asker: AccountantKind,
     ) -> Result<Described, PrivacyError> {
-        if let Some(precision) = event.gaussian_precision() {
-            return Ok(Self::gaussian(precision).always());
+        Curves { relation, asker }.cost(event)
+    }
+
+    fn always(self) -> Described {
+        Described {
+            curve: self,
+            failure: 0.0,
         }
-        let unsupported = |instead: &'static str| PrivacyError::Unsupported {
-            accountant: asker.name(),
+    }
+}
+
+/// The curves of events, for an accountant.
+struct Curves {
+    relation: NeighboringRelation,
+    asker: AccountantKind,
+}
+
+impl Curves {
+    fn unsupported(&self, event: &DpEvent, instead: &'static str) -> PrivacyError {
+        PrivacyError::Unsupported {
+            accountant: self.asker.name(),
             event: event.path(),
-            relation,
+            relation: self.relation,
             instead,
+        }
+    }
+}
+
+impl Costs for Curves {
+    type Cost = Described;
+
+    fn whole(&self, event: &DpEvent) -> Option<Described> {
+        let precision = event.gaussian_precision()?;
+        Some(Curve::gaussian(precision).always())
+    }
+
+    fn repeated(&self, one: Described, count: u64) -> Described {
+        let count = count as f64;
+        Described {
+            curve: Curve::Sum {
+                parts: vec![(one.curve, count)],
+            },
+            failure: times(one.failure, count),
+        }
+    }
+
+    fn composed(&self, parts: Vec<Described>) -> Described {
+        let failure: f64 = parts.iter().map(|part| part.failure).sum();
+        let parts = parts.into_iter().map(|part| (part.curve, 1.0)).collect();
+        Described {
+            curve: Curve::Sum { parts },
+            failure: failure * UP,
+        }
+    }
+
+    fn sampled(
+        &self,
+        event: &DpEvent,
+        draw: Draw,
+        inner: &DpEvent,
+    ) -> Result<Described, PrivacyError> {
+        let rate = match draw {
+            Draw::Poisson(rate) => rate,
+            Draw::FixedSize { .. } if self.relation == NeighboringRelation::ReplaceOne => {
+                (draw.rate() * UP).min(1.0)
+            }
+            Draw::FixedSize { .. } => {
+                return Err(self.unsupported(
+                    event,
+                    "a sample of fixed size keeps its size: use replace-one",
+                ));
+            }
         };
+        let precision = inner.gaussian_precision();
+        Ok(sample(
+            rate,
+            self.cost(inner)?,
+            precision,
+            self.relation,
+            draw,
+        ))
+    }
+
+    fn single(&self, event: &DpEvent) -> Result<Described, PrivacyError> {
+        let relation = self.relation;
+        let unsupported = |instead| self.unsupported(event, instead);
         Ok(match event {
-            DpEvent::NonPrivate => Self::NO_PRIVACY.always(),
+            DpEvent::NonPrivate => Curve::NO_PRIVACY.always(),
             DpEvent::Laplace { noise_multiplier } => {
                 let epsilon = UP / noise_multiplier.get();
                 if epsilon < f64::INFINITY {
-                    Self::Laplace { epsilon }.always()
+                    Curve::Laplace { epsilon }.always()
                 } else {
-                    Self::NO_PRIVACY.always()
+                    Curve::NO_PRIVACY.always()
                 }
             }
             // Canonne, Kamath and Steinke (2020, arXiv:2004.00010), Proposition 5.
             DpEvent::DiscreteGaussian {
                 sigma, sensitivity, ..
             } => match *sensitivity {
-                0 => Self::NOTHING.always(),
+                0 => Curve::NOTHING.always(),
                 shift => {
                     let ratio = shift as f64 / sigma;
-                    Self::gaussian(ratio * ratio * UP).always()
+                    Curve::gaussian(ratio * ratio * UP).always()
                 }
             },
             DpEvent::DiscreteLaplace {
@@ -363,7 +441,7 @@ impl Curve {
                 l1_sensitivity,
                 l2_sensitivity,
                 ..
-            } => Self::Skellam {
+            } => Curve::Skellam {
                 variance: *variance,
                 l1: *l1_sensitivity,
                 l2: *l2_sensitivity,
@@ -382,10 +460,10 @@ impl Curve {
                 _ => response(*noise_parameter, *buckets, relation).always(),
             },
             DpEvent::EpsilonDelta { epsilon, delta, .. } => Described {
-                curve: Self::pure(epsilon.get()),
+                curve: Curve::pure(epsilon.get()),
                 failure: delta.get(),
             },
-            DpEvent::ZCdp { rho, xi, .. } => Self::Linear { rho: *rho, xi: *xi }.always(),
+            DpEvent::ZCdp { rho, xi, .. } => Curve::Linear { rho: *rho, xi: *xi }.always(),
             DpEvent::MixtureOfGaussians {
                 noise_multiplier,
                 sensitivities,
@@ -402,83 +480,27 @@ impl Curve {
                 let weights = probabilities.iter().map(|p| p / total);
                 let parts: Vec<(f64, f64)> = weights.zip(sensitivities.iter().copied()).collect();
                 if parts.iter().all(|part| part.1 <= 0.0) {
-                    Self::NOTHING.always()
+                    Curve::NOTHING.always()
                 } else if sigma > 0.0 {
-                    Self::Mixture { parts, sigma }.always()
+                    Curve::Mixture { parts, sigma }.always()
                 } else {
-                    Self::NO_PRIVACY.always()
-                }
-            }
-            DpEvent::PoissonSampled {
-                sampling_rate,
-                inner,
-                ..
-            } => sample(*sampling_rate, inner, relation, Draw::Poisson, asker)?,
-            DpEvent::SampledWithoutReplacement {
-                population,
-                sample: size,
-                inner,
-                ..
-            } => {
-                if relation != NeighboringRelation::ReplaceOne {
-                    return Err(unsupported(
-                        "a sample of fixed size keeps its size: use replace-one",
-                    ));
-                }
-                let rate = (*size as f64 / *population as f64 * UP).min(1.0);
-                sample(rate, inner, relation, Draw::FixedSize, asker)?
-            }
-            DpEvent::SelfComposed { inner, count, .. } => {
-                let one = Self::of(inner, relation, asker)?;
-                let count = *count as f64;
-                Described {
-                    curve: Self::Sum {
-                        parts: vec![(one.curve, count)],
-                    },
-                    failure: times(one.failure, count),
-                }
-            }
-            DpEvent::Composed { events, .. } => {
-                let mut parts = Vec::with_capacity(events.len());
-                let mut failure = 0.0;
-                for event in events {
-                    let one = Self::of(event, relation, asker)?;
-                    parts.push((one.curve, 1.0));
-                    failure += one.failure;
-                }
-                Described {
-                    curve: Self::Sum { parts },
-                    failure: failure * UP,
+                    Curve::NO_PRIVACY.always()
                 }
             }
             DpEvent::RepeatAndSelect {
                 inner, mean, shape, ..
             } => {
-                let one = Self::of(inner, relation, asker)?;
+                let one = self.cost(inner)?;
                 if one.failure > 0.0 {
                     return Err(unsupported(
                         "what is repeated must have no outright failure probability",
                     ));
                 }
-                Self::Select(Select::new(one.curve, *mean, *shape)).always()
+                Curve::Select(Select::new(one.curve, *mean, *shape)).always()
             }
             _ => return Err(unsupported("use the pld accountant")),
         })
     }
-
-    fn always(self) -> Described {
-        Described {
-            curve: self,
-            failure: 0.0,
-        }
-    }
-}
-
-/// How a sample is drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Draw {
-    Poisson,
-    FixedSize,
 }
 
 fn times(failure: f64, count: f64) -> f64 {
@@ -492,32 +514,30 @@ fn times(failure: f64, count: f64) -> f64 {
 /// The curve of a mechanism on a random sample.
 fn sample(
     rate: f64,
-    inner: &DpEvent,
+    described: Described,
+    precision: Option<f64>,
     relation: NeighboringRelation,
     draw: Draw,
-    asker: AccountantKind,
-) -> Result<Described, PrivacyError> {
-    let described = Curve::of(inner, relation, asker)?;
+) -> Described {
     if rate >= 1.0 {
-        return Ok(described);
+        return described;
     }
     if rate <= 0.0 {
-        return Ok(Curve::NOTHING.always());
+        return Curve::NOTHING.always();
     }
     let failure = described.failure * rate * UP;
-    let precision = inner.gaussian_precision();
     let curve = match (precision, relation, draw) {
         (Some(precision), _, _) if precision <= 0.0 => Curve::NOTHING,
         // Replace-special: the special member contributes nothing, as if it were removed.
         (
             Some(precision),
             NeighboringRelation::AddOrRemoveOne | NeighboringRelation::ReplaceSpecial,
-            Draw::Poisson,
+            Draw::Poisson(_),
         ) if precision < f64::INFINITY => Curve::SampledGaussian {
             rate,
             sigma: 1.0 / precision.sqrt(),
         },
-        (Some(precision), NeighboringRelation::ReplaceOne, Draw::FixedSize)
+        (Some(precision), NeighboringRelation::ReplaceOne, Draw::FixedSize { .. })
             if precision < f64::INFINITY =>
         {
             let sigma = 1.0 / precision.sqrt();
@@ -530,7 +550,7 @@ fn sample(
                     .collect(),
             }
         }
-        (_, NeighboringRelation::AddOrRemoveOne, Draw::Poisson) => {
+        (_, NeighboringRelation::AddOrRemoveOne, Draw::Poisson(_)) => {
             let inner = described.curve.often();
             Curve::Poisson {
                 rate,
@@ -538,7 +558,7 @@ fn sample(
                 inner: Box::new(inner),
             }
         }
-        (_, NeighboringRelation::ReplaceOne, Draw::FixedSize) => {
+        (_, NeighboringRelation::ReplaceOne, Draw::FixedSize { .. }) => {
             let inner = described.curve.often();
             Curve::FixedSize {
                 rate,
@@ -551,7 +571,7 @@ fn sample(
             inner: Box::new(described.curve),
         },
     };
-    Ok(Described { curve, failure })
+    Described { curve, failure }
 }
 
 /// `ln(1 - q + q e^cgf)`: `P^alpha Q^(1 - alpha)` is jointly convex, so a member that is in the
