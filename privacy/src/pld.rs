@@ -13,6 +13,7 @@ pub(crate) mod lattice;
 pub(crate) mod law;
 mod nodes;
 mod normal;
+mod quantile;
 pub(crate) mod single;
 mod spectrum;
 mod tilt;

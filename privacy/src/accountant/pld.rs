@@ -20,7 +20,7 @@ use super::{Accountant, AccountantKind, Bounds};
 use crate::error::PrivacyError;
 use crate::event::DpEvent;
 use crate::ledger::Ledger;
-use crate::pld::compose::{Question, answer};
+use crate::pld::compose::{Direction, Question};
 use crate::pld::dominate::{Pair, Step, step};
 use crate::pld::law::{Law, NormalPair, Smooth};
 use crate::relation::NeighboringRelation;
@@ -228,15 +228,16 @@ impl PldAccountant {
         let mut best = (0.0_f64, 0.0_f64);
         for laws in self.directions(side) {
             let most = most(&laws);
+            let direction = Direction::new(&laws, self.fineness);
             let (low, high) = match question {
                 // It cannot lose more than the other direction does.
                 Question::Epsilon(_) if most <= best.0 => continue,
                 Question::Delta(epsilon) if most <= epsilon => continue,
-                Question::Epsilon(_) => {
-                    let (low, high) = answer(&laws, question, self.fineness, best.0);
+                Question::Epsilon(delta) => {
+                    let (low, high) = direction.epsilon(delta, best.0);
                     (low, high.min(most))
                 }
-                Question::Delta(_) => answer(&laws, question, self.fineness, best.0),
+                Question::Delta(epsilon) => direction.delta(epsilon, best.0),
             };
             best = (best.0.max(low), best.1.max(high));
         }

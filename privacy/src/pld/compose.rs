@@ -1,13 +1,30 @@
-//! What `epsilon` or `delta` follows from the laws of many steps: a first look on a coarse lattice,
-//! then one that is as fine as wanted, where the answer lies.
+//! What `epsilon` or `delta` follows from the laws of many steps, in one direction.
 //!
-//! Laws that [`super::contour`] takes need no lattice. For the others [`super::tilt`] chooses tilt
-//! and window, and [`super::composite`] composes.
+//! Both questions are answered from the same bounds, so that their answers are inverse to each
+//! other. For each decade of `delta` there is a [`Station`]: bounds from above, each a falling
+//! function of `epsilon` over all of it and each with its exact inverse, made as tight as may be
+//! where `delta` has that size. A station depends on the laws and on its decade alone. With `D_k`
+//! the least of the bounds of station `k` and `t_k` the upper end of its decade,
+//!
+//! - `delta(epsilon)` is `D_k(epsilon)` for the largest `k` with `D_k(epsilon) <= t_k`, but not below
+//!   `t_(k + 1)`: as all `D_k` fall, so does it;
+//! - `epsilon(delta)` is the first point with `D_k(epsilon) <= delta`, for the `k` that `delta`
+//!   belongs to.
+//!
+//! Hence `delta(epsilon(d)) <= d`, as some station shows it, and `epsilon(delta(e)) <= e`, as the
+//! station that `delta(e)` comes from shows it at `e`.
+//!
+//! One step alone needs no stations. Laws that [`super::contour`] takes need no lattice; for the
+//! others [`super::tilt`] chooses tilt and window, and [`super::composite`] composes: a first look on
+//! a coarse lattice, then one that is as fine as wanted, where the answer lies. What no lattice
+//! shows, [`super::quantile`] bounds.
 
 use super::composite::Composite;
-use super::contour;
+use super::contour::{self, Line};
 use super::lattice::{Rules, Sketch};
 use super::law::Law;
+use super::quantile::Quantiles;
+use super::single::Single;
 use super::tilt::Plan;
 use crate::accountant::Fineness;
 
@@ -27,141 +44,353 @@ const COARSE: Fineness = Fineness {
     points: 1 << 13,
 };
 
-/// Lower and upper bound of the answer for the laws, each so many times; zeros where the answer is
-/// surely below `known`.
-pub(crate) fn answer(
-    laws: &[(Law, u64)],
-    question: Question,
+/// A `delta` that is not larger than what is infinite anyway by this share is not told from it.
+const APART: f64 = 1e-13;
+
+/// The laws of one direction, each so many times, with the probability that some loss is infinite:
+/// that is taken apart, as `delta(epsilon)` is the sum of it and what the finite losses, whose law
+/// has the mass that remains, give.
+pub(crate) struct Direction<'a> {
+    laws: &'a [(Law, u64)],
     fineness: Fineness,
-    known: f64,
-) -> (f64, f64) {
-    let rules = Rules::get();
-    let (epsilon, ln_least) = match question {
-        Question::Epsilon(delta) => (known, libm::log(delta)),
-        Question::Delta(epsilon) => (epsilon, libm::log(known)),
-    };
-    if known > 0.0 && is_below(laws, rules, epsilon, ln_least) {
-        return (0.0, 0.0);
-    }
-    if let Some(exact) = contour::answer(laws, question, rules, contour::QUICK, f64::INFINITY) {
-        return exact;
-    }
-    let (lower, upper) = on_lattice(laws, question, fineness, rules);
-    // Where a law is concentrated and has a long tail, no tilt shows `delta` well.
-    let gap = match question {
-        Question::Epsilon(_) => 1e-4 * upper + 10.0 * fineness.absolute,
-        Question::Delta(_) => 1e-2 * upper,
-    };
-    if upper - lower <= gap {
-        return (lower, upper);
-    }
-    match contour::answer(laws, question, rules, contour::THOROUGH, upper) {
-        Some((least, most)) => (lower.max(least), upper.min(most)),
-        None => (lower, upper),
-    }
+    rules: &'static Rules,
+    /// Probability that some loss is infinite, from below and from above.
+    infinite: (f64, f64),
+    single: Option<Single<'a>>,
 }
 
-/// The same by the lattice alone.
-fn on_lattice(
-    laws: &[(Law, u64)],
-    question: Question,
-    fineness: Fineness,
-    rules: &Rules,
-) -> (f64, f64) {
-    // Mass that is cut off counts as infinite loss: it must be small beside `delta`, which for a
-    // question about `delta` is itself estimated first.
-    let steps: f64 = laws.iter().map(|(_, count)| *count as f64).sum();
-    let ln_steps = libm::log(steps.max(1.0));
-    let mut ln_delta = match question {
-        Question::Epsilon(delta) => libm::log(delta),
-        Question::Delta(_) => -60.0,
-    };
-    let mut plan = Plan::new(laws, rules, ln_delta - ln_steps - 34.0, question);
-    if let Question::Delta(_) = question {
-        for _ in 0..4 {
-            if plan.ln_delta > ln_delta - 1.0 {
+impl<'a> Direction<'a> {
+    pub(crate) fn new(laws: &'a [(Law, u64)], fineness: Fineness) -> Self {
+        let rules = Rules::get();
+        let none: f64 = laws
+            .iter()
+            .map(|(law, count)| *count as f64 * libm::log1p(-law.infinite.min(1.0)))
+            .sum();
+        let infinite = -libm::expm1(none);
+        let single = match laws {
+            [(law, 1)] => Single::new(law, rules),
+            _ => None,
+        };
+        Self {
+            laws,
+            fineness,
+            rules,
+            infinite: (infinite / (1.0 + 1e-11), (infinite * (1.0 + 1e-11)).min(1.0)),
+            single,
+        }
+    }
+
+    /// Lower and upper bound of `epsilon`; zeros where it is surely below `known`.
+    pub(crate) fn epsilon(&self, delta: f64, known: f64) -> (f64, f64) {
+        if known > 0.0 && self.is_below(known, libm::log(delta) - 0.5) {
+            return (0.0, 0.0);
+        }
+        let (least, most) = self.infinite;
+        let (rest, most_rest) = (delta - most, delta - least);
+        if rest < APART * delta {
+            return if most_rest < 0.0 {
+                (f64::INFINITY, f64::INFINITY)
+            } else {
+                (0.0, f64::INFINITY)
+            };
+        }
+        // Upwards, so that the sum with what was taken off is not above `delta`.
+        let rest = rest * (1.0 - 1e-15);
+        if let Some(single) = &self.single {
+            return (single.lower_epsilon(most_rest), single.upper_epsilon(rest));
+        }
+        let station = self.station(decade(rest));
+        let upper = station.upper_epsilon(rest);
+        (station.lower_epsilon(most_rest).min(upper), upper)
+    }
+
+    /// Lower and upper bound of `delta`; zeros where it is surely below `known`.
+    pub(crate) fn delta(&self, epsilon: f64, known: f64) -> (f64, f64) {
+        if known > 0.0 && self.is_below(epsilon, libm::log(known)) {
+            return (0.0, 0.0);
+        }
+        let (lower, upper) = match &self.single {
+            Some(single) => (single.lower(epsilon), single.upper(epsilon)),
+            None => self.finite_delta(epsilon),
+        };
+        let (least, most) = self.infinite;
+        // So that the way back finds the finite part again.
+        let upper = upper.max(2.0 * APART * most) * (1.0 + 4e-15) + most;
+        let upper = (upper * (1.0 + 2.0 * f64::EPSILON)).min(1.0);
+        ((lower + least).min(upper), upper)
+    }
+
+    /// See the head.
+    fn finite_delta(&self, epsilon: f64) -> (f64, f64) {
+        const MOST_STATIONS: u32 = 12;
+        let counts: f64 = self.laws.iter().map(|(_, count)| *count as f64).sum();
+        let ln_tail = -60.0 - libm::log(counts.max(1.0));
+        let plan = Plan::new(self.laws, self.rules, ln_tail, Question::Delta(epsilon));
+        let mut k = decade(libm::exp(plan.ln_delta.min(0.0)));
+        let mut best = (0.0_f64, 1.0_f64);
+        // The decades from this one on are surely too small.
+        let mut failed = LAST + 1;
+        for _ in 0..MOST_STATIONS {
+            let station = self.station(k);
+            let (lower, upper) = (station.lower(epsilon), station.upper(epsilon));
+            best.0 = best.0.max(lower);
+            if upper > top(k) {
+                failed = k;
+                best.1 = best.1.min(upper);
+                if k == 0 {
+                    break;
+                }
+                k = (k - 1).min(decade(lower));
+                continue;
+            }
+            let bottom = if k == LAST { 0.0 } else { top(k + 1) };
+            best.1 = best.1.min(upper.max(bottom.next_up()));
+            if lower > bottom || k + 1 >= failed {
                 break;
             }
-            ln_delta = plan.ln_delta.max(-690.0);
-            plan = Plan::new(laws, rules, ln_delta - ln_steps - 34.0, question);
+            k = decade(upper).clamp(k + 1, failed - 1);
         }
+        (best.0.min(best.1), best.1)
     }
-    let look = |plan: &Plan, fineness| {
-        let composite = Composite::new(laws, plan, rules, fineness);
-        match question {
-            Question::Delta(epsilon) => {
-                let (lower, upper) = composite.delta(epsilon);
-                (lower, upper, true)
-            }
-            Question::Epsilon(delta) => composite.epsilon(delta),
+
+    fn station(&self, decade: i32) -> Station {
+        Station::new(self.laws, decade, self.fineness, self.rules)
+    }
+
+    /// Whether Chernoff's bound shows that `delta(epsilon)` is below `exp(ln_delta)`.
+    ///
+    /// With `n` steps in all and `S'` the sum of their losses cut to the sketches' ranges,
+    /// `delta(epsilon) <= n t + E[(1 - exp(epsilon - S'))_+] <= n t + exp(K(theta) - theta epsilon)`,
+    /// where `t`, the mass above a range, is `exp(ln_delta - 34) / n`. A sketch's sum is a
+    /// Gauss-Legendre quadrature of a positive function, to 1e-13 of it; the mass below a range, as
+    /// small as `t`, has a smaller loss than all others, at least half of the whole, and adds less
+    /// than `2 t` to the moment generating function, relatively. Of the half nat that is left to
+    /// spare, these take less than a tenth for up to `1e10` steps.
+    fn is_below(&self, epsilon: f64, ln_delta: f64) -> bool {
+        const SPARE: f64 = 0.5;
+        let count: f64 = self.laws.iter().map(|(_, count)| *count as f64).sum();
+        if self.infinite.1 > 0.0 || count > 1e10 {
+            return false;
         }
-    };
-    // A first look says where the answer is; then the tilt can be the cheapest that still shows it.
-    let (lower, upper, inside) = look(&plan, COARSE);
-    // The lower bound of laws that were cut for smaller `epsilon` says nothing about larger ones.
-    let mut largest = f64::INFINITY;
-    if inside && upper < f64::INFINITY {
-        let (epsilon, ln_delta) = match question {
-            Question::Epsilon(delta) => (0.5 * (lower + upper), libm::log(delta)),
-            Question::Delta(epsilon) => (epsilon, libm::log(upper.max(f64::MIN_POSITIVE))),
-        };
-        let margin = 1e-3 * (1.0 + upper);
-        let around = match question {
-            Question::Epsilon(_) => (lower - margin, upper + margin),
-            Question::Delta(epsilon) => (epsilon - margin, epsilon + margin),
-        };
-        largest = around.1;
-        plan.cut(laws, around);
-        plan.cheapen(epsilon, ln_delta, fineness);
+        let ln_tail = ln_delta - libm::log(count.max(1.0)) - 34.0;
+        let sketches: Vec<(Sketch, f64)> = self
+            .laws
+            .iter()
+            .map(|(law, count)| (Sketch::new(law, self.rules, ln_tail), *count as f64))
+            .collect();
+        (-16..=32).any(|k| {
+            let theta = libm::exp(0.4 * f64::from(k));
+            let cumulant: f64 = sketches
+                .iter()
+                .map(|(sketch, count)| count * sketch.cumulant(theta)[0])
+                .sum();
+            cumulant - theta * epsilon < ln_delta - SPARE
+        })
     }
-    let mut best = (lower, upper);
-    for _ in 0..3 {
-        let (lower, upper, inside) = look(&plan, fineness);
-        let lower = match question {
-            Question::Epsilon(_) => lower.min(largest),
-            Question::Delta(_) => lower,
-        };
-        best = (best.0.max(lower), best.1.min(upper));
-        if inside {
-            break;
-        }
-        // The answer is outside the window: a larger tilt moves it upwards.
-        plan.retilt(plan.theta * 1.5);
-    }
-    best
 }
 
-/// Whether Chernoff's bound shows, with much to spare, that `delta(epsilon)` is below
-/// `exp(ln_delta)`.
-fn is_below(laws: &[(Law, u64)], rules: &Rules, epsilon: f64, ln_delta: f64) -> bool {
-    const SPARE: f64 = 1.0;
-    let count: f64 = laws.iter().map(|(_, count)| *count as f64).sum();
-    let ln_tail = ln_delta - libm::log(count.max(1.0)) - 34.0;
-    let infinite: f64 = laws
-        .iter()
-        .map(|(law, count)| law.infinite * *count as f64)
-        .sum();
-    if infinite > 0.0 {
-        return false;
+/// The last decade; it holds all that is smaller, too.
+const LAST: i32 = 300;
+
+/// The upper end of a decade: decade `k` is around `10^-k`, and its lower end is not in it.
+fn top(decade: i32) -> f64 {
+    if decade <= 0 {
+        1.0
+    } else {
+        libm::pow(10.0, 0.5 - f64::from(decade))
     }
-    let sketches: Vec<(Sketch, f64)> = laws
-        .iter()
-        .map(|(law, count)| (Sketch::new(law, rules, ln_tail), *count as f64))
-        .collect();
-    (-16..=32).any(|k| {
-        let theta = libm::exp(0.4 * f64::from(k));
-        let cumulant: f64 = sketches
-            .iter()
-            .map(|(sketch, count)| count * sketch.cumulant(theta)[0])
-            .sum();
-        cumulant - theta * epsilon < ln_delta - SPARE
-    })
+}
+
+/// The decade of a number from 0 to 1.
+fn decade(delta: f64) -> i32 {
+    if delta <= 0.0 {
+        return LAST;
+    }
+    let guess = libm::floor(0.5 - libm::log10(delta)).clamp(0.0, f64::from(LAST)) as i32;
+    let mut decade = guess;
+    while decade > 0 && delta > top(decade) {
+        decade -= 1;
+    }
+    while decade < LAST && delta <= top(decade + 1) {
+        decade += 1;
+    }
+    decade
+}
+
+/// Bounds for one decade of `delta`; see the head of this module.
+struct Station {
+    ways: Vec<Way>,
+}
+
+/// Bounds from above and from below, each with its inverse.
+enum Way {
+    Line(Line),
+    Lattice {
+        composite: Composite,
+        /// Between these the bound from below is one.
+        exact: (f64, f64),
+    },
+    Quantiles(Quantiles),
+}
+
+impl Way {
+    fn upper(&self, epsilon: f64) -> f64 {
+        match self {
+            Self::Line(line) => line.upper(epsilon),
+            Self::Lattice { composite, .. } => composite.upper_delta(epsilon),
+            Self::Quantiles(quantiles) => quantiles.delta(epsilon),
+        }
+    }
+
+    fn lower(&self, epsilon: f64) -> f64 {
+        match self {
+            Self::Line(line) => line.lower(epsilon),
+            Self::Lattice { composite, exact } if epsilon <= exact.1 => {
+                composite.lower_delta(epsilon.max(exact.0))
+            }
+            _ => 0.0,
+        }
+    }
+
+    fn upper_epsilon(&self, delta: f64) -> f64 {
+        match self {
+            Self::Line(line) => line.upper_epsilon(delta),
+            Self::Lattice { composite, .. } => composite.upper_epsilon(delta),
+            Self::Quantiles(quantiles) => quantiles.epsilon(delta),
+        }
+    }
+
+    fn lower_epsilon(&self, delta: f64) -> f64 {
+        match self {
+            Self::Line(line) => line.lower_epsilon(delta),
+            Self::Lattice { composite, exact } => composite.lower_epsilon(delta).min(exact.1),
+            Self::Quantiles(_) => 0.0,
+        }
+    }
+}
+
+impl Station {
+    fn new(laws: &[(Law, u64)], decade: i32, fineness: Fineness, rules: &Rules) -> Self {
+        let key = if decade == 0 {
+            0.5
+        } else {
+            libm::pow(10.0, -f64::from(decade))
+        };
+        let lines = contour::lines(laws, key, rules, contour::QUICK, f64::INFINITY);
+        if !lines.is_empty() {
+            return Self {
+                ways: lines.into_iter().map(Way::Line).collect(),
+            };
+        }
+        let mut station = Self::on_lattice(laws, decade, key, fineness, rules);
+        let upper = station.upper_epsilon(key);
+        if upper - station.lower_epsilon(key) > 1e-4 * upper + 10.0 * fineness.absolute {
+            let lines = contour::lines(laws, key, rules, contour::THOROUGH, upper);
+            station.ways.extend(lines.into_iter().map(Way::Line));
+            station.ways.push(Way::Quantiles(Quantiles::new(laws)));
+        }
+        station
+    }
+
+    /// By the lattice alone.
+    fn on_lattice(
+        laws: &[(Law, u64)],
+        decade: i32,
+        key: f64,
+        fineness: Fineness,
+        rules: &Rules,
+    ) -> Self {
+        // The lattice is laid for all of the decade.
+        let (most, least) = (top(decade), 0.3 * key);
+        // Mass that is cut off counts as infinite loss: it must be small beside `delta`.
+        let steps: f64 = laws.iter().map(|(_, count)| *count as f64).sum();
+        let ln_tail = libm::log(least) - libm::log(steps.max(1.0)) - 34.0;
+        let mut plan = Plan::new(laws, rules, ln_tail, Question::Epsilon(key));
+        let guess = plan.epsilon.max(0.0);
+        let anywhere = (0.0, f64::INFINITY);
+        let mut station = Self { ways: Vec::new() };
+        let look = |station: &mut Self, plan: &mut Plan, fineness, exact| {
+            let composite = Composite::new(laws, plan, rules, fineness);
+            let inside = composite.upper_epsilon(key) < f64::INFINITY;
+            station.ways.push(Way::Lattice { composite, exact });
+            inside
+        };
+        // A first look says where the answer is; then the tilt can be the cheapest that still shows
+        // it.
+        let mut inside = look(&mut station, &mut plan, COARSE, anywhere);
+        let mut exact = anywhere;
+        let mut shape = Vec::new();
+        let mut gap = f64::INFINITY;
+        for _ in 0..4 {
+            let (low, high) = (station.lower_epsilon(most), station.upper_epsilon(least));
+            if high < f64::INFINITY {
+                let margin = 1e-3 * (1.0 + high);
+                exact = (low - margin, high + margin);
+                plan.cut(laws, exact, libm::log(least));
+                let (low, high) = (station.lower_epsilon(key), station.upper_epsilon(key));
+                let middle = if low > 0.5 * high {
+                    0.5 * (low + high)
+                } else {
+                    guess.clamp(low.min(high), high)
+                };
+                plan.cheapen(middle, libm::log(key), fineness);
+                let before = core::mem::replace(&mut shape, plan.shape());
+                let alike = |(a, b): (&f64, &f64)| (0.7..=1.4).contains(&(a / b));
+                if !before.is_empty() && before.iter().zip(&shape).all(alike) {
+                    break;
+                }
+            } else if !inside {
+                // The answer is outside the window: a larger tilt moves it upwards.
+                plan.retilt(plan.theta * 1.5);
+            }
+            inside = look(&mut station, &mut plan, fineness, exact);
+            let upper = station.upper_epsilon(key);
+            let before = gap;
+            gap = upper - station.lower_epsilon(key);
+            let enough = 1e-4 * upper + 10.0 * fineness.absolute;
+            if gap <= enough || gap > 0.7 * before {
+                break;
+            }
+        }
+        station
+    }
+
+    fn upper(&self, epsilon: f64) -> f64 {
+        let least = |most: f64, way: &Way| most.min(way.upper(epsilon));
+        self.ways.iter().fold(1.0, least)
+    }
+
+    fn lower(&self, epsilon: f64) -> f64 {
+        let most = |least: f64, way: &Way| least.max(way.lower(epsilon));
+        self.ways.iter().fold(0.0, most)
+    }
+
+    fn upper_epsilon(&self, delta: f64) -> f64 {
+        let least = |most: f64, way: &Way| most.min(way.upper_epsilon(delta));
+        self.ways.iter().fold(f64::INFINITY, least)
+    }
+
+    fn lower_epsilon(&self, delta: f64) -> f64 {
+        let most = |least: f64, way: &Way| least.max(way.lower_epsilon(delta));
+        self.ways.iter().fold(0.0, most)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::pld::law::{NormalPair, Smooth};
+
+    #[test]
+    fn decades_are_half_open() {
+        for k in 0..LAST {
+            assert_eq!(decade(top(k)), k);
+            assert_eq!(decade(top(k).next_down()), k);
+            assert_eq!(decade(top(k + 1).next_up()), k);
+        }
+        assert_eq!(decade(1e-5), 5);
+        assert_eq!((decade(0.0), decade(5e-324)), (LAST, LAST));
+    }
 
     /// The integral along a line and the lattice share only the law itself.
     #[test]
@@ -190,28 +419,35 @@ mod tests {
                         smooth: vec![(1.0, Smooth::Normal(pair))],
                     };
                     let laws = [(law, count)];
-                    for question in [Question::Epsilon(1e-6), Question::Delta(0.5)] {
-                        let Some((low, high)) = crate::pld::contour::answer(
-                            &laws,
-                            question,
-                            rules,
-                            contour::QUICK,
-                            f64::INFINITY,
-                        ) else {
-                            continue;
-                        };
+                    let lines =
+                        contour::lines(&laws, 1e-6, rules, contour::QUICK, f64::INFINITY);
+                    if lines.is_empty() {
+                        continue;
+                    }
+                    let lines = Station {
+                        ways: lines.into_iter().map(Way::Line).collect(),
+                    };
+                    let lattice = Station::on_lattice(&laws, 6, 1e-6, COARSE, rules);
+                    let name = format!("{rate} {mean} {count} {swapped} {both}");
+                    for delta in [5e-7, 1e-6, 2e-6] {
                         seen += 1;
-                        let (least, most) = on_lattice(&laws, question, COARSE, rules);
-                        let name = format!(
-                            "{rate} {mean} {count} {swapped} {both} {question:?}: {low} {high} \
-                             {least} {most}"
-                        );
+                        let (low, high) = (lines.lower_epsilon(delta), lines.upper_epsilon(delta));
+                        let (least, most) =
+                            (lattice.lower_epsilon(delta), lattice.upper_epsilon(delta));
+                        let name = format!("{name}: {low} {high} {least} {most}");
                         assert!(low <= high && low <= most && least <= high, "{name}");
                         assert!(high - low <= 1e-3 * high, "{name}");
+                        for station in [&lines, &lattice] {
+                            let back = station.upper(station.upper_epsilon(delta));
+                            assert!(back <= delta * (1.0 + 1e-12), "{name}: {back}");
+                            assert!(back >= delta * (1.0 - 1e-6), "{name}: {back}");
+                        }
+                        let (low, high) = (lines.lower(high), lines.upper(high));
+                        assert!(low <= delta && high >= delta * (1.0 - 1e-6), "{name}");
                     }
                 }
             }
         }
-        assert!(seen >= 28, "{seen}");
+        assert!(seen >= 45, "{seen}");
     }
 }

@@ -19,6 +19,9 @@ use super::spectrum::Spectrum;
 use super::tilt::{LN_WINDOW, Plan};
 use crate::accountant::Fineness;
 
+/// A running power is computed anew after so many products.
+const FRESH: usize = 256;
+
 /// The composed law in a window of the lattice.
 pub(super) struct Composite {
     /// Distance of lattice points.
@@ -44,33 +47,25 @@ struct Side {
     slack: f64,
     /// Factor, above 1, for the rounding of exponents.
     factor: f64,
-    /// Mass at infinity.
+    /// Mass that is counted as infinite loss though it is none.
     infinite: f64,
 }
 
 impl Composite {
-    pub(super) fn new(laws: &[(Law, u64)], plan: &Plan, rules: &Rules, fineness: Fineness) -> Self {
+    pub(super) fn new(
+        laws: &[(Law, u64)],
+        plan: &mut Plan,
+        rules: &Rules,
+        fineness: Fineness,
+    ) -> Self {
+        let (mut step, mut reaches) = spacing(laws, plan, fineness);
+        // What differs by less than a lattice step, no tilt tells apart.
+        if plan.theta * step > STEEPEST {
+            plan.retilt(STEEPEST / step);
+            (step, reaches) = spacing(laws, plan, fineness);
+        }
         let theta = plan.theta;
-        let (up, lambda_up) = plan.reach(1.0);
-        let (down, lambda_down) = plan.reach(-1.0);
-        let window = up + down;
-        // What a step holds must fit into memory, too.
-        let widest = plan
-            .sketches
-            .iter()
-            .map(|sketch| {
-                let (low, high) = sketch.span();
-                if low <= high { high - low } else { 0.0 }
-            })
-            .fold(0.0, f64::max);
-        let least = (window / (fineness.points - 64) as f64)
-            .max(widest / (4 * fineness.points) as f64)
-            .max(1e-12 * (plan.epsilon.abs() + window + widest));
-        let step = match common(laws) {
-            // On this lattice nothing is rounded.
-            Some(unit) if unit >= least => unit,
-            _ => plan.step(plan.epsilon, fineness).max(least),
-        };
+        let [(_, lambda_up), (_, lambda_down)] = reaches;
         // A sharper exponent sees single lattice points.
         let (lambda_up, lambda_down) = (lambda_up.min(1.0 / step), lambda_down.min(1.0 / step));
 
@@ -78,6 +73,8 @@ impl Composite {
         let mut origin = 0_i128;
         let mut shift = 0.0;
         let mut blur = 0.0;
+        // Logarithm of the probability that no loss is infinite.
+        let mut none = 0.0;
         let mut lattices = Vec::with_capacity(laws.len());
         for (((law, count), sketch), cut) in laws.iter().zip(&plan.sketches).zip(&plan.cuts) {
             let [kappa, mean, _] = sketch.cumulant(theta);
@@ -87,8 +84,9 @@ impl Composite {
                 kappa,
                 ln_tail: plan.ln_tail,
                 // Outwards to the lattice.
-                low: libm::floor(cut.0 / step) * step,
-                high: libm::ceil(cut.1 / step) * step,
+                low: libm::floor(cut.low / step) * step,
+                high: libm::ceil(cut.high / step) * step,
+                exact: cut.exact,
             };
             let lattice = Lattice::new(law, sketch, rules, layout);
             let centre = libm::round(mean / step) as i64;
@@ -99,14 +97,16 @@ impl Composite {
                 total.kappa += many * (kappa + libm::log(sum));
                 for (exponent, lambda) in total.exponents.iter_mut().zip([lambda_up, -lambda_down])
                 {
-                    let moment = moment(masses, lambda * step, centre - lattice.first);
-                    *exponent += many * libm::log(moment / sum);
+                    let ln_moment = ln_moment(masses, lambda * step, centre - lattice.first);
+                    *exponent += many * (ln_moment - libm::log(sum));
                 }
             }
-            // Logarithms of the probability that no loss is infinite.
+            // Logarithms of the probability that no finite loss counts as infinite.
             let up = 1.0 + 1e-11;
-            sides[0].infinite += many * libm::log1p(-(lattice.infinite_above * up).min(1.0));
-            sides[1].infinite += many * libm::log1p(-(lattice.infinite_below / up).min(1.0));
+            let finite = 1.0 - law.infinite.min(1.0 - f64::EPSILON);
+            sides[0].infinite += many * libm::log1p(-(lattice.lost_above / finite * up).min(1.0));
+            sides[1].infinite += many * libm::log1p(-(lattice.lost_below / up).min(1.0));
+            none += many * libm::log1p(-law.infinite.min(1.0));
             origin += i128::from(centre) * i128::from(*count);
             // Losses and logarithms of densities are sums of a few terms of this size.
             let rounding = 16.0 * f64::EPSILON * sketch.magnitude;
@@ -120,9 +120,9 @@ impl Composite {
             ((exponent - LN_WINDOW) / lambda / step).clamp(8.0, 1e15)
         };
         let start = origin as f64 - reach(1, lambda_down);
-        let start = start.min(plan.epsilon / step) - 4.0;
+        let start = start.min(plan.epsilon.min(plan.around.0) / step) - 4.0;
         let end = origin as f64 + reach(0, lambda_up);
-        let end = end.max(plan.epsilon / step) + 4.0;
+        let end = end.max(plan.epsilon.max(plan.around.1) / step) + 4.0;
         let points = ((end - start).min(4.0 * fineness.points as f64) as usize + 8)
             .next_power_of_two()
             .max(64);
@@ -174,7 +174,7 @@ impl Composite {
                 // Tilted masses below the smallest number are lost.
                 slack: outside + 1e-290 * plan.steps(),
                 factor: libm::exp(blur + 16.0 * f64::EPSILON * (totals.kappa.abs() + 1.0)),
-                infinite: -libm::expm1(totals.infinite),
+                infinite: -libm::expm1(totals.infinite) * libm::exp(none) * (1.0 + sign * 1e-11),
             }
         });
         Self {
@@ -187,15 +187,10 @@ impl Composite {
         }
     }
 
-    /// Bounds of `delta` at the lattice point of this place, with slack as at a lower loss.
-    fn upper_at(&self, place: usize) -> f64 {
-        self.upper(place, 0.0)
-    }
-
     /// The upper bound of `delta` at `distance` (up to one step) below a lattice point.
     fn upper(&self, place: usize, distance: f64) -> f64 {
         let side = &self.above;
-        let loss = (self.first + place as i64) as f64 * self.step;
+        let loss = self.loss(place);
         let part = side.tail[place] - side.excess[place];
         let value = side.excess[place] + part * -libm::expm1(-distance);
         let rounding = 1.0 + 8.0 * f64::EPSILON * (self.theta * loss).abs();
@@ -208,7 +203,7 @@ impl Composite {
 
     fn lower(&self, place: usize, distance: f64) -> f64 {
         let side = &self.below;
-        let loss = (self.first + place as i64) as f64 * self.step;
+        let loss = self.loss(place);
         let part = side.tail[place] - side.excess[place];
         let value = side.excess[place] + part * -libm::expm1(-distance);
         let rounding = 1.0 + 8.0 * f64::EPSILON * (self.theta * loss).abs();
@@ -231,14 +226,21 @@ impl Composite {
         (place, distance.clamp(0.0, self.step))
     }
 
-    pub(super) fn delta(&self, epsilon: f64) -> (f64, f64) {
+    /// The upper bound of what finite losses add to `delta`: it falls with `epsilon`.
+    pub(super) fn upper_delta(&self, epsilon: f64) -> f64 {
         let start = self.first as f64 * self.step;
-        let upper = if epsilon - self.shift < start - self.step {
+        let value = if epsilon - self.shift < start {
             1.0
         } else {
             let (place, distance) = self.place(epsilon - self.shift);
             self.upper(place, distance)
         };
+        if value < 1.0 { value } else { 1.0 }
+    }
+
+    /// The lower bound of what finite losses add to `delta`.
+    pub(super) fn lower_delta(&self, epsilon: f64) -> f64 {
+        let start = self.first as f64 * self.step;
         let end = (self.first + self.below.tail.len() as i64 - 2) as f64 * self.step;
         let lower = if epsilon + self.shift > end {
             self.below.infinite
@@ -246,27 +248,31 @@ impl Composite {
             let (place, distance) = self.place((epsilon + self.shift).max(start));
             self.lower(place, distance)
         };
-        (lower.clamp(0.0, 1.0), upper.clamp(0.0, 1.0))
+        if lower > 0.0 { lower.min(1.0) } else { 0.0 }
     }
 
-    /// Lower and upper bound, and whether the upper lies inside the window.
-    pub(super) fn epsilon(&self, delta: f64) -> (f64, f64, bool) {
+    fn loss(&self, place: usize) -> f64 {
+        (self.first + place as i64) as f64 * self.step
+    }
+
+    /// The first point at which the upper bound is at most `delta`; infinite where that is outside
+    /// the window.
+    pub(super) fn upper_epsilon(&self, delta: f64) -> f64 {
         let points = self.above.tail.len();
-        let loss = |place: usize| (self.first + place as i64) as f64 * self.step;
         // Up: the first place whose bound is small enough; bounds fall with the place.
         let (mut low, mut high) = (0, points);
         while low < high {
             let middle = (low + high) / 2;
-            if self.upper_at(middle) <= delta {
+            if self.upper(middle, 0.0) <= delta {
                 high = middle;
             } else {
                 low = middle + 1;
             }
         }
-        let (upper, inside) = if low == points {
-            (f64::INFINITY, self.above.infinite >= delta)
+        let upper = if low == points {
+            f64::INFINITY
         } else if low == 0 {
-            (loss(0), loss(0) <= 0.0)
+            self.loss(0)
         } else {
             // Within the step the bound falls, too.
             let (mut near, mut far) = (0.0, self.step);
@@ -278,8 +284,16 @@ impl Composite {
                     far = middle;
                 }
             }
-            (loss(low) - near, true)
+            self.loss(low) - near
         };
+        // Rounded upwards, so that the way back finds a point that is no lower.
+        let upper = upper + 4.0 * f64::EPSILON * upper.abs();
+        (upper + self.shift).max(0.0)
+    }
+
+    /// A point up to which the lower bound is above `delta`.
+    pub(super) fn lower_epsilon(&self, delta: f64) -> f64 {
+        let points = self.below.tail.len();
         let (mut low, mut high) = (0, points);
         while low < high {
             let middle = (low + high) / 2;
@@ -293,7 +307,7 @@ impl Composite {
         let lower = if low == 0 {
             0.0
         } else if low == points {
-            loss(points - 1)
+            self.loss(points - 1)
         } else {
             let (mut near, mut far) = (0.0, self.step);
             for _ in 0..50 {
@@ -304,14 +318,37 @@ impl Composite {
                     near = middle;
                 }
             }
-            loss(low) - far
+            self.loss(low) - far
         };
-        (
-            (lower - self.shift).max(0.0),
-            (upper + self.shift).max(0.0),
-            inside,
-        )
+        (lower - self.shift).max(0.0)
     }
+}
+
+/// With a larger product of tilt and lattice step the tilt is lowered.
+const STEEPEST: f64 = 20.0;
+
+/// The lattice step for a plan, and what [`Plan::reach`] says upwards and downwards.
+fn spacing(laws: &[(Law, u64)], plan: &Plan, fineness: Fineness) -> (f64, [(f64, f64); 2]) {
+    let reaches = [plan.reach(1.0), plan.reach(-1.0)];
+    let window = reaches[0].0 + reaches[1].0;
+    // What a step holds must fit into memory, too.
+    let widest = plan
+        .sketches
+        .iter()
+        .map(|sketch| {
+            let (low, high) = sketch.span();
+            if low <= high { high - low } else { 0.0 }
+        })
+        .fold(0.0, f64::max);
+    let least = (window / (fineness.points - 64) as f64)
+        .max(widest / (4 * fineness.points) as f64)
+        .max(1e-12 * (plan.epsilon.abs() + window + widest));
+    let step = match common(laws) {
+        // On this lattice nothing is rounded.
+        Some(unit) if unit >= least => unit,
+        _ => plan.step(plan.epsilon, fineness).max(least),
+    };
+    (step, reaches)
 }
 
 /// The largest number that every loss is a multiple of, to rounding, where all are point masses.
@@ -349,29 +386,37 @@ fn common(laws: &[(Law, u64)]) -> Option<f64> {
     (unit > 0.0 && losses().all(close)).then_some(unit)
 }
 
-/// `E exp(lambda (S - centre))` in units of the lattice, rounded upwards.
-fn moment(masses: &[f64], lambda: f64, centre: i64) -> f64 {
-    let centre = centre.clamp(0, masses.len() as i64 - 1) as usize;
-    let (low, high) = masses.split_at(centre);
-    let mut sum = 0.0;
-    let mut walk = |masses: &mut dyn Iterator<Item = &f64>, lambda: f64, from: usize| {
-        let rise = libm::exp(lambda);
-        let mut power = libm::exp(lambda * from as f64);
-        for (k, &mass) in masses.enumerate() {
-            if mass > 0.0 {
-                sum += if (1e-280..1e280).contains(&power) {
-                    mass * power
-                } else {
-                    libm::exp(libm::log(mass) + lambda * (from + k) as f64)
-                };
-            }
-            power *= rise;
-        }
+/// `ln E exp(lambda (S - centre))` in units of the lattice, rounded upwards.
+///
+/// Summed relative to the end where the exponential is largest, so that nothing overflows; what
+/// underflows is covered by a tiny share of the whole.
+fn ln_moment(masses: &[f64], lambda: f64, centre: i64) -> f64 {
+    let Some(first) = masses.iter().position(|mass| *mass > 0.0) else {
+        return f64::NEG_INFINITY;
     };
-    walk(&mut high.iter(), lambda, 0);
-    walk(&mut low.iter().rev(), -lambda, 1);
-    // The running power is off by a rounding per entry.
-    sum * (1.0 + 4.0 * f64::EPSILON * masses.len() as f64)
+    let last = masses.iter().rposition(|mass| *mass > 0.0).unwrap_or(first);
+    let held = &masses[first..=last];
+    let rate = lambda.abs();
+    let fall = libm::exp(-rate);
+    let sum = |masses: &mut dyn Iterator<Item = &f64>| {
+        let (mut sum, mut all, mut power) = (0.0, 0.0, 1.0);
+        for (k, &mass) in masses.enumerate() {
+            if k.is_multiple_of(FRESH) {
+                power = libm::exp(-rate * k as f64);
+            }
+            sum += mass * power;
+            all += mass;
+            power *= fall;
+        }
+        // The running power is off by a rounding per entry, the sum by as many.
+        sum * (1.0 + 4.0 * f64::EPSILON * (FRESH + held.len()) as f64) + all * 1e-290
+    };
+    let (sum, place) = if lambda >= 0.0 {
+        (sum(&mut held.iter().rev()), last)
+    } else {
+        (sum(&mut held.iter()), first)
+    };
+    libm::log(sum) + lambda * (place as i64 - centre) as f64
 }
 
 #[derive(Default)]

@@ -26,9 +26,6 @@
 //! is below rounding. Neither dies down with the frequency, so that one law of normal mixtures alone
 //! must do it: the largest magnitude of any other, relative to its mass, is 1.
 //!
-//! A probability `p` of infinite loss is taken apart: `delta(epsilon)` is `p` and what the finite
-//! losses, whose law has the mass `1 - p`, give.
-//!
 //! It is refused, for the lattice, where nothing dies down, or only at very high frequencies: few
 //! steps at small rates, whose loss mostly stays close to its least, that of not being sampled.
 
@@ -38,7 +35,6 @@ use super::compose::Question;
 use super::lattice::{Rules, Sketch};
 use super::law::{Law, Smooth};
 use super::nodes::{FRESH, LN_BEYOND, LN_NEGLECT, Nodes, Profile};
-use super::single::single;
 use super::spectrum::power;
 use super::tilt::Plan;
 
@@ -58,12 +54,12 @@ pub(super) const QUICK: Effort = Effort {
 };
 /// Where the lattice is no good.
 pub(super) const THOROUGH: Effort = Effort {
-    work: 1e8,
-    frequencies: 1e6,
+    work: 2e7,
+    frequencies: 2e5,
 };
 
-/// The integrand at equal steps of the frequency.
-struct Line {
+/// The integrand at equal steps of the frequency: bounds of what the finite losses add to `delta`.
+pub(super) struct Line {
     theta: f64,
     step: f64,
     /// `M(theta + i t)`, relative to `exp(cumulant)`, over `s (s + 1)`.
@@ -75,6 +71,17 @@ struct Line {
     blur: f64,
     /// Rounding of the summed losses.
     shift: f64,
+    /// What [`Self::beyond`] needs.
+    alias: Alias,
+}
+
+/// Chernoff's bound for arguments that are whole periods away.
+struct Alias {
+    /// The distance of the arguments that the sum over frequencies adds up.
+    period: f64,
+    /// An exponent, and the cumulant at the tilt and it.
+    lambda: f64,
+    raised: f64,
 }
 
 impl Line {
@@ -83,7 +90,7 @@ impl Line {
         rules: &Rules,
         theta: f64,
         extra: f64,
-        period: f64,
+        alias: Alias,
         effort: Effort,
     ) -> Option<Self> {
         let profiles = laws
@@ -95,7 +102,7 @@ impl Line {
             .iter()
             .map(|profile| profile.last_frequency(extra))
             .fold(f64::INFINITY, f64::min);
-        let step = 2.0 * PI / period;
+        let step = 2.0 * PI / alias.period;
         if (end / step).is_nan() || end / step >= effort.frequencies {
             return None;
         }
@@ -168,6 +175,7 @@ impl Line {
             slack,
             blur,
             shift,
+            alias,
         })
     }
 
@@ -201,32 +209,139 @@ impl Line {
         )
     }
 
-    fn upper(&self, epsilon: f64) -> f64 {
+    /// The upper bound: it falls with `epsilon`.
+    pub(super) fn upper(&self, epsilon: f64) -> f64 {
         let epsilon = epsilon - self.shift;
         let (value, _) = self.integral(epsilon);
-        (value + self.slack).max(0.0) * libm::exp(self.ln_scale(epsilon)) * self.inflation(epsilon)
+        let value = (value + self.slack).max(0.0)
+            * libm::exp(self.ln_scale(epsilon))
+            * self.inflation(epsilon);
+        if value < 1.0 { value } else { 1.0 }
     }
 
-    fn lower(&self, epsilon: f64, alias: f64) -> f64 {
+    /// The lower bound.
+    pub(super) fn lower(&self, epsilon: f64) -> f64 {
+        let alias = self.beyond(epsilon);
         let epsilon = epsilon + self.shift;
         let (value, _) = self.integral(epsilon);
-        (value - self.slack).max(0.0) * libm::exp(self.ln_scale(epsilon)) / self.inflation(epsilon)
-            - alias
+        let value = (value - self.slack).max(0.0) * libm::exp(self.ln_scale(epsilon))
+            / self.inflation(epsilon)
+            - alias;
+        if value > 0.0 { value.min(1.0) } else { 0.0 }
+    }
+
+    /// What the sum over all frequencies is too large by.
+    fn beyond(&self, epsilon: f64) -> f64 {
+        let (theta, Alias { period, lambda, raised }) = (self.theta, &self.alias);
+        // Larger arguments first, then smaller ones.
+        let far = raised * (1.0 + 1e-9) + 1e-9 - (theta + lambda) * epsilon - lambda * period;
+        let near = -theta * period;
+        let ratio =
+            |exponent: f64, rate: f64| libm::exp(exponent) / -libm::expm1(-(rate * period).max(1e-3));
+        ratio(far, *lambda) + ratio(near, theta)
+    }
+
+    /// Where the integral itself reaches `delta`, found from `start` on, and how steeply its
+    /// logarithm falls there.
+    fn solve(&self, delta: f64, start: f64) -> (f64, f64) {
+        // Newton's method on the logarithm, which is nearly straight, inside of what Chernoff's
+        // bound leaves.
+        let target = libm::log(delta);
+        let (mut low, mut high) = (0.0, ((self.cumulant - target) / self.theta).max(0.0));
+        if self.upper(0.0) <= delta {
+            high = 0.0;
+        }
+        let mut at = start.clamp(low, high);
+        let mut steepness = self.theta;
+        for _ in 0..80 {
+            let (value, slope) = self.integral(at);
+            let miss = libm::log(value.max(1e-300)) + self.ln_scale(at) - target;
+            if miss > 0.0 {
+                low = at;
+            } else {
+                high = at;
+            }
+            let newton = at + miss * value / slope;
+            let next = if value > 0.0 && slope > 0.0 && newton > low && newton < high {
+                steepness = slope / value;
+                newton
+            } else {
+                0.5 * (low + high)
+            };
+            let step = (next - at).abs();
+            at = next;
+            if step <= 1e-14 * at + 1e-16 + 1e-13 / steepness {
+                break;
+            }
+        }
+        (at, steepness)
+    }
+
+    /// The end of the points, seen from `at` upwards (for `sign` 1) or downwards, at which `holds`
+    /// begins to hold, to a share of 1e-9 of what moves `delta` by a factor; `None` where it is
+    /// found nowhere.
+    fn outwards(
+        &self,
+        (at, steepness): (f64, f64),
+        sign: f64,
+        holds: impl Fn(f64) -> bool,
+    ) -> Option<f64> {
+        let least = 1e-14 * at.abs() + 1e-15 / steepness;
+        let mut inside = at;
+        let mut step = least;
+        let mut outside = None;
+        for _ in 0..120 {
+            let end = (at + sign * step).max(0.0);
+            if holds(end) {
+                outside = Some(end);
+                break;
+            }
+            if end <= 0.0 && sign < 0.0 {
+                break;
+            }
+            inside = end;
+            step *= 2.0;
+        }
+        let mut outside = outside?;
+        let enough = (1e-9 / steepness).min(1e-9 * (1.0 + at)).max(least);
+        while (outside - inside).abs() > enough {
+            let middle = 0.5 * (inside + outside);
+            if holds(middle) {
+                outside = middle;
+            } else {
+                inside = middle;
+            }
+        }
+        Some(outside)
+    }
+
+    /// The first point, closely, at which the upper bound is at most `delta`.
+    pub(super) fn upper_epsilon(&self, delta: f64) -> f64 {
+        if self.upper(0.0) <= delta {
+            return 0.0;
+        }
+        let start = self.solve(delta, (self.cumulant - libm::log(delta)) / self.theta);
+        self.outwards(start, 1.0, |end| self.upper(end) <= delta)
+            .unwrap_or(f64::INFINITY)
+    }
+
+    /// A point up to which the lower bound is above `delta`.
+    pub(super) fn lower_epsilon(&self, delta: f64) -> f64 {
+        let start = self.solve(delta, (self.cumulant - libm::log(delta)) / self.theta);
+        self.outwards(start, -1.0, |end| self.lower(end) > delta)
+            .unwrap_or(0.0)
     }
 }
 
-/// Lower and upper bound of the answer, or `None` where this way is not the quicker one. `hint` is
-/// an `epsilon` that is surely enough.
-pub(super) fn answer(
+/// Lines for a `delta` of about this size, of which the last is the best; none where this way is not
+/// the quicker one. `hint` is an `epsilon` that is surely enough.
+pub(super) fn lines(
     laws: &[(Law, u64)],
-    question: Question,
+    delta: f64,
     rules: &Rules,
     effort: Effort,
     hint: f64,
-) -> Option<(f64, f64)> {
-    if let [(law, 1)] = laws {
-        return single(law, question, rules);
-    }
+) -> Vec<Line> {
     // Without normal mixtures nothing dies down; very wide Laplace noise takes too many nodes.
     const WIDEST: f64 = 300.0;
     let parts = || laws.iter().flat_map(|(law, _)| &law.smooth);
@@ -238,60 +353,8 @@ pub(super) fn answer(
             Smooth::Normal(_) => false,
         })
     {
-        return None;
+        return Vec::new();
     }
-    let infinite = infinite(laws);
-    let (least, most) = (infinite / (1.0 + 1e-11), infinite * (1.0 + 1e-11));
-    match question {
-        Question::Delta(epsilon) => {
-            let (lower, upper) = finite(laws, rules, question, (epsilon, epsilon), effort, hint)?;
-            Some(((lower + least).min(1.0), (upper + most).min(1.0)))
-        }
-        Question::Epsilon(delta) => {
-            let (rest, lower_rest) = (delta - most, delta - least);
-            if rest <= delta * 1e-6 {
-                // Too near for the rest to be worked out with.
-                return if infinite <= 0.0 {
-                    None
-                } else if lower_rest < 0.0 {
-                    Some((f64::INFINITY, f64::INFINITY))
-                } else {
-                    Some((0.0, f64::INFINITY))
-                };
-            }
-            // Upwards, so that the sum with what was taken off is not above `delta`.
-            let rest = rest * (1.0 - 1e-15);
-            finite(
-                laws,
-                rules,
-                Question::Epsilon(rest),
-                (rest, lower_rest),
-                effort,
-                hint,
-            )
-        }
-    }
-}
-
-/// The probability that some loss is infinite.
-fn infinite(laws: &[(Law, u64)]) -> f64 {
-    let none: f64 = laws
-        .iter()
-        .map(|(law, count)| *count as f64 * libm::log1p(-law.infinite.min(1.0)))
-        .sum();
-    -libm::expm1(none)
-}
-
-/// The answer for the finite losses, whose law may have a mass below 1: `targets` are what the
-/// upper and the lower bound must reach.
-fn finite(
-    laws: &[(Law, u64)],
-    rules: &Rules,
-    question: Question,
-    targets: (f64, f64),
-    effort: Effort,
-    hint: f64,
-) -> Option<(f64, f64)> {
     let mut plan = Plan::with(
         laws.iter()
             .map(|(law, _)| Sketch::wide(law, rules))
@@ -301,13 +364,11 @@ fn finite(
         laws.iter()
             .map(|(law, _)| Sketch::most_tilt(law))
             .fold(f64::INFINITY, f64::min),
-        question,
+        Question::Epsilon(delta),
     );
-    let (mut epsilon, mut ln_delta) = match question {
-        Question::Epsilon(delta) => (plan.epsilon.max(0.0).min(hint), libm::log(delta)),
-        Question::Delta(epsilon) => (epsilon, plan.ln_delta),
-    };
-    let mut best = None;
+    let mut epsilon = plan.epsilon.max(0.0).min(hint);
+    let ln_delta = libm::log(delta);
+    let mut lines: Vec<Line> = Vec::new();
     for attempt in 0..2 {
         plan.shorten(epsilon, ln_delta);
         let theta = plan.theta;
@@ -315,93 +376,29 @@ fn finite(
         // How much larger the tilted mass is than what is looked for.
         let extra = (cumulant - theta * epsilon - ln_delta).max(0.0);
         if extra > 25.0 {
-            return None;
+            break;
         }
         let (period, lambda) = plan.period(epsilon, ln_delta);
-        let line = Line::new(laws, rules, theta, extra, period, effort)?;
-        // Larger arguments first, then smaller ones.
-        let beyond = |epsilon: f64| {
-            let [raised, ..] = plan.cumulant(theta + lambda);
-            let far = raised * (1.0 + 1e-9) + 1e-9 - (theta + lambda) * epsilon - lambda * period;
-            let near = -theta * period;
-            let ratio = |exponent: f64, rate: f64| {
-                libm::exp(exponent) / -libm::expm1(-(rate * period).max(1e-3))
-            };
-            ratio(far, lambda) + ratio(near, theta)
+        let [raised, ..] = plan.cumulant(theta + lambda);
+        let alias = Alias {
+            period,
+            lambda,
+            raised,
         };
-        let (lower, upper, found, ln_found) = match question {
-            Question::Delta(epsilon) => {
-                let upper = line.upper(epsilon).clamp(0.0, 1.0);
-                let lower = line.lower(epsilon, beyond(epsilon)).clamp(0.0, upper);
-                (lower, upper, epsilon, libm::log(upper.max(1e-300)))
-            }
-            Question::Epsilon(delta) => {
-                // Newton's method on the logarithm, which is nearly straight, inside of what Chernoff's
-                // bound leaves.
-                let target = libm::log(delta);
-                let (mut low, mut high) = (0.0, ((line.cumulant - target) / theta).max(0.0));
-                if line.upper(0.0) <= delta {
-                    high = 0.0;
-                }
-                let mut at = epsilon.clamp(low, high);
-                let (mut steepness, mut size) = (theta, 1.0_f64);
-                for _ in 0..80 {
-                    let (value, slope) = line.integral(at);
-                    let miss = libm::log(value.max(1e-300)) + line.ln_scale(at) - target;
-                    if miss > 0.0 {
-                        low = at;
-                    } else {
-                        high = at;
-                    }
-                    let newton = at + miss * value / slope;
-                    let next = if value > 0.0 && slope > 0.0 && newton > low && newton < high {
-                        (steepness, size) = (slope / value, value);
-                        newton
-                    } else {
-                        0.5 * (low + high)
-                    };
-                    let step = (next - at).abs();
-                    at = next;
-                    if step <= 1e-14 * at + 1e-16 + 1e-13 / steepness {
-                        break;
-                    }
-                }
-                // Then outwards until the bounds hold.
-                let outwards = |sign: f64, holds: &dyn Fn(f64) -> bool| {
-                    // What the slack asks for, roughly.
-                    let slack = 0.8 * (line.slack / size).min(1.0);
-                    let mut step = 1e-14 * at.abs() + (1e-15 + slack) / steepness;
-                    for _ in 0..100 {
-                        let end = at + sign * step;
-                        if end <= 0.0 && sign < 0.0 {
-                            return 0.0;
-                        }
-                        if holds(end) {
-                            return end;
-                        }
-                        step *= 1.5;
-                    }
-                    if sign > 0.0 { f64::INFINITY } else { 0.0 }
-                };
-                let upper = outwards(1.0, &|end| line.upper(end) <= targets.0).max(0.0);
-                let lower = outwards(-1.0, &|end| line.lower(end, beyond(end)) > targets.1);
-                (lower.min(upper), upper, at, target)
-            }
+        let Some(line) = Line::new(laws, rules, theta, extra, alias, effort) else {
+            break;
         };
-        let (low, high) = best.unwrap_or((0.0, f64::INFINITY));
-        best = Some((lower.max(low), upper.min(high)));
-        let close = match question {
-            Question::Delta(_) => upper - lower <= 1e-6 * upper,
-            Question::Epsilon(_) => upper - lower <= 1e-7 * upper + 1e-10,
-        };
-        if close || attempt == 1 {
+        let upper = line.upper_epsilon(delta);
+        let close = upper - line.lower_epsilon(delta) <= 1e-7 * upper + 1e-10;
+        if upper < f64::INFINITY {
+            lines.push(line);
+        }
+        if close || attempt == 1 || upper == f64::INFINITY {
             break;
         }
         // Once more, now that the answer is known: on the line through its saddle.
-        epsilon = found.max(0.0);
-        ln_delta = ln_found;
+        epsilon = upper;
         plan.aim(epsilon);
     }
-    // Where nothing came of it, there is the lattice.
-    best.filter(|(_, upper)| *upper < f64::INFINITY)
+    lines
 }

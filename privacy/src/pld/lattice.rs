@@ -236,6 +236,17 @@ impl Sketch {
         }
     }
 
+    /// Logarithm of the mass at losses from this one on.
+    pub(crate) fn ln_above(&self, least: f64) -> f64 {
+        let mass: f64 = self
+            .points
+            .iter()
+            .filter(|(loss, _)| *loss >= least)
+            .map(|(_, ln_mass)| libm::exp(*ln_mass))
+            .sum();
+        libm::log(mass)
+    }
+
     /// Smallest and largest loss.
     pub(crate) fn span(&self) -> (f64, f64) {
         let ends = self.ends.iter().flat_map(|(least, most)| [*least, *most]);
@@ -289,10 +300,10 @@ pub(crate) struct Lattice {
     pub(crate) above: Vec<f64>,
     /// Tilted masses, from below.
     pub(crate) below: Vec<f64>,
-    /// Mass, not tilted, at infinity: from above.
-    pub(crate) infinite_above: f64,
+    /// Mass, not tilted, of finite losses that counts as infinite: from above.
+    pub(crate) lost_above: f64,
     /// The same from below.
-    pub(crate) infinite_below: f64,
+    pub(crate) lost_below: f64,
 }
 
 /// Where and how to lay a lattice.
@@ -306,13 +317,35 @@ pub(crate) struct Layout {
     pub(crate) kappa: f64,
     /// Logarithm of the mass that may be cut off on each side.
     pub(crate) ln_tail: f64,
-    /// Losses of the smooth parts below this lattice loss are raised to it. Where this is below what
-    /// the other steps' largest losses can lift to `epsilon`, it changes nothing.
+    /// Losses below this lattice loss are raised to it, from above, or left out, from below. Where
+    /// this is below what the other steps' largest losses can lift to `epsilon`, it changes nothing.
     pub(crate) low: f64,
-    /// Mass of the smooth parts above this lattice loss goes to it and to infinity, with the masses
-    /// of `P` and `Q` both kept. Where this is above what the other steps' smallest losses can draw
-    /// below `epsilon`, it changes nothing: there `1 - exp(epsilon - S)` is linear in what is kept.
+    /// Mass above this lattice loss goes to it and to infinity, with the masses of `P` and `Q` both
+    /// kept. Where this is above what the other steps' smallest losses can draw below `epsilon`, it
+    /// changes nothing: there `1 - exp(epsilon - S)` is linear in what is kept. Elsewhere it is a
+    /// bound from above, as it spreads the mass; from below all such outcomes are merged into one.
     pub(crate) high: f64,
+    /// Whether `high` changes nothing.
+    pub(crate) exact: bool,
+}
+
+/// Outcomes beyond [`Layout::high`], not tilted.
+#[derive(Default)]
+struct Far {
+    /// Their mass under `P`.
+    mass: f64,
+    /// What of it is kept at `high`: `exp(high)` times their mass under `Q`.
+    kept: f64,
+    /// The rest.
+    lost: f64,
+}
+
+impl Far {
+    fn add(&mut self, mass: f64, rest: f64) {
+        self.mass += mass;
+        self.kept += mass * libm::exp(-rest);
+        self.lost += mass * -libm::expm1(-rest);
+    }
 }
 
 /// What a cell leaves for the point on its right.
@@ -332,7 +365,9 @@ impl Lattice {
         let (low, high) = sketch.span();
         let (first, length) = if low <= high {
             let first = libm::floor(low / step) as i64 - 2;
-            let last = libm::ceil(high / step) as i64 + 2;
+            // Above a cut there is room for the merged outcomes, as far as it matters.
+            let room = libm::ceil(2.0 / (1.0 + theta) / step).min(1e4) as i64;
+            let last = libm::ceil(high / step) as i64 + 2 + if layout.exact { 0 } else { room };
             (first, (last - first + 1) as usize)
         } else {
             (0, 1)
@@ -341,13 +376,19 @@ impl Lattice {
             first,
             above: vec![0.0; length],
             below: vec![0.0; length],
-            infinite_above: law.infinite,
-            infinite_below: law.infinite,
+            lost_above: 0.0,
+            lost_below: 0.0,
         };
+        let mut far = Far::default();
         let shrink = -libm::expm1(-step);
         for atom in &law.atoms {
-            let mut index = libm::floor(atom.loss / step) as i64;
-            let mut rest = (atom.loss - index as f64 * step).clamp(0.0, step);
+            if atom.loss > layout.high {
+                far.add(libm::exp(atom.ln_mass), atom.loss - layout.high);
+                continue;
+            }
+            let loss = atom.loss.max(layout.low);
+            let mut index = libm::floor(loss / step) as i64;
+            let mut rest = (loss - index as f64 * step).clamp(0.0, step);
             if rest > step - 16.0 * f64::EPSILON * sketch.magnitude {
                 // The next point but for rounding, which is counted anyway.
                 (index, rest) = (index + 1, 0.0);
@@ -357,16 +398,45 @@ impl Lattice {
             lattice.above[place] += mass * libm::exp(-rest) * -libm::expm1(rest - step) / shrink;
             lattice.above[place + 1] +=
                 mass * libm::exp(theta * step) * -libm::expm1(-rest) / shrink;
-            lattice.below[place] += mass;
+            if atom.loss >= layout.low {
+                lattice.below[place] += mass;
+            }
         }
         for (weight, smooth) in &law.smooth {
-            lattice.lay(smooth, *weight, rules, layout);
+            lattice.lay(smooth, *weight, rules, layout, &mut far);
+        }
+        if far.mass > 0.0 {
+            let place = |loss: f64| {
+                let place = libm::floor(loss / step * (1.0 - 1e-14)) - first as f64;
+                place.clamp(0.0, length as f64 - 1.0) as usize
+            };
+            let at = libm::round(layout.high / step) as i64 - first;
+            let kept = far.kept * libm::exp(theta * layout.high - kappa);
+            lattice.above[at as usize] += kept;
+            lattice.lost_above += far.lost;
+            if layout.exact {
+                lattice.below[at as usize] += kept;
+                lattice.lost_below += far.lost;
+            } else {
+                // Their loss as one outcome is the logarithm of their masses' ratio.
+                let merged = layout.high + libm::log(far.mass / far.kept.max(1e-300));
+                let at = place(merged.min(layout.high + 1e3) - 1e-12);
+                let loss = (first + at as i64) as f64 * step;
+                lattice.below[at] += far.mass * libm::exp(theta * loss - kappa);
+            }
         }
         lattice
     }
 
     /// Adds one smooth part, cell by cell.
-    fn lay(&mut self, smooth: &Smooth, weight: f64, rules: &Rules, layout: Layout) {
+    fn lay(
+        &mut self,
+        smooth: &Smooth,
+        weight: f64,
+        rules: &Rules,
+        layout: Layout,
+        far: &mut Far,
+    ) {
         let Layout {
             step,
             theta,
@@ -376,7 +446,7 @@ impl Lattice {
         } = layout;
         let mut range = smooth.range(ln_tail);
         let ln_weight = libm::log(weight);
-        self.infinite_above += weight * libm::exp(range.ln_above);
+        self.lost_above += weight * libm::exp(range.ln_above);
         if smooth.loss(range.low) < layout.low {
             let from = smooth.inverse(layout.low, range.low, range.high);
             let mut below = libm::exp(range.ln_below);
@@ -389,20 +459,11 @@ impl Lattice {
         }
         if smooth.loss(range.high) > layout.high {
             let from = smooth.inverse(layout.high, range.low, range.high);
-            let (mut kept, mut lost) = (0.0, 0.0);
             rules.nodes(smooth, from, range.high, |x, node| {
                 let (loss, ln_density) = smooth.both(x);
                 let mass = node * weight * libm::exp(ln_density);
-                let rest = (loss - layout.high).max(0.0);
-                kept += mass * libm::exp(-rest);
-                lost += mass * -libm::expm1(-rest);
+                far.add(mass, (loss - layout.high).max(0.0));
             });
-            let place = (libm::round(layout.high / step) as i64 - self.first) as usize;
-            let tilted = kept * libm::exp(theta * layout.high - kappa);
-            self.above[place] += tilted;
-            self.below[place] += tilted;
-            self.infinite_above += lost;
-            self.infinite_below += lost;
             range.high = from;
         }
         let least = smooth.loss(range.low).max(layout.low);
@@ -412,7 +473,7 @@ impl Lattice {
             let tail = ln_weight + range.ln_below + theta * ((left + 1) as f64 * step) - kappa;
             self.above[(left + 1 - self.first) as usize] += libm::exp(tail);
         } else {
-            self.infinite_above += weight * libm::exp(range.ln_below);
+            self.lost_above += weight * libm::exp(range.ln_below);
         }
 
         let shrink = -libm::expm1(-step);
@@ -487,7 +548,7 @@ mod tests {
     fn masses_are_kept() {
         let rules = Rules::get();
         for swapped in [false, true] {
-            for (low, high) in [(-1e9, 1e9), (-0.5, 0.4)] {
+            for (low, high, exact) in [(-1e9, 1e9, true), (-0.5, 0.4, true), (-0.5, 0.4, false)] {
                 let pair = NormalPair {
                     upper: vec![(libm::log(0.9), 0.0), (libm::log(0.1), 1.5)],
                     lower: vec![(0.0, 0.0)],
@@ -509,6 +570,7 @@ mod tests {
                     ln_tail: -60.0,
                     low: libm::floor(low / step) * step,
                     high: libm::ceil(high / step) * step,
+                    exact,
                 };
                 let lattice = Lattice::new(&law, &sketch, rules, layout);
                 let masses = |side: &[f64]| {
@@ -522,14 +584,14 @@ mod tests {
                     (p, q)
                 };
                 let (p, q) = masses(&lattice.above);
-                let name = format!("{swapped} {low}: {p} {q} {}", lattice.infinite_above);
-                assert!((p + lattice.infinite_above - 1.0).abs() < 1e-12, "{name}");
+                let name = format!("{swapped} {low}: {p} {q} {}", lattice.lost_above);
+                assert!((p + lattice.lost_above - 1.0).abs() < 1e-12, "{name}");
                 // Raising low losses loses mass of `Q`.
                 let raised = low > -1e8 && swapped;
                 assert!(raised || (q - 1.0).abs() < 1e-12, "{name}");
                 let (p, q) = masses(&lattice.below);
-                let name = format!("{swapped} {low}: {p} {q} {}", lattice.infinite_below);
-                assert!(p + lattice.infinite_below < 1.0 + 1e-12, "{name}");
+                let name = format!("{swapped} {low}: {p} {q} {}", lattice.lost_below);
+                assert!(p + lattice.lost_below < 1.0 + 1e-12, "{name}");
                 assert!(q >= 1.0 - 1e-9 || raised, "{name}");
             }
         }

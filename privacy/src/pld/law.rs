@@ -306,7 +306,7 @@ impl NormalPair {
     }
 
     /// Logarithm of the probability under `P` of coordinates above `at` (below, for `above` false).
-    fn ln_tail(&self, at: f64, above: bool) -> f64 {
+    pub(super) fn ln_tail(&self, at: f64, above: bool) -> f64 {
         let sign = self.sign();
         self.p()
             .iter()

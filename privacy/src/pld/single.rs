@@ -2,127 +2,203 @@
 
 use super::compose::Question;
 use super::lattice::Rules;
-use super::law::{CutPair, Law, Smooth};
+use super::law::{Law, Range, Smooth};
 
-/// One step alone: `delta(epsilon)` is the sum, and for parts with a density the integral, of
-/// `(1 - exp(epsilon - L))` over the outcomes with `L > epsilon`, all terms positive. `None` for parts
-/// that are too wide to be integrated quickly.
-pub(crate) fn single(law: &Law, question: Question, rules: &Rules) -> Option<(f64, f64)> {
-    const WIDEST: f64 = 3000.0;
-    // What is cut off counts as infinite loss; it is small beside any `delta` that is a number.
-    let ln_tail = match question {
-        Question::Epsilon(delta) => libm::log(delta) - 34.0,
-        Question::Delta(epsilon) => law
-            .smooth
-            .iter()
-            .map(|(_, smooth)| match smooth {
-                Smooth::Normal(pair) | Smooth::Cut(CutPair { pair, .. }) => {
-                    let extent = pair.extent();
-                    let from = smooth.inverse(epsilon, extent.low - 40.0, extent.high + 40.0);
-                    let past = (from - extent.low).max(0.0);
-                    (-0.5 * (past + 1.0) * (past + 1.0) - 40.0).max(-745.0)
-                }
-                Smooth::Laplace(_) => 0.0,
-            })
-            .fold(0.0, f64::min),
-    };
-    let (mut tail, mut most) = (law.infinite, 0.0_f64);
-    // Exponents of this size are rounded; so is the point where the loss reaches `epsilon`.
-    let mut size = 0.0_f64;
-    let mut parts = Vec::with_capacity(law.smooth.len());
-    for (weight, smooth) in &law.smooth {
-        let range = smooth.range(ln_tail);
-        if range.high - range.low > WIDEST {
-            return None;
+/// One step alone: `delta(epsilon)` of the finite losses is the sum, and for parts with a density the
+/// integral, of `(1 - exp(epsilon - L))` over the outcomes with `L > epsilon`, all terms positive.
+pub(crate) struct Single<'a> {
+    law: &'a Law,
+    rules: &'a Rules,
+    parts: Vec<(f64, &'a Smooth, Range)>,
+    /// The largest loss that is looked at.
+    most: f64,
+    /// The largest exponent of a point mass.
+    size: f64,
+}
+
+impl<'a> Single<'a> {
+    /// `None` for parts that are too wide to be integrated quickly.
+    pub(crate) fn new(law: &'a Law, rules: &'a Rules) -> Option<Self> {
+        const WIDEST: f64 = 3000.0;
+        const LN_TAIL: f64 = -745.0;
+        let (mut most, mut size) = (0.0_f64, 0.0_f64);
+        let mut parts = Vec::with_capacity(law.smooth.len());
+        for (weight, smooth) in &law.smooth {
+            let range = smooth.range(LN_TAIL);
+            if range.high - range.low > WIDEST {
+                return None;
+            }
+            most = most.max(smooth.loss(range.high));
+            parts.push((*weight, smooth, range));
         }
-        tail += weight * libm::exp(range.ln_above);
-        most = most.max(smooth.loss(range.high));
-        size = size.max(range.low * range.low).max(range.high * range.high);
-        parts.push((weight, smooth, range));
+        for atom in &law.atoms {
+            most = most.max(atom.loss);
+            size = size.max(atom.loss.abs()).max(atom.ln_mass.abs());
+        }
+        Some(Self {
+            law,
+            rules,
+            parts,
+            most,
+            size,
+        })
     }
-    for atom in &law.atoms {
-        most = most.max(atom.loss);
-        size = size.max(atom.loss.abs()).max(atom.ln_mass.abs());
+
+    /// Where the integral of a part ends, of which it begins here.
+    fn end(part: &(f64, &Smooth, Range), from: f64) -> f64 {
+        match part.1 {
+            // Beyond lies less than a share of exp(-70).
+            Smooth::Normal(pair) => (from.max(pair.extent().high) + 12.0).min(part.2.high),
+            Smooth::Laplace(_) => part.2.high,
+        }
     }
-    let value = |epsilon: f64| {
-        let mut sum = 0.0;
-        for (weight, smooth, range) in &parts {
+
+    /// Exponents are rounded by as much, relative to 1; so is the point where the loss reaches
+    /// `epsilon`.
+    fn rounding(&self, epsilon: f64) -> f64 {
+        let size = self.parts.iter().fold(self.size, |size, part| {
+            let from = part.1.inverse(epsilon, part.2.low, part.2.high);
+            let end = Self::end(part, from);
+            size.max(from * from).max(end * end)
+        });
+        16.0 * f64::EPSILON * (1.0 + size)
+    }
+
+    /// The integral, and what it leaves out, which counts as infinite loss.
+    fn value(&self, epsilon: f64) -> (f64, f64) {
+        let (mut sum, mut rest) = (0.0, 0.0);
+        for part in &self.parts {
+            let (weight, smooth, range) = part;
             let from = smooth.inverse(epsilon, range.low, range.high);
+            let end = Self::end(part, from);
+            if let Smooth::Normal(pair) = smooth {
+                rest += weight * libm::exp(pair.ln_tail(end, true)) * (1.0 + 1e-10);
+            }
             let mut part = 0.0;
-            rules.nodes(smooth, from, range.high, |x, node| {
+            self.rules.nodes(smooth, from, end, |x, node| {
                 let (loss, ln_density) = smooth.both(x);
                 part += node * libm::exp(ln_density) * -libm::expm1((epsilon - loss).min(0.0));
             });
-            sum += *weight * part;
+            sum += weight * part;
         }
-        for atom in &law.atoms {
+        for atom in &self.law.atoms {
             if atom.loss > epsilon {
                 sum += libm::exp(atom.ln_mass) * -libm::expm1(epsilon - atom.loss);
             }
         }
-        sum
-    };
-    let rounding = 16.0 * f64::EPSILON * (1.0 + size);
-    let upper = |epsilon: f64| {
-        let value = value((epsilon - rounding).max(0.0));
-        (value * (1.0 + rounding + 1e-12) + tail * (1.0 + 1e-14)).min(1.0)
-    };
-    let lower = |epsilon: f64| {
-        value(epsilon + rounding) * (1.0 - rounding - 1e-12) + law.infinite * (1.0 - 1e-14)
-    };
-    let delta = match question {
-        Question::Delta(epsilon) => return Some((lower(epsilon).clamp(0.0, 1.0), upper(epsilon))),
-        Question::Epsilon(delta) => delta,
-    };
-    if upper(0.0) <= delta {
-        return Some((0.0, 0.0));
+        (sum, rest)
     }
-    if tail >= delta {
-        let lower = if law.infinite * (1.0 - 1e-14) > delta {
-            f64::INFINITY
-        } else {
-            0.0
-        };
-        return Some((lower, f64::INFINITY));
+
+    pub(crate) fn upper(&self, epsilon: f64) -> f64 {
+        let rounding = self.rounding(epsilon);
+        let (sum, rest) = self.value((epsilon - rounding).max(0.0));
+        (sum * (1.0 + rounding + 1e-12) + rest).min(1.0)
     }
-    // The loss at the end of the range is more than enough.
-    let (mut low, mut high) = (0.0, most + 1.0);
-    let (mut at_low, mut at_high) = (value(0.0), 0.0_f64);
-    // Secants on the logarithm, with halving where they do not help.
-    let goal = delta - tail;
-    let target = libm::log(goal);
-    for step in 0..80 {
-        let slope = libm::log(at_low) - libm::log(at_high.max(1e-300));
-        let secant = low + (libm::log(at_low) - target) / slope * (high - low);
-        let inside = secant > low && secant < high && step % 3 != 2;
-        let middle = if inside { secant } else { 0.5 * (low + high) };
-        if middle <= low || middle >= high {
-            break;
-        }
-        let there = value(middle);
-        if there > goal {
-            (low, at_low) = (middle, there);
-        } else {
-            (high, at_high) = (middle, there);
-        }
-        if high - low <= 1e-13 * high {
-            break;
-        }
+
+    pub(crate) fn lower(&self, epsilon: f64) -> f64 {
+        let rounding = self.rounding(epsilon);
+        let (sum, _) = self.value(epsilon + rounding);
+        (sum * (1.0 - rounding - 1e-12)).clamp(0.0, 1.0)
     }
-    let widen = |sign: f64, holds: &dyn Fn(f64) -> bool| {
-        let start = if sign > 0.0 { high } else { low };
-        let mut step = 1e-14 * high + rounding;
-        for _ in 0..200 {
-            let end = start + sign * step;
-            if end <= 0.0 || holds(end) {
-                return end.max(0.0);
+
+    /// The first point, closely, from which on the upper bound is at most `delta`.
+    pub(crate) fn upper_epsilon(&self, delta: f64) -> f64 {
+        self.reach(delta, |epsilon| self.upper(epsilon)).1
+    }
+
+    /// A point up to which the lower bound is above `delta`.
+    pub(crate) fn lower_epsilon(&self, delta: f64) -> f64 {
+        self.reach(delta, |epsilon| self.lower(epsilon)).0
+    }
+
+    /// Neighbouring points of which the falling `bound` is above `delta` at the first (unless that is
+    /// 0), and not above it at the second.
+    fn reach(&self, delta: f64, bound: impl Fn(f64) -> f64) -> (f64, f64) {
+        let first = bound(0.0);
+        if first <= delta {
+            return (0.0, 0.0);
+        }
+        // Where less than `delta` lies above, or else the end of the range.
+        let likely = self
+            .parts
+            .iter()
+            .map(|(_, smooth, range)| {
+                let end = smooth.range(libm::log(delta).max(-740.0)).high;
+                smooth.loss(end.min(range.high))
+            })
+            .chain(self.law.atoms.iter().map(|atom| atom.loss))
+            .fold(0.0, f64::max);
+        let (mut low, mut high) = (0.0, likely);
+        let mut at_high = bound(high);
+        if at_high > delta {
+            (low, high) = (high, self.most + 1.0);
+            at_high = bound(high);
+            if at_high > delta {
+                return (high, f64::INFINITY);
             }
-            step *= 1.6;
         }
-        if sign > 0.0 { f64::INFINITY } else { 0.0 }
-    };
-    Some((
-        widen(-1.0, &|end| lower(end) > delta),
-        widen(1.0, &|end| upper(end) <= delta),
-    ))
+        // Regula falsi on the logarithm after Anderson and Björck 1973: an end that stays counts
+        // for less and less.
+        let target = libm::log(delta);
+        let miss = |bound: f64| libm::log(bound.max(1e-320)) - target;
+        let mut above = miss(if low > 0.0 { bound(low) } else { first });
+        let mut below = miss(at_high);
+        let mut last = 0.0;
+        for step in 0..100 {
+            if high - low <= 2e-15 * high {
+                break;
+            }
+            let secant = low + above / (above - below) * (high - low);
+            let inside = secant > low && secant < high && step % 8 != 7;
+            let middle = if inside { secant } else { 0.5 * (low + high) };
+            if middle <= low || middle >= high {
+                break;
+            }
+            let there = bound(middle);
+            let value = miss(there);
+            if there > delta {
+                if last > 0.0 {
+                    below *= factor(value, above);
+                }
+                (low, above, last) = (middle, value, 1.0);
+            } else {
+                if last < 0.0 {
+                    above *= factor(value, below);
+                }
+                (high, below, last) = (middle, value, -1.0);
+            }
+        }
+        (low, high)
+    }
+}
+
+/// What the value of an end that stays is multiplied by.
+fn factor(new: f64, old: f64) -> f64 {
+    let factor = 1.0 - new / old;
+    if factor > 0.0 { factor } else { 0.5 }
+}
+
+/// The whole answer for one step, infinite losses included. `None` where [`Single`] is.
+pub(crate) fn single(law: &Law, question: Question, rules: &Rules) -> Option<(f64, f64)> {
+    let one = Single::new(law, rules)?;
+    let (least, most) = (law.infinite * (1.0 - 1e-14), law.infinite * (1.0 + 1e-14));
+    Some(match question {
+        Question::Delta(epsilon) => (
+            (one.lower(epsilon) + least).min(1.0),
+            (one.upper(epsilon) + most).min(1.0),
+        ),
+        Question::Epsilon(delta) => {
+            let lower = if least > delta {
+                f64::INFINITY
+            } else {
+                one.lower_epsilon(delta - least)
+            };
+            let upper = if most >= delta {
+                f64::INFINITY
+            } else {
+                one.upper_epsilon((delta - most) * (1.0 - 1e-15))
+            };
+            (lower.min(upper), upper)
+        }
+    })
 }

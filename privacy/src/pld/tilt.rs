@@ -13,12 +13,29 @@ pub(super) const LN_WINDOW: f64 = -37.0;
 /// which rounding does no harm.
 const LN_SIGNAL: f64 = -9.0;
 
+/// Where a law is cut; see [`super::lattice::Layout`].
+#[derive(Clone, Copy)]
+pub(super) struct Cut {
+    pub(super) low: f64,
+    pub(super) high: f64,
+    /// Whether the cut at `high` changes nothing.
+    pub(super) exact: bool,
+}
+
+impl Cut {
+    const NONE: Self = Self {
+        low: f64::MIN,
+        high: f64::MAX,
+        exact: true,
+    };
+}
+
 /// The choice of tilt.
 pub(super) struct Plan {
     pub(super) sketches: Vec<Sketch>,
     counts: Vec<u64>,
-    /// Where each law is cut; see [`super::lattice::Layout`].
-    pub(super) cuts: Vec<(f64, f64)>,
+    /// Where each law is cut.
+    pub(super) cuts: Vec<Cut>,
     /// Largest tilt that the sketches hold.
     most_tilt: f64,
     pub(super) ln_tail: f64,
@@ -28,6 +45,8 @@ pub(super) struct Plan {
     /// Rough answers at this tilt.
     pub(super) ln_delta: f64,
     pub(super) epsilon: f64,
+    /// The window holds all from the first to the second.
+    pub(super) around: (f64, f64),
     /// Standard deviation of the tilted sum.
     deviation: f64,
 }
@@ -56,7 +75,7 @@ impl Plan {
         question: Question,
     ) -> Self {
         let mut plan = Self {
-            cuts: vec![(f64::NEG_INFINITY, f64::INFINITY); sketches.len()],
+            cuts: vec![Cut::NONE; sketches.len()],
             sketches,
             counts,
             most_tilt,
@@ -65,6 +84,7 @@ impl Plan {
             slope: 0.0,
             ln_delta: 0.0,
             epsilon: 0.0,
+            around: (f64::INFINITY, f64::NEG_INFINITY),
             deviation: 0.0,
         };
         // Both rough answers are monotone in the tilt.
@@ -153,14 +173,13 @@ impl Plan {
         (best.max((LN_LITTLE - ln_delta) / self.theta), at)
     }
 
-    /// Cuts every law where, for values of `epsilon` between these two, it makes no difference.
-    pub(super) fn cut(&mut self, laws: &[(Law, u64)], around: (f64, f64)) {
+    /// Cuts every law where, for values of `epsilon` between these two, it makes no difference, or
+    /// next to none beside `exp(ln_delta)`.
+    pub(super) fn cut(&mut self, laws: &[(Law, u64)], around: (f64, f64), ln_delta: f64) {
         let ends: Vec<(f64, f64)> = laws.iter().map(|(law, _)| law.ends()).collect();
-        for (which, (law, _)) in laws.iter().enumerate() {
-            // Point masses stay where they are.
-            if !law.atoms.is_empty() {
-                continue;
-            }
+        let mut falls = None;
+        self.around = around;
+        for which in 0..laws.len() {
             // What the other steps can add at least and at most.
             let (mut least, mut most) = (0.0, 0.0);
             for (other, ((low, high), count)) in ends.iter().zip(&self.counts).enumerate() {
@@ -172,17 +191,109 @@ impl Plan {
             }
             let low = around.0 - most - 1e-9 * (1.0 + most.abs());
             let high = around.1 - least + 1e-9 * (1.0 + least.abs());
-            let (low, high) = (low.max(f64::MIN), high.min(f64::MAX));
-            self.cuts[which] = (low, high);
-            self.sketches[which].cut(low, high);
+            let mut cut = Cut {
+                low: low.max(f64::MIN),
+                high: high.min(f64::MAX),
+                exact: true,
+            };
+            if least.is_nan() || -least > 0.2 * around.1 {
+                let falls = falls.get_or_insert_with(|| self.falls());
+                let likely = self.likely(falls, which, around.1, ln_delta);
+                if 2.0 * likely < cut.high {
+                    cut.high = likely;
+                    cut.exact = false;
+                }
+            }
+            // What was cut already stays so.
+            let before = self.cuts[which];
+            if before.high < cut.high {
+                (cut.high, cut.exact) = (before.high, before.exact);
+            }
+            cut.low = cut.low.max(before.low).min(cut.high);
+            self.cuts[which] = cut;
+            self.sketches[which].cut(cut.low, cut.high);
         }
+    }
+
+    /// Exponents and, for each law, the cumulants at minus them.
+    fn falls(&self) -> Vec<(f64, Vec<f64>)> {
+        (-7..=15)
+            .map(|k| {
+                let lambda = libm::exp(f64::from(k));
+                let cumulant = |sketch: &Sketch| sketch.cumulant(-lambda)[0];
+                (lambda, self.sketches.iter().map(cumulant).collect())
+            })
+            .collect()
+    }
+
+    /// A loss from `epsilon` on that a step of this law hardly ever exceeds while the others, by
+    /// Chernoff's bound, draw the sum below `epsilon`: with a probability that is small beside
+    /// `exp(ln_delta)`. A poor value makes the bounds less tight, not wrong.
+    fn likely(
+        &self,
+        falls: &[(f64, Vec<f64>)],
+        which: usize,
+        epsilon: f64,
+        ln_delta: f64,
+    ) -> f64 {
+        const LN_LITTLE: f64 = -14.0;
+        let sums: Vec<(f64, f64)> = falls
+            .iter()
+            .map(|(lambda, cumulants)| {
+                let count = |other: usize| self.counts[other] - u64::from(other == which);
+                let parts = cumulants.iter().enumerate();
+                (
+                    *lambda,
+                    parts.map(|(other, value)| value * count(other) as f64).sum(),
+                )
+            })
+            .collect();
+        let ln_count = libm::log(self.counts[which] as f64);
+        let mut over = 1e-3 * (epsilon + 1e-6);
+        while over < 1e6 {
+            let ln_drawn = sums
+                .iter()
+                .map(|(lambda, sum)| sum - lambda * over)
+                .filter(|bound| !bound.is_nan())
+                .fold(0.0, f64::min);
+            let ln_above = self.sketches[which].ln_above(epsilon + over);
+            if ln_drawn + ln_above + ln_count < ln_delta + LN_LITTLE {
+                break;
+            }
+            over *= 1.3;
+        }
+        epsilon + over
+    }
+
+    /// Raises, under the present tilt, what is lost in rounding anyway: losses of which all steps
+    /// together have a share of the tilted mass that is nothing beside [`LN_SIGNAL`].
+    fn raise(&mut self) {
+        const LN_NOTHING: f64 = -40.0;
+        let ln_steps = libm::log(self.steps().max(1.0));
+        for (sketch, cut) in self.sketches.iter_mut().zip(&mut self.cuts) {
+            let [value, ..] = sketch.cumulant(self.theta);
+            let low = (value - ln_steps + LN_NOTHING) / self.theta;
+            if low > cut.low {
+                cut.low = low.min(cut.high);
+                sketch.cut(cut.low, cut.high);
+            }
+        }
+    }
+
+    /// How far the laws are cut, and the tilt.
+    pub(super) fn shape(&self) -> Vec<f64> {
+        let highs = self.cuts.iter().map(|cut| cut.high);
+        highs.chain([self.theta]).collect()
     }
 
     /// Takes the tilt with the shortest transform among those, up to the present one, at which
     /// `delta` is large enough beside the tilted mass. (Where few steps matter, the present one
     /// may move most of the mass far beyond `epsilon`.)
     pub(super) fn cheapen(&mut self, epsilon: f64, ln_delta: f64, fineness: Fineness) {
-        let start = self.theta;
+        // Laws that were cut may need a larger one.
+        let before = self.theta;
+        self.aim(epsilon);
+        let start = self.theta.max(before);
         let mut best = (f64::INFINITY, start);
         for factor in [
             1.0, 0.8, 0.6, 0.45, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03,
@@ -200,6 +311,7 @@ impl Plan {
             }
         }
         self.retilt(best.1);
+        self.raise();
         self.epsilon = epsilon;
     }
 
@@ -253,7 +365,17 @@ impl Plan {
                 at_b = bound(b);
             }
         }
-        let (best, at) = if at_a <= at_b { (a, at_a) } else { (b, at_b) };
-        (at.max(0.0), libm::exp(best))
+        let (mut best, at) = if at_a <= at_b { (a, at_a) } else { (b, at_b) };
+        // A law that ends somewhere is bounded by any large exponent; the smallest that does nearly
+        // as well does not rest on the sketch's ends.
+        let enough = at + 0.01 * (at + sign * mean).abs().min(at.abs());
+        for _ in 0..12 {
+            let smaller = best - 0.7;
+            if bound(smaller) > enough {
+                break;
+            }
+            best = smaller;
+        }
+        (bound(best).max(0.0), libm::exp(best))
     }
 }

@@ -73,12 +73,12 @@ pub(crate) fn play_all(
     verdicts
 }
 
-/// Largest [`Verdict::Finite::error`].
-const MOST_ERROR: f64 = 1e-3;
-/// The same for a `delta` below 1e-15. A known weakness: where a law stays close to one value and has
-/// a rare, long tail (tiny sampling rates, hardly ever binding limits), no one tilt shows a `delta`
-/// far out in it, and the bounds, still bounds, are apart.
-const MOST_ERROR_FAR_OUT: f64 = 0.05;
+/// What an answer may be off by on its way back, relative to it or, below 1, absolute.
+const RETURN: f64 = 1e-6;
+/// `delta(epsilon(d)) <= d` but for this, relative.
+const ROUNDING: f64 = 1e-12;
+/// The same for accountants whose `delta` is itself found by a search.
+const SEARCH: f64 = 1e-9;
 
 struct Maker {
     stream: Stream,
@@ -328,31 +328,51 @@ fn play(case: &Case, kind: AccountantKind, fineness: Fineness) -> Result<Verdict
             Err(format!("{name}: infinite in spite of noise"))
         };
     }
-    let back = sum.delta(found.upper).map_err(show)?;
-    let (low, high) = (back.lower.get(), back.upper.get());
+    let ask_delta = |at: Epsilon| -> Result<(f64, f64), String> {
+        let found = sum.delta(at).map_err(show)?;
+        Ok((found.lower.get(), found.upper.get()))
+    };
+    let (low, high) = ask_delta(found.upper)?;
     let name = format!("{name}, delta({upper}) in [{low:e}, {high:e}]");
-    if !(0.0..=high).contains(&low) || low > case.delta * (1.0 + 1e-9) {
+    if !(0.0..=high).contains(&low) {
         return Err(format!("{name}: out of order"));
     }
-    if upper <= 0.0 {
-        // There is no less to return to.
-        return Ok(Verdict::Finite {
-            lower,
-            upper,
-            error: 0.0,
-        });
-    }
-    // The upper bound of `delta` may be a little above what was asked for; then less is enough.
-    let there = sum.epsilon(back.upper).map_err(show)?.upper.get();
-    let error = (there - upper).abs() / (1.0 + upper);
-    let most = if case.delta < 1e-15 {
-        MOST_ERROR_FAR_OUT
-    } else {
-        MOST_ERROR
+    let rounding = match kind {
+        AccountantKind::Pld | AccountantKind::Gaussian => ROUNDING,
+        _ => SEARCH,
     };
-    if error > most {
+    if high > case.delta * (1.0 + rounding) {
+        return Err(format!("{name}: more than was asked for"));
+    }
+    // Nothing is lost only where that is what it costs; and where it costs that, nothing is lost.
+    let (_, whole) = ask_delta(Epsilon::ZERO)?;
+    let (zero, nearly) = (upper <= 0.0, whole * (1.0 - RETURN) <= case.delta);
+    if (zero && !nearly) || (!zero && whole * (1.0 + RETURN) <= case.delta) {
+        return Err(format!("{name}, but delta(0) is {whole:e}"));
+    }
+    // As little as this has the least epsilon that it is enough for.
+    let there = sum
+        .epsilon(Delta::new(high).map_err(show)?)
+        .map_err(show)?
+        .upper
+        .get();
+    let error = (there - upper).abs() / (1.0 + upper);
+    if error > RETURN {
         return Err(format!(
             "{name}, epsilon({high:e}) {there:e}: does not return"
+        ));
+    }
+    // The same from an epsilon that no delta was asked for.
+    let half = Epsilon::new(0.5 * upper).map_err(show)?;
+    let (_, high) = ask_delta(half)?;
+    let there = sum
+        .epsilon(Delta::new(high).map_err(show)?)
+        .map_err(show)?
+        .upper
+        .get();
+    if there > half.get() + RETURN * (1.0 + half.get()) {
+        return Err(format!(
+            "{name}, delta({half}) {high:e}, epsilon of that {there:e}: not enough"
         ));
     }
     Ok(Verdict::Finite {
