@@ -1,11 +1,16 @@
 //! Calibration: the value of one parameter with which a plan meets its `(epsilon, delta)`.
 //!
 //! The answer is always on the safe side: with the returned value the accountant's *upper bound*
-//! has been computed and is at most the target. The search brackets the target and then takes
-//! secants of `ln epsilon` over the logarithm of the parameter, which is nearly straight, with
-//! halving where they do not help (regula falsi after Dowell and Jarratt 1971).
+//! has been computed and is at most the target; and with a value that is closer by the tolerance (for
+//! whole numbers: the next) it has been computed, too, and is not.
+//!
+//! The search takes secants of `ln epsilon` over the logarithm of the parameter, which is nearly
+//! straight, first with a coarse lattice and then, from where that leads, with the accountant as it
+//! is; with halving where secants do not help.
 
-use crate::accountant::{AccountantKind, Bounds, accountant};
+use crate::accountant::{
+    Accountant as _, AccountantKind, Bounds, Fineness, PldAccountant, accountant,
+};
 use crate::error::PrivacyError;
 use crate::event::DpEvent;
 use crate::relation::NeighboringRelation;
@@ -35,8 +40,16 @@ pub struct Calibrated<T> {
 
 /// Relative width of the bracket at which a search of a real parameter stops.
 const TOLERANCE: f64 = 1e-5;
+/// The same for the coarse search.
+const ROUGHLY: f64 = 4e-3;
 /// Most events that are tried.
-const MOST: u32 = 100;
+const MOST: u32 = 200;
+/// For the coarse search.
+const ROUGH: Fineness = Fineness {
+    absolute: 1e-4,
+    relative: 1e-3,
+    points: 1 << 12,
+};
 
 impl Target {
     /// Bounds of `epsilon` for the event, `count` times.
@@ -45,6 +58,16 @@ impl Target {
     /// Those of the accountant.
     pub fn cost(&self, event: &DpEvent, count: u64) -> Result<Bounds<Epsilon>, PrivacyError> {
         let mut accountant = accountant(self.accountant, self.relation);
+        accountant.compose(event, count)?;
+        accountant.epsilon(self.delta)
+    }
+
+    /// Roughly the upper bound of [`Self::cost`], from above, in less time.
+    fn rough(&self, event: &DpEvent, count: u64) -> Result<Bounds<Epsilon>, PrivacyError> {
+        if self.accountant != AccountantKind::Pld {
+            return self.cost(event, count);
+        }
+        let mut accountant = PldAccountant::new(self.relation).with_fineness(ROUGH);
         accountant.compose(event, count)?;
         accountant.epsilon(self.delta)
     }
@@ -62,8 +85,13 @@ impl Target {
         count: u64,
         event: impl Fn(NoiseMultiplier) -> Result<DpEvent, PrivacyError>,
     ) -> Result<Calibrated<NoiseMultiplier>, PrivacyError> {
-        let cost = |noise: f64| self.cost(&event(NoiseMultiplier::new(noise)?)?, count);
-        let found = self.search("noise_multiplier", (1e-3, 1.0, 1e7), cost)?;
+        let made = |noise: f64| event(NoiseMultiplier::new(noise)?);
+        let found = self.search_from(
+            "noise_multiplier",
+            (1e-3, 1.0, 1e7),
+            |noise| self.cost(&made(noise)?, count),
+            |noise| self.rough(&made(noise)?, count),
+        )?;
         Ok(Calibrated {
             value: NoiseMultiplier::new(found.value)?,
             epsilon: found.epsilon,
@@ -91,8 +119,13 @@ impl Target {
             });
         }
         // In terms of the inverse, which is better the larger it is.
-        let cost = |inverse: f64| self.cost(&event((1.0 / inverse).min(1.0))?, count);
-        let found = self.search("sampling_rate", (1.0, 100.0, 1e9), cost)?;
+        let made = |inverse: f64| event((1.0 / inverse).min(1.0));
+        let found = self.search_from(
+            "sampling_rate",
+            (1.0, 100.0, 1e9),
+            |inverse| self.cost(&made(inverse)?, count),
+            |inverse| self.rough(&made(inverse)?, count),
+        )?;
         Ok(Calibrated {
             value: (1.0 / found.value).min(1.0),
             epsilon: found.epsilon,
@@ -105,7 +138,12 @@ impl Target {
     /// [`PrivacyError::Unreachable`] when not even once is within the target; those of the
     /// accountant.
     pub fn steps(&self, event: &DpEvent, most: u64) -> Result<Calibrated<u64>, PrivacyError> {
-        self.largest("steps", 1, most, |count| self.cost(event, count))
+        self.largest(
+            "steps",
+            most,
+            |count| self.cost(event, count),
+            |count| self.rough(event, count),
+        )
     }
 
     /// The largest cohort, from 1 to `most`, for which `count` times the event is within the
@@ -123,9 +161,12 @@ impl Target {
         most: u64,
         event: impl Fn(u64) -> Result<DpEvent, PrivacyError>,
     ) -> Result<Calibrated<u64>, PrivacyError> {
-        self.largest("cohort", 1, most, |cohort| {
-            self.cost(&event(cohort)?, count)
-        })
+        self.largest(
+            "cohort",
+            most,
+            |cohort| self.cost(&event(cohort)?, count),
+            |cohort| self.rough(&event(cohort)?, count),
+        )
     }
 
     fn meets(&self, cost: Bounds<Epsilon>) -> bool {
@@ -142,145 +183,203 @@ impl Target {
         }
     }
 
-    /// The largest integer from `least` to `most` that meets the target, where cost grows.
+    /// The largest integer from 1 to `most` that meets the target, where cost grows.
     fn largest(
         &self,
         parameter: &'static str,
-        least: u64,
         most: u64,
         cost: impl Fn(u64) -> Result<Bounds<Epsilon>, PrivacyError>,
+        rough: impl Fn(u64) -> Result<Bounds<Epsilon>, PrivacyError>,
     ) -> Result<Calibrated<u64>, PrivacyError> {
-        let first = cost(least)?;
-        if !self.meets(first) {
-            return Err(self.unreachable(parameter, least as f64, first));
-        }
-        let (mut low, mut low_cost) = (least, first);
-        // Outwards by factors, as the cost of very many may take long to compute.
-        let mut high = None;
-        while high.is_none() && low < most {
-            let next = low.saturating_mul(4).min(most);
+        let most = most.max(1);
+        let whole = |inverse: f64| (libm::round(1.0 / inverse) as u64).clamp(1, most);
+        // In terms of the inverse, whose logarithm is at most 0.
+        let range = (-libm::log(most as f64), 0.0);
+        let start = (-libm::log(100.0_f64.min(most as f64)), -0.7);
+        let way = self.solve(range, start, ROUGHLY, |inverse| rough(whole(inverse)))?;
+        let mut next = whole(libm::exp(way.guess));
+        let slope = way.slope.clamp(-4.0, -0.05);
+        let (mut good, mut bad): (Option<(u64, Bounds<Epsilon>)>, Option<u64>) = (None, None);
+        for turn in 0..MOST {
             let there = cost(next)?;
             if self.meets(there) {
-                (low, low_cost) = (next, there);
+                if next >= most {
+                    return Ok(Calibrated {
+                        value: next,
+                        epsilon: there,
+                    });
+                }
+                good = Some((next, there));
             } else {
-                high = Some((next, there));
+                if next <= 1 {
+                    return Err(self.unreachable(parameter, next as f64, there));
+                }
+                bad = Some(next);
             }
-        }
-        let Some((mut high, mut high_cost)) = high else {
-            return Ok(Calibrated {
-                value: low,
-                epsilon: low_cost,
-            });
-        };
-        let mut turn = 0;
-        while high - low > 1 {
-            turn += 1;
-            let guess = self.secant(
-                (low as f64, low_cost.upper.get()),
-                (high as f64, high_cost.upper.get()),
-            );
-            let middle = match guess {
-                Some(guess) if turn % 3 != 0 => (guess as u64).clamp(low + 1, high - 1),
-                _ => low + (high - low) / 2,
+            if let (Some((low, epsilon)), Some(high)) = (good, bad)
+                && high - low <= 1
+            {
+                return Ok(Calibrated {
+                    value: low,
+                    epsilon,
+                });
+            }
+            let low = good.map_or(0, |(low, _)| low);
+            let high = bad.unwrap_or(most.saturating_add(1));
+            // Where the line through this point meets the target: the last that does.
+            let miss = self.miss(there);
+            let guess = next as f64 * libm::exp((miss / slope).clamp(-1.0, 1.0));
+            let halve = turn >= 4 && turn % 2 == 0;
+            next = if guess.is_nan() || halve && good.is_some() && bad.is_some() {
+                low + (high - low) / 2
+            } else {
+                (guess as u64).clamp(low + 1, high - 1)
             };
-            let there = cost(middle)?;
-            if self.meets(there) {
-                (low, low_cost) = (middle, there);
-            } else {
-                (high, high_cost) = (middle, there);
-            }
         }
-        Ok(Calibrated {
-            value: low,
-            epsilon: low_cost,
-        })
+        Err(self.unreachable(parameter, next as f64, cost(next)?))
     }
 
-    /// Where the line through two points, in logarithms, reaches the target.
-    fn secant(&self, a: (f64, f64), b: (f64, f64)) -> Option<f64> {
-        let target = libm::log(self.epsilon.get());
-        let ((ax, ay), (bx, by)) = (
-            (libm::log(a.0), libm::log(a.1)),
-            (libm::log(b.0), libm::log(b.1)),
-        );
-        let x = ax + (target - ay) / (by - ay) * (bx - ax);
-        // Infinite costs have no line.
-        (x.is_finite() && x > ax.min(bx) && x < ax.max(bx)).then(|| libm::exp(x))
+    /// Logarithm of the cost over the target.
+    fn miss(&self, cost: Bounds<Epsilon>) -> f64 {
+        if self.meets(cost) && self.epsilon <= Epsilon::ZERO {
+            return f64::NEG_INFINITY;
+        }
+        libm::log(cost.upper.get()) - libm::log(self.epsilon.get())
     }
 
     /// The smallest value from `least` to `most` that meets the target, where cost falls.
     pub(crate) fn search(
         &self,
         parameter: &'static str,
-        (least, start, most): (f64, f64, f64),
+        range: (f64, f64, f64),
         cost: impl Fn(f64) -> Result<Bounds<Epsilon>, PrivacyError>,
     ) -> Result<Calibrated<f64>, PrivacyError> {
-        let first = cost(start)?;
-        let (mut bad, mut good);
-        if self.meets(first) {
-            good = (start, first);
-            loop {
-                let next = (good.0 * 0.5).max(least);
-                let there = cost(next)?;
-                if !self.meets(there) {
-                    bad = (next, there);
-                    break;
-                }
-                good = (next, there);
-                if next <= least {
-                    return Ok(Calibrated {
-                        value: least,
-                        epsilon: there,
-                    });
-                }
-            }
-        } else {
-            bad = (start, first);
-            loop {
-                let next = (bad.0 * 2.0).min(most);
-                let there = cost(next)?;
-                if self.meets(there) {
-                    good = (next, there);
-                    break;
-                }
-                if next >= most {
-                    return Err(self.unreachable(parameter, next, there));
-                }
-                bad = (next, there);
-            }
-        }
-        for turn in 1..MOST {
-            if good.0 - bad.0 <= TOLERANCE * good.0 {
-                break;
-            }
-            let guess = self
-                .secant((bad.0, bad.1.upper.get()), (good.0, good.1.upper.get()))
-                .filter(|_| turn % 3 != 0);
-            let middle = match guess {
-                // A little beyond the crossing, to the side that moves the far end.
-                Some(guess) => {
-                    let margin = 0.3 * TOLERANCE * good.0;
-                    let nudged = if turn % 3 == 1 {
-                        guess + margin
-                    } else {
-                        guess - margin
-                    };
-                    nudged.clamp(bad.0 + margin, good.0 - margin)
-                }
-                None => libm::sqrt(bad.0 * good.0),
-            };
-            let there = cost(middle)?;
-            if self.meets(there) {
-                good = (middle, there);
+        self.search_from(parameter, range, &cost, &cost)
+    }
+
+    /// The same with a cost that is quicker to compute, to begin with.
+    fn search_from(
+        &self,
+        parameter: &'static str,
+        (least, start, most): (f64, f64, f64),
+        cost: impl Fn(f64) -> Result<Bounds<Epsilon>, PrivacyError>,
+        rough: impl Fn(f64) -> Result<Bounds<Epsilon>, PrivacyError>,
+    ) -> Result<Calibrated<f64>, PrivacyError> {
+        let range = (libm::log(least), libm::log(most));
+        // The ends themselves, not what their logarithms round to.
+        let within = |value: f64| {
+            if value <= least * (1.0 + 1e-13) {
+                least
             } else {
-                bad = (middle, there);
+                value.min(most)
             }
+        };
+        let way = self.solve(range, (libm::log(start), -1.3), ROUGHLY, |value| {
+            rough(within(value))
+        })?;
+        let found = self.solve(range, (way.guess, way.slope), TOLERANCE, |value| {
+            cost(within(value))
+        })?;
+        match found.good {
+            Some((at, epsilon)) => Ok(Calibrated {
+                value: within(libm::exp(at)),
+                epsilon,
+            }),
+            None => Err(self.unreachable(parameter, most, cost(most)?)),
         }
-        Ok(Calibrated {
-            value: good.0,
-            epsilon: good.1,
+    }
+
+    /// Where the cost, which falls, meets the target, as a logarithm: from `start`, with a first
+    /// slope of `ln epsilon`, until what meets it and what does not are `tolerance` apart, or for a
+    /// rough answer until it is nearly met.
+    fn solve(
+        &self,
+        (least, most): (f64, f64),
+        (start, mut slope): (f64, f64),
+        tolerance: f64,
+        cost: impl Fn(f64) -> Result<Bounds<Epsilon>, PrivacyError>,
+    ) -> Result<Way, PrivacyError> {
+        /// Longest stride while there is no bracket.
+        const STRIDE: f64 = 2.1;
+        // How far from the predicted crossing to look: twice that is within the tolerance.
+        let aside = 0.45 * tolerance;
+        let (mut good, mut bad): (Option<(f64, Bounds<Epsilon>)>, Option<f64>) = (None, None);
+        let mut at = start.clamp(least, most);
+        let mut before: Option<(f64, f64)> = None;
+        for turn in 0..MOST {
+            let there = cost(libm::exp(at))?;
+            let miss = self.miss(there);
+            if self.meets(there) {
+                good = Some((at, there));
+            } else {
+                bad = Some(at);
+            }
+            if let Some((other, value)) = before {
+                let new = (miss - value) / (at - other);
+                if new.is_finite() && (at - other).abs() > 0.2 * aside && new < -1e-3 {
+                    slope = new;
+                }
+            }
+            if miss.is_finite() {
+                before = Some((at, miss));
+            }
+            let predicted = if miss.is_finite() {
+                at - (miss / slope).clamp(-STRIDE, STRIDE)
+            } else {
+                at + STRIDE.copysign(miss)
+            };
+            let ended = match (good, bad) {
+                (Some((good, _)), Some(bad)) => good - bad <= tolerance,
+                (Some((good, _)), None) => good <= least,
+                (None, Some(bad)) => bad >= most,
+                (None, None) => true,
+            };
+            // A rough answer needs no bracket.
+            let close = tolerance >= ROUGHLY && turn > 0 && miss.abs() < 0.5 * tolerance;
+            if ended || close {
+                return Ok(Way {
+                    good,
+                    guess: predicted.clamp(
+                        bad.unwrap_or(least).max(least),
+                        good.map_or(most, |(good, _)| good),
+                    ),
+                    slope,
+                });
+            }
+            at = match (good, bad) {
+                (Some((good, _)), None) => predicted.min(good) - aside,
+                (None, Some(bad)) => predicted.max(bad) + aside,
+                (Some((good, _)), Some(bad)) => {
+                    let inside = predicted > bad && predicted < good;
+                    let side = if !inside || (turn > 6 && turn % 3 == 0) {
+                        0.5 * (bad + good)
+                    } else if good - predicted > predicted - bad {
+                        predicted + aside
+                    } else {
+                        predicted - aside
+                    };
+                    side.clamp(bad + 0.1 * aside, good - 0.1 * aside)
+                }
+                (None, None) => predicted,
+            }
+            .clamp(least, most);
+        }
+        Ok(Way {
+            good,
+            guess: at,
+            slope,
         })
     }
+}
+
+/// What [`Target::solve`] found, all as logarithms.
+struct Way {
+    /// The least that meets the target, with its cost.
+    good: Option<(f64, Bounds<Epsilon>)>,
+    /// Where the crossing is.
+    guess: f64,
+    /// The slope there.
+    slope: f64,
 }
 
 #[cfg(test)]

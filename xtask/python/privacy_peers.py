@@ -34,14 +34,20 @@ class Ours:
             [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def ask(self, kind, sigma, rate, steps, delta):
-        self.process.stdin.write(f"epsilon {kind} {sigma} {rate} {steps} {delta}\n")
+    def line(self, words):
+        self.process.stdin.write(f"{words}\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline().split()
         if len(answer) != 3:
             sys.exit("the accountant gave no answer")
-        epsilon, lower, seconds = (float(word) for word in answer)
+        return [float(word) for word in answer]
+
+    def ask(self, kind, sigma, rate, steps, delta):
+        epsilon, lower, seconds = self.line(f"epsilon {kind} {sigma} {rate} {steps} {delta}")
         return epsilon, seconds, lower
+
+    def calibrate(self, parameter, target, delta, sigma, rate, steps):
+        return self.line(f"calibrate {parameter} {target} {delta} {sigma} {rate} {steps}")
 
 
 def opacus():
@@ -111,6 +117,53 @@ def cell(epsilon, seconds):
     return f"{epsilon:12.7g} {1e3 * seconds:7.1f} ms"
 
 
+# Values that dp_accounting 0.6 calibrates to, its noise multipliers rounded outwards.
+KNOWN = [
+    (2, 1e-6, 0.001, 1500, 0.6160, 0.6162),
+    (2, 1e-6, 0.001, 3000, 0.6326, 0.6328),
+    (2, 1e-6, 0.005, 2000, 0.8638, 0.8639),
+]
+TARGETS = [0.5, 2, 8]
+
+
+def calibration(ours, delta):
+    """Every parameter to every target over the grid; what it costs may not be above the target."""
+    sampled = [rate for rate in RATES if rate < 1]
+    cases = {
+        "noise": [("noise", 1, rate, steps) for rate in RATES for steps in STEPS],
+        "rate": [("rate", sigma, 1, steps) for sigma in SIGMAS for steps in STEPS],
+        "steps": [("steps", sigma, rate, 1) for sigma in SIGMAS for rate in sampled],
+        "cohort": [("cohort", sigma, 1, steps) for sigma in SIGMAS for steps in STEPS],
+    }
+    print("calibrated      met  not met  median ms    95 %   worst  at")
+    for name, grid in cases.items():
+        times, missed = [], 0
+        for target in TARGETS:
+            for parameter, sigma, rate, steps in grid:
+                value, epsilon, seconds = ours.calibrate(
+                    parameter, target, delta, sigma, rate, steps
+                )
+                missed += math.isnan(value)
+                if not math.isnan(value) and epsilon > target:
+                    sys.exit(f"{parameter} {value} costs {epsilon}, more than {target}")
+                times.append((1e3 * seconds, (target, sigma, rate, steps)))
+        times.sort()
+        worst, (target, sigma, rate, steps) = times[-1]
+        print(
+            f"{name:12}  {len(times) - missed:5d}  {missed:7d}  {times[len(times) // 2][0]:9.1f}  "
+            f"{times[len(times) * 95 // 100][0]:6.1f}  {worst:6.1f}  "
+            f"epsilon {target}, sigma {sigma}, rate {rate}, steps {steps}"
+        )
+    for target, known, rate, steps, low, high in KNOWN:
+        value, epsilon, seconds = ours.calibrate("noise", target, known, 1, rate, steps)
+        print(
+            f"noise for epsilon {target} at {known:g}, rate {rate}, {steps} steps: {value:.6f} "
+            f"(known: {low:.4f} to {high:.4f}), costs {epsilon:.8f}, {1e3 * seconds:.1f} ms"
+        )
+        if not low <= value <= high:
+            sys.exit("that is not the known value")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--program", required=True)
@@ -120,9 +173,13 @@ def main():
     parser.add_argument("--most-steps", type=int, default=10000)
     parser.add_argument("--fine", type=float, default=0.0)
     parser.add_argument("--prv", action="store_true", help="prv_accountant too: much memory")
+    parser.add_argument("--calibration", action="store_true", help="that table alone")
     parser.add_argument("--json")
     options = parser.parse_args()
     ours = Ours(options.program)
+    if options.calibration:
+        calibration(ours, options.delta)
+        return
     peers = {"dp_accounting PLD": dpa_pld(1e-4)}
     if options.fine:
         peers[f"PLD at {options.fine:g}"] = dpa_pld(options.fine)
@@ -179,6 +236,8 @@ def main():
             f"{statistics.median(ratios):.1f}, least {min(ratios):.2f}; pld here is above it by "
             f"more than 1e-6 in {looser}"
         )
+    print()
+    calibration(ours, options.delta)
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// Also prv_accountant, which may need many gigabytes.
     #[arg(long)]
     prv: bool,
+    /// Only the table of calibrations, without any peer.
+    #[arg(long)]
+    calibration: bool,
     /// Also write the rows to this JSON file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -83,6 +86,9 @@ pub(crate) fn compare(options: &Options) -> Result<()> {
         .args(["--fine", &options.fine.to_string()]);
     if options.prv {
         command.arg("--prv");
+    }
+    if options.calibration {
+        command.arg("--calibration");
     }
     if let Some(json) = &options.json {
         command.arg("--json").arg(json);

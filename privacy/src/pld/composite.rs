@@ -26,6 +26,8 @@ const FRESH: usize = 256;
 pub(super) struct Composite {
     /// Distance of lattice points.
     step: f64,
+    /// The lattice point of index 0.
+    offset: f64,
     theta: f64,
     /// Lattice index of the first entry.
     first: i64,
@@ -58,11 +60,11 @@ impl Composite {
         rules: &Rules,
         fineness: Fineness,
     ) -> Self {
-        let (mut step, mut reaches) = spacing(laws, plan, fineness);
+        let (mut step, mut whole, mut reaches) = spacing(laws, plan, fineness);
         // What differs by less than a lattice step, no tilt tells apart.
         if plan.theta * step > STEEPEST {
             plan.retilt(STEEPEST / step);
-            (step, reaches) = spacing(laws, plan, fineness);
+            (step, whole, reaches) = spacing(laws, plan, fineness);
         }
         let theta = plan.theta;
         let [(_, lambda_up), (_, lambda_down)] = reaches;
@@ -73,23 +75,31 @@ impl Composite {
         let mut origin = 0_i128;
         let mut shift = 0.0;
         let mut blur = 0.0;
+        let mut offset = 0.0;
         // Logarithm of the probability that no loss is infinite.
         let mut none = 0.0;
         let mut lattices = Vec::with_capacity(laws.len());
         for (((law, count), sketch), cut) in laws.iter().zip(&plan.sketches).zip(&plan.cuts) {
             let [kappa, mean, _] = sketch.cumulant(theta);
+            let base = if whole {
+                0.0
+            } else {
+                sketch.offset(theta, step)
+            };
+            offset += *count as f64 * base;
             let layout = Layout {
                 step,
+                offset: base,
                 theta,
                 kappa,
                 ln_tail: plan.ln_tail,
                 // Outwards to the lattice.
-                low: libm::floor(cut.low / step) * step,
-                high: libm::ceil(cut.high / step) * step,
+                low: libm::floor((cut.low - base) / step) * step + base,
+                high: libm::ceil((cut.high - base) / step) * step + base,
                 exact: cut.exact,
             };
             let lattice = Lattice::new(law, sketch, rules, layout);
-            let centre = libm::round(mean / step) as i64;
+            let centre = libm::round((mean - base) / step) as i64;
             let many = *count as f64;
             for (total, masses) in sides.iter_mut().zip([&lattice.above, &lattice.below]) {
                 let sum: f64 = masses.iter().sum();
@@ -120,9 +130,9 @@ impl Composite {
             ((exponent - LN_WINDOW) / lambda / step).clamp(8.0, 1e15)
         };
         let start = origin as f64 - reach(1, lambda_down);
-        let start = start.min(plan.epsilon.min(plan.around.0) / step) - 4.0;
+        let start = start.min((plan.epsilon.min(plan.around.0) - offset) / step) - 4.0;
         let end = origin as f64 + reach(0, lambda_up);
-        let end = end.max(plan.epsilon.max(plan.around.1) / step) + 4.0;
+        let end = end.max((plan.epsilon.max(plan.around.1) - offset) / step) + 4.0;
         let points = ((end - start).min(4.0 * fineness.points as f64) as usize + 8)
             .next_power_of_two()
             .max(64);
@@ -177,8 +187,11 @@ impl Composite {
                 infinite: -libm::expm1(totals.infinite) * libm::exp(none) * (1.0 + sign * 1e-11),
             }
         });
+        // The sum of offsets is rounded, too.
+        shift += 4.0 * f64::EPSILON * offset;
         Self {
             step,
+            offset,
             theta,
             first,
             above,
@@ -216,19 +229,19 @@ impl Composite {
     /// The first lattice point at or above `epsilon` in the window, and the distance to it.
     fn place(&self, epsilon: f64) -> (usize, f64) {
         let last = self.above.tail.len() - 1;
-        let place = libm::ceil(epsilon / self.step) - self.first as f64;
+        let place = libm::ceil((epsilon - self.offset) / self.step) - self.first as f64;
         if place >= last as f64 {
             return (last, 0.0);
         }
         let place = place.max(0.0) as usize;
-        let distance = (self.first + place as i64) as f64 * self.step - epsilon;
+        let distance = self.loss(place) - epsilon;
         // Below the window, the bound is that of its first point: see the caller.
         (place, distance.clamp(0.0, self.step))
     }
 
     /// The upper bound of what finite losses add to `delta`: it falls with `epsilon`.
     pub(super) fn upper_delta(&self, epsilon: f64) -> f64 {
-        let start = self.first as f64 * self.step;
+        let start = self.loss(0);
         let value = if epsilon - self.shift < start {
             1.0
         } else {
@@ -240,8 +253,8 @@ impl Composite {
 
     /// The lower bound of what finite losses add to `delta`.
     pub(super) fn lower_delta(&self, epsilon: f64) -> f64 {
-        let start = self.first as f64 * self.step;
-        let end = (self.first + self.below.tail.len() as i64 - 2) as f64 * self.step;
+        let start = self.loss(0);
+        let end = self.loss(self.below.tail.len() - 2);
         let lower = if epsilon + self.shift > end {
             self.below.infinite
         } else {
@@ -252,7 +265,7 @@ impl Composite {
     }
 
     fn loss(&self, place: usize) -> f64 {
-        (self.first + place as i64) as f64 * self.step
+        self.offset + (self.first + place as i64) as f64 * self.step
     }
 
     /// The first point at which the upper bound is at most `delta`; infinite where that is outside
@@ -327,8 +340,9 @@ impl Composite {
 /// With a larger product of tilt and lattice step the tilt is lowered.
 const STEEPEST: f64 = 20.0;
 
-/// The lattice step for a plan, and what [`Plan::reach`] says upwards and downwards.
-fn spacing(laws: &[(Law, u64)], plan: &Plan, fineness: Fineness) -> (f64, [(f64, f64); 2]) {
+/// The lattice step for a plan, whether every loss is a multiple of it, and what [`Plan::reach`]
+/// says upwards and downwards.
+fn spacing(laws: &[(Law, u64)], plan: &Plan, fineness: Fineness) -> (f64, bool, [(f64, f64); 2]) {
     let reaches = [plan.reach(1.0), plan.reach(-1.0)];
     let window = reaches[0].0 + reaches[1].0;
     // What a step holds must fit into memory, too.
@@ -343,12 +357,11 @@ fn spacing(laws: &[(Law, u64)], plan: &Plan, fineness: Fineness) -> (f64, [(f64,
     let least = (window / (fineness.points - 64) as f64)
         .max(widest / (4 * fineness.points) as f64)
         .max(1e-12 * (plan.epsilon.abs() + window + widest));
-    let step = match common(laws) {
+    match common(laws) {
         // On this lattice nothing is rounded.
-        Some(unit) if unit >= least => unit,
-        _ => plan.step(plan.epsilon, fineness).max(least),
-    };
-    (step, reaches)
+        Some(unit) if unit >= least => (unit, true, reaches),
+        _ => (plan.step(plan.epsilon, fineness).max(least), false, reaches),
+    }
 }
 
 /// The largest number that every loss is a multiple of, to rounding, where all are point masses.

@@ -232,12 +232,20 @@ impl Line {
 
     /// What the sum over all frequencies is too large by.
     fn beyond(&self, epsilon: f64) -> f64 {
-        let (theta, Alias { period, lambda, raised }) = (self.theta, &self.alias);
+        let (
+            theta,
+            Alias {
+                period,
+                lambda,
+                raised,
+            },
+        ) = (self.theta, &self.alias);
         // Larger arguments first, then smaller ones.
         let far = raised * (1.0 + 1e-9) + 1e-9 - (theta + lambda) * epsilon - lambda * period;
         let near = -theta * period;
-        let ratio =
-            |exponent: f64, rate: f64| libm::exp(exponent) / -libm::expm1(-(rate * period).max(1e-3));
+        let ratio = |exponent: f64, rate: f64| {
+            libm::exp(exponent) / -libm::expm1(-(rate * period).max(1e-3))
+        };
         ratio(far, *lambda) + ratio(near, theta)
     }
 

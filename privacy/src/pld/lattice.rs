@@ -236,6 +236,50 @@ impl Sketch {
         }
     }
 
+    /// Where much of the law, under the tilt, lies closer together than `step`, its loss there as one
+    /// outcome, less multiples of `step`: with a lattice point there little is moved. Else 0.
+    pub(crate) fn offset(&self, theta: f64, step: f64) -> f64 {
+        const MUCH: f64 = 0.2;
+        let mut points: Vec<(f64, f64, f64)> = self
+            .points
+            .iter()
+            .map(|(loss, ln_mass)| (*loss, *ln_mass, ln_mass + theta * loss))
+            .collect();
+        let top = points.iter().fold(f64::NEG_INFINITY, |top, p| top.max(p.2));
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let tilted = |point: &(f64, f64, f64)| libm::exp(point.2 - top);
+        let all: f64 = points.iter().map(tilted).sum();
+        // The half step that holds the most.
+        let (mut most, mut held, mut best, mut start) = (0.0, 0.0, 0..0, 0);
+        for (k, point) in points.iter().enumerate() {
+            held += tilted(point);
+            while point.0 - points[start].0 > 0.5 * step {
+                held -= tilted(&points[start]);
+                start += 1;
+            }
+            if held > most {
+                (most, best) = (held, start..k + 1);
+            }
+        }
+        if best.is_empty() || most < MUCH * all {
+            return 0.0;
+        }
+        let cluster = &points[best];
+        let base = cluster[0].0;
+        // Relative to its least loss and largest mass.
+        let largest = cluster
+            .iter()
+            .fold(f64::NEG_INFINITY, |most, p| most.max(p.1));
+        let (mut p, mut q) = (0.0, 0.0);
+        for (loss, ln_mass, _) in cluster {
+            let mass = libm::exp(ln_mass - largest);
+            p += mass;
+            q += mass * libm::exp(base - loss);
+        }
+        let merged = base + libm::log(p / q);
+        merged - libm::floor(merged / step) * step
+    }
+
     /// Logarithm of the mass at losses from this one on.
     pub(crate) fn ln_above(&self, least: f64) -> f64 {
         let mass: f64 = self
@@ -311,6 +355,8 @@ pub(crate) struct Lattice {
 pub(crate) struct Layout {
     /// Distance of lattice points.
     pub(crate) step: f64,
+    /// The lattice point of index 0.
+    pub(crate) offset: f64,
     /// The tilt.
     pub(crate) theta: f64,
     /// Subtracted from all exponents.
@@ -327,6 +373,12 @@ pub(crate) struct Layout {
     pub(crate) high: f64,
     /// Whether `high` changes nothing.
     pub(crate) exact: bool,
+}
+
+impl Layout {
+    fn loss(&self, index: i64) -> f64 {
+        self.offset + index as f64 * self.step
+    }
 }
 
 /// Outcomes beyond [`Layout::high`], not tilted.
@@ -348,21 +400,18 @@ impl Far {
     }
 }
 
-/// What a cell leaves for the point on its right.
-struct Rest {
-    /// The cell's mass that is not yet placed, tilted at its left end.
-    mass: f64,
-    /// What it lacks at its right end, tilted there.
-    lack: f64,
-}
-
 impl Lattice {
     /// Puts the law on the lattice.
     pub(crate) fn new(law: &Law, sketch: &Sketch, rules: &Rules, layout: Layout) -> Self {
         let Layout {
-            step, theta, kappa, ..
+            step,
+            offset,
+            theta,
+            kappa,
+            ..
         } = layout;
         let (low, high) = sketch.span();
+        let (low, high) = (low - offset, high - offset);
         let (first, length) = if low <= high {
             let first = libm::floor(low / step) as i64 - 2;
             // Above a cut there is room for the merged outcomes, as far as it matters.
@@ -386,7 +435,7 @@ impl Lattice {
                 far.add(libm::exp(atom.ln_mass), atom.loss - layout.high);
                 continue;
             }
-            let loss = atom.loss.max(layout.low);
+            let loss = atom.loss.max(layout.low) - offset;
             let mut index = libm::floor(loss / step) as i64;
             let mut rest = (loss - index as f64 * step).clamp(0.0, step);
             if rest > step - 16.0 * f64::EPSILON * sketch.magnitude {
@@ -394,7 +443,7 @@ impl Lattice {
                 (index, rest) = (index + 1, 0.0);
             }
             let place = (index - first) as usize;
-            let mass = libm::exp(atom.ln_mass + theta * (index as f64 * step) - kappa);
+            let mass = libm::exp(atom.ln_mass + theta * layout.loss(index) - kappa);
             lattice.above[place] += mass * libm::exp(-rest) * -libm::expm1(rest - step) / shrink;
             lattice.above[place + 1] +=
                 mass * libm::exp(theta * step) * -libm::expm1(-rest) / shrink;
@@ -407,10 +456,10 @@ impl Lattice {
         }
         if far.mass > 0.0 {
             let place = |loss: f64| {
-                let place = libm::floor(loss / step * (1.0 - 1e-14)) - first as f64;
+                let place = libm::floor((loss - offset) / step) - first as f64;
                 place.clamp(0.0, length as f64 - 1.0) as usize
             };
-            let at = libm::round(layout.high / step) as i64 - first;
+            let at = libm::round((layout.high - offset) / step) as i64 - first;
             let kept = far.kept * libm::exp(theta * layout.high - kappa);
             lattice.above[at as usize] += kept;
             lattice.lost_above += far.lost;
@@ -420,8 +469,8 @@ impl Lattice {
             } else {
                 // Their loss as one outcome is the logarithm of their masses' ratio.
                 let merged = layout.high + libm::log(far.mass / far.kept.max(1e-300));
-                let at = place(merged.min(layout.high + 1e3) - 1e-12);
-                let loss = (first + at as i64) as f64 * step;
+                let at = place((merged - 1e-12 * (1.0 + merged.abs())).min(layout.high + 1e3));
+                let loss = layout.loss(first + at as i64);
                 lattice.below[at] += far.mass * libm::exp(theta * loss - kappa);
             }
         }
@@ -429,14 +478,7 @@ impl Lattice {
     }
 
     /// Adds one smooth part, cell by cell.
-    fn lay(
-        &mut self,
-        smooth: &Smooth,
-        weight: f64,
-        rules: &Rules,
-        layout: Layout,
-        far: &mut Far,
-    ) {
+    fn lay(&mut self, smooth: &Smooth, weight: f64, rules: &Rules, layout: Layout, far: &mut Far) {
         let Layout {
             step,
             theta,
@@ -467,10 +509,10 @@ impl Lattice {
             range.high = from;
         }
         let least = smooth.loss(range.low).max(layout.low);
-        let mut left = libm::floor(least / step) as i64;
+        let mut left = libm::floor((least - layout.offset) / step) as i64;
         // What is below the range is not above its lowest loss.
         if least <= layout.high {
-            let tail = ln_weight + range.ln_below + theta * ((left + 1) as f64 * step) - kappa;
+            let tail = ln_weight + range.ln_below + theta * layout.loss(left + 1) - kappa;
             self.above[(left + 1 - self.first) as usize] += libm::exp(tail);
         } else {
             self.lost_above += weight * libm::exp(range.ln_below);
@@ -480,14 +522,15 @@ impl Lattice {
         let fall = libm::exp(-step);
         // What a mass at a cell's left end is multiplied by at its right end.
         let lift = libm::exp(theta * step);
-        let mut rest: Option<Rest> = None;
+        let start = (left - self.first) as usize;
+        let mut cells = Vec::new();
         let mut x = range.low;
         while x < range.high {
-            let base = left as f64 * step;
+            let base = layout.loss(left);
             let right = left + 1;
-            let end = smooth.inverse(right as f64 * step, x, range.high);
+            let end = smooth.inverse(layout.loss(right), x, range.high);
             // A cell without an inside, or one that the last ends in.
-            let end = if right as f64 * step >= smooth.loss(range.high) {
+            let end = if layout.loss(right) >= smooth.loss(range.high) {
                 range.high
             } else {
                 end
@@ -506,34 +549,61 @@ impl Lattice {
             self.above[(left - self.first) as usize] += down;
             self.above[(right - self.first) as usize] += up * lift;
 
-            // From below: a share of this cell balances what is left of the one before.
-            let mass = down + up;
-            let gain = up * shrink;
-            let share = match rest.take() {
-                None => 0.5,
-                Some(before) => {
-                    let point = (left - self.first) as usize;
-                    if before.lack <= gain {
-                        self.below[point] += before.mass * lift;
-                        if gain > 0.0 { before.lack / gain } else { 0.0 }
-                    } else {
-                        let balanced = gain / before.lack;
-                        self.below[point] += before.mass * lift * balanced;
-                        self.below[point - 1] += before.mass * (1.0 - balanced);
-                        if gain > 0.0 { 1.0 } else { 0.0 }
-                    }
-                }
-            };
-            self.below[(left - self.first) as usize] += share * mass;
-            rest = Some(Rest {
-                mass: (1.0 - share) * mass,
-                lack: (1.0 - share) * down * libm::expm1(step) * lift,
-            });
+            cells.push((down, up));
             left = right;
             x = end;
         }
-        if let Some(last) = rest {
-            self.below[(left - 1 - self.first) as usize] += last.mass;
+        self.merge(&cells, start, step, lift);
+    }
+
+    /// From below, for cells of which each goes with these shares to its left and right end, from
+    /// the cell at this place on.
+    ///
+    /// At a lattice point a share of the cell before balances a share of the cell after it. What is
+    /// balanced at one end determines the other; errors die out from a cell to a larger one. So this
+    /// goes from both ends to the largest, and what is left there is moved down.
+    fn merge(&mut self, cells: &[(f64, f64)], start: usize, step: f64, lift: f64) {
+        let mass = |k: usize| cells[k].0 + cells[k].1;
+        // What a cell has above its left end, and what it lacks at its right one.
+        let gain = |k: usize| cells[k].1 * -libm::expm1(-step);
+        let lack = |k: usize| cells[k].0 * libm::expm1(step) * lift;
+        let Some(last) = cells.len().checked_sub(1) else {
+            return;
+        };
+        let largest = (0..=last).fold(0, |best, k| if mass(k) > mass(best) { k } else { best });
+        let ratio = |a: f64, b: f64| if b > 0.0 { (a / b).min(1.0) } else { 1.0 };
+        // Shares that are merged at the right ends.
+        let mut right = vec![0.0; cells.len()];
+        for k in (largest..last).rev() {
+            right[k] = ratio((1.0 - right[k + 1]) * gain(k + 1), lack(k));
+        }
+        let mut left = 0.0;
+        for k in 0..=largest {
+            if k > 0 {
+                left = ratio(right[k - 1] * lack(k - 1), gain(k));
+            }
+            right[k] = if k < largest {
+                1.0 - left
+            } else {
+                right[k].min(1.0 - left)
+            };
+        }
+        for (k, &share) in right.iter().enumerate() {
+            // What the next cell cannot balance stays at the left end.
+            let balanced = if k < last {
+                let free = if k < largest {
+                    gain(k + 1)
+                } else {
+                    (1.0 - right[k + 1]) * gain(k + 1)
+                };
+                share * ratio(free, share * lack(k))
+            } else {
+                0.0
+            };
+            self.below[start + k] += (1.0 - balanced) * mass(k);
+            if balanced > 0.0 {
+                self.below[start + k + 1] += balanced * mass(k) * lift;
+            }
         }
     }
 }
@@ -565,6 +635,7 @@ mod tests {
                 let kappa = sketch.cumulant(theta)[0];
                 let layout = Layout {
                     step,
+                    offset: 0.0,
                     theta,
                     kappa,
                     ln_tail: -60.0,

@@ -1,6 +1,5 @@
 //! One step alone, without lattice or transform.
 
-use super::compose::Question;
 use super::lattice::Rules;
 use super::law::{Law, Range, Smooth};
 
@@ -178,27 +177,12 @@ fn factor(new: f64, old: f64) -> f64 {
     if factor > 0.0 { factor } else { 0.5 }
 }
 
-/// The whole answer for one step, infinite losses included. `None` where [`Single`] is.
-pub(crate) fn single(law: &Law, question: Question, rules: &Rules) -> Option<(f64, f64)> {
-    let one = Single::new(law, rules)?;
-    let (least, most) = (law.infinite * (1.0 - 1e-14), law.infinite * (1.0 + 1e-14));
-    Some(match question {
-        Question::Delta(epsilon) => (
-            (one.lower(epsilon) + least).min(1.0),
-            (one.upper(epsilon) + most).min(1.0),
-        ),
-        Question::Epsilon(delta) => {
-            let lower = if least > delta {
-                f64::INFINITY
-            } else {
-                one.lower_epsilon(delta - least)
-            };
-            let upper = if most >= delta {
-                f64::INFINITY
-            } else {
-                one.upper_epsilon((delta - most) * (1.0 - 1e-15))
-            };
-            (lower.min(upper), upper)
-        }
-    })
+/// The upper bound of `epsilon` for one step, its infinite losses included; infinite where
+/// [`Single`] has none.
+pub(crate) fn epsilon_of(law: &Law, delta: f64, rules: &Rules) -> f64 {
+    let rest = (delta - law.infinite * (1.0 + 1e-14)) * (1.0 - 1e-15);
+    match Single::new(law, rules) {
+        Some(one) if rest > 0.0 => one.upper_epsilon(rest),
+        _ => f64::INFINITY,
+    }
 }

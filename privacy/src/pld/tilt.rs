@@ -229,13 +229,7 @@ impl Plan {
     /// A loss from `epsilon` on that a step of this law hardly ever exceeds while the others, by
     /// Chernoff's bound, draw the sum below `epsilon`: with a probability that is small beside
     /// `exp(ln_delta)`. A poor value makes the bounds less tight, not wrong.
-    fn likely(
-        &self,
-        falls: &[(f64, Vec<f64>)],
-        which: usize,
-        epsilon: f64,
-        ln_delta: f64,
-    ) -> f64 {
+    fn likely(&self, falls: &[(f64, Vec<f64>)], which: usize, epsilon: f64, ln_delta: f64) -> f64 {
         const LN_LITTLE: f64 = -14.0;
         let sums: Vec<(f64, f64)> = falls
             .iter()
@@ -244,7 +238,9 @@ impl Plan {
                 let parts = cumulants.iter().enumerate();
                 (
                     *lambda,
-                    parts.map(|(other, value)| value * count(other) as f64).sum(),
+                    parts
+                        .map(|(other, value)| value * count(other) as f64)
+                        .sum(),
                 )
             })
             .collect();

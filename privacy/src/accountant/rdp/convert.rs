@@ -90,17 +90,18 @@ pub(super) fn delta(epsilon: f64, cgf: impl Fn(f64) -> f64) -> f64 {
     // `epsilon` as a function of the order is wide there: its best order for the `delta` found so far
     // is a better one.
     let mut guess = ln.clamp(-700.0, -20.0);
-    for _ in 0..8 {
-        let (_, alpha) = best(|alpha| epsilon_at(alpha, cgf(alpha), guess));
-        let there = bound(alpha);
-        if there >= ln - 1e-9 {
-            break;
-        }
+    for _ in 0..16 {
+        // From further out, too, where the valley is another one.
+        let found = [0.0, 1.0, 4.0].into_iter().find_map(|out| {
+            let guess = guess - out;
+            let (_, alpha) = best(|alpha| epsilon_at(alpha, cgf(alpha), guess));
+            let there = bound(alpha);
+            (there < ln - 1e-9).then_some(there)
+        });
+        let Some(there) = found else { break };
         (ln, guess) = (there, there.clamp(-700.0, 0.0));
     }
-    if ln == f64::NEG_INFINITY {
-        return 0.0;
-    }
     let raised = ln + libm::fabs(ln) * 1e-13 + 1e-12;
-    libm::exp(raised.min(0.0))
+    // What underflows is counted as the smallest normal number.
+    libm::exp(raised.min(0.0)).max(f64::MIN_POSITIVE)
 }
