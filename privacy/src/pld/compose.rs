@@ -130,30 +130,34 @@ impl<'a> Direction<'a> {
         let ln_tail = -60.0 - libm::log(counts.max(1.0));
         let plan = Plan::new(self.laws, self.rules, ln_tail, Question::Delta(epsilon));
         let mut k = decade(libm::exp(plan.ln_delta.min(0.0)));
-        let mut best = (0.0_f64, 1.0_f64);
+        let (mut least, mut any) = (0.0_f64, 1.0_f64);
+        let mut held: Option<(i32, f64)> = None;
         // The decades from this one on are surely too small.
         let mut failed = LAST + 1;
         for _ in 0..MOST_STATIONS {
             let station = self.station(k);
             let (lower, upper) = (station.lower(epsilon), station.upper(epsilon));
-            best.0 = best.0.max(lower);
-            if upper > top(k) {
-                failed = k;
-                best.1 = best.1.min(upper);
-                if k == 0 {
+            least = least.max(lower);
+            any = any.min(upper);
+            if upper <= top(k) {
+                let bottom = if k == LAST { 0.0 } else { top(k + 1) };
+                held = Some((k, upper.max(bottom.next_up())));
+                if lower > bottom || k + 1 >= failed {
                     break;
                 }
-                k = (k - 1).min(decade(lower));
-                continue;
+                k = decade(upper).clamp(k + 1, failed - 1);
+            } else {
+                failed = k;
+                let next = decade(upper).min(k - 1);
+                k = match held {
+                    Some((held, _)) if held + 1 >= failed => break,
+                    Some((held, _)) => next.max(held + 1),
+                    None => next.max(0),
+                };
             }
-            let bottom = if k == LAST { 0.0 } else { top(k + 1) };
-            best.1 = best.1.min(upper.max(bottom.next_up()));
-            if lower > bottom || k + 1 >= failed {
-                break;
-            }
-            k = decade(upper).clamp(k + 1, failed - 1);
         }
-        (best.0.min(best.1), best.1)
+        let upper = held.map_or(any, |(_, upper)| upper);
+        (least.min(upper), upper)
     }
 
     fn station(&self, decade: i32) -> Station {
@@ -194,6 +198,9 @@ impl<'a> Direction<'a> {
 
 /// The last decade; it holds all that is smaller, too.
 const LAST: i32 = 300;
+
+/// The lower end of a decade, relative to its middle, roughly.
+const LEAST: f64 = 0.3;
 
 /// The upper end of a decade: decade `k` is around `10^-k`, and its lower end is not in it.
 fn top(decade: i32) -> f64 {
@@ -280,14 +287,20 @@ impl Station {
             libm::pow(10.0, -f64::from(decade))
         };
         let lines = contour::lines(laws, key, rules, contour::QUICK, f64::INFINITY);
-        if !lines.is_empty() {
-            return Self {
-                ways: lines.into_iter().map(Way::Line).collect(),
-            };
+        let lines = Self {
+            ways: lines.into_iter().map(Way::Line).collect(),
+        };
+        // They must show all of the decade.
+        let everywhere = |station: &Self| station.upper_epsilon(LEAST * key) < f64::INFINITY;
+        if everywhere(&lines) {
+            return lines;
         }
         let mut station = Self::on_lattice(laws, decade, key, fineness, rules);
+        station.ways.extend(lines.ways);
         let upper = station.upper_epsilon(key);
-        if upper - station.lower_epsilon(key) > 1e-4 * upper + 10.0 * fineness.absolute {
+        if upper - station.lower_epsilon(key) > 1e-4 * upper + 10.0 * fineness.absolute
+            || !everywhere(&station)
+        {
             let lines = contour::lines(laws, key, rules, contour::THOROUGH, upper);
             station.ways.extend(lines.into_iter().map(Way::Line));
             station.ways.push(Way::Quantiles(Quantiles::new(laws)));
@@ -304,7 +317,7 @@ impl Station {
         rules: &Rules,
     ) -> Self {
         // The lattice is laid for all of the decade.
-        let (most, least) = (top(decade), 0.3 * key);
+        let (most, least) = (top(decade), LEAST * key);
         // Mass that is cut off counts as infinite loss: it must be small beside `delta`.
         let steps: f64 = laws.iter().map(|(_, count)| *count as f64).sum();
         let ln_tail = libm::log(least) - libm::log(steps.max(1.0)) - 34.0;
