@@ -1,7 +1,7 @@
 //! One step alone, without lattice or transform.
 
 use super::lattice::Rules;
-use super::law::{Law, Range, Smooth};
+use super::law::{CutPair, Law, Range, Smooth};
 
 /// One step alone: `delta(epsilon)` of the finite losses is the sum, and for parts with a density the
 /// integral, of `(1 - exp(epsilon - L))` over the outcomes with `L > epsilon`, all terms positive.
@@ -47,7 +47,9 @@ impl<'a> Single<'a> {
     fn end(part: &(f64, &Smooth, Range), from: f64) -> f64 {
         match part.1 {
             // Beyond lies less than a share of exp(-70).
-            Smooth::Normal(pair) => (from.max(pair.extent().high) + 12.0).min(part.2.high),
+            Smooth::Normal(pair) | Smooth::Cut(CutPair { pair, .. }) => {
+                (from.max(pair.extent().high) + 12.0).min(part.2.high)
+            }
             Smooth::Laplace(_) => part.2.high,
         }
     }
@@ -70,8 +72,14 @@ impl<'a> Single<'a> {
             let (weight, smooth, range) = part;
             let from = smooth.inverse(epsilon, range.low, range.high);
             let end = Self::end(part, from);
-            if let Smooth::Normal(pair) = smooth {
-                rest += weight * libm::exp(pair.ln_tail(end, true)) * (1.0 + 1e-10);
+            match smooth {
+                Smooth::Normal(pair) => {
+                    rest += weight * libm::exp(pair.ln_tail(end, true)) * (1.0 + 1e-10);
+                }
+                Smooth::Cut(cut) if end < cut.high => {
+                    rest += weight * libm::exp(cut.pair.ln_tail(end, true)) * (1.0 + 1e-10);
+                }
+                Smooth::Cut(_) | Smooth::Laplace(_) => {}
             }
             let mut part = 0.0;
             self.rules.nodes(smooth, from, end, |x, node| {
