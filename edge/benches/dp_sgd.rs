@@ -12,50 +12,13 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fl_core::{
-    ClientId, Examples, InputSpec, InputsMut, Optimizer, Purpose, RoundId, Seed, Stream,
-    TargetSpec, TargetsMut,
-};
+use fl_core::testing::reference::Blobs;
+use fl_core::{ClientId, InputSpec, Optimizer, Purpose, RoundId, Seed, Stream, TargetSpec};
 use fl_edge::kernel::Kernels;
 use fl_edge::{Clipping, DpSgd, GaussianNoise, Model, ModelDef, Session, Step};
 
 const BATCH: usize = 64;
 const TARGET: TargetSpec = TargetSpec::Class { classes: 10 };
-
-/// Random images in memory.
-struct Data {
-    input: InputSpec,
-    rows: Vec<f32>,
-    labels: Vec<u32>,
-}
-
-impl Examples for Data {
-    fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    fn input(&self) -> &InputSpec {
-        &self.input
-    }
-
-    fn target(&self) -> TargetSpec {
-        TARGET
-    }
-
-    fn fill(&self, rows: &[u32], inputs: InputsMut<'_>, targets: TargetsMut<'_>) {
-        let len = self.input.len();
-        if let InputsMut::Real(inputs) = inputs {
-            for (to, &row) in inputs.chunks_exact_mut(len).zip(rows) {
-                to.copy_from_slice(&self.rows[row as usize * len..][..len]);
-            }
-        }
-        if let TargetsMut::Classes(labels) = targets {
-            for (to, &row) in labels.iter_mut().zip(rows) {
-                *to = self.labels[row as usize];
-            }
-        }
-    }
-}
 
 fn stream(client: u64) -> Stream {
     Stream::at(Purpose::Testing, Seed(1), RoundId(0), ClientId(client))
@@ -78,14 +41,7 @@ fn compare(name: &str, text: &str, shape: &[usize], shortly: bool) {
     let def = toml::from_str::<ModelDef>(text).expect("a model");
     let input = InputSpec::Real(shape.to_vec());
     let model = Arc::new(Model::new(&def, &input, TARGET).expect("a model"));
-    let mut random = stream(0);
-    let data = Data {
-        rows: (0..BATCH * input.len())
-            .map(|_| random.uniform() as f32)
-            .collect(),
-        labels: (0..BATCH).map(|_| random.below(10) as u32).collect(),
-        input,
-    };
+    let data = Blobs::uniform(0, BATCH, shape, 10);
     let rows: Vec<u32> = (0..BATCH as u32).collect();
     let global = model.init(&mut stream(2));
     let step = Step {
@@ -125,10 +81,13 @@ fn compare(name: &str, text: &str, shape: &[usize], shortly: bool) {
     let mut flat = private(Clipping::Flat, 1.0);
     let mut layers = private(Clipping::PerLayer, 1.0);
     let mut noise = GaussianNoise::new(&mut stream(4));
-    let mut sum = vec![0.0f32; 2048];
+    let mut sum = vec![0.0f32; 16_384];
     let mut noise_alone = || {
-        for _ in 0..model.parameters().div_ceil(sum.len()) {
-            noise.add(1e-3, &mut sum);
+        let mut rest = model.parameters();
+        while rest > 0 {
+            let block = rest.min(sum.len());
+            noise.add(1e-3, &mut sum[..block]);
+            rest -= block;
         }
         black_box(&sum);
     };

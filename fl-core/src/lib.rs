@@ -109,6 +109,7 @@
 pub mod bits;
 pub mod examples;
 pub mod modular;
+pub mod norm;
 pub mod params;
 pub mod plan;
 pub mod registry;

@@ -7,6 +7,7 @@
 
 use core::fmt::Debug;
 
+use crate::norm::{l2_norm, scale};
 use crate::ring::RingPlan;
 use crate::stream::Stream;
 use crate::units::{ClientId, RoundId, Weight};
@@ -63,15 +64,10 @@ impl ClipNorm {
 }
 
 impl UpdateTransform for ClipNorm {
-    /// The squares are added in index order, in `f64`.
     fn apply(&self, update: &mut [f32], _: &mut TransformContext) {
-        let squares: f64 = update.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
-        let norm = libm::sqrt(squares);
+        let norm = l2_norm(update);
         if norm.is_finite() && norm > self.max_norm {
-            let factor = self.max_norm / norm;
-            for value in update {
-                *value = (f64::from(*value) * factor) as f32;
-            }
+            scale(update, self.max_norm / norm);
         }
     }
 }

@@ -22,6 +22,8 @@ use core::fmt::Debug;
 use core::ops::Range;
 
 use fl_core::Layout;
+pub use fl_core::norm::l2_norm;
+use fl_core::norm::{scale, sum_of_squares};
 
 pub use adaptive::{AdaptiveClip, AdaptiveClipConfig};
 pub use mean::{Denominator, DpWeighting, MeanPlan};
@@ -29,9 +31,9 @@ pub use mean::{Denominator, DpWeighting, MeanPlan};
 use crate::error::PrivacyError;
 use crate::relation::NeighboringRelation;
 
-/// Norms are held to this share of the bound: it covers the rounding of `f32` (`2^-24` per value)
-/// and of sums of up to `2^30` squares in `f64`.
-const MARGIN: f64 = 1.0 - 1.0 / (1u64 << 22) as f64;
+/// Norms are held to this share of the bound: it covers the rounding of [`l2_norm`] (one part in
+/// `2^21`), twice, so that it also finds them within the bound, and of [`scale`] (one in `2^23`).
+const MARGIN: f64 = 1.0 - 1.0 / (1u64 << 20) as f64;
 /// The bounds that there can be: products with them stay normal in `f32`.
 const NORMS: core::ops::RangeInclusive<f64> = 1e-20..=1e20;
 
@@ -101,7 +103,7 @@ impl FlatClip {
     /// finite: such an example is to be left out, not multiplied.
     ///
     /// The bound then holds up to the rounding of whoever multiplies, if the norm is right to
-    /// `2^-23`.
+    /// `2^-21`.
     #[must_use]
     pub fn factor(&self, norm: f64) -> f64 {
         if !norm.is_finite() {
@@ -120,7 +122,7 @@ impl Clipper for FlatClip {
         let factor = self.factor(norm);
         Clipped {
             norm,
-            outcome: scale(update, norm, factor),
+            outcome: scaled(update, norm, factor),
         }
     }
 
@@ -180,19 +182,32 @@ impl PerLayerClip {
 impl Clipper for PerLayerClip {
     /// An update of another length than the layout's has no layers, and becomes zero.
     fn clip(&self, update: &mut [f32]) -> Clipped {
-        let norm = l2_norm(update);
-        if !norm.is_finite() || update.len() != self.len {
+        if update.len() != self.len {
+            let norm = l2_norm(update);
             update.fill(0.0);
             return Clipped {
                 norm,
                 outcome: ClipOutcome::Zeroed,
             };
         }
+        let squares: Vec<f64> = self
+            .layers
+            .iter()
+            .map(|(range, _)| sum_of_squares(&update[range.clone()]))
+            .collect();
+        let norm = libm::sqrt(squares.iter().sum());
         let mut outcome = ClipOutcome::Within;
-        for (range, clip) in &self.layers {
-            if clip.clip(&mut update[range.clone()]).outcome == ClipOutcome::Scaled {
-                outcome = ClipOutcome::Scaled;
+        if norm.is_finite() {
+            for ((range, clip), square) in self.layers.iter().zip(squares) {
+                let layer = libm::sqrt(square);
+                let values = &mut update[range.clone()];
+                if scaled(values, layer, clip.factor(layer)) == ClipOutcome::Scaled {
+                    outcome = ClipOutcome::Scaled;
+                }
             }
+        } else {
+            update.fill(0.0);
+            outcome = ClipOutcome::Zeroed;
         }
         Clipped { norm, outcome }
     }
@@ -250,7 +265,7 @@ impl Clipper for AutomaticClip {
         let factor = self.factor(norm);
         Clipped {
             norm,
-            outcome: scale(update, norm, factor),
+            outcome: scaled(update, norm, factor),
         }
     }
 
@@ -259,32 +274,13 @@ impl Clipper for AutomaticClip {
     }
 }
 
-/// The L2 norm: squares in `f64`, added in 16 interleaved lanes, each in index order. Neither
-/// overflows nor underflows for finite values; not finite when a value is not.
-#[must_use]
-pub fn l2_norm(values: &[f32]) -> f64 {
-    const LANES: usize = 16;
-    let mut lanes = [0.0f64; LANES];
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            *lane += f64::from(value) * f64::from(value);
-        }
-    }
-    for (lane, &value) in lanes.iter_mut().zip(rest) {
-        *lane += f64::from(value) * f64::from(value);
-    }
-    libm::sqrt(lanes.iter().sum())
-}
-
-fn scale(update: &mut [f32], norm: f64, factor: f64) -> ClipOutcome {
+/// The update times `factor`, unless its norm is not finite: then it becomes zero.
+fn scaled(update: &mut [f32], norm: f64, factor: f64) -> ClipOutcome {
     if !norm.is_finite() {
         update.fill(0.0);
         ClipOutcome::Zeroed
     } else if factor.total_cmp(&1.0).is_ne() {
-        for value in update {
-            *value = (f64::from(*value) * factor) as f32;
-        }
+        scale(update, factor);
         ClipOutcome::Scaled
     } else {
         ClipOutcome::Within

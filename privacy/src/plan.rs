@@ -208,7 +208,8 @@ impl DpPlan {
             config.weighting,
             Denominator::Public(expected * config.mean_weight),
         )?;
-        let clip = clip(&config, layout, expected)?;
+        // What is wrong with the clipping is said before anything is calibrated.
+        clip(&config, layout, expected, NoiseMultiplier::new(0.0)?)?;
         let budget = PrivacyBudget::new(
             config.epsilon.unwrap_or(Epsilon::INFINITY),
             config.delta,
@@ -223,6 +224,7 @@ impl DpPlan {
             (None, Some(epsilon)) => schedule.calibrate(epsilon)?,
             (None, None) => return Err(PrivacyError::NoTarget),
         };
+        let clip = clip(&config, layout, expected, noise_multiplier)?;
         if let Clip::Adaptive { state, .. } = &clip {
             state.update_noise(noise_multiplier)?;
         }
@@ -582,7 +584,13 @@ impl DpPlan {
     }
 }
 
-fn clip(config: &DpPlanConfig, layout: &Layout, expected: f64) -> Result<Clip, PrivacyError> {
+/// The clipping of a plan with this noise multiplier.
+fn clip(
+    config: &DpPlanConfig,
+    layout: &Layout,
+    expected: f64,
+    noise: NoiseMultiplier,
+) -> Result<Clip, PrivacyError> {
     Ok(match config.clipping {
         Clipping::Flat { max_norm } => Clip::Fixed(Box::new(FlatClip::new(max_norm)?)),
         Clipping::PerLayer { max_norm } => {
@@ -617,7 +625,8 @@ fn clip(config: &DpPlanConfig, layout: &Layout, expected: f64) -> Result<Clip, P
                 quantile,
                 learning_rate,
                 expected_clients: expected,
-                count_noise: count_noise.unwrap_or(expected / 20.0),
+                count_noise: count_noise
+                    .unwrap_or_else(|| AdaptiveClipConfig::default_count_noise(expected, noise)),
             })?;
             Clip::Adaptive {
                 now: state.clipper(),

@@ -222,6 +222,13 @@ vectorized! {
         map!(v, y.len(); q = y; {} y => v.mul(a, q));
     }
 
+    fn scale_rows(v, width: usize, factors: &[f32], y: &mut [f32]) {
+        for (factor, row) in factors.iter().zip(y.chunks_exact_mut(width)) {
+            let a = v.splat(*factor);
+            map!(v, width; q = row; {} row => v.mul(a, q));
+        }
+    }
+
     fn add(v, x: &[f32], y: &mut [f32]) {
         map!(v, x.len(); p = x, q = y; {} y => v.add(q, p));
     }
@@ -373,18 +380,33 @@ vectorized! {
     }
 
     fn row_squares(v, width: usize, x: &[f32], sums: &mut [f64]) {
-        let mut fours = x.chunks_exact(4 * width);
-        let mut sums = sums.iter_mut();
-        for four in fours.by_ref() {
-            let (first, second) = four.split_at(2 * width);
-            let [(a, b), (c, d)] = [first.split_at(width), second.split_at(width)];
-            for (sum, to) in squares(v, [a, b, c, d]).into_iter().zip(&mut sums) {
-                *to = sum;
+        let row = |at: usize| &x[at * width..][..width];
+        let mut at = 0;
+        // As many at a time as there are registers for.
+        if V::N == 16 {
+            while at + 8 <= sums.len() {
+                let eight = [
+                    row(at),
+                    row(at + 1),
+                    row(at + 2),
+                    row(at + 3),
+                    row(at + 4),
+                    row(at + 5),
+                    row(at + 6),
+                    row(at + 7),
+                ];
+                sums[at..at + 8].copy_from_slice(&squares(v, eight));
+                at += 8;
             }
         }
-        for (row, to) in fours.remainder().chunks_exact(width).zip(sums) {
-            let [sum] = squares(v, [row]);
-            *to = sum;
+        while at + 4 <= sums.len() {
+            let four = [row(at), row(at + 1), row(at + 2), row(at + 3)];
+            sums[at..at + 4].copy_from_slice(&squares(v, four));
+            at += 4;
+        }
+        while at < sums.len() {
+            [sums[at]] = squares(v, [row(at)]);
+            at += 1;
         }
     }
 }

@@ -732,6 +732,14 @@ impl Kernels {
         elementwise::scale(self.isa, a, y);
     }
 
+    /// [`Kernels::scale`] of every row of `y[rows, width]` by its own factor.
+    pub fn scale_rows(&self, width: usize, factors: &[f32], y: &mut [f32]) {
+        if width > 0 {
+            need("y", y, width.saturating_mul(factors.len()));
+            elementwise::scale_rows(self.isa, width, factors, y);
+        }
+    }
+
     /// `y = y + x`
     pub fn add(&self, x: &[f32], y: &mut [f32]) {
         need("y", y, x.len());

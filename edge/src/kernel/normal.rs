@@ -13,6 +13,9 @@
 //! the last octave (one number in 32,768) it is solved for in `f64`. Numbers end at 6.3 standard
 //! deviations.
 //!
+//! Of the first double round only what the counter has reached is computed for every block: the
+//! rest depends on the key alone.
+//!
 //! Numbers in `f32` are not private against someone who reads their low bits (Mironov 2012).
 
 use std::sync::OnceLock;
@@ -30,11 +33,13 @@ const LANES: usize = 16;
 const TERMS: usize = 4;
 /// Tail probabilities below this, of `2^32`, are solved for.
 const RARE: u32 = 1 << 16;
+/// Bits of the number of a half octave that are both set from `2 RARE` on and nowhere below.
+const NOT_RARE: u32 = 0x120;
 /// `RARE`'s exponent, as `f32` holds it, and two halves of each octave.
 const FIRST_HALF_OCTAVE: usize = (127 + 16) * 2;
 
-/// The coefficients of every half octave, at its number modulo 32: ascending powers of the place
-/// in it, which is from 1 to 1.5.
+/// The coefficients of every half octave, at its number modulo 32: ascending powers of the tail's
+/// probability times `2^32`.
 type Table = [[f32; 32]; TERMS];
 
 /// The upper tail of the standard normal distribution.
@@ -42,16 +47,17 @@ fn tail(z: f64) -> f64 {
     0.5 * libm::erfc(z * core::f64::consts::FRAC_1_SQRT_2)
 }
 
-/// The `z >= 0` beyond which lies the probability `p`, from `2^-33` to 1/2. The tail is convex, so
-/// Newton's method from zero climbs to it.
-fn quantile(p: f64) -> f64 {
+/// The `z` beyond which lies the probability `p`, from `2^-33` to 1/2, by Newton's method. The tail
+/// is convex, so it climbs from any `start` from zero up to `z`, and comes back from close above.
+fn quantile(p: f64, start: f64) -> f64 {
     /// `sqrt(2 pi)`
     const ROOT: f64 = 2.506_628_274_631_000_7;
-    let mut z = 0.0;
+    let mut z = start;
     for _ in 0..100 {
         let step = (tail(z) - p) * ROOT * libm::exp(0.5 * z * z);
         z += step;
-        if step < 1e-14 {
+        // The error after a step is about its square.
+        if step.abs() < 1e-8 {
             break;
         }
     }
@@ -65,14 +71,15 @@ fn table() -> &'static Table {
         let mut table = [[0.0; 32]; TERMS];
         // The last octave is one half alone, whose quantile is zero.
         for half in 0..30 {
-            let scale = libm::exp2((half / 2) as f64 - 16.0);
-            let shift = 0.5 * (half % 2) as f64;
+            // The places of an octave are from 1 to 2.
+            let octave = 16.0 + (half / 2) as f64;
+            let middle = 1.25 + 0.5 * (half % 2) as f64;
             let points: [f64; TERMS] = core::array::from_fn(|k| {
                 let angle = core::f64::consts::PI * (2 * k + 1) as f64 / (2 * TERMS) as f64;
-                1.25 + 0.25 * libm::cos(angle)
+                middle + 0.25 * libm::cos(angle)
             });
             // Newton's divided differences, then powers.
-            let mut differences = points.map(|x| quantile((x + shift) * scale));
+            let mut differences = points.map(|x| quantile(x * libm::exp2(octave - 32.0), 0.0));
             for order in 1..TERMS {
                 for k in (order..TERMS).rev() {
                     differences[k] =
@@ -86,32 +93,35 @@ fn table() -> &'static Table {
                 }
                 powers[0] = differences[k] - points[k] * powers[0];
             }
-            for (terms, power) in table.iter_mut().zip(powers) {
-                terms[(FIRST_HALF_OCTAVE + half) % 32] = power as f32;
+            for (order, (terms, power)) in table.iter_mut().zip(powers).enumerate() {
+                let unit = libm::exp2(-octave * order as f64);
+                terms[(FIRST_HALF_OCTAVE + half) % 32] = (power * unit) as f32;
             }
         }
         table
     })
 }
 
-/// The number that `bits` make, unless they are rare.
+/// The number that `bits` make, unless they are rare, and that of their half octave.
 #[inline(always)]
-fn normal<V: Simd>(v: V, table: &Table, bits: V::F, least: &mut V::F) -> V::F {
+fn normal<V: Simd>(v: V, table: &Table, bits: V::F) -> (V::F, V::F) {
     let p = v.integer_to_float(v.and_bits(bits, 0x7fff_ffff));
-    *least = v.min(p, *least);
     let half = v.shift_right::<22>(p);
-    let x = v.or(v.and_bits(p, 0x003f_ffff), v.splat(1.0));
     let mut z = v.lookup(&table[TERMS - 1], half);
     for terms in table[..TERMS - 1].iter().rev() {
-        z = v.fma(z, x, v.lookup(terms, half));
+        z = v.fma(z, p, v.lookup(terms, half));
     }
-    v.xor(z, v.and_bits(bits, 0x8000_0000))
+    (v.xor(z, v.and_bits(bits, 0x8000_0000)), half)
 }
 
 /// The number that rare bits make.
 fn rare(bits: u32) -> f32 {
     let p = (f64::from(bits & 0x7fff_ffff) + 0.5) * libm::exp2(-32.0);
-    let z = quantile(p) as f32;
+    // The tail is about `exp(-z^2 / 2) / sqrt(2 pi z^2)`; the last `z^2`, of from 17 to 40, is what
+    // is left of `y` when five are taken from it.
+    let y = -2.0 * libm::log(p);
+    let square = y - libm::log(2.0 * core::f64::consts::PI * (y - 5.0));
+    let z = quantile(p, libm::sqrt(square)) as f32;
     if bits >> 31 == 0 { z } else { -z }
 }
 
@@ -123,7 +133,15 @@ fn second(word: u32) -> u32 {
 macro_rules! quarter {
     ($v:ident, $s:ident, $a:literal, $b:literal, $c:literal, $d:literal) => {
         $s[$a] = $v.add_integers($s[$a], $s[$b]);
+        quarter!(@added $v, $s, $a, $b, $c, $d);
+    };
+    // Without the first sum.
+    (@added $v:ident, $s:ident, $a:literal, $b:literal, $c:literal, $d:literal) => {
         $s[$d] = $v.rotate_left::<16>($v.xor($s[$d], $s[$a]));
+        quarter!(@turned $v, $s, $a, $b, $c, $d);
+    };
+    // Without the first rotation, too.
+    (@turned $v:ident, $s:ident, $a:literal, $b:literal, $c:literal, $d:literal) => {
         $s[$c] = $v.add_integers($s[$c], $s[$d]);
         $s[$b] = $v.rotate_left::<12>($v.xor($s[$b], $s[$c]));
         $s[$a] = $v.add_integers($s[$a], $s[$b]);
@@ -133,27 +151,73 @@ macro_rules! quarter {
     };
 }
 
+/// The values of a group, in whole cache lines.
+#[repr(align(64))]
+struct Group([f32; NORMAL_GROUP]);
+
+/// What the blocks of a key have in common, whose counters share their upper half.
+#[derive(Clone, Copy)]
+struct Start {
+    /// The state before the first round; the counter's place is not read.
+    state: [f32; WORDS],
+    /// The state in the first double round, as far as the counter has not been mixed in.
+    mixed: [f32; WORDS],
+}
+
+impl Start {
+    #[inline(never)]
+    fn new(key: &[u32; 8], upper: u32) -> Self {
+        /// `expand 32-byte k`
+        const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+        let mut words = [0; WORDS];
+        words[..4].copy_from_slice(&CONSTANTS);
+        words[4..12].copy_from_slice(key);
+        words[13] = upper;
+        let state = words.map(f32::from_bits);
+        let (v, mut mixed) = (Scalar, state);
+        mixed[0] = v.add_integers(mixed[0], mixed[4]);
+        quarter!(v, mixed, 1, 5, 9, 13);
+        quarter!(v, mixed, 2, 6, 10, 14);
+        quarter!(v, mixed, 3, 7, 11, 15);
+        mixed[1] = v.add_integers(mixed[1], mixed[6]);
+        mixed[2] = v.add_integers(mixed[2], mixed[7]);
+        mixed[13] = v.rotate_left::<16>(v.xor(mixed[13], mixed[2]));
+        Self { state, mixed }
+    }
+
+    /// That of a group's blocks.
+    fn of_group(key: &[u32; 8], group: u64) -> Self {
+        Self::new(key, (first_block(group) >> 32) as u32)
+    }
+}
+
+/// The counter of a group's first block. It is a multiple of sixteen: within a group nothing is
+/// carried into the upper half.
+#[inline(always)]
+fn first_block(group: u64) -> u64 {
+    group.wrapping_mul(LANES as u64)
+}
+
 /// The words of the blocks of a group from its `lane`th on, a block to a lane.
 #[inline(always)]
-fn words<V: Simd>(v: V, key: &[u32; 8], group: u64, lane: usize) -> [V::F; WORDS] {
-    /// `expand 32-byte k`
-    const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
-    let block = group.wrapping_mul(LANES as u64);
-    let mut counters = [0.0f32; MAX_WIDTH];
-    for (own, counter) in counters.iter_mut().enumerate() {
-        // A group starts at a multiple of sixteen: nothing is carried.
-        *counter = f32::from_bits((block as u32).wrapping_add((lane + own) as u32));
+fn words<V: Simd>(v: V, start: &Start, group: u64, lane: usize) -> [V::F; WORDS] {
+    /// The numbers of lanes.
+    static LANE: [u32; MAX_WIDTH] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+    let first = (first_block(group) as u32).wrapping_add(lane as u32);
+    // SAFETY: the numbers are as many as the widest vector holds; any bits are an `f32`.
+    let lanes = unsafe { v.load(LANE.as_ptr().cast()) };
+    let counter = v.add_integers(v.splat(f32::from_bits(first)), lanes);
+    let mut s = [counter; WORDS];
+    for (to, word) in s.iter_mut().zip(start.mixed) {
+        *to = v.splat(word);
     }
-    let word = |bits: u32| v.splat(f32::from_bits(bits));
-    let mut start = [word(0); WORDS];
-    for (to, bits) in start.iter_mut().zip(CONSTANTS.into_iter().chain(*key)) {
-        *to = word(bits);
-    }
-    // SAFETY: the counters are as many as the widest vector holds.
-    start[12] = unsafe { v.load(counters.as_ptr()) };
-    start[13] = word((block >> 32) as u32);
-    let mut s = start;
-    for _ in 0..4 {
+    s[12] = counter;
+    quarter!(@added v, s, 0, 4, 8, 12);
+    quarter!(v, s, 0, 5, 10, 15);
+    quarter!(@added v, s, 1, 6, 11, 12);
+    quarter!(@turned v, s, 2, 7, 8, 13);
+    quarter!(v, s, 3, 4, 9, 14);
+    for _ in 1..4 {
         quarter!(v, s, 0, 4, 8, 12);
         quarter!(v, s, 1, 5, 9, 13);
         quarter!(v, s, 2, 6, 10, 14);
@@ -165,7 +229,12 @@ fn words<V: Simd>(v: V, key: &[u32; 8], group: u64, lane: usize) -> [V::F; WORDS
     }
     let mut at = 0;
     while at < WORDS {
-        s[at] = v.add_integers(s[at], start[at]);
+        let own = if at == 12 {
+            counter
+        } else {
+            v.splat(start.state[at])
+        };
+        s[at] = v.add_integers(s[at], own);
         at += 1;
     }
     s
@@ -176,21 +245,22 @@ fn words<V: Simd>(v: V, key: &[u32; 8], group: u64, lane: usize) -> [V::F; WORDS
 fn add_group<V: Simd>(
     v: V,
     table: &Table,
-    key: &[u32; 8],
+    start: &Start,
     group: u64,
     std: f32,
     before: &mut [f32; NORMAL_GROUP],
     to: &mut [f32; NORMAL_GROUP],
 ) {
     let scale = v.splat(std);
-    let mut least = v.splat(RARE as f32);
     let mut lane = 0;
     while lane < LANES {
-        let words = words(v, key, group, lane);
-        for (number, bits) in words.into_iter().enumerate() {
+        let words = words(v, start, group, lane);
+        let mut common = v.splat(f32::from_bits(NOT_RARE));
+        for (number, &bits) in words.iter().enumerate() {
             let other = v.xor(v.rotate_left::<16>(bits), v.splat(f32::from_bits(0xffff)));
             for (half, bits) in [bits, other].into_iter().enumerate() {
-                let z = normal(v, table, bits, &mut least);
+                let (z, octave) = normal(v, table, bits);
+                common = v.and(common, octave);
                 let at = (2 * number + half) * LANES + lane;
                 // SAFETY: `at + N` is at most `NORMAL_GROUP`.
                 unsafe {
@@ -201,32 +271,38 @@ fn add_group<V: Simd>(
                 }
             }
         }
+        let mut all = [f32::from_bits(NOT_RARE); MAX_WIDTH];
+        // SAFETY: the array is as long as the widest vector.
+        unsafe { v.store(all.as_mut_ptr(), common) };
+        if all.iter().any(|own| own.to_bits() != NOT_RARE) {
+            let mut drawn = [[0; MAX_WIDTH]; WORDS];
+            for (to, word) in drawn.iter_mut().zip(words) {
+                // SAFETY: as above; an `f32` has the bits of a `u32`.
+                unsafe { v.store(to.as_mut_ptr().cast(), word) };
+            }
+            add_rare(&drawn, &all, lane, std, before, to);
+        }
         lane += V::N;
-    }
-    let mut smallest = [RARE as f32; MAX_WIDTH];
-    // SAFETY: the array is as long as the widest vector.
-    unsafe { v.store(smallest.as_mut_ptr(), least) };
-    if smallest.iter().any(|p| *p < RARE as f32) {
-        add_rare(key, group, std, before, to);
     }
 }
 
-/// The values of a group to which rare numbers are added, once more.
+/// Once more the values of a group to which rare numbers are added: `drawn[word]` are the words of
+/// the blocks from `lane` on, and `common` shows the blocks that may have any.
 #[cold]
 #[inline(never)]
 fn add_rare(
-    key: &[u32; 8],
-    group: u64,
+    drawn: &[[u32; MAX_WIDTH]; WORDS],
+    common: &[f32; MAX_WIDTH],
+    lane: usize,
     std: f32,
     before: &[f32; NORMAL_GROUP],
     to: &mut [f32; NORMAL_GROUP],
 ) {
-    for lane in 0..LANES {
-        let words = words(Scalar, key, group, lane).map(f32::to_bits);
-        for (number, word) in words.into_iter().enumerate() {
-            for (half, bits) in [word, second(word)].into_iter().enumerate() {
+    for own in (0..MAX_WIDTH).filter(|own| common[*own].to_bits() != NOT_RARE) {
+        for (number, words) in drawn.iter().enumerate() {
+            for (half, bits) in [words[own], second(words[own])].into_iter().enumerate() {
                 if bits & 0x7fff_ffff < RARE {
-                    let at = (2 * number + half) * LANES + lane;
+                    let at = (2 * number + half) * LANES + lane + own;
                     to[at] = std.mul_add(rare(bits), before[at]);
                 }
             }
@@ -245,16 +321,20 @@ vectorized! {
     ) {
         let (groups, rest) = values.as_chunks_mut::<NORMAL_GROUP>();
         let mut group = first;
-        let mut before = [0.0; NORMAL_GROUP];
+        let mut start = Start::of_group(key, group);
+        let mut before = Group([0.0; NORMAL_GROUP]);
         for to in groups {
-            add_group(v, table, key, group, std, &mut before, to);
+            add_group(v, table, &start, group, std, &mut before.0, to);
             group = group.wrapping_add(1);
+            if first_block(group) as u32 == 0 {
+                start = Start::of_group(key, group);
+            }
         }
         if !rest.is_empty() {
-            let mut own = [0.0; NORMAL_GROUP];
-            own[..rest.len()].copy_from_slice(rest);
-            add_group(v, table, key, group, std, &mut before, &mut own);
-            rest.copy_from_slice(&own[..rest.len()]);
+            let mut own = Group([0.0; NORMAL_GROUP]);
+            own.0[..rest.len()].copy_from_slice(rest);
+            add_group(v, table, &start, group, std, &mut before.0, &mut own.0);
+            rest.copy_from_slice(&own.0[..rest.len()]);
         }
     }
 }
@@ -291,7 +371,8 @@ mod tests {
         for group in 0..3 {
             for lane in 0..LANES {
                 let expected: [u32; WORDS] = core::array::from_fn(|_| stream.next_u32());
-                let found = words(Scalar, &key(3), group, lane).map(f32::to_bits);
+                let found =
+                    words(Scalar, &Start::of_group(&key(3), group), group, lane).map(f32::to_bits);
                 assert_eq!(found, expected, "group {group}, block {lane}");
             }
         }
@@ -313,7 +394,7 @@ mod tests {
             let found = if bits & 0x7fff_ffff < RARE {
                 rare(bits)
             } else {
-                normal(Scalar, table(), f32::from_bits(bits), &mut 0.0)
+                normal(Scalar, table(), f32::from_bits(bits)).0
             };
             assert!(
                 (found - exact).abs() < 2.5e-5,
@@ -326,7 +407,7 @@ mod tests {
             if bits < RARE {
                 continue;
             }
-            let found = normal(Scalar, table(), f32::from_bits(bits), &mut 0.0);
+            let found = normal(Scalar, table(), f32::from_bits(bits)).0;
             let p = tail(f64::from(found)) * libm::exp2(32.0);
             // Back to the probability: as close as 2.5e-5 standard deviations ask.
             let allowed = 2.5e-5 * (f64::from(found) + 1.0) * f64::from(bits) * 1.5;
@@ -355,6 +436,12 @@ mod tests {
         all[0].add_normals(&key(6), 9, 1.0, &mut whole);
         let mut part = vec![0.0; NORMAL_GROUP];
         all[0].add_normals(&key(6), 11, 1.0, &mut part);
+        assert_eq!(part, whole[2 * NORMAL_GROUP..3 * NORMAL_GROUP]);
+        // The counter's upper half changes within a call as it does between calls.
+        whole.fill(0.0);
+        all[0].add_normals(&key(6), (1 << 28) - 2, 1.0, &mut whole);
+        part.fill(0.0);
+        all[0].add_normals(&key(6), 1 << 28, 1.0, &mut part);
         assert_eq!(part, whole[2 * NORMAL_GROUP..3 * NORMAL_GROUP]);
     }
 

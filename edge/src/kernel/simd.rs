@@ -46,6 +46,8 @@ pub(crate) trait Simd: Copy {
     fn select(self, mask: Self::M, a: Self::F, b: Self::F) -> Self::F;
     /// Bitwise and with a constant.
     fn and_bits(self, a: Self::F, bits: u32) -> Self::F;
+    /// Bitwise and of two vectors.
+    fn and(self, a: Self::F, b: Self::F) -> Self::F;
     /// Bitwise or of two vectors.
     fn or(self, a: Self::F, b: Self::F) -> Self::F;
     /// Wrapping integer sum of the bits and a constant.
@@ -178,6 +180,10 @@ impl Simd for Scalar {
     #[inline(always)]
     fn and_bits(self, a: f32, bits: u32) -> f32 {
         f32::from_bits(a.to_bits() & bits)
+    }
+    #[inline(always)]
+    fn and(self, a: f32, b: f32) -> f32 {
+        f32::from_bits(a.to_bits() & b.to_bits())
     }
     #[inline(always)]
     fn or(self, a: f32, b: f32) -> f32 {
@@ -327,6 +333,10 @@ impl Simd for Portable {
     #[inline(always)]
     fn and_bits(self, a: [f32; 8], bits: u32) -> [f32; 8] {
         each!(i => Scalar.and_bits(a[i], bits))
+    }
+    #[inline(always)]
+    fn and(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => Scalar.and(a[i], b[i]))
     }
     #[inline(always)]
     fn or(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {

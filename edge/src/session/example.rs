@@ -287,10 +287,14 @@ impl Session {
                     next = norm_steps.next();
                 }
             }
-            for (row, total) in totals.iter_mut().enumerate() {
-                let at = squares.first + row;
-                let all = squares.squares.iter().skip(at).step_by(stride);
-                *total = libm::sqrt(all.sum::<f64>());
+            totals.fill(0.0);
+            for tensor in squares.squares.chunks_exact(stride) {
+                for (total, square) in totals.iter_mut().zip(&tensor[squares.first..]) {
+                    *total += square;
+                }
+            }
+            for total in &mut *totals {
+                *total = libm::sqrt(*total);
             }
             let Some(Weighting { clip, scale, .. }) = &weighting else {
                 continue;
@@ -381,15 +385,11 @@ fn weigh(
         let width = range.len() / norms.len();
         move |row: usize| range.start + row * width..range.start + (row + 1) * width
     };
-    let of = place(dy);
-    for (row, (&norm, &factor)) in norms.iter().zip(factors).enumerate() {
-        if !norm.is_finite() {
-            arena[of(row)].fill(0.0);
-            if let Some(x) = x {
-                arena[place(x)(row)].fill(0.0);
-            }
-        } else {
-            k.scale(factor, &mut arena[of(row)]);
+    let all = memory.at(dy, norms.len());
+    k.scale_rows(all.len() / norms.len(), factors, &mut arena[all]);
+    for (row, _) in norms.iter().enumerate().filter(|(_, it)| !it.is_finite()) {
+        for slot in [Some(dy), x].into_iter().flatten() {
+            arena[place(slot)(row)].fill(0.0);
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::plan::NormStep;
 const MARGIN: f64 = 1.0 - 1.0 / (1 << 15) as f64;
 
 /// Values that noise is asked for at a time.
-const NOISE_BLOCK: usize = 2048;
+const NOISE_BLOCK: usize = 16_384;
 
 /// How an example's gradient `g` is held to the bound `C`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -250,7 +250,7 @@ impl Session {
     ///
     /// `noise(scale, values)` adds to every value `scale` times independent noise of standard
     /// deviation 1. The scale is [`DpSgd::noise_std`] or, where parameters themselves are given
-    /// (plain SGD), that times the rate and negative. Blocks of 2,048 values come in the order of the layout,
+    /// (plain SGD), that times the rate and negative. Blocks of 16,384 values come in the order of the layout,
     /// the last of a stretch of trained parameters smaller; none when the scale is zero.
     /// [`GaussianNoise`](super::GaussianNoise) is one for simulation.
     ///

@@ -72,6 +72,10 @@ struct Privacy {
     noise_on_mean: Option<f64>,
     /// The same on each value of the model at the end, where the server moves it by each mean once.
     noise_on_model: Option<f64>,
+    /// Standard deviation of the noise on the share of updates that are within an adaptive clipping
+    /// norm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    noise_on_share: Option<f64>,
     /// Why the run ends before its last round, if it does.
     ends: Option<String>,
 }
@@ -83,6 +87,10 @@ impl Privacy {
             excluded: statement.excluded(),
             noise_on_mean: plan.noise_on_mean()?,
             noise_on_model: plan.noise_on_model(plan.last_round())?,
+            noise_on_share: plan.central().and_then(|plan| {
+                let share = |noise| noise / plan.config().sampler.expected_size();
+                plan.count_noise_std().map(share)
+            }),
             ends: plan.refusal().map(|refusal| refusal.to_string()),
             statement,
         })
@@ -291,6 +299,11 @@ fn print(it: &Explanation, shown: Option<&Explanation>) -> Result<(), Error> {
                 "noise of {mean:.3e} on each value of the mean update, and of {model:.3e} on the model at the end"
             ));
         }
+        statement.extend(privacy.noise_on_share.map(|share| {
+            format!(
+                "noise of {share:.3} on the share of updates within the clipping norm, which follows it"
+            )
+        }));
         statement.extend(privacy.ends.iter().map(|why| {
             format!(
                 "the run ends after {} rounds: {why}",

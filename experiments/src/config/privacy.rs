@@ -108,7 +108,8 @@ pub struct PrivacyTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm_learning_rate: Option<f64>,
     /// Of "adaptive": standard deviation of the noise on the count of clipped updates, above 0; a
-    /// twentieth of the expected cohort by default. It takes its share of the privacy.
+    /// twentieth of the expected cohort by default, but at least twice the noise multiplier. It takes
+    /// its share of the privacy: with less, more noise is added to updates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count_noise: Option<f64>,
     /// With `extrapolated_cohort`: clients of a larger deployment. The noise on the mean, and

@@ -9,7 +9,7 @@ use crate::plan::{ExampleClipping, ExamplePrivacy, LocalPlan, LocalWork, Optimiz
 use crate::stream::Purpose;
 use crate::trainer::{Evaluation, FitTask, LocalResult, TrainError, Trainer};
 
-/// Real vectors around one centre per class.
+/// Examples in memory: real vectors around one centre per class, or uniform ones.
 #[derive(Clone, Debug)]
 pub struct Blobs {
     input: InputSpec,
@@ -38,6 +38,23 @@ impl Blobs {
             classes,
             inputs,
             labels,
+        }
+    }
+
+    /// Inputs of `shape`, uniform from 0 to 1, and uniform labels: nothing is to be learnt. For
+    /// measurements of time.
+    #[must_use]
+    pub fn uniform(client: u64, examples: usize, shape: &[usize], classes: usize) -> Self {
+        let input = InputSpec::Real(shape.to_vec());
+        let mut random = stream(9, client);
+        let values = examples * input.len();
+        Self {
+            inputs: (0..values).map(|_| random.uniform() as f32).collect(),
+            labels: (0..examples)
+                .map(|_| random.below(classes as u64) as u32)
+                .collect(),
+            input,
+            classes,
         }
     }
 }

@@ -35,7 +35,8 @@ pub struct AdaptiveClipConfig {
     pub expected_clients: f64,
     /// The standard deviation of the noise on the sum of bits that count ±1/2, `sigma_b`, for the
     /// relation of adding or removing one; twice as much is drawn for replacing. Above 0; the
-    /// paper takes a twentieth of the expected clients.
+    /// paper takes a twentieth of the expected clients, and
+    /// [`default_count_noise`](Self::default_count_noise) no less than few clients need.
     pub count_noise: f64,
 }
 
@@ -52,6 +53,16 @@ fn default_rate() -> f64 {
 }
 
 impl AdaptiveClipConfig {
+    /// The noise on the bits when nothing else is asked for: the paper's `n / 20` (section 3.2),
+    /// but at least twice the noise multiplier `z` of bits and updates together. A twentieth of few
+    /// clients is less than `z / 2`, which no noise on the updates makes up for, or little more; with
+    /// `2 z` the updates' noise is larger by at most 3.3 % for the bits' sake
+    /// ([`AdaptiveClip::update_noise`]).
+    #[must_use]
+    pub fn default_count_noise(expected_clients: f64, total: NoiseMultiplier) -> f64 {
+        (expected_clients / 20.0).max(2.0 * total.get())
+    }
+
     /// The paper's values: median, `C^0 = 0.1`, `eta_C = 0.2`, `sigma_b = n / 20`.
     #[must_use]
     pub fn new(expected_clients: f64) -> Self {

@@ -39,8 +39,8 @@ pub enum Clipping {
         quantile: f64,
         /// The step of the logarithm of the norm.
         learning_rate: f64,
-        /// Standard deviation of the noise on the sum of bits that count ±1/2; a twentieth of the
-        /// expected cohort when not given.
+        /// Standard deviation of the noise on the sum of bits that count ±1/2; when not given,
+        /// [`AdaptiveClipConfig::default_count_noise`](crate::clip::AdaptiveClipConfig::default_count_noise).
         count_noise: Option<f64>,
     },
 }

@@ -503,6 +503,22 @@ fn rescaled_noise_is_counted() {
         count_noise: Some(3.0),
     };
     assert_eq!(with(1.0, adaptive).count_noise_std(), Some(3.0));
+    // By itself a twentieth of the cohort, but for few clients twice the noise multiplier: with less,
+    // there is no noise for the updates that makes up for the bits.
+    let by_itself = Clipping::Adaptive {
+        initial_norm: 1.0,
+        quantile: 0.5,
+        learning_rate: 0.2,
+        count_noise: None,
+    };
+    for noise in [0.01, 1.0, 5.0] {
+        let plan = with(noise, by_itself);
+        let cohort = plan.config().sampler.expected_size();
+        let expected = (cohort / 20.0).max(2.0 * noise);
+        assert_eq!(plan.count_noise_std(), Some(expected), "{noise}");
+        let more = plan.noise_std().unwrap() / noise;
+        assert!((1.0..1.033).contains(&more), "{noise}: {more}");
+    }
     let mut count = ClipCount::default();
     for norm in [0.5, 2.0, 3.0] {
         count.count(&FlatClip::new(1.0).unwrap().clip(&mut [norm]));

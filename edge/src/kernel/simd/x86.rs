@@ -127,6 +127,16 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn and(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the token proves that the processor has the instruction.
+        unsafe {
+            _mm512_castsi512_ps(_mm512_and_si512(
+                _mm512_castps_si512(a),
+                _mm512_castps_si512(b),
+            ))
+        }
+    }
+    #[inline(always)]
     fn or(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: the token proves that the processor has the instruction.
         unsafe {
@@ -327,6 +337,16 @@ impl Simd for Avx2 {
             _mm256_castsi256_ps(_mm256_and_si256(
                 _mm256_castps_si256(a),
                 _mm256_set1_epi32(bits as i32),
+            ))
+        }
+    }
+    #[inline(always)]
+    fn and(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves that the processor has the instruction.
+        unsafe {
+            _mm256_castsi256_ps(_mm256_and_si256(
+                _mm256_castps_si256(a),
+                _mm256_castps_si256(b),
             ))
         }
     }
