@@ -31,9 +31,9 @@ pub use mean::{Denominator, DpWeighting, MeanPlan};
 use crate::error::PrivacyError;
 use crate::relation::NeighboringRelation;
 
-/// Norms are held to this share of the bound: it covers the rounding of [`l2_norm`] (one part in
-/// `2^21`), twice, so that it also finds them within the bound, and of [`scale`] (one in `2^23`).
-const MARGIN: f64 = 1.0 - 1.0 / (1u64 << 20) as f64;
+/// Norms are held to this share of the bound: it covers the rounding of [`scale`] (one part in
+/// `2^23`) and of [`l2_norm`] (far less).
+const MARGIN: f64 = 1.0 - 1.0 / (1u64 << 22) as f64;
 /// The bounds that there can be: products with them stay normal in `f32`.
 const NORMS: core::ops::RangeInclusive<f64> = 1e-20..=1e20;
 
@@ -103,7 +103,7 @@ impl FlatClip {
     /// finite: such an example is to be left out, not multiplied.
     ///
     /// The bound then holds up to the rounding of whoever multiplies, if the norm is right to
-    /// `2^-21`.
+    /// `2^-23`.
     #[must_use]
     pub fn factor(&self, norm: f64) -> f64 {
         if !norm.is_finite() {
