@@ -88,6 +88,14 @@ fn a_model_of_the_zoo_is_inspected() -> Result<(), Box<dyn Error>> {
         let bytes = |key: &str| number(it, key);
         let parts = bytes("constant_bytes") + bytes("arena_bytes") + bytes("table_bytes");
         assert!((bytes("peak_bytes") - parts).abs() < 0.5, "{it}");
+        let each = match it["numerics"].as_str() {
+            Some("f32") => 4.0,
+            Some("f16") => 2.0,
+            _ => 1.0,
+        };
+        let share = bytes("peak_bytes") / (each * 1_663_370.0);
+        assert!((bytes("peak_of_parameters") - share).abs() < 1e-9, "{it}");
+        assert!(share <= 2.0 || it["batch"] != 1, "{it}");
     }
     let constants = |index: usize| number(&inference[index], "constant_bytes");
     assert!(constants(4) / constants(0) <= 0.26);
@@ -259,6 +267,8 @@ fn a_model_is_quantized_converted_and_timed() -> Result<(), Box<dyn Error>> {
             assert!(seconds("median_seconds") <= seconds("p90_seconds"));
             let rate = batch / seconds("median_seconds");
             assert!((seconds("examples_per_second") / rate - 1.0).abs() < 1e-9);
+            let share = number(line, "peak_bytes") / number(line, "parameter_bytes");
+            assert!((1.0..2.0).contains(&share), "{line}");
         }
     }
     let kept = &lines(

@@ -42,6 +42,10 @@ struct Line {
     min_seconds: f64,
     /// At the median.
     examples_per_second: f64,
+    /// Planned: constants, arena and tables.
+    peak_bytes: usize,
+    /// Of the parameters in these numbers.
+    parameter_bytes: usize,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Error> {
@@ -61,6 +65,8 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
             p90_seconds: at(0.9),
             min_seconds: at(0.0),
             examples_per_second: f64::from(batch) / at(0.5),
+            peak_bytes: program.memory(batch as usize).peak(),
+            parameter_bytes: program.parameter_bytes(),
         };
         match args.json {
             true => output::json(&line)?,
@@ -80,6 +86,7 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
                 output::seconds(line.min_seconds),
                 output::count(line.examples_per_second as u64),
                 output::count(line.runs as u64),
+                output::bytes(line.peak_bytes as u64),
             ]
         })
         .collect();
@@ -89,7 +96,15 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
         program.numerics().name(),
         fl_edge::kernel::name()
     ))?;
-    let header = ["batch", "median", "90 %", "fastest", "examples/s", "runs"];
+    let header = [
+        "batch",
+        "median",
+        "90 %",
+        "fastest",
+        "examples/s",
+        "runs",
+        "memory",
+    ];
     output::line(&output::table(&header, &rows))
 }
 

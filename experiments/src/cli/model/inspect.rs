@@ -62,6 +62,10 @@ struct Inference {
     /// Steps and tables.
     table_bytes: usize,
     peak_bytes: usize,
+    /// Of the parameters in these numbers.
+    parameter_bytes: usize,
+    /// The peak over the parameters.
+    peak_of_parameters: f64,
 }
 
 /// Memory of a session at a batch, with plain SGD.
@@ -124,6 +128,8 @@ fn report(args: &Args, subject: &Subject) -> Result<Report, Error> {
                 arena_bytes: memory.arena,
                 table_bytes: memory.tables,
                 peak_bytes: memory.peak(),
+                parameter_bytes: program.parameter_bytes(),
+                peak_of_parameters: memory.peak() as f64 / program.parameter_bytes() as f64,
             });
         }
     }
@@ -229,6 +235,7 @@ fn print(report: &Report) -> Result<(), Error> {
                 bytes(it.constant_bytes),
                 bytes(it.arena_bytes + it.table_bytes),
                 bytes(it.peak_bytes),
+                format!("{:.2}", it.peak_of_parameters),
             ]
         })
         .collect();
@@ -239,6 +246,10 @@ fn print(report: &Report) -> Result<(), Error> {
             bytes(4 * report.parameters),
             bytes(it.peak_bytes.saturating_sub(4 * report.parameters)),
             bytes(it.peak_bytes),
+            format!(
+                "{:.2}",
+                it.peak_bytes as f64 / (4 * report.parameters) as f64
+            ),
         ]
     }));
     rows.extend(report.training.iter().filter_map(|it| {
@@ -249,10 +260,18 @@ fn print(report: &Report) -> Result<(), Error> {
             bytes(4 * report.parameters),
             bytes(peak.saturating_sub(4 * report.parameters)),
             bytes(peak),
+            format!("{:.2}", peak as f64 / (4 * report.parameters) as f64),
         ])
     }));
     section(output::table(
-        &["memory", "batch", "weights", "work", "peak"],
+        &[
+            "memory",
+            "batch",
+            "weights",
+            "work",
+            "peak",
+            "of parameters",
+        ],
         &rows,
     ));
     let rows: Vec<Vec<String>> = report
