@@ -256,7 +256,7 @@ fn an_audit_says_what_it_found_and_draws_it() {
     for head in [
         "private: 150 runs of 8 rounds with 100 canaries, attacked in",
         "guessed   ",
-        "reported  epsilon 3.99999 at delta 0.00001 · pld accountant · add-or-remove-one",
+        "reported  epsilon 3.99998 at delta 0.00001 · pld accountant · add-or-remove-one",
         "found     epsilon at least ",
         "assumed   white-box: the attacker sees every released mean",
         "          it does not see who takes part",

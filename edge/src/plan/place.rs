@@ -229,7 +229,8 @@ mod tests {
     #[test]
     fn the_shortest_arena_is_taken() {
         // Lines, first and last time of each buffer; by which order nothing is wasted.
-        let cases: [([(usize, usize, usize); 4], Order); 2] = [
+        type Case = ([(usize, usize, usize); 4], Order);
+        let cases: [Case; 2] = [
             ([(5, 0, 1), (3, 0, 2), (2, 2, 4), (4, 3, 5)], by_first),
             ([(3, 2, 3), (3, 3, 4), (3, 3, 5), (5, 0, 2)], by_breadth),
         ];

@@ -100,7 +100,8 @@ pub fn sensitivities(
 
 /// The quantization with the fewest units in `float` whose score is at least `wanted`: greedily,
 /// the most sensitive first, and then without each one that is not needed. Units that the given
-/// quantization already keeps in floats stay there.
+/// quantization already keeps in floats stay there. A unit with weights that no 16-bit float holds
+/// goes to `f32`, whatever `float` is.
 ///
 /// `score` judges a whole program, for instance [`Samples::accuracy`]; higher is better. Where
 /// not even all units in floats are enough, that is what is returned, with `reached` false.
@@ -135,7 +136,13 @@ pub fn fewest_floats(
             }
             if !kept.contains_key(&unit) {
                 floats.insert(unit.clone(), float);
-                best = judge(&floats)?;
+                best = match judge(&floats) {
+                    Err(ProgramError::BeyondHalf { .. }) => {
+                        floats.insert(unit.clone(), Float::F32);
+                        judge(&floats)?
+                    }
+                    judged => judged?,
+                };
                 chosen.push(unit);
             }
         }

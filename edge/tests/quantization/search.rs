@@ -33,7 +33,7 @@ name = "last"
 
 /// Outliers that nothing ever multiplies: the last input is 0, and the last hidden value of each
 /// layer is made 0. They change no output in floats, and in integers only the layer that has them.
-fn planted(layers: &[&str]) -> Teacher {
+fn planted(layers: &[&str], outlier: f32) -> Teacher {
     let mut teacher = Teacher::new(LAYERS, &[12], 400);
     for (name, outputs) in [("first", 32), ("second", 32), ("third", 32)] {
         let weight = teacher.tensor(&format!("{name}.weight"));
@@ -53,7 +53,7 @@ fn planted(layers: &[&str]) -> Teacher {
             .iter_mut()
             .enumerate()
         {
-            *w = if index % 2 == 0 { 40.0 } else { -40.0 };
+            *w = if index % 2 == 0 { outlier } else { -outlier };
         }
     }
     teacher.label();
@@ -83,7 +83,7 @@ fn exactly_the_planted_layers_stay_in_floats() {
         &["second", "third"],
     ];
     for layers in cases {
-        let teacher = planted(layers);
+        let teacher = planted(layers, 40.0);
         let samples = teacher.samples();
         let quantization = calibrated(&teacher);
         let mut score = |program| teacher.accuracy(program);
@@ -128,7 +128,7 @@ fn exactly_the_planted_layers_stay_in_floats() {
 /// The planted layers are the most sensitive ones, and a score that cannot be had is reported.
 #[test]
 fn sensitivities_are_ordered() {
-    let teacher = planted(&["third"]);
+    let teacher = planted(&["third"], 40.0);
     let samples = teacher.samples();
     let quantization = calibrated(&teacher);
     let found = sensitivities(&teacher.model, &teacher.parameters, &quantization, &samples)
@@ -155,4 +155,24 @@ fn sensitivities_are_ordered() {
     assert!(!impossible.reached);
     assert_eq!(impossible.quantization.float_units.len(), 4);
     assert!(impossible.score > 0.999, "all in floats: {impossible:?}");
+}
+
+/// An outlier that no 16-bit float holds keeps its layer in 32 bits, and only that one.
+#[test]
+fn a_layer_beyond_16_bits_stays_in_32() {
+    let teacher = planted(&["second"], 1e5);
+    let samples = teacher.samples();
+    let found = fewest_floats(
+        &teacher.model,
+        &teacher.parameters,
+        &calibrated(&teacher),
+        &samples,
+        Float::F16,
+        0.9,
+        &mut |program| teacher.accuracy(program),
+    )
+    .expect("compiles");
+    assert!(found.reached, "{found:?}");
+    let floats: Vec<_> = found.quantization.float_units.into_iter().collect();
+    assert_eq!(floats, [("second".to_owned(), Float::F32)]);
 }

@@ -177,7 +177,7 @@ pub(crate) const CASES: &[Case] = &[
         "cohort = 10",
         "cohort = 10\n\n[privacy]\nkind = \"example\"\nmax_norm = 1\nepsilon = 1\nnoise_multiplier = 0.1\ndelta = 1e-5",
         &[
-            "bad.toml:28:20: `privacy.noise_multiplier`: event 1 (`self-composed of poisson-sampled of gaussian`) would overspend the privacy budget: spent epsilon 0, with it 309.6188, limit 1 at delta 0.00001; stop here, or start again with fewer rounds or a higher noise multiplier",
+            "bad.toml:28:20: `privacy.noise_multiplier`: event 1 (`self-composed of poisson-sampled of gaussian`) would overspend the privacy budget: spent epsilon 0, with it 309.6189, limit 1 at delta 0.00001; stop here, or start again with fewer rounds or a higher noise multiplier",
         ],
     ),
     fault(

@@ -3,7 +3,7 @@
 //!
 //! Every order gives a valid bound, so the best of any set of orders does. The orders are searched
 //! over the reals rather than taken from a list: first on a geometric grid of `alpha - 1`, then by
-//! golden section around its best. The bound has one minimum where `(alpha - 1) D_alpha` is
+//! golden section around each of its valleys. The bound has one valley where `(alpha - 1) D_alpha` is
 //! convex, which every exact curve is; for others `delta` looks again where `epsilon` has its best.
 
 /// Grid of `ln(alpha - 1)`.
@@ -16,9 +16,13 @@ const UP: f64 = 1.0 + 1e-12;
 
 /// The orders of the grid, ascending.
 pub(super) fn orders() -> impl Iterator<Item = f64> {
-    let count = ((LAST - FIRST) / STEP) as u32;
-    (0..=count).map(|index| 1.0 + libm::exp(FIRST + STEP * f64::from(index)))
+    (0..=STEPS).map(|index| 1.0 + libm::exp(FIRST + STEP * index as f64))
 }
+
+/// Steps of the grid.
+const STEPS: usize = ((LAST - FIRST) / STEP) as usize;
+/// Valleys that are looked into, the lowest first.
+const VALLEYS: usize = 3;
 
 /// The smallest value of a function of the order that is seen, and the order.
 fn best(value: impl Fn(f64) -> f64) -> (f64, f64) {
@@ -26,19 +30,35 @@ fn best(value: impl Fn(f64) -> f64) -> (f64, f64) {
         let found = value(1.0 + libm::exp(x));
         if found.is_nan() { f64::INFINITY } else { found }
     };
-    let (mut place, mut least) = (FIRST, f64::INFINITY);
-    let count = ((LAST - FIRST) / STEP) as u32;
-    for index in 0..=count {
-        let x = FIRST + STEP * f64::from(index);
-        let found = at(x);
-        if found < least {
-            (place, least) = (x, found);
+    let place = |index: usize| FIRST + STEP * index as f64;
+    let grid: [f64; STEPS + 1] = core::array::from_fn(|index| at(place(index)));
+    let is_valley = |index: usize| {
+        (index == 0 || grid[index] < grid[index - 1])
+            && (index == STEPS || grid[index] <= grid[index + 1])
+    };
+    let mut looked_into = [usize::MAX; VALLEYS];
+    let mut least = (f64::INFINITY, FIRST);
+    for turn in 0..VALLEYS {
+        let next = (0..=STEPS)
+            .filter(|index| is_valley(*index) && !looked_into.contains(index))
+            .min_by(|&a, &b| grid[a].total_cmp(&grid[b]));
+        let Some(next) = next.filter(|&next| grid[next] < f64::INFINITY) else {
+            break;
+        };
+        looked_into[turn] = next;
+        let found = valley(&at, (grid[next], place(next)));
+        if found.0 < least.0 {
+            least = found;
         }
     }
-    if least == f64::INFINITY {
-        return (least, 2.0);
+    if least.0 == f64::INFINITY {
+        return (least.0, 2.0);
     }
-    // Golden section.
+    (least.0, 1.0 + libm::exp(least.1))
+}
+
+/// The least value and its place within a step of a point of the grid, by golden section.
+fn valley(at: impl Fn(f64) -> f64, (mut least, mut place): (f64, f64)) -> (f64, f64) {
     const SHARE: f64 = 0.618_033_988_749_894_9;
     let (mut low, mut high) = (place - STEP, place + STEP);
     let mut left = high - SHARE * (high - low);
@@ -62,7 +82,7 @@ fn best(value: impl Fn(f64) -> f64) -> (f64, f64) {
             at_right = at(right);
         }
     }
-    (least, 1.0 + libm::exp(place))
+    (least, place)
 }
 
 /// `epsilon` at one order, for `delta` in (0, 1); may be negative.
