@@ -99,6 +99,8 @@ pub(in crate::accountant) struct Select {
     ln_mean: f64,
     /// Theorem 2: the constant; Theorem 6 (Poisson): the mean.
     law: SelectLaw,
+    /// The divergence of infinite order.
+    pure: f64,
     /// Orders, descending, and the least bound of the divergence at this or a higher one.
     least_above: Vec<(f64, f64)>,
 }
@@ -312,6 +314,7 @@ impl Curve {
             }
             Self::Skellam { l2, .. } if *l2 <= 0.0 => 0.0,
             Self::Tabulated { pure, .. } => *pure,
+            Self::Select(select) => select.pure,
             _ => f64::INFINITY,
         }
     }
@@ -741,13 +744,20 @@ impl Select {
         } else {
             SelectLaw::Poisson { mean }
         };
+        let added = match law {
+            SelectLaw::NegativeBinomial { constant } => constant,
+            SelectLaw::Poisson { mean } => mean * convert::delta(0.0, |order| inner.cgf(order)),
+        };
+        // The theorems' bounds in the limit of infinite order.
+        let pure = (inner.pure_epsilon() + added) * UP;
         let mut select = Self {
             inner: Box::new(inner),
             ln_mean: libm::log(mean),
             law,
+            pure,
             least_above: Vec::new(),
         };
-        let mut least = f64::INFINITY;
+        let mut least = pure;
         let mut orders: Vec<f64> = convert::orders().collect();
         while let Some(order) = orders.pop() {
             least = least.min(select.divergence(order));
@@ -763,7 +773,7 @@ impl Select {
             .iter()
             .rev()
             .find(|(order, _)| *order >= alpha);
-        let least = above.map_or(f64::INFINITY, |(_, least)| *least);
+        let least = above.map_or(self.pure, |(_, least)| *least);
         (alpha - 1.0) * self.divergence(alpha).min(least) * UP
     }
 

@@ -182,6 +182,24 @@ fn the_bound_for_any_sampled_mechanism_holds() {
     }
 }
 
+/// Papernot and Steinke (2021), Corollary 4: selection of a purely private mechanism is `2 + shape`
+/// times as costly, whatever `delta`; the order that is left finite costs a little.
+#[test]
+fn selection_keeps_pure_privacy() {
+    for (epsilon, shape) in [(0.5, 1.0), (0.1, 0.0), (2.0, 3.0)] {
+        let inner = DpEvent::randomized_response(1.0 / (libm::exp(epsilon) / 2.0 + 0.5), 2);
+        let event = DpEvent::repeat_and_select(inner.unwrap(), 10.0, shape).unwrap();
+        let found = |delta| {
+            let accountant = composed(&event, 1, NeighboringRelation::ReplaceOne);
+            self::epsilon(&accountant, delta)
+        };
+        let most = (2.0 + shape) * epsilon;
+        let pure = found(1e-300);
+        assert!(pure > epsilon && pure <= most * 1.000_001, "{pure} {most}");
+        assert!(found(1e-6) <= pure);
+    }
+}
+
 #[test]
 fn failures_add_up_beside_the_curve() {
     let event = DpEvent::epsilon_delta(Epsilon::new(0.1).unwrap(), Delta::new(1e-6).unwrap());
