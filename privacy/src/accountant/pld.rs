@@ -226,9 +226,11 @@ impl PldAccountant {
 
     fn ask_from(&self, question: Question, side: Side) -> (f64, f64) {
         let mut best = (0.0_f64, 0.0_f64);
-        for laws in self.directions(side) {
-            let most = most(&laws);
-            let direction = Direction::new(&laws, self.fineness);
+        let directions = self.directions(side);
+        let mut uppers = Vec::with_capacity(directions.len());
+        for laws in &directions {
+            let most = most(laws);
+            let direction = Direction::new(laws, self.fineness);
             let (low, high) = match question {
                 // It cannot lose more than the other direction does.
                 Question::Epsilon(_) if most <= best.0 => continue,
@@ -239,9 +241,34 @@ impl PldAccountant {
                 }
                 Question::Delta(epsilon) => direction.delta(epsilon, best.0),
             };
+            uppers.push(high);
             best = (best.0.max(low), best.1.max(high));
         }
-        best
+        if let (Question::Epsilon(delta), &[first, second]) = (question, uppers.as_slice()) {
+            best.1 = self.alike(delta, &directions, [first, second]);
+        }
+        (best.0.min(best.1), best.1)
+    }
+
+    /// The larger of both directions' bounds, or the smaller where it holds for both.
+    ///
+    /// The `delta` that one direction has at an `epsilon` may be of another decade than the other's,
+    /// for which the bounds of that decade are then asked. They may be looser than those of its own,
+    /// on the lattices of laws that are cut, and the answer would not return.
+    fn alike(&self, delta: f64, directions: &[Vec<(Law, u64)>], uppers: [f64; 2]) -> f64 {
+        const CLOSE: f64 = 1.01;
+        let (small, large) = (uppers[0].min(uppers[1]), uppers[0].max(uppers[1]));
+        let looser = usize::from(uppers[1] > uppers[0]);
+        let cut = || self.pairs.values().any(|(pair, _)| pair.attack.is_some());
+        let holds = || {
+            let direction = Direction::new(&directions[looser], self.fineness);
+            direction.delta(small, 0.0).1 <= delta
+        };
+        if small < large && large < CLOSE * small && cut() && holds() {
+            small
+        } else {
+            large
+        }
     }
 
     /// The sum of the largest losses: a bound without any `delta`.
