@@ -11,8 +11,9 @@ const FIRST: f64 = -9.0;
 const LAST: f64 = 21.0;
 const STEP: f64 = 0.25;
 
-/// Raises a result by more than its rounding.
-const UP: f64 = 1.0 + 1e-12;
+/// Raises a result by more than its rounding and what the search of its order misses, so that `delta`
+/// at that `epsilon` is not above the one it was asked for.
+const UP: f64 = 1.0 + 1e-10;
 
 /// Every other order of the grid, ascending.
 pub(super) fn orders() -> impl Iterator<Item = f64> {
