@@ -49,7 +49,7 @@ fn best(value: impl Fn(f64) -> f64) -> (f64, f64) {
             break;
         };
         looked_into[turn] = next;
-        let found = valley(&at, (grid[next], place(next)));
+        let found = valley(at, (grid[next], place(next)));
         if found.0 < least.0 {
             least = found;
         }
