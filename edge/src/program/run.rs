@@ -288,6 +288,40 @@ impl<'a> Context<'a> {
         (reads.map(cast_slice), writes.map(cast_slice_mut))
     }
 
+    /// [`Context::pick`] for a step with a residual, where there is one.
+    fn pick_with<const W: usize>(
+        &mut self,
+        x: Slot,
+        other: Option<Slot>,
+        writes: [Slot; W],
+    ) -> (&[u8], Option<&[u8]>, [&mut [u8]; W]) {
+        match other {
+            None => {
+                let ([x], writes) = self.pick([x], writes);
+                (x, None, writes)
+            }
+            Some(other) => {
+                let ([x, other], writes) = self.pick([x, other], writes);
+                (x, Some(other), writes)
+            }
+        }
+    }
+
+    /// [`Context::reals`] for a step with a residual, where there is one.
+    fn reals_with<const W: usize>(
+        &mut self,
+        x: Slot,
+        other: Option<Slot>,
+        writes: [Slot; W],
+    ) -> (&[f32], Option<&[f32]>, [&mut [f32]; W]) {
+        let (x, other, writes) = self.pick_with(x, other, writes);
+        (
+            cast_slice(x),
+            other.map(cast_slice),
+            writes.map(cast_slice_mut),
+        )
+    }
+
     fn step(&mut self, step: &Step) {
         let (k, rows, constants) = (self.kernels, self.rows, self.constants);
         match *step {
@@ -329,17 +363,9 @@ impl<'a> Context<'a> {
             } => {
                 let weight = weights(constants, weight);
                 let bias = bias.map(|bias| constants.values(bias));
-                match after.residual {
-                    None => {
-                        let ([x], [y]) = self.reals([x], [y]);
-                        k.served_dense(geometry, rows, x, weight, bias, after.first.into(), y);
-                    }
-                    Some(other) => {
-                        let ([x, other], [y]) = self.reals([x, other], [y]);
-                        let after = after_with(after, other);
-                        k.served_dense(geometry, rows, x, weight, bias, after, y);
-                    }
-                }
+                let (x, other, [y]) = self.reals_with(x, after.residual, [y]);
+                let after = after_with(after, other);
+                k.served_dense(geometry, rows, x, weight, bias, after, y);
             }
             Step::ServedConv {
                 ref geometry,
@@ -352,18 +378,9 @@ impl<'a> Context<'a> {
             } => {
                 let weight = weights(constants, weight);
                 let bias = bias.map(|bias| constants.values(bias));
-                match after.residual {
-                    None => {
-                        let ([x], [y, scratch]) = self.reals([x], [y, scratch]);
-                        let after = after.first.into();
-                        k.served_conv(geometry, rows, x, weight, bias, after, y, scratch);
-                    }
-                    Some(other) => {
-                        let ([x, other], [y, scratch]) = self.reals([x, other], [y, scratch]);
-                        let after = after_with(after, other);
-                        k.served_conv(geometry, rows, x, weight, bias, after, y, scratch);
-                    }
-                }
+                let (x, other, [y, scratch]) = self.reals_with(x, after.residual, [y, scratch]);
+                let after = after_with(after, other);
+                k.served_conv(geometry, rows, x, weight, bias, after, y, scratch);
             }
             Step::ServedConvInPlace {
                 ref geometry,
@@ -375,18 +392,15 @@ impl<'a> Context<'a> {
             } => {
                 let weight = weights(constants, weight);
                 let bias = bias.map(|bias| constants.values(bias));
-                match after.residual {
-                    None => {
-                        let ([], [y, scratch]) = self.reals([], [y, scratch]);
-                        let after = after.first.into();
-                        k.served_conv_in_place(geometry, rows, weight, bias, after, y, scratch);
-                    }
+                let (other, [y, scratch]) = match after.residual {
+                    None => (None, self.reals([], [y, scratch]).1),
                     Some(other) => {
-                        let ([other], [y, scratch]) = self.reals([other], [y, scratch]);
-                        let after = after_with(after, other);
-                        k.served_conv_in_place(geometry, rows, weight, bias, after, y, scratch);
+                        let ([other], writes) = self.reals([other], [y, scratch]);
+                        (Some(other), writes)
                     }
-                }
+                };
+                let after = after_with(after, other);
+                k.served_conv_in_place(geometry, rows, weight, bias, after, y, scratch);
             }
             Step::MaxPool { ref geometry, x, y } => {
                 let ([x], [y]) = self.reals([x], [y]);
@@ -522,18 +536,10 @@ impl<'a> Context<'a> {
                 end,
             } => {
                 let (weight, bias) = (constants.values(weight), constants.values(bias));
-                match end.residual {
-                    None => {
-                        let ([x], [y]) = self.pick([x], [y]);
-                        let end = int_end(constants, &end, None, y);
-                        k.int8_dense(geometry, rows, x, weight, bias, end);
-                    }
-                    Some(residual) => {
-                        let ([x, other], [y]) = self.pick([x, residual.other], [y]);
-                        let end = int_end(constants, &end, Some(other), y);
-                        k.int8_dense(geometry, rows, x, weight, bias, end);
-                    }
-                }
+                let other = end.residual.map(|residual| residual.other);
+                let (x, other, [y]) = self.pick_with(x, other, [y]);
+                let end = int_end(constants, &end, other, y);
+                k.int8_dense(geometry, rows, x, weight, bias, end);
             }
             Step::IntConv {
                 ref geometry,
@@ -546,19 +552,10 @@ impl<'a> Context<'a> {
                 scratch,
             } => {
                 let (weight, bias) = (constants.values(weight), constants.values(bias));
-                match end.residual {
-                    None => {
-                        let ([x], [y, scratch]) = self.pick([x], [y, scratch]);
-                        let end = int_end(constants, &end, None, y);
-                        k.int8_conv(geometry, rows, x, zero_point, weight, bias, end, scratch);
-                    }
-                    Some(residual) => {
-                        let ([x, other], [y, scratch]) =
-                            self.pick([x, residual.other], [y, scratch]);
-                        let end = int_end(constants, &end, Some(other), y);
-                        k.int8_conv(geometry, rows, x, zero_point, weight, bias, end, scratch);
-                    }
-                }
+                let other = end.residual.map(|residual| residual.other);
+                let (x, other, [y, scratch]) = self.pick_with(x, other, [y, scratch]);
+                let end = int_end(constants, &end, other, y);
+                k.int8_conv(geometry, rows, x, zero_point, weight, bias, end, scratch);
             }
             Step::IntMaxPool { ref geometry, x, y } => {
                 let ([x], [y]) = self.pick([x], [y]);
@@ -649,10 +646,10 @@ fn weights(constants: &Constants, weight: Weight) -> Weights<'_> {
     }
 }
 
-fn after_with(after: Served, other: &[f32]) -> After<'_> {
+fn after_with(after: Served, residual: Option<&[f32]>) -> After<'_> {
     After {
         first: after.first,
-        residual: Some(other),
+        residual,
         last: after.last,
     }
 }
