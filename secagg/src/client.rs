@@ -13,6 +13,7 @@ use crate::graph::Graph;
 use crate::identity::{Directory, Identity, survivors_digest};
 use crate::keys::{Binding, KEY_BYTES, Pair, PublicKey, SecretKey, commitment};
 use crate::mask::{Mask, Sign, apply_all};
+use crate::operation::{Operation, count};
 use crate::packet::{Shares, open, seal};
 use crate::params::{Params, Threat};
 use crate::ring::{Input, Words};
@@ -299,6 +300,8 @@ impl Client {
             roster.len(),
             params.min_survivors(),
         )?;
+        // Two keys and the client itself.
+        count(Operation::Entry, 3 * roster.len());
         let mut keys = BTreeSet::new();
         for (id, advert) in &roster {
             for key in [&advert.packet_key, &advert.mask_key] {
@@ -307,6 +310,7 @@ impl Client {
                 }
             }
         }
+        count(Operation::Hash, message.len());
         let binding = Binding {
             session: self.session,
             roster: digest(b"roster", &[message]),

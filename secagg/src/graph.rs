@@ -8,6 +8,7 @@
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::operation::{Operation, count};
 use crate::params::{Params, Topology};
 
 /// The neighbour graph of a session.
@@ -26,6 +27,7 @@ impl Graph {
         let clients = params.clients();
         let (mut ring, mut place) = (Vec::new(), Vec::new());
         if params.topology() == Topology::Harary {
+            count(Operation::Entry, clients as usize);
             let mut rng = ChaCha20Rng::from_seed(seed);
             ring = (0..clients).collect();
             // Fisher-Yates (Durstenfeld 1964).
@@ -47,6 +49,7 @@ impl Graph {
 
     /// Neighbours of a client, ascending, without itself.
     pub(crate) fn neighbours(&self, client: u32) -> Vec<u32> {
+        count(Operation::Entry, self.degree as usize);
         if self.ring.is_empty() {
             return (0..self.clients).filter(|&other| other != client).collect();
         }

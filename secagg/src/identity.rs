@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
 use crate::error::ParamsError;
+use crate::operation::{Operation, count};
 use crate::params::{Params, Threat};
 use crate::session::{SessionId, digest};
 use crate::wire::{Advert, SIGNATURE_BYTES, bit_map};
@@ -80,6 +81,7 @@ impl Directory {
     }
 
     fn verify(&self, id: u32, message: &[u8; 32], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+        count(Operation::Verify, 1);
         self.keys.get(id as usize).is_some_and(|key| {
             key.verify_strict(message, &Signature::from_bytes(signature))
                 .is_ok()
@@ -146,12 +148,14 @@ impl Identity {
         id: u32,
         advert: &Advert,
     ) -> [u8; SIGNATURE_BYTES] {
+        count(Operation::Sign, 1);
         self.key
             .sign(&advert_digest(session, id, advert))
             .to_bytes()
     }
 
     pub(crate) fn sign_survivors(&self, signed: &[u8; 32]) -> [u8; SIGNATURE_BYTES] {
+        count(Operation::Sign, 1);
         self.key.sign(signed).to_bytes()
     }
 }

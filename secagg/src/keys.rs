@@ -12,6 +12,7 @@ use rand_core::CryptoRng;
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::operation::{Operation, count};
 use crate::session::{SessionId, digest};
 
 /// Bytes of a key, public or secret.
@@ -44,11 +45,13 @@ impl SecretKey {
     }
 
     pub(crate) fn public(&self) -> [u8; KEY_BYTES] {
+        count(Operation::PublicKey, 1);
         RistrettoPoint::mul_base(&self.0).compress().to_bytes()
     }
 
     /// The encoded product with another's public key.
     pub(crate) fn agree(&self, public: &PublicKey) -> Zeroizing<[u8; 32]> {
+        count(Operation::Agree, 1);
         Zeroizing::new((self.0 * public.0).compress().to_bytes())
     }
 }
@@ -59,6 +62,7 @@ pub(crate) struct PublicKey(RistrettoPoint);
 
 impl PublicKey {
     pub(crate) fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Option<Self> {
+        count(Operation::DecodeKey, 1);
         let point = CompressedRistretto(*bytes).decompress()?;
         (!point.is_identity()).then_some(Self(point))
     }
@@ -120,6 +124,7 @@ impl Binding {
 
     /// HKDF with the session id as salt; `info` is version, label, 0, digest of the roster, parts.
     fn expand(&self, label: &[u8], secret: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+        count(Operation::Derive, 1);
         let mut info: Vec<&[u8]> = vec![b"fledgling-secagg/1 ", label, &[0], &self.roster];
         info.extend(parts);
         let mut key = Zeroizing::new([0; 32]);
@@ -133,6 +138,7 @@ impl Binding {
 
 /// A client's commitment to the seed of its own mask.
 pub(crate) fn commitment(session: &SessionId, client: u32, seed: &[u8; 32]) -> [u8; 32] {
+    count(Operation::Derive, 1);
     digest(
         b"self-mask commitment",
         &[&session.0, &client.to_le_bytes(), seed],

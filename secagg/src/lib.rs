@@ -63,12 +63,14 @@
 #[doc(hidden)]
 pub mod bench;
 mod client;
+mod cost;
 mod error;
 mod graph;
 mod ideal;
 mod identity;
 mod keys;
 mod mask;
+mod operation;
 mod packet;
 mod params;
 mod recover;
@@ -82,6 +84,7 @@ mod wire;
 mod tests;
 
 pub use client::{Client, Reply};
+pub use cost::{CostError, CostModel, Counts, StageSeconds, UnitCosts};
 pub use error::{BadShare, ClientError, DecodeError, Fault, InputError, ParamsError, SessionError};
 pub use ideal::{Ideal, IdealError, Traffic};
 pub use identity::{Directory, Identity};

@@ -14,6 +14,7 @@ use chacha20::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
 use ctr::Ctr64LE;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::operation::{Operation, count};
 use crate::params::Suite;
 use crate::ring::Words;
 
@@ -127,6 +128,7 @@ word!(u64);
 
 /// Applies masks to the elements of a vector from index `first` on.
 pub(crate) fn apply<W: Word>(suite: Suite, masks: &[Mask], first: usize, words: &mut [W]) {
+    count(Operation::Mask, masks.len() * words.len());
     let mut buffers = [[0; CHUNK_BYTES]; QUAD];
     let offset = (first * W::BYTES) as u64;
     for group in masks.chunks(GROUP) {

@@ -9,6 +9,7 @@ use aes_gcm::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::ChaCha20Poly1305;
 use zeroize::Zeroizing;
 
+use crate::operation::{Operation, count};
 use crate::params::Suite;
 use crate::shamir::{SHARE_BYTES, Share};
 
@@ -44,6 +45,7 @@ pub(crate) fn seal(
     holder: u32,
     shares: &Shares,
 ) -> Packet {
+    count(Operation::Seal, 1);
     let mut packet = [0; PACKET_BYTES];
     let (plain, tag) = packet.split_at_mut(PLAIN_BYTES);
     plain[..SHARE_BYTES].copy_from_slice(&*shares.key.to_bytes());
@@ -78,6 +80,7 @@ pub(crate) fn open(
     holder: u32,
     packet: &Packet,
 ) -> Option<Shares> {
+    count(Operation::Open, 1);
     let (sealed, tag) = packet.split_first_chunk::<PLAIN_BYTES>()?;
     let tag: [u8; TAG_BYTES] = tag.try_into().ok()?;
     let mut plain = Zeroizing::new(*sealed);

@@ -9,6 +9,7 @@
 use zeroize::Zeroize;
 
 use crate::error::{InputError, ParamsError};
+use crate::operation::{Operation, count};
 
 /// Coordinates that the protocol adds.
 pub(crate) const EXTRA: usize = 3;
@@ -245,6 +246,7 @@ impl Input {
 
     /// The vector to be masked, with the extra coordinates.
     pub(crate) fn words(&self, ring: Ring) -> Words {
+        count(Operation::Convert, self.values.len() + EXTRA);
         let mut words = ring.zeros(self.values.len() + EXTRA);
         let all = self
             .values
@@ -296,6 +298,13 @@ impl Zeroize for Words {
 }
 
 impl Words {
+    fn len(&self) -> usize {
+        match self {
+            Self::Narrow(words) => words.len(),
+            Self::Wide(words) => words.len(),
+        }
+    }
+
     /// Adds another vector of the same ring and length.
     pub(crate) fn add(&mut self, other: &Self) {
         match (self, other) {
@@ -316,6 +325,7 @@ impl Words {
 
     /// Elements, reduced.
     pub(crate) fn elements(&self, ring: Ring) -> Vec<u64> {
+        count(Operation::Convert, self.len());
         let largest = ring.largest();
         match self {
             Self::Narrow(words) => words.iter().map(|&w| u64::from(w) & largest).collect(),
@@ -326,6 +336,7 @@ impl Words {
     /// The elements, `b` bits each, the first in the lowest bits of the first byte; the last byte's
     /// unused bits are 0.
     pub(crate) fn pack(&self, ring: Ring, out: &mut Vec<u8>) {
+        count(Operation::Pack, self.len());
         match self {
             Self::Narrow(words) => pack(ring.bits, words.iter().map(|&w| u64::from(w)), out),
             Self::Wide(words) => pack(ring.bits, words.iter().copied(), out),
@@ -335,10 +346,7 @@ impl Words {
     /// Adds packed elements. `bytes` must be as long as [`Ring::packed_bytes`] says for this vector;
     /// false, and nothing is added, when it is not, or when an unused bit of the last byte is set.
     pub(crate) fn add_packed(&mut self, ring: Ring, bytes: &[u8]) -> bool {
-        let length = match self {
-            Self::Narrow(words) => words.len(),
-            Self::Wide(words) => words.len(),
-        };
+        let length = self.len();
         if bytes.len() != ring.packed_bytes(length) {
             return false;
         }
@@ -346,6 +354,7 @@ impl Words {
         if used != 0 && bytes.last().is_some_and(|last| last >> used != 0) {
             return false;
         }
+        count(Operation::Unpack, length);
         match self {
             Self::Narrow(words) => unpack(ring.bits, bytes, words.iter_mut(), |word, element| {
                 *word = word.wrapping_add(element as u32);

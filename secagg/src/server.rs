@@ -11,6 +11,7 @@ use crate::graph::Graph;
 use crate::identity::{Directory, survivors_digest};
 use crate::keys::{Binding, Pair, PublicKey, SecretKey, commitment};
 use crate::mask::{Mask, Sign, apply};
+use crate::operation::{Operation, count};
 use crate::packet::Packet;
 use crate::params::{Params, Threat};
 use crate::recover::{Job, place};
@@ -460,6 +461,7 @@ impl Server {
         {
             return Err(Fault::Signature { id: from });
         }
+        count(Operation::Entry, 3);
         self.keys_in_use.extend(keys);
         self.adverts.insert(from, advert);
         Ok(())
@@ -468,6 +470,7 @@ impl Server {
     fn roster(&mut self, to: Vec<u32>) -> Vec<Outgoing> {
         let roster = self.adverts.iter().map(|(id, advert)| (*id, *advert));
         let message = write_roster(&self.params, &self.session, roster);
+        count(Operation::Hash, message.len());
         self.binding.roster = digest(b"roster", &[&message]);
         let seed = digest(b"graph", &[&self.binding.roster]);
         self.graph = Some(Graph::new(&self.params, seed));
@@ -570,6 +573,7 @@ impl Server {
     fn masks(&self, workers: &impl Workers) -> Result<(Vec<Mask>, Vec<BadShare>), SessionError> {
         let mut by_owner: BTreeMap<u32, Vec<(u32, &Share)>> = BTreeMap::new();
         for (holder, shares) in &self.revealed {
+            count(Operation::Entry, shares.len());
             for (owner, (_, share)) in shares {
                 by_owner.entry(*owner).or_default().push((*holder, share));
             }

@@ -16,6 +16,7 @@ use rand_core::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::error::ShamirError;
+use crate::operation::{Operation, count};
 
 /// Limbs of a secret.
 pub(crate) const LIMBS: usize = 5;
@@ -90,6 +91,7 @@ fn split_one<F: Field>(
         });
     }
     let places = distinct::<F>(places)?;
+    count(Operation::Split, threshold * places.len());
     let mut coefficients = Zeroizing::new(Vec::with_capacity(threshold));
     coefficients.push(secret);
     coefficients.extend((1..threshold).map(|_| F::random(rng)));
@@ -122,6 +124,7 @@ impl<F: Field> Combiner<F> {
 
     /// The coefficients at another place, with which shares are checked against one another.
     fn at(places: &[u64], point: F) -> Result<Self, ShamirError> {
+        count(Operation::Weight, places.len() * places.len());
         let places = distinct::<F>(places)?;
         // prod over j of (point - x_j) / (x_i - x_j), with one inversion for all.
         let mut numerators = vec![F::ONE; places.len()];
@@ -159,6 +162,7 @@ impl<F: Field> Combiner<F> {
                 expected: self.coefficients.len(),
             });
         }
+        count(Operation::Combine, self.coefficients.len());
         Ok(self
             .coefficients
             .iter()

@@ -32,6 +32,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::DecodeError;
 use crate::keys::KEY_BYTES;
+use crate::operation::{Operation, count};
 use crate::packet::{PACKET_BYTES, Packet};
 use crate::params::{Params, Threat};
 use crate::session::{PROTOCOL_VERSION, SessionId};
@@ -84,8 +85,9 @@ impl Writer {
     }
 
     /// A count of things; all counts here are at most the number of clients.
-    pub(crate) fn count(&mut self, count: usize) {
-        self.u32(count as u32);
+    pub(crate) fn count(&mut self, items: usize) {
+        count(Operation::Entry, items);
+        self.u32(items as u32);
     }
 
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
@@ -107,6 +109,7 @@ impl Writer {
 }
 
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    count(Operation::Hash, bytes.len() + CHECKSUM_BYTES);
     let digest: [u8; 32] = Sha256::digest(bytes).into();
     let mut half = [0; CHECKSUM_BYTES];
     half.copy_from_slice(&digest[..CHECKSUM_BYTES]);
@@ -207,30 +210,31 @@ impl<'a> Reader<'a> {
         bytes: usize,
         mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Vec<(u32, T)>, DecodeError> {
-        let count = self.u32()?;
-        if count > clients {
+        let items = self.u32()?;
+        if items > clients {
             return Err(DecodeError::Field("more items than there are clients"));
         }
-        let expected = count as usize * (4 + bytes);
+        let expected = items as usize * (4 + bytes);
         if self.rest.len() != expected {
             return Err(DecodeError::Length {
                 given: self.rest.len() as u64,
                 expected: expected as u64,
             });
         }
-        let mut items: Vec<(u32, T)> = Vec::with_capacity(count as usize);
-        for _ in 0..count {
+        count(Operation::Entry, items as usize);
+        let mut list: Vec<(u32, T)> = Vec::with_capacity(items as usize);
+        for _ in 0..items {
             let id = self.u32()?;
             if id >= clients {
                 return Err(DecodeError::Field("an id is none of the session's"));
             }
-            if items.last().is_some_and(|(before, _)| *before >= id) {
+            if list.last().is_some_and(|(before, _)| *before >= id) {
                 return Err(DecodeError::Field("ids do not ascend"));
             }
             let item = item(&mut self)?;
-            items.push((id, item));
+            list.push((id, item));
         }
-        Ok(items)
+        Ok(list)
     }
 }
 
