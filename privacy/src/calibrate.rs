@@ -8,6 +8,9 @@
 //! straight, first with a coarse lattice and then, from where that leads, with the accountant as it
 //! is; with halving where secants do not help.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use crate::accountant::{
     Accountant as _, AccountantKind, Bounds, Fineness, PldAccountant, accountant,
 };
@@ -196,7 +199,14 @@ impl Target {
         // In terms of the inverse, whose logarithm is at most 0.
         let range = (-libm::log(most as f64), 0.0);
         let start = (-libm::log(100.0_f64.min(most as f64)), -0.7);
-        let way = self.solve(range, start, ROUGHLY, |inverse| rough(whole(inverse)))?;
+        // Values that round to one number need it only once.
+        let mut known = BTreeMap::new();
+        let way = self.solve(range, start, ROUGHLY, |inverse| {
+            match known.entry(whole(inverse)) {
+                Entry::Occupied(found) => Ok(*found.get()),
+                Entry::Vacant(place) => Ok(*place.insert(rough(whole(inverse))?)),
+            }
+        })?;
         let mut next = whole(libm::exp(way.guess));
         let slope = way.slope.clamp(-4.0, -0.05);
         let (mut good, mut bad): (Option<(u64, Bounds<Epsilon>)>, Option<u64>) = (None, None);
@@ -297,7 +307,7 @@ impl Target {
         (least, most): (f64, f64),
         (start, mut slope): (f64, f64),
         tolerance: f64,
-        cost: impl Fn(f64) -> Result<Bounds<Epsilon>, PrivacyError>,
+        mut cost: impl FnMut(f64) -> Result<Bounds<Epsilon>, PrivacyError>,
     ) -> Result<Way, PrivacyError> {
         /// Longest stride while there is no bracket.
         const STRIDE: f64 = 2.1;

@@ -81,6 +81,49 @@ pub(crate) fn first_that(low: f64, high: f64, mut holds: impl FnMut(f64) -> bool
     f64::from_bits(high)
 }
 
+/// How many exponentials [`exp_in_bulk`] takes at once.
+pub(crate) const BULK: usize = 8;
+
+/// `exp(x)` for each `x`, up to 700, to 4e-16 relative: a reduction by multiples of `ln 2` and the
+/// Taylor series to the twelfth power, without branches, so that they go side by side. What is below
+/// `exp(-700)` becomes that.
+#[inline]
+pub(crate) fn exp_in_bulk(x: [f64; BULK]) -> [f64; BULK] {
+    // One and a half times 2^52: a sum with it has the nearest whole number in its last bits.
+    const WHOLE: f64 = 6_755_399_441_055_744.0;
+    // `ln 2` in two parts; products of the first with whole numbers up to 2^20 are exact.
+    const LN_2_HIGH: f64 = f64::from_bits(0x3fe6_2e42_fee0_0000);
+    const LN_2_LOW: f64 = f64::from_bits(0x3dea_39ef_3579_3c76);
+    const FACTORS: [f64; 11] = [
+        1.0 / 39_916_800.0,
+        1.0 / 3_628_800.0,
+        1.0 / 362_880.0,
+        1.0 / 40_320.0,
+        1.0 / 5_040.0,
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+    ];
+    let (mut rest, mut scale) = ([0.0; BULK], [0.0; BULK]);
+    for lane in 0..BULK {
+        let x = if x[lane] > -700.0 { x[lane] } else { -700.0 };
+        let whole = x * core::f64::consts::LOG2_E + WHOLE;
+        let count = whole - WHOLE;
+        rest[lane] = (x - count * LN_2_HIGH) - count * LN_2_LOW;
+        scale[lane] = f64::from_bits(whole.to_bits().wrapping_add(1023) << 52);
+    }
+    let mut sum = [1.0 / 479_001_600.0; BULK];
+    for factor in FACTORS {
+        for (sum, rest) in sum.iter_mut().zip(&rest) {
+            *sum = *sum * rest + factor;
+        }
+    }
+    core::array::from_fn(|lane| scale[lane] + scale[lane] * (rest[lane] * sum[lane]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,7 @@
 //! give, which is so for samples of fixed size and for truncated ones, the lower bound is what one
 //! such pair of data sets gives.
 
+use core::fmt;
 use std::collections::BTreeMap;
 
 use super::gaussian::{gaussian_delta, gaussian_epsilon};
@@ -20,7 +21,7 @@ use super::{Accountant, AccountantKind, Bounds};
 use crate::error::PrivacyError;
 use crate::event::DpEvent;
 use crate::ledger::Ledger;
-use crate::pld::compose::{Direction, Question};
+use crate::pld::compose::{Direction, Question, Stations};
 use crate::pld::dominate::{Pair, Step, step};
 use crate::pld::law::{Law, NormalPair, Smooth};
 use crate::relation::NeighboringRelation;
@@ -86,6 +87,28 @@ pub struct PldAccountant {
     /// Whether some step is a bound from above only.
     loose: bool,
     fineness: Fineness,
+    /// What was worked out of the laws composed so far.
+    work: Work,
+}
+
+/// Bounds that are used again for the next question: for laws from above, and from below. A copy has
+/// none.
+#[derive(Default)]
+struct Work {
+    above: Stations,
+    below: Stations,
+}
+
+impl Clone for Work {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Work")
+    }
 }
 
 impl PldAccountant {
@@ -100,6 +123,7 @@ impl PldAccountant {
             everything: false,
             loose: false,
             fineness: Fineness::default(),
+            work: Work::default(),
         }
     }
 
@@ -109,6 +133,7 @@ impl PldAccountant {
     pub fn with_fineness(self, fineness: Fineness) -> Self {
         Self {
             fineness: fineness.sane(),
+            work: Work::default(),
             ..self
         }
     }
@@ -228,9 +253,13 @@ impl PldAccountant {
         let mut best = (0.0_f64, 0.0_f64);
         let directions = self.directions(side);
         let mut uppers = Vec::with_capacity(directions.len());
-        for laws in &directions {
+        let stations = match side {
+            Side::Above => &self.work.above,
+            Side::Below => &self.work.below,
+        };
+        for (which, laws) in directions.iter().enumerate() {
             let most = most(laws);
-            let direction = Direction::new(laws, self.fineness);
+            let direction = Direction::new(laws, self.fineness, stations, which);
             let (low, high) = match question {
                 // It cannot lose more than the other direction does.
                 Question::Epsilon(_) if most <= best.0 => continue,
@@ -245,7 +274,7 @@ impl PldAccountant {
             best = (best.0.max(low), best.1.max(high));
         }
         if let (Question::Epsilon(delta), &[first, second]) = (question, uppers.as_slice()) {
-            best.1 = self.alike(delta, &directions, [first, second]);
+            best.1 = self.alike(delta, &directions, stations, [first, second]);
         }
         (best.0.min(best.1), best.1)
     }
@@ -255,13 +284,20 @@ impl PldAccountant {
     /// The `delta` that one direction has at an `epsilon` may be of another decade than the other's,
     /// for which the bounds of that decade are then asked. They may be looser than those of its own,
     /// on the lattices of laws that are cut, and the answer would not return.
-    fn alike(&self, delta: f64, directions: &[Vec<(Law, u64)>], uppers: [f64; 2]) -> f64 {
+    fn alike(
+        &self,
+        delta: f64,
+        directions: &[Vec<(Law, u64)>],
+        stations: &Stations,
+        uppers: [f64; 2],
+    ) -> f64 {
         const CLOSE: f64 = 1.01;
         let (small, large) = (uppers[0].min(uppers[1]), uppers[0].max(uppers[1]));
         let looser = usize::from(uppers[1] > uppers[0]);
         let cut = || self.pairs.values().any(|(pair, _)| pair.attack.is_some());
         let holds = || {
-            let direction = Direction::new(&directions[looser], self.fineness);
+            let laws = &directions[looser];
+            let direction = Direction::new(laws, self.fineness, stations, looser);
             direction.delta(small, 0.0).1 <= delta
         };
         if small < large && large < CLOSE * small && cut() && holds() {

@@ -19,6 +19,8 @@
 //! a coarse lattice, then one that is as fine as wanted, where the answer lies. What no lattice
 //! shows, [`super::quantile`] bounds.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::composite::Composite;
 use super::contour::{self, Line};
 use super::lattice::{Rules, Sketch};
@@ -47,11 +49,58 @@ const COARSE: Fineness = Fineness {
 /// A `delta` that is not larger than what is infinite anyway by this share is not told from it.
 const APART: f64 = 1e-13;
 
+/// Stations of some laws that were made before, each by the direction that it is for and its decade:
+/// they depend on nothing else.
+#[derive(Default)]
+pub(crate) struct Stations {
+    held: Mutex<Vec<Held>>,
+}
+
+struct Held {
+    direction: usize,
+    decade: i32,
+    station: Arc<Station>,
+    size: usize,
+}
+
+impl Stations {
+    /// The station of a direction and decade, made where it is not held.
+    fn of(&self, direction: usize, decade: i32, make: impl FnOnce() -> Station) -> Arc<Station> {
+        // As numbers; more are not held at once.
+        const MOST: usize = 1 << 23;
+        let lock = || self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |held: &Held| held.direction == direction && held.decade == decade;
+        if let Some(held) = lock().iter().find(|held| same(held)) {
+            return Arc::clone(&held.station);
+        }
+        let station = Arc::new(make());
+        let size = station.size();
+        let mut held = lock();
+        let mut sum = size + held.iter().map(|held| held.size).sum::<usize>();
+        // The oldest goes first.
+        while sum > MOST && !held.is_empty() {
+            sum -= held.remove(0).size;
+        }
+        if sum <= MOST {
+            held.push(Held {
+                direction,
+                decade,
+                station: Arc::clone(&station),
+                size,
+            });
+        }
+        station
+    }
+}
+
 /// The laws of one direction, each so many times, with the probability that some loss is infinite:
 /// that is taken apart, as `delta(epsilon)` is the sum of it and what the finite losses, whose law
 /// has the mass that remains, give.
 pub(crate) struct Direction<'a> {
     laws: &'a [(Law, u64)],
+    stations: &'a Stations,
+    /// By which its stations are known.
+    which: usize,
     fineness: Fineness,
     rules: &'static Rules,
     /// Probability that some loss is infinite, from below and from above.
@@ -60,7 +109,13 @@ pub(crate) struct Direction<'a> {
 }
 
 impl<'a> Direction<'a> {
-    pub(crate) fn new(laws: &'a [(Law, u64)], fineness: Fineness) -> Self {
+    /// `stations` are those of the same laws and fineness, where they are known by `which`.
+    pub(crate) fn new(
+        laws: &'a [(Law, u64)],
+        fineness: Fineness,
+        stations: &'a Stations,
+        which: usize,
+    ) -> Self {
         let rules = Rules::get();
         let none: f64 = laws
             .iter()
@@ -73,6 +128,8 @@ impl<'a> Direction<'a> {
         };
         Self {
             laws,
+            stations,
+            which,
             fineness,
             rules,
             infinite: (
@@ -125,7 +182,8 @@ impl<'a> Direction<'a> {
 
     /// See the head.
     fn finite_delta(&self, epsilon: f64) -> (f64, f64) {
-        const MOST_STATIONS: u32 = 12;
+        const MOST_STATIONS: u32 = 14;
+        const GUESSES: u32 = 3;
         let counts: f64 = self.laws.iter().map(|(_, count)| *count as f64).sum();
         let ln_tail = -60.0 - libm::log(counts.max(1.0));
         let plan = Plan::new(self.laws, self.rules, ln_tail, Question::Delta(epsilon));
@@ -134,7 +192,7 @@ impl<'a> Direction<'a> {
         let mut held: Option<(i32, f64)> = None;
         // The decades from this one on are surely too small.
         let mut failed = LAST + 1;
-        for _ in 0..MOST_STATIONS {
+        for turn in 0..MOST_STATIONS {
             let station = self.station(k);
             let (lower, upper) = (station.lower(epsilon), station.upper(epsilon));
             least = least.max(lower);
@@ -155,13 +213,21 @@ impl<'a> Direction<'a> {
                     None => next.max(0),
                 };
             }
+            // Where these guesses are no good, by halves.
+            if let Some((held, _)) = held
+                && turn >= GUESSES
+            {
+                k = i32::midpoint(held, failed);
+            }
         }
         let upper = held.map_or(any, |(_, upper)| upper);
         (least.min(upper), upper)
     }
 
-    fn station(&self, decade: i32) -> Station {
-        Station::new(self.laws, decade, self.fineness, self.rules)
+    fn station(&self, decade: i32) -> Arc<Station> {
+        self.stations.of(self.which, decade, || {
+            Station::new(self.laws, decade, self.fineness, self.rules)
+        })
     }
 
     /// Whether Chernoff's bound shows that `delta(epsilon)` is below `exp(ln_delta)`.
@@ -369,6 +435,16 @@ impl Station {
             }
         }
         station
+    }
+
+    /// How many numbers it holds, roughly.
+    fn size(&self) -> usize {
+        let size = |way: &Way| match way {
+            Way::Line(line) => line.size(),
+            Way::Lattice { composite, .. } => composite.size(),
+            Way::Quantiles(quantiles) => quantiles.size(),
+        };
+        self.ways.iter().map(size).sum::<usize>() + 64
     }
 
     fn upper(&self, epsilon: f64) -> f64 {

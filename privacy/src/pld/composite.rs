@@ -130,15 +130,28 @@ impl Composite {
             ((exponent - LN_WINDOW) / lambda / step).clamp(8.0, 1e15)
         };
         let start = origin as f64 - reach(1, lambda_down);
-        let start = start.min((plan.epsilon.min(plan.around.0) - offset) / step) - 4.0;
+        let start = start.min((plan.epsilon - offset) / step) - 4.0;
         let end = origin as f64 + reach(0, lambda_up);
-        let end = end.max((plan.epsilon.max(plan.around.1) - offset) / step) + 4.0;
-        let points = ((end - start).min(4.0 * fineness.points as f64) as usize + 8)
+        let end = end.max((plan.epsilon - offset) / step) + 4.0;
+        // As much of what may be asked for as there is room for.
+        let [below, above] = [
+            start - (plan.around.0 - offset) / step,
+            (plan.around.1 - offset) / step - end,
+        ]
+        .map(|missing| if missing > 0.0 { missing + 4.0 } else { 0.0 });
+        let room = (fineness.points as f64 - 8.0 - (end - start)).max(0.0);
+        let share = (room / (below + above)).min(1.0);
+        let (start, end) = if share > 0.0 {
+            (start - share * below, end + share * above)
+        } else {
+            (start, end)
+        };
+        let points = ((end - start + 8.0).min(4.0 * fineness.points as f64) as usize)
             .next_power_of_two()
             .max(64);
         let first = libm::floor(start) as i64;
 
-        let fft = Fft::new(points);
+        let fft = Fft::of(points);
         let mut product = Spectrum::one(points);
         for (which, (lattice, centre, count)) in lattices.iter().enumerate() {
             let scale = [sides[0].scale[which], sides[1].scale[which]];
@@ -169,7 +182,7 @@ impl Composite {
             // `part` is the expectation with another `exp(l_j - S)`.
             let (mut whole, mut part, mut over) = (0.0, 0.0, 0.0);
             for j in (0..points).rev() {
-                let mass = (sums[which][(start + j) % points] + noise).max(0.0);
+                let mass = (sums[which][(start + j) & (points - 1)] + noise).max(0.0);
                 over = fall * (over + gap * part);
                 whole = mass + fall * whole;
                 part = mass + both * part;
@@ -198,6 +211,11 @@ impl Composite {
             below,
             shift,
         }
+    }
+
+    /// How many numbers it holds, roughly.
+    pub(super) fn size(&self) -> usize {
+        4 * self.above.tail.len()
     }
 
     /// The upper bound of `delta` at `distance` (up to one step) below a lattice point.

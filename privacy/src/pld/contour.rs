@@ -47,6 +47,9 @@ pub(super) struct Effort {
     frequencies: f64,
 }
 
+/// Frequencies that are turned side by side.
+const LANES: usize = 4;
+
 /// Beyond, the lattice is quicker.
 pub(super) const QUICK: Effort = Effort {
     work: 1e7,
@@ -62,8 +65,11 @@ pub(super) const THOROUGH: Effort = Effort {
 pub(super) struct Line {
     theta: f64,
     step: f64,
-    /// `M(theta + i t)`, relative to `exp(cumulant)`, over `s (s + 1)`.
-    values: Vec<(f64, f64)>,
+    /// `M(theta + i t)`, relative to `exp(cumulant)`, over `s (s + 1)`: the real part, and zeros up
+    /// to a multiple of [`LANES`].
+    re: Vec<f64>,
+    /// The imaginary part.
+    im: Vec<f64>,
     cumulant: f64,
     /// Bound of what rounding and truncation add to the integral.
     slack: f64,
@@ -82,6 +88,16 @@ struct Alias {
     /// An exponent, and the cumulant at the tilt and it.
     lambda: f64,
     raised: f64,
+}
+
+/// See [`Line::solve`].
+#[derive(Clone, Copy)]
+struct Root {
+    at: f64,
+    /// How steeply the logarithm of the integral falls there.
+    steepness: f64,
+    /// The integral, without its factor.
+    value: f64,
 }
 
 impl Line {
@@ -167,10 +183,13 @@ impl Line {
             *re *= share;
             *im *= share;
         }
+        values.resize(values.len().next_multiple_of(LANES), (0.0, 0.0));
+        let (re, im) = values.into_iter().unzip();
         Some(Self {
             theta,
             step,
-            values,
+            re,
+            im,
             cumulant,
             slack,
             blur,
@@ -181,20 +200,37 @@ impl Line {
 
     /// The integral, and minus its derivative, both without the factor `exp(K - theta epsilon)`.
     fn integral(&self, epsilon: f64) -> (f64, f64) {
-        let (mut value, mut slope) = (0.0, 0.0);
-        let (turn_im, turn_re) = libm::sincos(-self.step * epsilon);
-        let (mut c, mut s) = (1.0, 0.0);
-        for (j, (re, im)) in self.values.iter().enumerate() {
-            if j.is_multiple_of(FRESH) {
-                (s, c) = libm::sincos(-(j as f64) * self.step * epsilon);
+        let turn = -self.step * epsilon;
+        let power = |k: usize| libm::sincos(k as f64 * turn);
+        // Frequencies side by side, each turned by as many at once.
+        let (stride_im, stride_re) = power(LANES);
+        let ahead: [(f64, f64); LANES] = core::array::from_fn(power);
+        let (mut value, mut slope) = ([0.0; LANES], [0.0; LANES]);
+        for (block, (re, im)) in self.re.chunks(FRESH).zip(self.im.chunks(FRESH)).enumerate() {
+            let start = block * FRESH;
+            let (s, c) = power(start);
+            let mut cosine: [f64; LANES] =
+                core::array::from_fn(|lane| c * ahead[lane].1 - s * ahead[lane].0);
+            let mut sine: [f64; LANES] =
+                core::array::from_fn(|lane| c * ahead[lane].0 + s * ahead[lane].1);
+            let mut t: [f64; LANES] =
+                core::array::from_fn(|lane| (start + lane) as f64 * self.step);
+            let (re, im) = (re.as_chunks::<LANES>().0, im.as_chunks::<LANES>().0);
+            for (re, im) in re.iter().zip(im) {
+                for lane in 0..LANES {
+                    let (c, s) = (cosine[lane], sine[lane]);
+                    let x = re[lane] * c - im[lane] * s;
+                    let y = re[lane] * s + im[lane] * c;
+                    value[lane] += x;
+                    // times theta + i t
+                    slope[lane] += x * self.theta - y * t[lane];
+                    cosine[lane] = c * stride_re - s * stride_im;
+                    sine[lane] = c * stride_im + s * stride_re;
+                    t[lane] += LANES as f64 * self.step;
+                }
             }
-            let (x, y) = (re * c - im * s, re * s + im * c);
-            value += x;
-            // times theta + i t
-            slope += x * self.theta - y * self.step * j as f64;
-            (c, s) = (c * turn_re - s * turn_im, c * turn_im + s * turn_re);
         }
-        (value, slope)
+        (value.iter().sum(), slope.iter().sum())
     }
 
     fn ln_scale(&self, epsilon: f64) -> f64 {
@@ -207,6 +243,11 @@ impl Line {
             self.blur
                 + 16.0 * f64::EPSILON * (1.0 + self.cumulant.abs() + (self.theta * epsilon).abs()),
         )
+    }
+
+    /// How many numbers it holds, roughly.
+    pub(super) fn size(&self) -> usize {
+        2 * self.re.len()
     }
 
     /// The upper bound: it falls with `epsilon`.
@@ -249,9 +290,8 @@ impl Line {
         ratio(far, *lambda) + ratio(near, theta)
     }
 
-    /// Where the integral itself reaches `delta`, found from `start` on, and how steeply its
-    /// logarithm falls there.
-    fn solve(&self, delta: f64, start: f64) -> (f64, f64) {
+    /// Where the integral itself reaches `delta`, found from `start` on.
+    fn solve(&self, delta: f64, start: f64) -> Root {
         // Newton's method on the logarithm, which is nearly straight, inside of what Chernoff's
         // bound leaves.
         let target = libm::log(delta);
@@ -261,8 +301,10 @@ impl Line {
         }
         let mut at = start.clamp(low, high);
         let mut steepness = self.theta;
+        let mut last = 0.0;
         for _ in 0..80 {
             let (value, slope) = self.integral(at);
+            last = value;
             let miss = libm::log(value.max(1e-300)) + self.ln_scale(at) - target;
             if miss > 0.0 {
                 low = at;
@@ -282,21 +324,35 @@ impl Line {
                 break;
             }
         }
-        (at, steepness)
+        Root {
+            at,
+            steepness,
+            value: last,
+        }
     }
 
     /// The end of the points, seen from `at` upwards (for `sign` 1) or downwards, at which `holds`
     /// begins to hold, to a share of 1e-9 of what moves `delta` by a factor; `None` where it is
     /// found nowhere.
+    ///
+    /// The slack and the inflation say where to look first.
     fn outwards(
         &self,
-        (at, steepness): (f64, f64),
+        Root {
+            at,
+            steepness,
+            value,
+        }: Root,
         sign: f64,
         holds: impl Fn(f64) -> bool,
     ) -> Option<f64> {
         let least = 1e-14 * at.abs() + 1e-15 / steepness;
+        let enough = (1e-9 / steepness).min(1e-9 * (1.0 + at)).max(least);
+        let loose = self.slack / value + self.inflation(at) - 1.0;
+        let likely = self.shift + libm::log1p(loose) / steepness;
+        let likely = if likely.is_nan() { 0.0 } else { likely };
         let mut inside = at;
-        let mut step = least;
+        let mut step = 1.05 * likely + 0.5 * enough;
         let mut outside = None;
         for _ in 0..120 {
             let end = (at + sign * step).max(0.0);
@@ -311,7 +367,6 @@ impl Line {
             step *= 2.0;
         }
         let mut outside = outside?;
-        let enough = (1e-9 / steepness).min(1e-9 * (1.0 + at)).max(least);
         while (outside - inside).abs() > enough {
             let middle = 0.5 * (inside + outside);
             if holds(middle) {

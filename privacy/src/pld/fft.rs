@@ -4,6 +4,8 @@
 //! (bit-reversed in, natural out), so that nothing is ever reordered. Cooley and Tukey 1965;
 //! Gentleman and Sande 1966.
 
+use std::sync::{Arc, OnceLock};
+
 /// Twiddle factors for one length.
 pub(crate) struct Fft {
     /// `exp(-pi i k / half)` as cosines and sines, for each `half` from 1 to half the length: each
@@ -12,6 +14,16 @@ pub(crate) struct Fft {
 }
 
 impl Fft {
+    /// For `length`, as [`Self::new`]; those that are not very long are made once.
+    pub(crate) fn of(length: usize) -> Arc<Self> {
+        const KEPT: usize = 18;
+        static TABLES: [OnceLock<Arc<Fft>>; KEPT] = [const { OnceLock::new() }; KEPT];
+        match TABLES.get(length.trailing_zeros() as usize) {
+            Some(table) => Arc::clone(table.get_or_init(|| Arc::new(Self::new(length)))),
+            None => Arc::new(Self::new(length)),
+        }
+    }
+
     /// For `length`, a power of two that is at least 4.
     pub(crate) fn new(length: usize) -> Self {
         let half = length / 2;

@@ -16,7 +16,7 @@
 use std::sync::OnceLock;
 
 use super::law::{Atom, CutPair, Law, Smooth, ln_add};
-use crate::special::gauss_legendre;
+use crate::special::{BULK, exp_in_bulk, gauss_legendre};
 
 /// Gauss-Legendre rules, made once.
 pub(crate) struct Rules {
@@ -193,32 +193,47 @@ impl Sketch {
 
     /// `ln E exp(theta L)` with its first two derivatives.
     pub(crate) fn cumulant(&self, theta: f64) -> [f64; 3] {
-        let top = self
-            .points
-            .iter()
-            .map(|(loss, ln_mass)| ln_mass + theta * loss)
-            .fold(f64::NEG_INFINITY, f64::max);
+        // Masses below this share of the largest are left out.
+        const LN_LEAST: f64 = -60.0;
+        let exponent = |(loss, ln_mass): (f64, f64)| ln_mass + theta * loss;
+        let (mut top, mut centre) = (f64::NEG_INFINITY, 0.0);
+        for &point in &self.points {
+            if exponent(point) > top {
+                (top, centre) = (exponent(point), point.0);
+            }
+        }
         if top == f64::NEG_INFINITY {
             return [0.0; 3];
         }
-        let (mut sum, mut first) = (0.0, 0.0);
-        let tilted: Vec<f64> = self
-            .points
-            .iter()
-            .map(|(loss, ln_mass)| libm::exp(ln_mass + theta * loss - top))
-            .collect();
-        for ((loss, _), mass) in self.points.iter().zip(&tilted) {
-            sum += mass;
-            first += mass * loss;
+        // Around the loss with the largest mass, so that little cancels in the variance.
+        let mut lanes = [[0.0; BULK]; 3];
+        let mut add = |points: &[(f64, f64); BULK]| {
+            let exponents = points.map(|point| exponent(point) - top);
+            if !exponents.iter().any(|value| *value > LN_LEAST) {
+                return;
+            }
+            let masses = exp_in_bulk(exponents);
+            for lane in 0..BULK {
+                let off = points[lane].0 - centre;
+                lanes[0][lane] += masses[lane];
+                lanes[1][lane] += masses[lane] * off;
+                lanes[2][lane] += masses[lane] * off * off;
+            }
+        };
+        let (chunks, rest) = self.points.as_chunks::<BULK>();
+        chunks.iter().for_each(&mut add);
+        if !rest.is_empty() {
+            let mut last = [(centre, f64::NEG_INFINITY); BULK];
+            last[..rest.len()].copy_from_slice(rest);
+            add(&last);
         }
-        let mean = first / sum;
-        let second: f64 = self
-            .points
-            .iter()
-            .zip(&tilted)
-            .map(|((loss, _), mass)| mass * (loss - mean) * (loss - mean))
-            .sum();
-        [top + libm::log(sum), mean, second / sum]
+        let [sum, first, second] = lanes.map(|lanes| lanes.iter().sum::<f64>());
+        let off = first / sum;
+        [
+            top + libm::log(sum),
+            centre + off,
+            (second / sum - off * off).max(0.0),
+        ]
     }
 
     /// Cuts the law at these losses, as [`Layout::low`] and [`Layout::high`] say.

@@ -71,6 +71,11 @@ impl Quantiles {
         }
     }
 
+    /// How many numbers it holds, roughly.
+    pub(super) fn size(&self) -> usize {
+        self.laws.iter().map(|(tail, _)| 2 * tail.atoms.len()).sum()
+    }
+
     pub(super) fn epsilon(&self, delta: f64) -> f64 {
         let mass = delta / self.steps;
         if mass < 1e-290 {

@@ -9,6 +9,8 @@ pub(super) struct Spectrum {
     below: (Vec<f64>, Vec<f64>),
     /// Bound of the error of an entry of the sum's law from the errors of the transforms.
     pub(super) errors: f64,
+    /// For one law's transform.
+    scratch: (Vec<f64>, Vec<f64>),
 }
 
 impl Spectrum {
@@ -18,6 +20,7 @@ impl Spectrum {
             above: one(),
             below: one(),
             errors: 0.0,
+            scratch: (vec![0.0; points], vec![0.0; points]),
         }
     }
 
@@ -32,11 +35,13 @@ impl Spectrum {
         count: u64,
     ) {
         let points = self.above.0.len();
-        let (mut re, mut im) = (vec![0.0; points], vec![0.0; points]);
+        let (re, im) = &mut self.scratch;
+        re.fill(0.0);
+        im.fill(0.0);
         let start = (lattice.first - centre).rem_euclid(points as i64) as usize;
         for (scale, (to, masses)) in scale
             .into_iter()
-            .zip([(&mut re, &lattice.above), (&mut im, &lattice.below)])
+            .zip([(&mut *re, &lattice.above), (&mut *im, &lattice.below)])
         {
             let mut place = start;
             for mass in masses {
@@ -47,8 +52,8 @@ impl Spectrum {
                 }
             }
         }
-        let total: f64 = re.iter().chain(&im).sum();
-        fft.forward(&mut re, &mut im);
+        let total: f64 = re.iter().chain(im.iter()).sum();
+        fft.forward(re, im);
         let error = per_entry(points) * total + 8.0 * f64::EPSILON;
         let many = count as f64;
         let floor = libm::pow(1e-3, (many - 1.0).min(5.0));
@@ -90,20 +95,14 @@ impl Spectrum {
     /// The law of the sum, and a bound of the backward transform's error of an entry.
     pub(super) fn finish(self, fft: &Fft) -> ([Vec<f64>; 2], f64) {
         let points = self.above.0.len();
-        let mut re: Vec<f64> = self
-            .above
-            .0
-            .iter()
-            .zip(&self.below.1)
-            .map(|(a, b)| a - b)
-            .collect();
-        let mut im: Vec<f64> = self
-            .above
-            .1
-            .iter()
-            .zip(&self.below.0)
-            .map(|(a, b)| a + b)
-            .collect();
+        let (mut re, mut im) = self.above;
+        let (below_re, below_im) = self.below;
+        for (re, below_im) in re.iter_mut().zip(below_im) {
+            *re -= below_im;
+        }
+        for (im, below_re) in im.iter_mut().zip(below_re) {
+            *im += below_re;
+        }
         let total: f64 = re.iter().chain(&im).map(|x| x.abs()).sum();
         fft.backward(&mut re, &mut im);
         let scale = 1.0 / points as f64;
