@@ -160,8 +160,8 @@ impl<'a> Direction<'a> {
             return (single.lower_epsilon(most_rest), single.upper_epsilon(rest));
         }
         let station = self.station(decade(rest));
-        let upper = station.upper_epsilon(rest);
-        (station.lower_epsilon(most_rest).min(upper), upper)
+        let (lower, upper) = station.epsilons(rest, most_rest);
+        (lower.min(upper), upper)
     }
 
     /// Lower and upper bound of `delta`; zeros where it is surely below `known`.
@@ -336,11 +336,15 @@ impl Way {
         }
     }
 
-    fn lower_epsilon(&self, delta: f64) -> f64 {
+    /// From below and from above, for these two.
+    fn epsilons(&self, delta: f64, below: f64) -> (f64, f64) {
         match self {
-            Self::Line(line) => line.lower_epsilon(delta),
-            Self::Lattice { composite, exact } => composite.lower_epsilon(delta).min(exact.1),
-            Self::Quantiles(_) => 0.0,
+            Self::Line(line) => line.epsilons(delta, below),
+            Self::Lattice { composite, exact } => {
+                let lower = composite.lower_epsilon(below).min(exact.1);
+                (lower, composite.upper_epsilon(delta))
+            }
+            Self::Quantiles(quantiles) => (0.0, quantiles.epsilon(delta)),
         }
     }
 }
@@ -358,15 +362,17 @@ impl Station {
         };
         // They must show all of the decade.
         let everywhere = |station: &Self| station.upper_epsilon(LEAST * key) < f64::INFINITY;
-        if everywhere(&lines) {
+        let shown = |way: &Way| match way {
+            Way::Line(line) => line.shows(LEAST * key),
+            _ => false,
+        };
+        if lines.ways.iter().any(shown) {
             return lines;
         }
         let mut station = Self::on_lattice(laws, decade, key, fineness, rules);
         station.ways.extend(lines.ways);
-        let upper = station.upper_epsilon(key);
-        if upper - station.lower_epsilon(key) > 1e-4 * upper + 10.0 * fineness.absolute
-            || !everywhere(&station)
-        {
+        let (lower, upper) = station.epsilons(key, key);
+        if upper - lower > 1e-4 * upper + 10.0 * fineness.absolute || !everywhere(&station) {
             let lines = contour::lines(laws, key, rules, contour::THOROUGH, upper);
             station.ways.extend(lines.into_iter().map(Way::Line));
             station.ways.push(Way::Quantiles(Quantiles::new(laws)));
@@ -463,8 +469,17 @@ impl Station {
     }
 
     fn lower_epsilon(&self, delta: f64) -> f64 {
-        let most = |least: f64, way: &Way| least.max(way.lower_epsilon(delta));
-        self.ways.iter().fold(0.0, most)
+        self.epsilons(delta, delta).0
+    }
+
+    /// The best from below, and from above, for these two.
+    fn epsilons(&self, delta: f64, below: f64) -> (f64, f64) {
+        self.ways
+            .iter()
+            .fold((0.0, f64::INFINITY), |(most, least), way| {
+                let (lower, upper) = way.epsilons(delta, below);
+                (most.max(lower), least.min(upper))
+            })
     }
 }
 

@@ -73,12 +73,17 @@ pub(super) struct Line {
     cumulant: f64,
     /// Bound of what rounding and truncation add to the integral.
     slack: f64,
+    /// The same, for each unit of `epsilon`, of the rounding of the angles.
+    turning: f64,
     /// Relative error from that of exponents.
     blur: f64,
     /// Rounding of the summed losses.
     shift: f64,
     /// What [`Self::beyond`] needs.
     alias: Alias,
+    /// Where to look first: an `epsilon`, and the logarithm of about the `delta` there, with how
+    /// steeply it falls.
+    known: (f64, f64, f64),
 }
 
 /// Chernoff's bound for arguments that are whole periods away.
@@ -170,6 +175,7 @@ impl Line {
         }
         // Beyond the last frequency: the integral of `1 / t^2`.
         let mut slack = libm::exp(LN_BEYOND - extra) / (PI * end.max(1e-3)) * 2.0;
+        let mut turning = 0.0;
         for (j, ((re, im), error)) in values.iter_mut().zip(&errors).enumerate() {
             let t = j as f64 * step;
             // s (s + 1)
@@ -178,8 +184,10 @@ impl Line {
             let (r, i) = (*re, *im);
             (*re, *im) = ((r * a + i * b) / size, (i * a - r * b) / size);
             let share = step / PI * if j == 0 { 0.5 } else { 1.0 };
-            let rounding = 64.0 * f64::EPSILON * libm::sqrt(r * r + i * i);
+            let magnitude = libm::sqrt(r * r + i * i);
+            let rounding = 64.0 * f64::EPSILON * magnitude;
             slack += share * (error + rounding) / libm::sqrt(size);
+            turning += share * 2.0 * f64::EPSILON * t * magnitude / libm::sqrt(size);
             *re *= share;
             *im *= share;
         }
@@ -192,9 +200,12 @@ impl Line {
             im,
             cumulant,
             slack,
+            turning,
             blur,
             shift,
             alias,
+            // Chernoff's bound.
+            known: (0.0, cumulant, theta),
         })
     }
 
@@ -233,6 +244,10 @@ impl Line {
         (value.iter().sum(), slope.iter().sum())
     }
 
+    fn slack(&self, epsilon: f64) -> f64 {
+        self.slack + self.turning * epsilon.abs()
+    }
+
     fn ln_scale(&self, epsilon: f64) -> f64 {
         self.cumulant - self.theta * epsilon
     }
@@ -254,7 +269,7 @@ impl Line {
     pub(super) fn upper(&self, epsilon: f64) -> f64 {
         let epsilon = epsilon - self.shift;
         let (value, _) = self.integral(epsilon);
-        let value = (value + self.slack).max(0.0)
+        let value = (value + self.slack(epsilon)).max(0.0)
             * libm::exp(self.ln_scale(epsilon))
             * self.inflation(epsilon);
         if value < 1.0 { value } else { 1.0 }
@@ -265,7 +280,7 @@ impl Line {
         let alias = self.beyond(epsilon);
         let epsilon = epsilon + self.shift;
         let (value, _) = self.integral(epsilon);
-        let value = (value - self.slack).max(0.0) * libm::exp(self.ln_scale(epsilon))
+        let value = (value - self.slack(epsilon)).max(0.0) * libm::exp(self.ln_scale(epsilon))
             / self.inflation(epsilon)
             - alias;
         if value > 0.0 { value.min(1.0) } else { 0.0 }
@@ -290,8 +305,8 @@ impl Line {
         ratio(far, *lambda) + ratio(near, theta)
     }
 
-    /// Where the integral itself reaches `delta`, found from `start` on.
-    fn solve(&self, delta: f64, start: f64) -> Root {
+    /// Where the integral itself reaches `delta`.
+    fn solve(&self, delta: f64) -> Root {
         // Newton's method on the logarithm, which is nearly straight, inside of what Chernoff's
         // bound leaves.
         let target = libm::log(delta);
@@ -299,7 +314,8 @@ impl Line {
         if self.upper(0.0) <= delta {
             high = 0.0;
         }
-        let mut at = start.clamp(low, high);
+        let (near, ln_near, fall) = self.known;
+        let mut at = (near + (ln_near - target) / fall).clamp(low, high);
         let mut steepness = self.theta;
         let mut last = 0.0;
         for _ in 0..80 {
@@ -348,7 +364,7 @@ impl Line {
     ) -> Option<f64> {
         let least = 1e-14 * at.abs() + 1e-15 / steepness;
         let enough = (1e-9 / steepness).min(1e-9 * (1.0 + at)).max(least);
-        let loose = self.slack / value + self.inflation(at) - 1.0;
+        let loose = self.slack(at) / value + self.inflation(at) - 1.0;
         let likely = self.shift + libm::log1p(loose) / steepness;
         let likely = if likely.is_nan() { 0.0 } else { likely };
         let mut inside = at;
@@ -378,21 +394,48 @@ impl Line {
         Some(outside)
     }
 
+    /// A point up to which the lower bound is above `below`, and the first, closely, at which the
+    /// upper bound is at most `delta`; quicker where these are nearly the same.
+    pub(super) fn epsilons(&self, delta: f64, below: f64) -> (f64, f64) {
+        let root = self.solve(delta);
+        let other = if (below - delta).abs() <= 1e-9 * delta {
+            root
+        } else {
+            self.solve(below)
+        };
+        let lower = self
+            .outwards(other, -1.0, |end| self.lower(end) > below)
+            .unwrap_or(0.0);
+        (lower, self.upper_from(root, delta))
+    }
+
     /// The first point, closely, at which the upper bound is at most `delta`.
     pub(super) fn upper_epsilon(&self, delta: f64) -> f64 {
+        self.upper_from(self.solve(delta), delta)
+    }
+
+    fn upper_from(&self, root: Root, delta: f64) -> f64 {
         if self.upper(0.0) <= delta {
             return 0.0;
         }
-        let start = self.solve(delta, (self.cumulant - libm::log(delta)) / self.theta);
-        self.outwards(start, 1.0, |end| self.upper(end) <= delta)
+        self.outwards(root, 1.0, |end| self.upper(end) <= delta)
             .unwrap_or(f64::INFINITY)
     }
 
-    /// A point up to which the lower bound is above `delta`.
-    pub(super) fn lower_epsilon(&self, delta: f64) -> f64 {
-        let start = self.solve(delta, (self.cumulant - libm::log(delta)) / self.theta);
-        self.outwards(start, -1.0, |end| self.lower(end) > delta)
-            .unwrap_or(0.0)
+    /// Whether the upper bound is at most `delta` somewhere beyond where it is known.
+    pub(super) fn shows(&self, delta: f64) -> bool {
+        let (epsilon, ln_delta, fall) = self.known;
+        let first = epsilon + (ln_delta - libm::log(delta)).max(0.0) / fall;
+        (0..12).any(|turn| {
+            let far = 0.2 * libm::exp2(f64::from(turn)) / self.theta;
+            self.upper(first + far) <= delta
+        })
+    }
+
+    /// Remembers where the integral has this value.
+    fn remember(&mut self, delta: f64) {
+        let Root { at, steepness, .. } = self.solve(delta);
+        self.known = (at, libm::log(delta), steepness);
     }
 }
 
@@ -448,11 +491,12 @@ pub(super) fn lines(
             lambda,
             raised,
         };
-        let Some(line) = Line::new(laws, rules, theta, extra, alias, effort) else {
+        let Some(mut line) = Line::new(laws, rules, theta, extra, alias, effort) else {
             break;
         };
-        let upper = line.upper_epsilon(delta);
-        let close = upper - line.lower_epsilon(delta) <= 1e-7 * upper + 1e-10;
+        line.remember(delta);
+        let (lower, upper) = line.epsilons(delta, delta);
+        let close = upper - lower <= 1e-7 * upper + 1e-10;
         if upper < f64::INFINITY {
             lines.push(line);
         }

@@ -304,6 +304,8 @@ impl Plan {
             let cost = window / self.step(epsilon, fineness);
             if cost < best.0 {
                 best = (cost, theta);
+            } else if cost > 1.5 * best.0 {
+                break;
             }
         }
         self.retilt(best.1);
@@ -349,7 +351,7 @@ impl Plan {
         const GOLDEN: f64 = 0.618_033_988_749_894_9;
         let (mut a, mut b) = (high - GOLDEN * (high - low), low + GOLDEN * (high - low));
         let (mut at_a, mut at_b) = (bound(a), bound(b));
-        for _ in 0..10 {
+        for _ in 0..7 {
             // A value that is no number is no bound.
             if at_a <= at_b || at_b.is_nan() {
                 (high, b, at_b) = (b, a, at_a);
