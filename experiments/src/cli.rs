@@ -19,6 +19,7 @@ pub mod privacy;
 mod progress;
 pub mod run;
 pub mod schema;
+pub mod secagg;
 mod transport;
 pub mod verify;
 
@@ -50,6 +51,8 @@ enum Command {
     Model(model::Args),
     /// The epsilon of a run, the noise for an epsilon, curves of epsilon, and audits of runs
     Privacy(privacy::Args),
+    /// Parameters of secure aggregation, and the real protocol played and timed
+    Secagg(secagg::Args),
     /// Print the JSON schema of an experiment, or the reference of all keys
     Schema(schema::Args),
 }
@@ -104,6 +107,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Data(args) => data::run(args),
         Command::Model(args) => model::run(args),
         Command::Privacy(args) => privacy::run(args),
+        Command::Secagg(args) => secagg::run(args),
         Command::Schema(args) => schema::run(args),
     };
     match outcome {

@@ -32,6 +32,18 @@ pub enum Error {
     /// Options of `privacy` do not fit together.
     #[error(transparent)]
     PrivacyUsage(#[from] crate::cli::privacy::UsageError),
+    /// A session of secure aggregation that would be unsafe or impossible.
+    #[error(transparent)]
+    SecAggParams(#[from] fl_secagg::ParamsError),
+    /// Prices of a cost model that cannot be.
+    #[error(transparent)]
+    SecAggCosts(#[from] fl_secagg::CostError),
+    /// A rehearsed session stopped.
+    #[error(transparent)]
+    Rehearsal(#[from] fl_secagg::rehearsal::RehearsalError),
+    /// A rehearsed session failed.
+    #[error(transparent)]
+    Session(#[from] fl_secagg::SessionError),
     /// No variant of the experiment has this name.
     #[error("the experiment has no variant `{wanted}`; {hint}")]
     UnknownVariant {
@@ -92,12 +104,16 @@ impl Error {
             | Self::Name { .. }
             | Self::Privacy(_)
             | Self::PrivacyUsage(_)
+            | Self::SecAggParams(_)
             | Self::Simulation(fl_sim::SimError::Audit(_))
             | Self::Dataset(fl_datasets::DatasetError::UnknownName { .. }) => 2,
             Self::Data(_)
             | Self::Simulation(_)
             | Self::Results(_)
             | Self::Model(_)
+            | Self::SecAggCosts(_)
+            | Self::Rehearsal(_)
+            | Self::Session(_)
             | Self::Dataset(_)
             | Self::Output(_)
             | Self::Io { .. } => 1,

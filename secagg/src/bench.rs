@@ -1,12 +1,15 @@
-//! What the benchmarks measure. Not for other use, and not stable.
+//! What benchmarks measure and fuzz targets read. Not for other use, and not stable.
+
+use std::sync::Arc;
 
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::keys::{PublicKey, SecretKey};
 use crate::mask::{Mask, Sign, apply};
-use crate::params::Suite;
+use crate::params::{Params, Suite};
 use crate::shamir::{Combiner, Share, split};
+use crate::{Client, Context, DecodeError, Directory, Identity, Server, StateError};
 
 /// Some masks.
 pub struct Masks(Vec<Mask>);
@@ -101,4 +104,50 @@ impl Timed {
     pub fn agree(&self, secret: &[u8; 32]) -> Option<u8> {
         Some(SecretKey::from_bytes(secret)?.agree(&self.public)[0])
     }
+}
+
+/// What is sealed in a client's exported state.
+///
+/// # Errors
+/// [`StateError::Over`].
+pub fn client_body(client: &Client) -> Result<Vec<u8>, StateError> {
+    Ok(client.body()?.bytes().to_vec())
+}
+
+/// A client from such a body: what [`Client::import`] does with what it has opened.
+///
+/// # Errors
+/// [`StateError`].
+pub fn read_client(
+    params: Arc<Params>,
+    context: &Context,
+    id: u32,
+    identity: Option<Identity>,
+    body: &[u8],
+) -> Result<Client, StateError> {
+    let directory = Client::check(&params, id, identity.as_ref())?;
+    let session = crate::SessionId::new(&params, context, directory);
+    Ok(Client::from_body(params, session, id, identity, body)?)
+}
+
+/// What is sealed in a server's exported state.
+///
+/// # Errors
+/// [`StateError::Over`].
+pub fn server_body(server: &Server) -> Result<Vec<u8>, StateError> {
+    Ok(server.body()?.bytes().to_vec())
+}
+
+/// A server from such a body.
+///
+/// # Errors
+/// [`DecodeError`] and [`crate::ParamsError`].
+pub fn read_server(
+    params: Arc<Params>,
+    context: &Context,
+    directory: Option<Arc<Directory>>,
+    body: &[u8],
+) -> Result<Server, StateError> {
+    let read: Result<Server, DecodeError> = Server::from_body(params, context, directory, body)?;
+    Ok(read?)
 }

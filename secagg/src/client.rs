@@ -1,6 +1,8 @@
 //! The client: it advertises keys, shares their secrets, masks its input, and reveals once what
 //! unmasks the sum of the survivors.
 
+mod state;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{ClientError, InputError};
 use crate::graph::Graph;
-use crate::identity::{Directory, Identity, survivors_digest};
+use crate::identity::{Identity, survivors_digest};
 use crate::keys::{Binding, KEY_BYTES, Pair, PublicKey, SecretKey, commitment};
 use crate::mask::{Mask, Sign, apply_all};
 use crate::operation::{Operation, count};
@@ -158,24 +160,7 @@ impl Client {
         identity: Option<Identity>,
         rng: &mut impl CryptoRng,
     ) -> Result<(Self, Vec<u8>), ClientError> {
-        if id >= params.clients() {
-            return Err(ClientError::Id {
-                id,
-                clients: params.clients(),
-            });
-        }
-        let directory = Directory::check(&params, identity.as_ref().map(Identity::directory))
-            .map_err(|_| {
-                ClientError::Identity(
-                    "an identity is for the active threat, with a directory of one key for each \
-                     client",
-                )
-            })?;
-        if identity.as_ref().is_some_and(|identity| !identity.is(id)) {
-            return Err(ClientError::Identity(
-                "the directory has another key for this client",
-            ));
-        }
+        let directory = Self::check(&params, id, identity.as_ref())?;
         let session = SessionId::new(&params, context, directory);
         let (packet_key, mask_key) = (SecretKey::random(rng), SecretKey::random(rng));
         let mut seed = Zeroizing::new([0; 32]);

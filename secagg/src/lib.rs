@@ -74,10 +74,12 @@ mod operation;
 mod packet;
 mod params;
 mod recover;
+pub mod rehearsal;
 mod ring;
 mod server;
 mod session;
 mod shamir;
+mod state;
 mod wire;
 
 #[cfg(test)]
@@ -92,3 +94,4 @@ pub use params::{Cohort, MAX_CLIENTS, MAX_LENGTH, Params, Suite, Threat, Topolog
 pub use ring::{Input, Ring};
 pub use server::{Aggregate, OneThread, Outgoing, Server, Stage, Workers};
 pub use session::{Context, PROTOCOL_VERSION, SessionId};
+pub use state::{STATE_VERSION, StateError, Ticket};

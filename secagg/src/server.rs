@@ -3,25 +3,29 @@
 //! whatever the number of clients; besides, a hundred bytes for each pair of neighbours until their
 //! packets are passed on, and as many for each share that is revealed.
 
+mod aggregate;
+mod state;
+mod unmask;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::error::{BadShare, Fault, ParamsError, SessionError};
+use crate::error::{Fault, ParamsError, SessionError};
 use crate::graph::Graph;
 use crate::identity::{Directory, survivors_digest};
-use crate::keys::{Binding, Pair, PublicKey, SecretKey, commitment};
-use crate::mask::{Mask, Sign, apply};
+use crate::keys::{Binding, PublicKey};
+use crate::mask::apply;
 use crate::operation::{Operation, count};
 use crate::packet::Packet;
 use crate::params::{Params, Threat};
-use crate::recover::{Job, place};
-use crate::ring::{EXTRA, Ring, Words};
+use crate::ring::Words;
 use crate::session::{Context, SessionId, digest};
-use crate::shamir::{Combiner, Share};
 use crate::wire::{
-    Advert, Kind, Reader, Revealed, SERVER, SIGNATURE_BYTES, Secret, Writer, bit_map, read_packets,
+    Advert, Kind, Reader, Revealed, SERVER, SIGNATURE_BYTES, Writer, bit_map, read_packets,
     read_shares, read_signature, write_packets, write_roster,
 };
+
+pub use aggregate::Aggregate;
 
 /// Elements that one job unmasks.
 const JOB_ELEMENTS: usize = 1 << 16;
@@ -52,7 +56,7 @@ impl Workers for OneThread {
 }
 
 /// What a session is waiting for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Clients' keys.
     AdvertiseKeys,
@@ -75,84 +79,6 @@ impl Stage {
             Self::Consistency => "consistency check",
             Self::Unmask => "unmask",
         }
-    }
-}
-
-/// The sum of the survivors' inputs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Aggregate {
-    ring: Ring,
-    elements: Vec<u64>,
-    survivors: Vec<u32>,
-    weight: u64,
-    clipped: u64,
-    bad_shares: Vec<BadShare>,
-}
-
-impl Aggregate {
-    /// The sum without masks, whose last coordinates are those that the protocol added.
-    pub(crate) fn open(
-        params: &Params,
-        sum: &Words,
-        survivors: Vec<u32>,
-        bad_shares: Vec<BadShare>,
-    ) -> Result<Self, SessionError> {
-        let ring = params.ring();
-        let mut elements = sum.elements(ring);
-        let extra = elements.split_off(params.length());
-        let [weight, clipped, counted] = <[u64; EXTRA]>::try_from(extra).unwrap_or_default();
-        if counted != survivors.len() as u64 {
-            return Err(SessionError::Inconsistent {
-                counted,
-                survivors: survivors.len(),
-            });
-        }
-        Ok(Self {
-            ring,
-            elements,
-            survivors,
-            weight,
-            clipped,
-            bad_shares,
-        })
-    }
-
-    /// The sum as elements of the ring, reduced.
-    #[must_use]
-    pub fn elements(&self) -> &[u64] {
-        &self.elements
-    }
-
-    /// The sum as integers from `-2^(b-1)` to `2^(b-1) - 1`; exact in a bounded ring.
-    pub fn integers(&self) -> impl Iterator<Item = i64> + '_ {
-        let shift = 64 - self.ring.bits();
-        self.elements
-            .iter()
-            .map(move |&element| (element << shift).cast_signed() >> shift)
-    }
-
-    /// Whose inputs are in it, ascending.
-    #[must_use]
-    pub fn survivors(&self) -> &[u32] {
-        &self.survivors
-    }
-
-    /// The sum of their weights.
-    #[must_use]
-    pub fn weight(&self) -> u64 {
-        self.weight
-    }
-
-    /// The sum of their counts of clipped coordinates, each at most [`Ring::max_clipped`].
-    #[must_use]
-    pub fn clipped(&self) -> u64 {
-        self.clipped
-    }
-
-    /// Shares that did not fit, where some were noticed.
-    #[must_use]
-    pub fn bad_shares(&self) -> &[BadShare] {
-        &self.bad_shares
     }
 }
 
@@ -546,125 +472,5 @@ impl Server {
             self.params.clients(),
             &self.survivors,
         )
-    }
-
-    /// What a holder has to reveal: of each owner whose shares it has, ascending.
-    fn asked(&self, holder: u32) -> Vec<(u32, Secret)> {
-        let mut owners = self.neighbours(holder);
-        owners.retain(|id| self.shared.contains(id));
-        if self.holds_own() {
-            owners.push(holder);
-            owners.sort_unstable();
-        }
-        owners
-            .into_iter()
-            .map(|owner| match self.survived(owner) {
-                true => (owner, Secret::Seed),
-                false => (owner, Secret::Key),
-            })
-            .collect()
-    }
-
-    fn survived(&self, id: u32) -> bool {
-        self.survivors.binary_search(&id).is_ok()
-    }
-
-    /// The masks in the sum, with the signs that take them off.
-    fn masks(&self, workers: &impl Workers) -> Result<(Vec<Mask>, Vec<BadShare>), SessionError> {
-        let mut by_owner: BTreeMap<u32, Vec<(u32, &Share)>> = BTreeMap::new();
-        for (holder, shares) in &self.revealed {
-            count(Operation::Entry, shares.len());
-            for (owner, (_, share)) in shares {
-                by_owner.entry(*owner).or_default().push((*holder, share));
-            }
-        }
-        // A client that dropped out without surviving neighbours is in nobody's input.
-        let jobs: Vec<Job<'_>> = self
-            .shared
-            .iter()
-            .filter(|&&owner| {
-                self.survived(owner) || self.neighbours(owner).iter().any(|&id| self.survived(id))
-            })
-            .map(|&owner| Job {
-                owner,
-                shares: by_owner.remove(&owner).unwrap_or_default(),
-                threshold: self.params.threshold() as usize,
-            })
-            .collect();
-        let sets: BTreeSet<Vec<u32>> = jobs.iter().map(Job::first_holders).collect();
-        let mut combiners: Vec<(Vec<u32>, Option<Combiner>)> =
-            sets.into_iter().map(|set| (set, None)).collect();
-        workers.each(&mut combiners, |(holders, combiner)| {
-            let places: Vec<u64> = holders.iter().map(|&holder| place(holder)).collect();
-            *combiner = Combiner::new(&places).ok();
-        });
-        let combiners: BTreeMap<Vec<u32>, Combiner> = combiners
-            .into_iter()
-            .filter_map(|(set, combiner)| Some((set, combiner?)))
-            .collect();
-        let mut work: Vec<_> = jobs.into_iter().map(|job| (job, None)).collect();
-        workers.each(&mut work, |(job, result)| {
-            *result = Some(self.masks_of(job, &combiners));
-        });
-        let (mut masks, mut bad_shares) = (Vec::new(), Vec::new());
-        for (_, result) in work {
-            if let Some(result) = result {
-                let (more, bad) = result?;
-                masks.extend(more);
-                bad_shares.extend(bad);
-            }
-        }
-        Ok((masks, bad_shares))
-    }
-
-    fn masks_of(
-        &self,
-        job: &Job<'_>,
-        combiners: &BTreeMap<Vec<u32>, Combiner>,
-    ) -> Result<(Vec<Mask>, Vec<BadShare>), SessionError> {
-        let owner = job.owner;
-        let Some(advert) = self.adverts.get(&owner) else {
-            return Ok((Vec::new(), Vec::new()));
-        };
-        if self.survived(owner) {
-            let (seed, bad) = job.recover(combiners, |seed| {
-                commitment(&self.session, owner, seed) == advert.commitment
-            })?;
-            let mask = Mask {
-                key: self.binding.self_mask_key(&seed, owner),
-                sign: Sign::Minus,
-            };
-            return Ok((vec![mask], bad));
-        }
-        let genuine = |secret: &[u8; 32]| {
-            SecretKey::from_bytes(secret).is_some_and(|key| key.public() == advert.mask_key)
-        };
-        let (secret, bad) = job.recover(combiners, genuine)?;
-        let mut masks = Vec::new();
-        if let Some(key) = SecretKey::from_bytes(&secret) {
-            for neighbour in self.neighbours(owner) {
-                let (true, Some(other)) = (self.survived(neighbour), self.adverts.get(&neighbour))
-                else {
-                    continue;
-                };
-                let Some(point) = PublicKey::from_bytes(&other.mask_key) else {
-                    continue;
-                };
-                let pair = Pair {
-                    first: (owner, &advert.mask_key),
-                    second: (neighbour, &other.mask_key),
-                };
-                masks.push(Mask {
-                    key: self.binding.mask_key(&key.agree(&point), &pair),
-                    // The neighbour added it if its id is the lower one.
-                    sign: if neighbour < owner {
-                        Sign::Minus
-                    } else {
-                        Sign::Plus
-                    },
-                });
-            }
-        }
-        Ok((masks, bad))
     }
 }

@@ -3,6 +3,7 @@
 mod adversarial;
 mod dropout;
 mod ideal;
+mod state;
 mod wire;
 
 use std::sync::Arc;

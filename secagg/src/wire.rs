@@ -178,7 +178,12 @@ impl<'a> Reader<'a> {
         Ok(Self { rest: body })
     }
 
-    fn take<const N: usize>(&mut self) -> Result<&'a [u8; N], DecodeError> {
+    /// What is opened otherwise than a message.
+    pub(crate) fn body(rest: &'a [u8]) -> Self {
+        Self { rest }
+    }
+
+    pub(crate) fn take<const N: usize>(&mut self) -> Result<&'a [u8; N], DecodeError> {
         let (taken, rest) = self
             .rest
             .split_first_chunk::<N>()
@@ -187,7 +192,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn u32(&mut self) -> Result<u32, DecodeError> {
+    pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {
         Ok(u32::from_le_bytes(*self.take()?))
     }
 
@@ -200,6 +205,21 @@ impl<'a> Reader<'a> {
             });
         }
         Ok(self.rest)
+    }
+
+    /// So many bytes.
+    pub(crate) fn some(&mut self, bytes: usize) -> Result<&'a [u8], DecodeError> {
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(bytes)
+            .ok_or(DecodeError::Field("the body ends too soon"))?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// A set of clients.
+    pub(crate) fn set(&mut self, clients: u32) -> Result<Vec<u32>, DecodeError> {
+        from_bit_map(clients, self.some(clients.div_ceil(8) as usize)?)
     }
 
     /// A counted list, to the end of the body, of items of `bytes` bytes each that begin with an id:
@@ -221,6 +241,29 @@ impl<'a> Reader<'a> {
                 expected: expected as u64,
             });
         }
+        self.items(clients, items, &mut item)
+    }
+
+    /// A counted list of items as above, of which the body has no more than it can hold.
+    pub(crate) fn part<T>(
+        &mut self,
+        clients: u32,
+        bytes: usize,
+        mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<(u32, T)>, DecodeError> {
+        let items = self.u32()?;
+        if items > clients || self.rest.len() / (4 + bytes) < items as usize {
+            return Err(DecodeError::Field("more items than there can be"));
+        }
+        self.items(clients, items, &mut item)
+    }
+
+    fn items<T>(
+        &mut self,
+        clients: u32,
+        items: u32,
+        item: &mut impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<(u32, T)>, DecodeError> {
         count(Operation::Entry, items as usize);
         let mut list: Vec<(u32, T)> = Vec::with_capacity(items as usize);
         for _ in 0..items {
@@ -231,7 +274,7 @@ impl<'a> Reader<'a> {
             if list.last().is_some_and(|(before, _)| *before >= id) {
                 return Err(DecodeError::Field("ids do not ascend"));
             }
-            let item = item(&mut self)?;
+            let item = item(self)?;
             list.push((id, item));
         }
         Ok(list)
@@ -265,7 +308,7 @@ impl Advert {
         }
     }
 
-    fn read(params: &Params, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn read(params: &Params, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             packet_key: *reader.take()?,
             mask_key: *reader.take()?,
@@ -376,13 +419,7 @@ pub(crate) fn read_unmask(
     params: &Params,
     mut reader: Reader<'_>,
 ) -> Result<SignedSurvivors, DecodeError> {
-    let bytes = params.clients().div_ceil(8) as usize;
-    let (bits, rest) = reader
-        .rest
-        .split_at_checked(bytes)
-        .ok_or(DecodeError::Field("the body ends too soon"))?;
-    reader.rest = rest;
-    let survivors = from_bit_map(params.clients(), bits)?;
+    let survivors = reader.set(params.clients())?;
     let signatures = reader.list(params.clients(), SIGNATURE_BYTES, |reader| {
         reader.take().copied()
     })?;
@@ -420,13 +457,18 @@ pub(crate) fn read_shares(
     reader: Reader<'_>,
 ) -> Result<Vec<Revealed>, DecodeError> {
     reader.list(params.clients(), 1 + SHARE_BYTES, |reader| {
-        let secret = match reader.take::<1>()? {
-            [1] => Secret::Key,
-            [2] => Secret::Seed,
-            _ => return Err(DecodeError::Field("a share is of neither secret")),
-        };
-        let share = Share::from_bytes(reader.take()?)
-            .ok_or(DecodeError::Field("a share is not reduced"))?;
-        Ok((secret, share))
+        read_share(reader)
     })
+}
+
+/// A share, and of what.
+pub(crate) fn read_share(reader: &mut Reader<'_>) -> Result<(Secret, Share), DecodeError> {
+    let secret = match reader.take::<1>()? {
+        [1] => Secret::Key,
+        [2] => Secret::Seed,
+        _ => return Err(DecodeError::Field("a share is of neither secret")),
+    };
+    let share =
+        Share::from_bytes(reader.take()?).ok_or(DecodeError::Field("a share is not reduced"))?;
+    Ok((secret, share))
 }

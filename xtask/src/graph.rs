@@ -27,10 +27,14 @@ const ARROWS: &[(&str, &[&str])] = &[
             "fl-edge",
             "fl-onnx",
             "fl-privacy",
+            "fl-secagg",
             "fl-sim",
         ],
     ),
-    ("fl-fuzz", &["fl-core", "fl-datasets", "fl-edge", "fl-onnx"]),
+    (
+        "fl-fuzz",
+        &["fl-core", "fl-datasets", "fl-edge", "fl-onnx", "fl-secagg"],
+    ),
     ("xtask", &[]),
 ];
 
