@@ -128,6 +128,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "transparent",
         &picture(png::ColorType::Rgba, png::BitDepth::Eight, 1, &[5; 4])?,
     )?;
+    for (target, name, bytes) in fl_fuzz::secagg::seeds() {
+        write(target, &name, &bytes)?;
+    }
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! Fuzz targets for the decoders of what comes from outside: model files, ONNX, data sets.
+//! Fuzz targets for the decoders of what comes from outside: model files, ONNX, data sets, messages
+//! and resting states of secure aggregation.
 //!
 //! A target is a function of bytes that must return whatever the bytes are: no panic, no endless
 //! loop, no memory that the bytes do not justify. `fuzz/corpus/TARGET/` keeps inputs that reach
@@ -25,6 +26,7 @@
 
 mod mutate;
 mod repair;
+pub mod secagg;
 
 use std::sync::Arc;
 
@@ -65,6 +67,18 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "png",
         run: png,
+    },
+    Target {
+        name: "secagg-client",
+        run: secagg::client,
+    },
+    Target {
+        name: "secagg-server",
+        run: secagg::server,
+    },
+    Target {
+        name: "secagg-state",
+        run: secagg::state,
     },
 ];
 
