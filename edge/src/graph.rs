@@ -218,7 +218,7 @@ pub(crate) fn target_width(target: TargetSpec) -> usize {
 
 impl Node {
     /// Multiply-accumulate operations of its product for one example.
-    fn macs(&self) -> u64 {
+    pub(crate) fn macs(&self) -> u64 {
         match &self.op {
             Op::Dense { geometry, .. } => geometry.inputs as u64 * geometry.outputs as u64,
             Op::Conv { geometry, .. } => {

@@ -60,6 +60,7 @@
 //! | `lanes` | sixteen clients of a small model in one step | numbers, clients |
 //! | [`kernel`] | the numbers themselves, for each instruction set | slices |
 //! | [`mod@file`] | model files, served from a memory map | bytes |
+//! | [`device`] | what a graph costs on a device class: delegates, time, energy, heat; modelled | profiles |
 //!
 //! Adding a model to the zoo is one file in `zoo/` and one line in its list. Adding an operator
 //! is a layer's keys, its shape rule, its place in the plan and its kernels; the tests in
@@ -88,6 +89,7 @@
 #![deny(unsafe_code)]
 
 mod arena;
+pub mod device;
 mod error;
 pub mod file;
 pub mod graph;
