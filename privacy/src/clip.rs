@@ -23,7 +23,7 @@ use core::ops::Range;
 
 use fl_core::Layout;
 pub use fl_core::norm::l2_norm;
-use fl_core::norm::{scale, sum_of_squares};
+use fl_core::norm::{l2_norm_above, scale, sum_of_squares_above};
 
 pub use adaptive::{AdaptiveClip, AdaptiveClipConfig};
 pub use mean::{Denominator, DpWeighting, MeanPlan};
@@ -32,7 +32,7 @@ use crate::error::PrivacyError;
 use crate::relation::NeighboringRelation;
 
 /// Norms are held to this share of the bound: it covers the rounding of [`scale`] (one part in
-/// `2^23`) and of [`l2_norm`] (far less).
+/// `2^23`) and as much again for norms that were not rounded upwards.
 const MARGIN: f64 = 1.0 - 1.0 / (1u64 << 22) as f64;
 /// The bounds that there can be: products with them stay normal in `f32`.
 const NORMS: core::ops::RangeInclusive<f64> = 1e-20..=1e20;
@@ -65,7 +65,8 @@ pub fn changes(relation: NeighboringRelation) -> f64 {
 /// What clipping did. The norms themselves are private: they must not be reported without noise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Clipped {
-    /// The L2 norm before; not finite when the update was not.
+    /// The L2 norm before, rounded upwards by at most 2.5e-7 of it; not finite when the update was
+    /// not.
     pub norm: f64,
     /// What happened.
     pub outcome: ClipOutcome,
@@ -118,7 +119,7 @@ impl FlatClip {
 
 impl Clipper for FlatClip {
     fn clip(&self, update: &mut [f32]) -> Clipped {
-        let norm = l2_norm(update);
+        let norm = l2_norm_above(update);
         let factor = self.factor(norm);
         Clipped {
             norm,
@@ -183,7 +184,7 @@ impl Clipper for PerLayerClip {
     /// An update of another length than the layout's has no layers, and becomes zero.
     fn clip(&self, update: &mut [f32]) -> Clipped {
         if update.len() != self.len {
-            let norm = l2_norm(update);
+            let norm = l2_norm_above(update);
             update.fill(0.0);
             return Clipped {
                 norm,
@@ -193,7 +194,7 @@ impl Clipper for PerLayerClip {
         let squares: Vec<f64> = self
             .layers
             .iter()
-            .map(|(range, _)| sum_of_squares(&update[range.clone()]))
+            .map(|(range, _)| sum_of_squares_above(&update[range.clone()]))
             .collect();
         let norm = libm::sqrt(squares.iter().sum());
         let mut outcome = ClipOutcome::Within;
@@ -261,7 +262,7 @@ impl AutomaticClip {
 
 impl Clipper for AutomaticClip {
     fn clip(&self, update: &mut [f32]) -> Clipped {
-        let norm = l2_norm(update);
+        let norm = l2_norm_above(update);
         let factor = self.factor(norm);
         Clipped {
             norm,

@@ -215,3 +215,42 @@ fn what_has_no_dominating_pair_is_refused_and_changes_nothing() {
         assert_eq!(epsilon(&*accountant, 1e-6), (0.0, 0.0));
     }
 }
+
+/// What an accountant keeps of one question changes no answer to another.
+#[test]
+fn answers_do_not_depend_on_earlier_questions() {
+    let gaussian = DpEvent::poisson_sampled(0.01, DpEvent::gaussian(noise(0.8))).unwrap();
+    let laplace = DpEvent::poisson_sampled(0.1, DpEvent::laplace(noise(2.0))).unwrap();
+    let fixed =
+        DpEvent::sampled_without_replacement(1000, 50, DpEvent::gaussian(noise(1.0))).unwrap();
+    let one = NeighboringRelation::AddOrRemoveOne;
+    for (relation, events) in [
+        (one, vec![(gaussian.clone(), 300)]),
+        (one, vec![(laplace, 20)]),
+        (NeighboringRelation::ReplaceOne, vec![(fixed, 20)]),
+    ] {
+        let fresh = |extra: bool| {
+            let mut sum = accountant(AccountantKind::Pld, relation);
+            for (event, count) in &events {
+                sum.compose(event, *count).unwrap();
+            }
+            if extra {
+                sum.compose(&gaussian, 40).unwrap();
+            }
+            sum
+        };
+        let mut asked = fresh(false);
+        for extra in [false, true] {
+            if extra {
+                asked.compose(&gaussian, 40).unwrap();
+            }
+            for delta in [1e-5, 2e-5, 1e-9, 1e-5, 3e-3] {
+                let (low, high) = epsilon(&*asked, delta);
+                let (least, most) = epsilon(&*fresh(extra), delta);
+                assert!(low.to_bits() == least.to_bits() && high.to_bits() == most.to_bits());
+                let at = Epsilon::new(0.7 * high).unwrap();
+                assert_eq!(asked.delta(at).unwrap(), fresh(extra).delta(at).unwrap());
+            }
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Five hundred random events of every kind against every accountant; `--example random_events` plays
+//! A thousand random events of every kind against every accountant; `--example random_events` plays
 //! ten thousand.
 
 #![expect(clippy::unwrap_used, reason = "a test's helper")]
@@ -11,7 +11,7 @@ use fl_privacy::accountant::Fineness;
 use random::{case, play_all};
 
 /// Cases of one test: tests run side by side.
-const CASES: u64 = 125;
+const CASES: u64 = 250;
 fn play(first: u64) {
     for number in first..first + CASES {
         let case = case(3, number).unwrap();
