@@ -151,6 +151,7 @@ impl Prepared {
             threads: options.threads,
             checkpoint: options.checkpoint.clone(),
             privacy: self.privacy.clone(),
+            secagg: None,
             stop_at_accuracy: variant.stop_at_accuracy,
         }
     }

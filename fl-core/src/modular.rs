@@ -79,6 +79,18 @@ impl ModularSum {
         })
     }
 
+    /// A sum of `vectors` vectors that somebody else added up, as secure aggregation does: what it is
+    /// modulo `2^b` is all that is known, so [`wrapped`](Self::wrapped) is 0.
+    ///
+    /// # Errors
+    /// [`ModularError::Bits`] and [`ModularError::NotReduced`].
+    pub fn added_up(bits: u32, elements: &[u64], vectors: u64) -> Result<Self, ModularError> {
+        let mut sum = Self::new(bits, elements.len())?;
+        sum.add(elements)?;
+        sum.vectors = vectors;
+        Ok(sum)
+    }
+
     /// The bits `b` of the ring.
     #[must_use]
     pub fn bits(&self) -> u32 {
@@ -196,6 +208,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_sum_from_elsewhere_is_the_sum_of_its_vectors() {
+        let mut own = ModularSum::new(8, 3).unwrap();
+        own.add(&[250, 100, 7]).unwrap();
+        own.add(&[3, 100, 0]).unwrap();
+        let elements: Vec<u64> = own.elements().collect();
+        let other = ModularSum::added_up(8, &elements, 2).unwrap();
+        assert!(own.integers().eq(other.integers()));
+        assert_eq!((other.vectors(), own.wrapped(), other.wrapped()), (2, 1, 0));
+        assert!(matches!(
+            ModularSum::added_up(8, &[256], 1),
+            Err(ModularError::NotReduced { element: 256, .. })
+        ));
+    }
 
     proptest! {
         /// The sum modulo `2^b` in wide integers, whatever the order and the grouping.

@@ -60,6 +60,12 @@ pub enum Purpose {
     ExampleSampling = 18,
     /// Which clients are canaries of a privacy audit, and which of them take part.
     Audit = 19,
+    /// A simulated client's entropy in a session of secure aggregation.
+    SecureAggregation = 20,
+    /// A simulated client's long-term signing key.
+    SigningKey = 21,
+    /// Who is in which session of secure aggregation.
+    Sessions = 22,
 }
 
 /// Where a stream lives. Unused fields are zero.

@@ -173,6 +173,21 @@ pub enum SumError {
     /// No client is in the sum, so it has no mean.
     #[error("no client is in the sum, so it has no mean; require at least one report")]
     Empty,
+    /// No sum of that weight has such an integer.
+    #[error(
+        "integer {index} of the sum is {value}, and weights of sum {weight} give at most {largest}; \
+         the sum is of another plan"
+    )]
+    Impossible {
+        /// Its place.
+        index: usize,
+        /// The integer.
+        value: i64,
+        /// The sum of the weights.
+        weight: Weight,
+        /// The largest absolute value.
+        largest: u64,
+    },
 }
 
 /// Something that adds updates.
@@ -243,6 +258,30 @@ impl ExactSum {
             values: vec![0; len],
             tally: Tally::default(),
         }
+    }
+
+    /// A sum that somebody else added up, as secure aggregation does; `tally` says what is in it.
+    ///
+    /// # Errors
+    /// [`SumError::TotalWeight`] and [`SumError::Impossible`] when it is no sum by this plan.
+    pub fn added_up(plan: RingPlan, values: Vec<i64>, tally: Tally) -> Result<Self, SumError> {
+        let mut sum = Self {
+            plan,
+            values,
+            tally: Tally::default(),
+        };
+        let weight = sum.total_with(tally.weight)?;
+        let largest = plan.largest(weight);
+        if let Some(index) = sum.values.iter().position(|v| v.unsigned_abs() > largest) {
+            return Err(SumError::Impossible {
+                index,
+                value: sum.values[index],
+                weight,
+                largest,
+            });
+        }
+        sum.tally = tally;
+        Ok(sum)
     }
 
     /// The ring.
@@ -458,6 +497,35 @@ mod tests {
 
     fn empty(len: usize) -> ExactSum {
         ExactSum::new(RingPlan::for_weights(BOUNDS).unwrap(), len)
+    }
+
+    #[test]
+    fn a_sum_from_elsewhere_is_the_sum_of_its_updates() {
+        let plan = RingPlan::for_weights(crate::ring::WeightBounds::new(Weight(4), 3)).unwrap();
+        let mut own = ExactSum::new(plan, 2);
+        own.absorb(&[1.5, -0.25], Weight(4)).unwrap();
+        own.absorb(&[65.0, f32::MIN_POSITIVE], Weight(1)).unwrap();
+        own.absorb(&[f32::NAN, 0.0], Weight(2)).unwrap();
+        let made = |values: &[i64], tally| ExactSum::added_up(plan, values.to_vec(), tally);
+        assert_eq!(made(own.values(), *own.tally()), Ok(own.clone()));
+        let heavy = Tally {
+            weight: Weight(13),
+            ..Tally::default()
+        };
+        assert!(matches!(
+            made(&[], heavy),
+            Err(SumError::TotalWeight { total: 13, .. })
+        ));
+        let light = Tally {
+            weight: Weight(1),
+            ..Tally::default()
+        };
+        let largest = plan.largest(Weight(1)).cast_signed();
+        assert!(made(&[largest, -largest], light).is_ok());
+        assert!(matches!(
+            made(&[0, largest + 1], light),
+            Err(SumError::Impossible { index: 1, .. })
+        ));
     }
 
     #[test]

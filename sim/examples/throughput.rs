@@ -231,6 +231,7 @@ fn config(cohort: u64, rounds: u64, threads: usize) -> SimulationConfig {
         threads,
         checkpoint: None,
         privacy: None,
+        secagg: None,
         stop_at_accuracy: None,
     }
 }

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::SimError;
 use crate::fleet::FleetConfig;
 use crate::privacy::Privacy;
+use crate::secagg::SecAggConfig;
 
 /// Everything about a run but its data and its model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -34,6 +35,8 @@ pub struct SimulationConfig {
     pub evaluation: EvaluationConfig,
     /// Differential privacy; none without.
     pub privacy: Option<Privacy>,
+    /// Secure aggregation; none without.
+    pub secagg: Option<SecAggConfig>,
     /// Worker threads; 0 for one per core. Changes no bit of any result.
     pub threads: usize,
     /// Where checkpoints are kept; none for a run that cannot be resumed.
@@ -212,6 +215,9 @@ impl SimulationConfig {
             }
         }
         self.evaluation.calibration.validate()?;
+        if let Some(secagg) = &self.secagg {
+            secagg.validate()?;
+        }
         if self.local.privacy.is_some() {
             return Err(SimError::OutOfRange {
                 key: "local.privacy",
@@ -254,6 +260,7 @@ impl SimulationConfig {
             fleet,
             evaluation,
             privacy,
+            secagg,
             threads: _,
             checkpoint: _,
             stop_at_accuracy: _,
@@ -266,6 +273,9 @@ impl SimulationConfig {
         let mut text = serde_json::to_vec(&public).map_err(encode)?;
         if let Some(privacy) = privacy {
             text.extend(serde_json::to_vec(&(privacy, rounds)).map_err(encode)?);
+        }
+        if let Some(secagg) = secagg {
+            text.extend(serde_json::to_vec(&("secagg", secagg)).map_err(encode)?);
         }
         Ok(Sha256::digest(text).into())
     }

@@ -9,6 +9,7 @@ use fl_privacy::PrivacyError;
 
 use crate::audit::AuditError;
 use crate::checkpoint::CheckpointError;
+use crate::secagg::SecAggError;
 
 /// What an observer could not do; its own error, passed through.
 pub type ObserverError = Box<dyn std::error::Error + Send + Sync>;
@@ -142,6 +143,9 @@ pub enum SimError {
     /// There is no such privacy, or no more of it.
     #[error("privacy: {0}")]
     Privacy(#[from] PrivacyError),
+    /// There is no such secure aggregation, or it went wrong.
+    #[error("secagg: {0}")]
+    SecAgg(#[from] SecAggError),
     /// A run that cannot be audited.
     #[error("audit: {0}")]
     Audit(#[from] AuditError),

@@ -21,7 +21,10 @@ use fl_core::{
 
 use fl_edge::quant::federated::Histograms;
 use fl_edge::quant::{Probe, QuantError, Samples};
-use fl_privacy::clip::{Clipped, Clipper};
+use fl_privacy::clip::{AdaptiveClip, Clipped, Clipper};
+
+use fl_secagg::Workers;
+use rayon::iter::{IntoParallelRefMutIterator as _, ParallelIterator as _};
 
 use crate::error::SimError;
 use crate::population::{Engine, Population};
@@ -29,6 +32,7 @@ use crate::privacy::Noising;
 use crate::progress::{Activity, Progress};
 use crate::record::ClientSplit;
 use crate::schedule::plan_groups;
+use crate::secagg::Live;
 
 /// Rows of the test set in one evaluation task. Fixed, because the losses of the chunks are added
 /// in the order of the chunks.
@@ -62,6 +66,11 @@ pub(crate) struct Trained {
 }
 
 impl Trained {
+    /// Every report, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Report> {
+        self.by_worker.iter().flatten()
+    }
+
     /// The reports in the order of the jobs, whoever did them.
     pub(crate) fn into_reports(self) -> Vec<Report> {
         let mut reports: Vec<Report> = self.by_worker.into_iter().flatten().collect();
@@ -71,7 +80,7 @@ impl Trained {
 }
 
 /// What every job of a round shares.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct RoundTask<'a> {
     pub(crate) seed: Seed,
     pub(crate) round: RoundId,
@@ -81,6 +90,8 @@ pub(crate) struct RoundTask<'a> {
     pub(crate) clipper: Option<&'a dyn Clipper>,
     /// What clients do that add noise themselves; they clip, too.
     pub(crate) noising: Option<Noising<'a>>,
+    /// Sessions of secure aggregation that are really run.
+    pub(crate) live: Option<&'a Live>,
 }
 
 /// How the model did on one client.
@@ -181,6 +192,19 @@ pub(crate) struct Executor<P: Population, E: Engine> {
     lengths: Vec<u64>,
 }
 
+/// The worker threads, for work that needs nothing that they own.
+#[derive(Clone, Copy)]
+pub(crate) struct Pool<'a>(Option<&'a rayon::ThreadPool>);
+
+impl Workers for Pool<'_> {
+    fn each<T: Send, F: Fn(&mut T) + Sync + Send>(&self, jobs: &mut [T], work: F) {
+        match self.0 {
+            None => jobs.iter_mut().for_each(work),
+            Some(pool) => pool.install(|| jobs.par_iter_mut().for_each(work)),
+        }
+    }
+}
+
 /// Why work was given up.
 pub(crate) enum Halt {
     /// The stop flag was raised.
@@ -248,6 +272,11 @@ impl<P: Population, E: Engine> Executor<P, E> {
         })
     }
 
+    /// The threads.
+    pub(crate) fn pool(&self) -> Pool<'_> {
+        Pool(self.pool.as_ref())
+    }
+
     /// How far the work at hand is.
     pub(crate) fn progress(&self) -> &Arc<Progress> {
         &self.progress
@@ -288,13 +317,36 @@ impl<P: Population, E: Engine> Executor<P, E> {
         });
         self.progress.end();
         if done.is_err() {
-            for worker in &mut self.workers {
-                let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
-                worker.sum.reset();
-                worker.modular.iter_mut().for_each(ModularSum::reset);
-            }
+            self.reset();
         }
         Ok(Trained { by_worker: done? })
+    }
+
+    /// Forgets the round's sums.
+    pub(crate) fn reset(&mut self) {
+        for worker in &mut self.workers {
+            let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
+            worker.sum.reset();
+            worker.modular.iter_mut().for_each(ModularSum::reset);
+        }
+    }
+
+    /// Bits and coordinates of what clients send into a ring; none without one.
+    pub(crate) fn modular_shape(&mut self) -> Option<(u32, usize)> {
+        let worker = self.workers.first_mut()?;
+        let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let sum = worker.modular.as_ref()?;
+        Some((sum.bits(), sum.len()))
+    }
+
+    /// Takes the sum of what clients sent into the ring from elsewhere, where no worker has one.
+    pub(crate) fn put_modular(&mut self, mut sum: ModularSum) -> Result<(), ModularError> {
+        let first = self.workers.first_mut();
+        let own = first.and_then(|worker| {
+            let worker = worker.get_mut().unwrap_or_else(PoisonError::into_inner);
+            worker.modular.as_mut()
+        });
+        own.map_or(Ok(()), |own| own.merge(&mut sum))
     }
 
     /// Hands over, worker by worker, the sum of the updates that it absorbed and the clients that
@@ -577,16 +629,38 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
             let clipped = match &task.noising {
                 None => task.clipper.map(|clipper| clipper.clip(fitted.update)),
                 Some(noising) => {
-                    let (vector, sum) = (&mut self.vector, self.modular.as_mut());
-                    Some(noising.send(job.client, fitted.update, vector, sum)?)
+                    let vector = &mut self.vector;
+                    let clipped = noising.protect(job.client, fitted.update, vector)?;
+                    if let Some(sum) = &mut self.modular {
+                        if let Some(live) = task.live {
+                            live.send_vector(member, vector)?;
+                        }
+                        if task.live.is_none_or(|live| !live.replaces()) {
+                            noising.add(sum, vector)?;
+                        }
+                    }
+                    Some(clipped)
                 }
             };
             let sent = match self.modular {
                 Some(_) => &[],
                 None => &*fitted.update,
             };
-            let absorbed = self.sum.absorb(sent, job.weight);
-            let absorbed = absorbed.map_err(|source| summed(task.round, source))?;
+            let live = task.live.filter(|_| self.modular.is_none());
+            let masked = match live {
+                Some(live) => {
+                    let within = clipped.as_ref().map_or(0, AdaptiveClip::bit);
+                    live.send_update(member, *self.sum.plan(), sent, job.weight, within)?
+                }
+                None => None,
+            };
+            let absorbed = match masked {
+                Some(absorbed) if live.is_some_and(Live::replaces) => absorbed,
+                _ => {
+                    let absorbed = self.sum.absorb(sent, job.weight);
+                    absorbed.map_err(|source| summed(task.round, source))?
+                }
+            };
             reports.push(Report {
                 job: member,
                 result,

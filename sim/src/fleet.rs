@@ -11,7 +11,10 @@
 //! partial work is used or dropped is the strategy's policy, not the fleet's. For plans that count
 //! steps, `x` counts steps.
 //!
-//! **Dropout**: each client vanishes on its own with the given probability; it never reports.
+//! **Dropout**: each client vanishes on its own with the given probability; it never reports. Where
+//! updates are aggregated securely, it does so before its keys, after them, or after its shares, each
+//! a third of the time; and a client that has sent its masked input vanishes with the same probability
+//! before it helps to unmask the sum, in which its input then stays.
 
 use core::num::NonZeroU32;
 
@@ -54,6 +57,17 @@ impl FleetConfig {
     }
 }
 
+/// When a client that vanishes does so, within a session of secure aggregation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Vanishes {
+    /// Before it has sent anything.
+    BeforeKeys,
+    /// When it has advertised its keys.
+    AfterKeys,
+    /// When it has shared their secrets.
+    AfterShares,
+}
+
 /// What happens to one client of a cohort in one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientFate {
@@ -63,6 +77,11 @@ pub struct ClientFate {
     pub straggler: bool,
     /// How much of the local work the client completes.
     pub limit: WorkLimit,
+    /// When it vanishes, if it does.
+    pub vanishes: Vanishes,
+    /// If it does not: whether it vanishes when its masked input is sent. Only a session of secure
+    /// aggregation notices.
+    pub leaves_late: bool,
 }
 
 /// Draws the fate of every client of `cohort`, in the cohort's order, into `fates` (cleared first).
@@ -83,6 +102,8 @@ pub fn draw_fates(
             dropped: false,
             straggler: false,
             limit: WorkLimit::Full,
+            vanishes: Vanishes::BeforeKeys,
+            leaves_late: false,
         },
     );
     mark_stragglers(config.stragglers, seed, round, fates);
@@ -97,6 +118,12 @@ pub fn draw_fates(
         let _arrival = stream.uniform();
         let done = 1 + stream.below(u64::from(full.get()));
         fate.dropped = vanishes < config.dropout;
+        fate.vanishes = match stream.below(3) {
+            0 => Vanishes::BeforeKeys,
+            1 => Vanishes::AfterKeys,
+            _ => Vanishes::AfterShares,
+        };
+        fate.leaves_late = stream.uniform() < config.dropout;
         if fate.straggler {
             // `done` is in `1 ..= full`, a `u32`.
             let done = NonZeroU32::new(done as u32).unwrap_or(full);
@@ -256,6 +283,38 @@ mod tests {
         for (client, fate) in clients.iter().zip(&all) {
             assert_eq!(draw(config, 5, epochs(9), &[*client]), [*fate]);
         }
+    }
+
+    #[test]
+    fn clients_vanish_at_every_stage_alike_and_late_as_often_as_before() {
+        let config = FleetConfig {
+            stragglers: 0.0,
+            dropout: 0.3,
+        };
+        let (mut stages, mut late, mut stay) = ([0u32; 3], 0u32, 0u32);
+        let clients = cohort(30);
+        for round in 0..1000 {
+            for fate in draw(config, round, epochs(2), &clients) {
+                if fate.dropped {
+                    stages[fate.vanishes as usize] += 1;
+                } else {
+                    stay += 1;
+                    late += u32::from(fate.leaves_late);
+                }
+            }
+        }
+        // 3000 each, standard deviation 52; 6300 of 21000, standard deviation 66.
+        assert!(
+            stages.iter().all(|&n| (2740..3260).contains(&n)),
+            "{stages:?}"
+        );
+        let share = f64::from(late) / f64::from(stay);
+        assert!((share - 0.3).abs() < 0.016, "{share}");
+        assert!(
+            draw(FleetConfig::default(), 0, epochs(2), &clients)
+                .iter()
+                .all(|fate| !fate.dropped && !fate.leaves_late)
+        );
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub mod privacy;
 pub mod progress;
 pub mod record;
 mod schedule;
+pub mod secagg;
 pub mod simulation;
 
 pub use checkpoint::{CheckpointError, CheckpointFault, CheckpointWarning, Disk, LocalDisk};
@@ -67,5 +68,9 @@ pub use progress::{Activity, Progress};
 pub use record::{
     ClientEvaluation, ClientSplit, EvaluationRecord, Observer, RecorderPosition, RoundRecord,
     Silent,
+};
+pub use secagg::{
+    SecAggConfig, SecAggError, SecAggGraph, SecAggMode, SecAggPlan, SecAggRecord, SecAggSuite,
+    SecAggThreat,
 };
 pub use simulation::{Outcome, Simulation};

@@ -8,20 +8,22 @@ use std::sync::atomic::AtomicBool;
 
 use fl_core::round::{Answer, Event, Message, Notice, RoundError, RoundRecord as Protocol};
 use fl_core::select::{Candidates, Selector as _};
-use fl_core::sum::Absorbed;
+use fl_core::sum::{Absorbed, Tally};
 use fl_core::{
-    Bytes, Cost, ExampleCount, LocalPlan, LocalWork, Report, VirtualDuration, WorkDone, WorkLimit,
+    Bytes, ClientId, Cost, ExampleCount, LocalPlan, LocalWork, Report, RoundId, VirtualDuration,
+    WorkDone, WorkLimit,
 };
 use fl_privacy::clip::Clipper;
 use fl_privacy::distributed::DistributedDp;
 
 use crate::clock::{NOW, Stopwatch};
 use crate::error::SimError;
-use crate::executor::{Halt, Job, Report as Done, RoundTask};
-use crate::fleet::{arrival_order, draw_fates};
+use crate::executor::{Halt, Job, Report as Done, RoundTask, Trained};
+use crate::fleet::{Vanishes, arrival_order, draw_fates};
 use crate::population::{Engine, Population};
 use crate::privacy::{self, ClipTally, Noising, PrivacyPlan};
 use crate::record::RoundRecord;
+use crate::secagg::{Context, Leaves, SecAggError, Sessions};
 use crate::simulation::{Buffers, Simulation};
 
 impl<P: Population, E: Engine> Simulation<P, E> {
@@ -61,10 +63,17 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let fates = &self.buffers.fates;
         record.stragglers = fates.iter().filter(|fate| fate.straggler).count() as u64;
         self.take_reports(&plan, model_bytes).map_err(failed)?;
+        let mut sessions = self.open_sessions().map_err(SimError::from)?;
+        let mut lost = sessions.as_ref().is_some_and(Sessions::failed_early);
+        if lost {
+            // Nobody is told to train.
+            self.buffers.jobs.clear();
+            self.buffers.training.clear();
+        }
         self.authorise(round).map_err(SimError::from)?;
 
         let mut clips = ClipTally::default();
-        let given_up = self.must_give_up(round);
+        let given_up = lost || self.must_give_up(round);
         if !self.buffers.jobs.is_empty() && !given_up {
             let noised = self.privacy.as_ref().and_then(PrivacyPlan::clients);
             let rotation = noised.and_then(|plan| privacy::rotation(plan, self.config.seed, round));
@@ -86,6 +95,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                     .as_ref()
                     .map(|loose| loose as &dyn Clipper)
                     .or(planned),
+                live: sessions.as_ref().and_then(Sessions::live),
             };
             let jobs = &self.buffers.jobs;
             let trained = match self.executor.train(&self.population, &task, jobs, stop) {
@@ -95,32 +105,49 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                     return Err(halt);
                 }
             };
-            let server = &mut self.server;
-            self.executor
-                .hand_over(&trained, jobs, |sum, clients| {
-                    server
-                        .handle(NOW, Event::Summed { sum, clients })
-                        .map(|_| ())
-                })
-                .map_err(failed)?;
+            clips = ClipTally::of(trained.iter());
+            lost = self.hand_in(round, sessions.as_mut(), &trained, clips)?;
             let reports = trained.into_reports();
-            clips = ClipTally::of(&reports);
             count_reports(&reports, &mut record);
+            if lost {
+                (record.examples, record.train_loss) = (0, None);
+            }
+        } else if let (Some(sessions), false) = (&mut sessions, given_up) {
+            lost = !sessions
+                .close(&[], &self.executor.pool())
+                .map_err(SimError::from)?;
         }
-        record.privacy = match given_up {
-            true => self.give_up(round)?,
-            false => self.release(round, clips)?,
+        record.privacy = match (lost, given_up) {
+            (true, _) => self.fail(round, clips)?,
+            (false, true) => self.give_up(round)?,
+            (false, false) => self.release(round, clips)?,
         };
+        self.buffers.close_pairs.clear();
+        if let Some(sessions) = &sessions {
+            if !lost && !given_up {
+                let (sums, least) = sessions.survivors();
+                self.buffers.close_pairs = self.differencing.release(round.0, sums, least);
+            }
+            let close_pairs = self.buffers.close_pairs.len() as u64;
+            record.secagg = Some(sessions.record(close_pairs));
+        }
 
         if let Some(ended) = self.drain_notices() {
             record.cohort = ended.selected;
             record.reported = ended.tally.clients;
             record.rejected = ended.tally.rejected.total();
             record.dropped = ended.unready + ended.dropped + ended.stragglers;
+            if lost {
+                record.dropped += ended.lost;
+            }
             record.surplus = ended.stopped + ended.timed_out;
             record.saturated = ended.tally.saturated;
             record.bytes_down = ended.ready * model_bytes;
             record.bytes_up = ended.tally.seen() * self.sent_bytes(model_bytes);
+            if let Some(secagg) = &record.secagg {
+                record.bytes_down += secagg.bytes.down();
+                record.bytes_up = secagg.bytes.up();
+            }
         }
         record.update_norm = distance(&self.buffers.before, self.server.global().values());
         record.seconds = watch.seconds();
@@ -229,6 +256,123 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         Ok(())
     }
 
+    /// Puts those who came to the round into sessions of secure aggregation, and lets real ones share
+    /// their keys; none without it.
+    fn open_sessions(&mut self) -> Result<Option<Sessions>, SecAggError> {
+        let Some(plan) = &mut self.secagg else {
+            return Ok(None);
+        };
+        let buffers = &self.buffers;
+        let leaves = |client: ClientId| {
+            let fate = match buffers.cohort.binary_search(&client) {
+                Ok(index) => buffers.fates[index],
+                Err(_) => return Leaves::BeforeKeys,
+            };
+            let job = |job: &Job| job.client;
+            let accepted = buffers.jobs.binary_search_by_key(&client, job).is_ok();
+            let spent = self
+                .privacy
+                .as_ref()
+                .is_some_and(|plan| !plan.may_report(client));
+            match (fate.dropped, fate.vanishes) {
+                (true, Vanishes::BeforeKeys) => Leaves::BeforeKeys,
+                (true, Vanishes::AfterKeys) => Leaves::AfterKeys,
+                (true, Vanishes::AfterShares) => Leaves::AfterShares,
+                (false, _) if accepted && fate.leaves_late => Leaves::AfterInput,
+                (false, _) if accepted => Leaves::Never,
+                (false, _) if spent => Leaves::BeforeKeys,
+                // Too late, or not needed.
+                (false, _) => Leaves::AfterShares,
+            }
+        };
+        let mut clients: Vec<(ClientId, Leaves)> = buffers
+            .training
+            .iter()
+            .map(|&client| (client, leaves(client)))
+            .collect();
+        clients.sort_unstable();
+        let context = Context {
+            seed: self.config.seed,
+            round: self.server.round(),
+            task: self.identity.config,
+            model: self.server.global().digest().0,
+        };
+        let mut sessions = Sessions::open(plan, &clients, &context, &self.executor.pool())?;
+        sessions.seat(&buffers.jobs);
+        Ok(Some(sessions))
+    }
+
+    /// Hands the sum of the updates to the round machine; with sessions of secure aggregation, if all
+    /// of them have one. Whether that was not so.
+    fn hand_in(
+        &mut self,
+        round: RoundId,
+        sessions: Option<&mut Sessions>,
+        trained: &Trained,
+        clips: ClipTally,
+    ) -> Result<bool, SimError> {
+        let failed = |source: RoundError| SimError::Round { round, source };
+        let jobs = &self.buffers.jobs;
+        let mut whole = None;
+        if let Some(sessions) = sessions {
+            let refused = |report: &Done| matches!(report.absorbed, Absorbed::Rejected(_));
+            let mut refused: Vec<ClientId> = trained
+                .iter()
+                .filter(|report| refused(report))
+                .map(|report| jobs[report.job as usize].client)
+                .collect();
+            refused.sort_unstable();
+            if !sessions.close(&refused, &self.executor.pool())? {
+                self.executor.reset();
+                return Ok(true);
+            }
+            let length = self.server.global().values().len();
+            if let Some(counted) = sessions.counted_clips(length)
+                && counted != clips.half_bits()
+            {
+                return Err(SecAggError::Disagrees {
+                    round,
+                    what: "count of updates within the clipping norm",
+                    session: counted.to_string(),
+                    sent: clips.half_bits().to_string(),
+                }
+                .into());
+            }
+            let modular = |source| SimError::Modular { round, source };
+            match self.executor.modular_shape() {
+                Some((bits, length)) => {
+                    if let Some(sum) = sessions.modular(bits, length).map_err(modular)? {
+                        self.executor.put_modular(sum).map_err(modular)?;
+                    }
+                }
+                None => {
+                    let tally = tally(trained, jobs);
+                    let sum = sessions.sum(self.ring, length, tally);
+                    whole = sum.map_err(|source| failed(RoundError::Sum(source)))?;
+                }
+            }
+        }
+        let server = &mut self.server;
+        if let Some(mut sum) = whole {
+            self.executor.reset();
+            let clients: Vec<ClientId> = jobs.iter().map(|job| job.client).collect();
+            let sum = Event::Summed {
+                sum: &mut sum,
+                clients: &clients,
+            };
+            server.handle(NOW, sum).map_err(failed)?;
+            return Ok(false);
+        }
+        self.executor
+            .hand_over(trained, jobs, |sum, clients| {
+                server
+                    .handle(NOW, Event::Summed { sum, clients })
+                    .map(|_| ())
+            })
+            .map_err(failed)?;
+        Ok(false)
+    }
+
     /// Bytes that a client sends.
     fn sent_bytes(&self, model_bytes: u64) -> u64 {
         let plan = self.privacy.as_ref().and_then(PrivacyPlan::clients);
@@ -246,6 +390,23 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         }
         ended
     }
+}
+
+/// What is in the sum of what the clients did.
+fn tally(trained: &Trained, jobs: &[Job]) -> Tally {
+    let mut tally = Tally::default();
+    for report in trained.iter() {
+        match &report.absorbed {
+            Absorbed::Summed { saturated } => {
+                tally.clients += 1;
+                tally.weight.0 += jobs[report.job as usize].weight.0;
+                tally.saturated += saturated;
+                tally.saturated_clients += u64::from(*saturated > 0);
+            }
+            Absorbed::Rejected(rejection) => tally.rejected.count(rejection),
+        }
+    }
+    tally
 }
 
 /// Adds up what the clients did, in client order.

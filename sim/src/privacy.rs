@@ -23,6 +23,7 @@ pub use clients::ClientPrivacy;
 pub(crate) use clients::{Noising, modular, rotation};
 pub use example::ExampleLevelPrivacy;
 
+use crate::clock::NOW;
 use crate::config::{SimulationConfig, refused};
 use crate::error::SimError;
 use crate::population::{Engine, Population};
@@ -266,7 +267,7 @@ pub struct PrivacyRecord {
     /// Updates that were not finite and counted as zero. **Not private**, as [`Self::clipped`].
     pub zeroed: u64,
     /// Coordinates of the sum that left their ring. **Not private**, and nothing that a server with
-    /// secure aggregation could know; 0 without a ring.
+    /// secure aggregation could know; 0 without a ring, and where that is real.
     pub wrapped: u64,
 }
 
@@ -311,6 +312,28 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             self.privacy = Some(resumed);
         }
         Ok(())
+    }
+
+    /// Gives the round at hand up, because a session of secure aggregation failed: nothing is released.
+    /// What was about to be spent counts as spent, unless nobody saw anything.
+    pub(crate) fn fail(
+        &mut self,
+        round: RoundId,
+        clips: ClipTally,
+    ) -> Result<Option<PrivacyRecord>, SimError> {
+        let record = match self.privacy {
+            None => None,
+            Some(PrivacyPlan::Clients(_)) => return self.give_up(round),
+            Some(PrivacyPlan::Central(_)) => self.waste_central(round)?,
+            Some(PrivacyPlan::Example(_)) => self.release_example(round, clips)?,
+        };
+        self.server
+            .abort(NOW)
+            .map_err(|source| SimError::Round { round, source })?;
+        Ok(record.map(|record| PrivacyRecord {
+            released: false,
+            ..record
+        }))
     }
 
     /// Ends the private part of the round at hand; nothing is done without privacy.

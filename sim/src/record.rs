@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::CheckpointWarning;
 use crate::error::ObserverError;
 use crate::privacy::PrivacyRecord;
+use crate::secagg::{ClosePair, SecAggRecord};
 
 /// One round, as it went: `cohort = reported + dropped + surplus + rejected`. Everything but
 /// [`seconds`](Self::seconds) is a function of the configuration and the data alone.
@@ -17,7 +18,8 @@ pub struct RoundRecord {
     pub cohort: u64,
     /// Clients whose update is in the sum.
     pub reported: u64,
-    /// Clients that vanished, had no examples, or were stragglers that the strategy dropped.
+    /// Clients that vanished, had no examples, or were stragglers that the strategy dropped; and
+    /// those whose update was lost with a session of secure aggregation.
     pub dropped: u64,
     /// Clients that were not waited for because the round had enough reports.
     pub surplus: u64,
@@ -40,14 +42,18 @@ pub struct RoundRecord {
     pub update_norm: f64,
     /// The plan's learning rate at the first local step.
     pub learning_rate: f64,
-    /// Bytes of parameters sent to the cohort, uncompressed.
+    /// Bytes sent to the cohort: parameters, uncompressed, and the messages of secure aggregation.
     pub bytes_down: u64,
-    /// Bytes of updates received, uncompressed.
+    /// Bytes of updates received, uncompressed, or of the messages of secure aggregation, which
+    /// hold them.
     pub bytes_up: u64,
     /// What was spent and added; none without privacy. All other figures of a private round are
     /// recorded without noise, for diagnosis, and are not covered by its guarantee.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<PrivacyRecord>,
+    /// What its secure aggregation did and cost; none without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secagg: Option<SecAggRecord>,
     /// Wall-clock time of the round without evaluation and checkpoint.
     pub seconds: f64,
 }
@@ -147,6 +153,11 @@ pub trait Observer {
     fn checkpointed(&mut self, round: RoundId) -> Result<(), ObserverError> {
         let _ = round;
         Ok(())
+    }
+
+    /// Two sums were released whose clients are almost the same.
+    fn close_pair(&mut self, pair: &ClosePair) {
+        let _ = pair;
     }
 
     /// Something that does not stop the run but that a person should know.

@@ -37,6 +37,7 @@ use crate::population::{Engine, Population};
 use crate::privacy::{self, Privacy, PrivacyPlan};
 use crate::progress::Progress;
 use crate::record::{Observer, RecorderPosition};
+use crate::secagg::{ClosePair, Differencing, SecAggPlan};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub enum Outcome {
 /// ```
 pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> {
     pub(crate) config: SimulationConfig,
-    identity: Identity,
+    pub(crate) identity: Identity,
     pub(crate) population: P,
     strategy: AnyStrategy,
     pub(crate) selector: AnySelector,
@@ -86,6 +87,9 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     pub(crate) server: RoundServer<AnyStrategy, ExactSum>,
     pub(crate) executor: Executor<P, E>,
     pub(crate) privacy: Option<PrivacyPlan>,
+    pub(crate) secagg: Option<SecAggPlan>,
+    /// What was released lately, with secure aggregation.
+    pub(crate) differencing: Differencing,
     /// Listens to what is released; only while the run is audited.
     pub(crate) tap: Option<Box<Tap>>,
     store: Option<CheckpointStore>,
@@ -117,6 +121,8 @@ pub(crate) struct Buffers {
     pub(crate) before: Vec<f32>,
     /// Clients that were told to train.
     pub(crate) training: Vec<ClientId>,
+    /// Sums of the round that are close to earlier ones.
+    pub(crate) close_pairs: Vec<ClosePair>,
     /// Leave for them to do so, where it is needed.
     pub(crate) permit: Option<ExamplePermit>,
 }
@@ -187,6 +193,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let examples = |client| population.train_len(client);
         let privacy = PrivacyPlan::new(&config, &strategy, clients, &examples, layout, &ring)?;
         let ring = privacy.as_ref().map_or(Ok(ring), |plan| plan.ring(ring))?;
+        let (parameters, noise) = (layout.len(), privacy.as_ref());
+        let secagg = SecAggPlan::new(&config, &strategy, noise, &ring, parameters, clients)?;
         let modular = match privacy.as_ref().and_then(PrivacyPlan::clients) {
             Some(plan) => privacy::modular(plan).map_err(|source| SimError::Modular {
                 round: RoundId(0),
@@ -218,6 +226,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             ),
             executor: Executor::new(config.threads, &engine, ring, modular)?,
             privacy,
+            secagg,
+            differencing: Differencing::default(),
             tap: None,
             sample: sample(&config.evaluation, config.seed, population.clients())?,
             calibration: None,
@@ -279,8 +289,15 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             path: path.clone(),
             reason,
         };
-        let state: AnyState =
-            postcard::from_bytes(&checkpoint.state).map_err(|error| bad(error.to_string()))?;
+        let damaged = |error: postcard::Error| bad(error.to_string());
+        let state: AnyState = match self.secagg {
+            None => postcard::from_bytes(&checkpoint.state).map_err(damaged)?,
+            Some(_) => {
+                let (state, recent) = postcard::from_bytes(&checkpoint.state).map_err(damaged)?;
+                self.differencing = recent;
+                state
+            }
+        };
         if state.global().layout() != self.server.global().layout() {
             return Err(bad("its parameters are another model's".to_owned()).into());
         }
@@ -374,6 +391,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         self.evaluated = false;
         self.accuracy = None;
         observer.round(&record);
+        for pair in &self.buffers.close_pairs {
+            observer.close_pair(pair);
+        }
         Ok(None)
     }
 
@@ -425,6 +445,12 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.executor.threads()
+    }
+
+    /// The plan of secure aggregation; none without it.
+    #[must_use]
+    pub fn secagg(&self) -> Option<&SecAggPlan> {
+        self.secagg.as_ref()
     }
 
     /// The population.
@@ -552,7 +578,11 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         }
         let recorded = |source| SimError::Observer { round, source };
         let position = observer.flush(round).map_err(recorded)?;
-        let state = postcard::to_stdvec(self.server.state()).map_err(|error| SimError::Encode {
+        let state = match self.secagg {
+            None => postcard::to_stdvec(self.server.state()),
+            Some(_) => postcard::to_stdvec(&(self.server.state(), &self.differencing)),
+        };
+        let state = state.map_err(|error| SimError::Encode {
             what: "strategy's state",
             reason: error.to_string(),
         })?;

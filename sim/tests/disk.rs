@@ -159,6 +159,7 @@ fn config(dir: &Path) -> SimulationConfig {
             every: 1,
         }),
         privacy: None,
+        secagg: None,
         stop_at_accuracy: None,
     }
 }

@@ -75,6 +75,7 @@ fn config(rounds: u64, epochs: u32, rate: f32) -> SimulationConfig {
         threads: 1,
         checkpoint: None,
         privacy: None,
+        secagg: None,
         stop_at_accuracy: None,
     }
 }

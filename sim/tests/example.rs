@@ -75,6 +75,7 @@ fn config(privacy: ExampleLevelPrivacy, cohort: u64, batch: BatchSize) -> Simula
         privacy: Some(Privacy::Example(privacy)),
         threads: 1,
         checkpoint: None,
+        secagg: None,
         stop_at_accuracy: None,
     }
 }

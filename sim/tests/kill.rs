@@ -50,6 +50,7 @@ fn config(dir: &Path, threads: usize) -> SimulationConfig {
             every: 1,
         }),
         privacy: None,
+        secagg: None,
         stop_at_accuracy: None,
     }
 }

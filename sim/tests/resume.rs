@@ -335,6 +335,7 @@ fn the_run_ends_when_the_accuracy_is_reached_also_after_a_resume() {
     let dir = tempfile::tempdir().unwrap();
     let config = SimulationConfig {
         rounds: 500,
+        secagg: None,
         stop_at_accuracy: Some(0.9),
         ..checkpointed(dir.path(), 1000)
     };

@@ -17,7 +17,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fl-datasets", &["fl-core"]),
     (
         "fl-sim",
-        &["fl-core", "fl-datasets", "fl-edge", "fl-privacy"],
+        &[
+            "fl-core",
+            "fl-datasets",
+            "fl-edge",
+            "fl-privacy",
+            "fl-secagg",
+        ],
     ),
     (
         "fledgling",

@@ -477,6 +477,7 @@ mod tests {
                 bytes_down: 80,
                 bytes_up: 80,
                 privacy: None,
+                secagg: None,
                 seconds: 0.01,
             });
             writer.evaluated(&EvaluationRecord {

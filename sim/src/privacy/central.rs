@@ -84,6 +84,11 @@ pub(crate) struct ClipTally {
 }
 
 impl ClipTally {
+    /// Updates within the norm less the others.
+    pub(crate) fn half_bits(&self) -> i64 {
+        self.count.half_bits()
+    }
+
     pub(crate) fn of<'a>(reports: impl IntoIterator<Item = &'a Report>) -> Self {
         use fl_privacy::clip::ClipOutcome::{Scaled, Within, Zeroed};
         let mut tally = Self::default();
@@ -217,20 +222,53 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             }
             return Ok(None);
         }
-        let spent = plan.spent()?;
-        Ok(Some(PrivacyRecord {
-            epsilon: spent.epsilon.upper.get(),
-            epsilon_lower: spent.epsilon.lower.get(),
-            epsilon_unamplified: spent.unamplified.get(),
-            delta: plan.config().delta.get(),
-            noise_std,
-            max_norm,
-            hypothetical: plan.config().extrapolation.is_some(),
-            observer: Observer::Released,
-            released: true,
-            clipped: clips.clipped,
-            zeroed: clips.zeroed,
-            wrapped: 0,
-        }))
+        Ok(Some(record(plan, noise_std, max_norm, clips)?))
     }
+
+    /// A round without a sum: it is in the ledger, and its noise, which that of other rounds may be
+    /// correlated with, is drawn and thrown away. An adaptive norm follows its noise alone.
+    pub(super) fn waste_central(
+        &mut self,
+        round: RoundId,
+    ) -> Result<Option<PrivacyRecord>, SimError> {
+        let Some(PrivacyPlan::Central(plan)) = &mut self.privacy else {
+            return Ok(None);
+        };
+        let seed = self.config.seed;
+        let permit = plan.authorise(round.0)?;
+        let (noise_std, max_norm) = (permit.std(), plan.clipper().max_norm());
+        let mut nothing = vec![0.0; self.engine.layout().len()];
+        plan.release(
+            permit,
+            &mut noise_stream(seed, round),
+            &mut Stream::at(Purpose::ClipNoise, seed, round, ClientId(0)),
+            ClipCount::default(),
+            &mut nothing,
+        );
+        let clips = ClipTally::default();
+        Ok(Some(record(plan, noise_std, max_norm, clips)?))
+    }
+}
+
+fn record(
+    plan: &DpPlan,
+    noise_std: f64,
+    max_norm: f64,
+    clips: ClipTally,
+) -> Result<PrivacyRecord, PrivacyError> {
+    let spent = plan.spent()?;
+    Ok(PrivacyRecord {
+        epsilon: spent.epsilon.upper.get(),
+        epsilon_lower: spent.epsilon.lower.get(),
+        epsilon_unamplified: spent.unamplified.get(),
+        delta: plan.config().delta.get(),
+        noise_std,
+        max_norm,
+        hypothetical: plan.config().extrapolation.is_some(),
+        observer: Observer::Released,
+        released: true,
+        clipped: clips.clipped,
+        zeroed: clips.zeroed,
+        wrapped: 0,
+    })
 }

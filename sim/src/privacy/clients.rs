@@ -1,9 +1,10 @@
 //! Noise that clients add themselves, to their own updates or to a share of a round's sum: what a run
 //! asks for, what a client sends, and how a round is released or given up.
 //!
-//! The simulator adds the vectors of the ring in the clear, modulo `2^b`; secure aggregation, which
-//! the guarantee of distributed noise assumes, computes the same sum. As it sees what no server
-//! could, it counts the coordinates that wrapped, for diagnosis.
+//! The guarantee of distributed noise assumes secure aggregation. Unless a run really does that
+//! ([`crate::secagg`]), the simulator adds the vectors of the ring in the clear, modulo `2^b`, to the
+//! same sum. As it then sees what no server could, it counts the coordinates that wrapped, for
+//! diagnosis.
 
 use fl_core::ring::{RingError, RingPlan};
 use fl_core::round::RoundError;
@@ -153,29 +154,32 @@ pub(crate) struct Noising<'a> {
 }
 
 impl Noising<'_> {
-    /// A client's part: its update leaves clipped and noised, or goes, encoded through `vector`, into
-    /// the ring's `sum`.
-    pub(crate) fn send(
+    /// A client's part: its update leaves clipped and noised, or is encoded for the ring into
+    /// `vector`.
+    pub(crate) fn protect(
         &self,
         client: ClientId,
         update: &mut [f32],
         vector: &mut Vec<u64>,
-        sum: Option<&mut ModularSum>,
     ) -> Result<Clipped, SimError> {
         let stream = |purpose| Stream::at(purpose, self.seed, self.round, client);
         let mut noise = stream(Purpose::LocalNoise);
-        let (Some(sum), Some(rotation)) = (sum, self.rotation) else {
+        let Some(rotation) = self.rotation else {
             return Ok(self.plan.protect(update, &mut noise)?);
         };
         let mut rounding = stream(Purpose::UpdateCodec);
         let encoded = self
             .plan
             .encode(update, rotation, &mut rounding, &mut noise, vector)?;
+        Ok(encoded.clipped)
+    }
+
+    /// Adds a vector to a sum in the ring.
+    pub(crate) fn add(&self, sum: &mut ModularSum, vector: &[u64]) -> Result<(), SimError> {
         sum.add(vector).map_err(|source| SimError::Modular {
             round: self.round,
             source,
-        })?;
-        Ok(encoded.clipped)
+        })
     }
 }
 

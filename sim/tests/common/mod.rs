@@ -23,7 +23,7 @@ use fl_edge::Observed;
 use fl_sim::{
     CalibrationConfig, ClientEvaluation, Engine, EvaluationConfig, EvaluationRecord, FleetConfig,
     LocalDisk, Observer, ObserverError, Outcome, PerClient, Population, RecorderPosition,
-    RoundRecord, Simulation, SimulationConfig,
+    RoundRecord, SecAggRecord, Simulation, SimulationConfig,
 };
 
 pub(crate) type Tiny = Simulation<TinyPopulation, TinyEngine>;
@@ -482,8 +482,13 @@ impl Journal {
 
 impl Observer for Journal {
     fn round(&mut self, record: &RoundRecord) {
+        let secagg = record.secagg.clone();
         self.rounds.push(RoundRecord {
             seconds: 0.0,
+            secagg: secagg.map(|secagg| SecAggRecord {
+                measured: None,
+                ..secagg
+            }),
             ..record.clone()
         });
     }
@@ -529,6 +534,7 @@ pub(crate) fn config() -> SimulationConfig {
         threads: 1,
         checkpoint: None,
         privacy: None,
+        secagg: None,
         stop_at_accuracy: None,
     }
 }
