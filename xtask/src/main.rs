@@ -11,6 +11,7 @@ mod peers;
 mod privacy_peers;
 mod process;
 mod python;
+mod secagg_peers;
 
 use std::path::PathBuf;
 
@@ -39,6 +40,9 @@ enum Chore {
     Peers(peers::Options),
     /// Time the privacy accountants beside dp_accounting and Opacus, and compare the answers.
     PrivacyPeers(privacy_peers::Options),
+    /// Time a session of secure aggregation beside the primitives of Flower's SecAgg+. Makes a Python
+    /// environment below `target/`.
+    SecaggPeers(secagg_peers::Options),
     /// Run the node tests of the `onnx` Python package against the ONNX interpreter. Makes a
     /// Python environment below `target/`.
     OnnxNodes,
@@ -62,6 +66,7 @@ fn main() -> Result<()> {
         Chore::EndToEnd => end_to_end::run(),
         Chore::Peers(options) => peers::compare(&options),
         Chore::PrivacyPeers(options) => privacy_peers::compare(&options),
+        Chore::SecaggPeers(options) => secagg_peers::compare(&options),
         Chore::OnnxNodes => onnx::nodes(),
         Chore::OnnxRoundTrip(options) => onnx::round_trip(&options),
         Chore::Embed { from } => embed::run(&from, &process::root().join("datasets/embedded")),
