@@ -19,9 +19,7 @@ import numpy as np
 from flwr.common.secure_aggregation.crypto.shamir import combine_shares, create_shares
 from flwr.common.secure_aggregation.crypto.symmetric_encryption import (
     encrypt,
-    generate_key_pairs,
     generate_shared_key,
-    private_key_to_bytes,
 )
 from flwr.common.secure_aggregation.ndarrays_arithmetic import (
     parameters_addition,
@@ -29,6 +27,7 @@ from flwr.common.secure_aggregation.ndarrays_arithmetic import (
 )
 from flwr.common.secure_aggregation.quantization import quantize
 from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
+from flwr.supercore.primitives.asymmetric import generate_key_pairs, private_key_to_bytes
 
 MODULUS = 1 << 32
 
