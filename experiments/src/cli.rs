@@ -10,6 +10,7 @@ use crate::error::Error;
 pub mod check;
 pub mod compare;
 pub mod data;
+pub mod device;
 mod interrupt;
 pub mod model;
 pub mod new;
@@ -49,6 +50,8 @@ enum Command {
     Data(data::Args),
     /// Inspect, quantize, convert and time a model
     Model(model::Args),
+    /// What a model costs on a class of devices: time, energy, heat, memory; modelled
+    Device(device::Args),
     /// The epsilon of a run, the noise for an epsilon, curves of epsilon, and audits of runs
     Privacy(privacy::Args),
     /// Parameters of secure aggregation, and the real protocol played and timed
@@ -106,6 +109,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Compare(args) => compare::run(args),
         Command::Data(args) => data::run(args),
         Command::Model(args) => model::run(args),
+        Command::Device(args) => device::run(args),
         Command::Privacy(args) => privacy::run(args),
         Command::Secagg(args) => secagg::run(args),
         Command::Schema(args) => schema::run(args),

@@ -26,6 +26,9 @@ pub enum Error {
     /// A model cannot be read, or not be used so.
     #[error(transparent)]
     Model(Box<crate::cli::model::ModelError>),
+    /// A device is not known, or what a model costs on it.
+    #[error(transparent)]
+    Device(Box<crate::cli::device::DeviceError>),
     /// A privacy guarantee cannot be computed.
     #[error(transparent)]
     Privacy(Box<fl_privacy::PrivacyError>),
@@ -102,6 +105,7 @@ impl Error {
             | Self::NoExperiment { .. }
             | Self::UnknownVariant { .. }
             | Self::Name { .. }
+            | Self::Device(_)
             | Self::Privacy(_)
             | Self::PrivacyUsage(_)
             | Self::SecAggParams(_)

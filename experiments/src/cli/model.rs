@@ -197,7 +197,7 @@ impl From<ModelError> for Error {
 }
 
 /// A model that was named on the command line.
-struct Subject {
+pub(super) struct Subject {
     /// As it was named.
     name: String,
     model: Arc<Model>,
@@ -209,7 +209,7 @@ struct Subject {
 
 impl Subject {
     /// The model in a file, in a folder of results, or of the zoo.
-    fn read(name: &str) -> Result<Self, Error> {
+    pub(super) fn read(name: &str) -> Result<Self, Error> {
         let mut path = PathBuf::from(name);
         if path.is_dir() {
             path.push("model.safetensors");
@@ -252,6 +252,11 @@ impl Subject {
             file: None,
             onnx: None,
         })
+    }
+
+    /// The model alone.
+    pub(super) fn into_model(self) -> Arc<Model> {
+        self.model
     }
 
     fn read_onnx(name: &str, path: PathBuf) -> Result<Self, Error> {

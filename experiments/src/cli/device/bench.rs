@@ -1,0 +1,354 @@
+//! `device bench`: this machine measured into a profile, and what the profile predicts of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
+use fl_edge::device::fit::{self, Sample};
+use fl_edge::device::profile::{
+    Class, Delegate, Figure, HalfFloats, Jitter, Memory, Rates, Source, SourceKind, Thermal,
+};
+use fl_edge::device::{DeviceProfile, Precision, Threads, Work, catalogue};
+use fl_edge::quant::{Granularity, Quantization, Range};
+use fl_edge::{Inputs, Model, Numerics, Passes, Program, Runner};
+use serde::Serialize;
+
+use super::super::model::ModelError;
+use super::super::output;
+use super::{DeviceError, percent};
+use crate::error::Error;
+
+/// Networks that the rates are fitted to: one for each kind of product.
+const FITTED: [&str; 4] = ["tiny-ic", "mobilenet-v2", "resnet-18", "leaf-femnist"];
+/// Networks that are then predicted.
+const PREDICTED: [&str; 4] = ["mobilenet-v1", "tiny-vww", "cnn-fedavg", "tiny-kws"];
+/// Fewest runs of each network, and how long each is measured at least.
+const RUNS: usize = 15;
+const MEASURED: Duration = Duration::from_millis(400);
+
+/// Arguments of `device bench`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Write the profile to this file, which must end in .toml
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The profile's name
+    #[arg(long, default_value = "host")]
+    name: String,
+    /// Print one line of JSON per time
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Line {
+    network: &'static str,
+    precision: Precision,
+    fitted: bool,
+    measured_seconds: f64,
+    modelled_seconds: f64,
+    error: f64,
+}
+
+struct Subject {
+    network: &'static str,
+    fitted: bool,
+    precision: Precision,
+    work: Work,
+    runner: Runner,
+    inputs: Vec<f32>,
+    outputs: Vec<f32>,
+    times: Vec<f64>,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Error> {
+    let mut subjects = Vec::new();
+    for (names, fitted) in [(&FITTED, true), (&PREDICTED, false)] {
+        for &network in names {
+            let model = super::network(network)?;
+            for precision in [Precision::F32, Precision::Int8] {
+                subjects.push(subject(network, fitted, precision, &model)?);
+            }
+        }
+    }
+    measure(&mut subjects);
+    let samples: Vec<Sample<'_>> = subjects
+        .iter()
+        .filter(|subject| subject.fitted)
+        .map(|subject| Sample {
+            work: &subject.work,
+            precision: subject.precision,
+            batch: 1,
+            threads: Threads::One,
+            seconds: median(&subject.times),
+        })
+        .collect();
+    let mut profile = start(args, &samples);
+    profile.cpu = fit::fit(&profile.cpu, &samples, "fit");
+    let spread: Vec<f64> = subjects
+        .iter()
+        .flat_map(|subject| {
+            let middle = median(&subject.times);
+            subject.times.iter().map(move |time| (time / middle).ln())
+        })
+        .collect();
+    // The body without its tails: half the distance of the outer of the middle 68 %.
+    let sigma = 0.5 * (quantile(&spread, 0.84) - quantile(&spread, 0.16));
+    profile.jitter.sigma = figure((sigma * 1e4).round() / 1e4, "bench");
+    if let Err((_, problem)) = profile.check() {
+        let file = args.name.clone();
+        return Err(DeviceError::from(fl_edge::device::ProfileError {
+            file,
+            line: None,
+            problem,
+        })
+        .into());
+    }
+    let lines: Vec<Line> = subjects
+        .iter()
+        .map(|subject| {
+            let measured = median(&subject.times);
+            let sample = Sample {
+                work: &subject.work,
+                precision: subject.precision,
+                batch: 1,
+                threads: Threads::One,
+                seconds: measured,
+            };
+            let modelled = fit::seconds(&profile.cpu, &sample).unwrap_or(f64::NAN);
+            Line {
+                network: subject.network,
+                precision: subject.precision,
+                fitted: subject.fitted,
+                measured_seconds: measured,
+                modelled_seconds: modelled,
+                error: modelled / measured - 1.0,
+            }
+        })
+        .collect();
+    if let Some(path) = &args.out {
+        std::fs::write(path, catalogue::write(&profile)).map_err(|source| Error::Io {
+            path: path.clone(),
+            source,
+            help: "give a file that you may write",
+        })?;
+    }
+    if args.json {
+        return lines.iter().try_for_each(output::json);
+    }
+    let rows: Vec<Vec<String>> = lines
+        .iter()
+        .map(|line| {
+            vec![
+                format!("{} in {}", line.network, line.precision.name()),
+                if line.fitted { "fitted" } else { "held out" }.to_owned(),
+                output::seconds(line.measured_seconds),
+                output::seconds(line.modelled_seconds),
+                percent(line.error),
+            ]
+        })
+        .collect();
+    output::line(&format!(
+        "this machine, one thread, {} kernels",
+        fl_edge::kernel::name()
+    ))?;
+    output::line(&output::table(
+        &["network", "role", "measured", "modelled", "error"],
+        &rows,
+    ))?;
+    for (fitted, name) in [(true, "fitted to"), (false, "held out")] {
+        let mut errors: Vec<f64> = lines
+            .iter()
+            .filter(|line| line.fitted == fitted)
+            .map(|line| line.error.abs())
+            .collect();
+        errors.sort_by(f64::total_cmp);
+        output::line(&format!(
+            "median error of times {name}: {:.1} %",
+            100.0 * median(&errors)
+        ))?;
+    }
+    match &args.out {
+        Some(path) => output::line(&format!("profile: {}", path.display())),
+        None => {
+            output::line("write the profile with -o host.toml, and use it with --device host.toml")
+        }
+    }
+}
+
+fn subject(
+    network: &'static str,
+    fitted: bool,
+    precision: Precision,
+    model: &Arc<Model>,
+) -> Result<Subject, Error> {
+    let mut stream = Stream::at(Purpose::ModelInit, Seed(1), RoundId(0), ClientId(0));
+    let parameters = model.init(&mut stream);
+    let numerics = match precision {
+        Precision::Int8 => {
+            let range = Range {
+                min: -1.0,
+                max: 1.0,
+            };
+            let values = model.graph().values.iter();
+            let ranges = values.map(|value| (value.name.as_str(), range));
+            Numerics::Int8(Quantization::from_ranges(ranges, Granularity::Channel))
+        }
+        _ => Numerics::F32,
+    };
+    let program = Program::compile(model, parameters.values(), &numerics, Passes::ALL);
+    let program = Arc::new(program.map_err(ModelError::from)?);
+    let inputs = (0..program.input_len())
+        .map(|_| stream.normal() as f32)
+        .collect();
+    Ok(Subject {
+        network,
+        fitted,
+        precision,
+        work: Work::inference(model.graph()),
+        outputs: vec![0.0; program.output_len()],
+        runner: Runner::new(program, 1),
+        inputs,
+        times: Vec::new(),
+    })
+}
+
+/// Times all of them in turns, so that a slow moment meets each alike.
+fn measure(subjects: &mut [Subject]) {
+    for turn in 0.. {
+        let mut done = true;
+        for subject in subjects.iter_mut() {
+            let spent: f64 = subject.times.iter().sum();
+            if subject.times.len() >= RUNS && spent >= MEASURED.as_secs_f64() {
+                continue;
+            }
+            done = false;
+            // Short networks run many times in a turn; the first run warms the caches.
+            let mut inner = 0.0;
+            for run in 0..200 {
+                let begin = now();
+                subject
+                    .runner
+                    .run(Inputs::Real(&subject.inputs), &mut subject.outputs);
+                let time = begin.elapsed().as_secs_f64();
+                if run > 0 && turn > 0 {
+                    subject.times.push(time);
+                }
+                inner += time;
+                if run > 0 && inner > 0.03 {
+                    break;
+                }
+            }
+        }
+        if done {
+            break;
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "time is what is measured")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn median(values: &[f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        n => sorted[((n - 1) as f64 * share).round() as usize],
+    }
+}
+
+fn figure(value: f64, source: &str) -> Figure {
+    Figure {
+        value,
+        source: source.to_owned(),
+    }
+}
+
+/// The profile before its rates are fitted.
+fn start(args: &Args, samples: &[Sample<'_>]) -> DeviceProfile {
+    let rates = |precision| {
+        let fastest = samples
+            .iter()
+            .filter(|sample| sample.precision == precision);
+        let rate = fastest
+            .map(|it| it.work.macs() as f64 / it.seconds * 1e-9)
+            .fold(0.1, f64::max);
+        Rates {
+            winograd: figure(rate, "fit"),
+            conv: figure(rate, "fit"),
+            depthwise: figure(0.3 * rate, "fit"),
+            dense: figure(rate, "fit"),
+        }
+    };
+    let memory = total_memory().map_or_else(
+        || figure(4000.0, "guess: the system does not tell"),
+        |megabytes| figure(megabytes, "bench: /proc/meminfo"),
+    );
+    let source = |kind, text: &str| Source {
+        kind,
+        text: text.to_owned(),
+    };
+    DeviceProfile {
+        name: args.name.clone(),
+        title: format!("Measured by `fledgling device bench`, one thread, {} kernels", fl_edge::kernel::name()),
+        class: Class::Host,
+        year: 2026,
+        sources: [
+            ("bench", source(SourceKind::Measured, "measured on this machine")),
+            ("fit", source(SourceKind::Fitted, "fitted to the times of tiny-ic, mobilenet-v2, resnet-18 and leaf-femnist on this machine")),
+            ("guess", source(SourceKind::Assumed, "not measured; correct it by hand where it matters")),
+        ]
+        .map(|(key, source)| (key.to_owned(), source))
+        .into(),
+        memory: Memory { total: memory, usable: figure(0.5, "guess") },
+        thermal: Thermal {
+            ambient: figure(25.0, "guess"),
+            resistance: figure(1.0, "guess: it does not throttle"),
+            capacity: figure(200.0, "guess"),
+            idle: figure(5.0, "guess"),
+            steps: Vec::new(),
+        },
+        jitter: Jitter {
+            sigma: figure(0.0, "bench"),
+            stall_probability: figure(0.0, "guess"),
+            stall_factor: figure(1.0, "guess"),
+        },
+        cpu: Delegate {
+            threads: 1,
+            trains: true,
+            sparse_2_4: false,
+            half_floats: HalfFloats::Storage,
+            operators: None,
+            one_thread: None,
+            emulation: None,
+            bandwidth: figure(10.0, "fit"),
+            launch: figure(2.0, "fit"),
+            start_up: figure(1.0, "guess"),
+            power: figure(10.0, "guess"),
+            transfer: None,
+            transfer_launch: None,
+            f32: Some(rates(Precision::F32)),
+            f16: None,
+            int8: Some(rates(Precision::Int8)),
+            int4: None,
+        },
+        gpu: None,
+        npu: None,
+    }
+}
+
+/// 10^6 bytes.
+fn total_memory() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some((kib * 1.024e-3).round())
+}
