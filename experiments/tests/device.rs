@@ -139,7 +139,7 @@ fn faults_are_named() -> Result<(), Box<dyn Error>> {
     let cases: [(&[&str], &str); 6] = [
         (
             &["device", "show", "flagship-91"],
-            "did you mean `flagship-19`?",
+            "did you mean `flagship-21`?",
         ),
         (
             &["device", "show", "cut.toml"],
