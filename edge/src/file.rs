@@ -64,6 +64,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use error::FileError;
 pub use header::{ALIGNMENT, Dtype, TensorInfo};
+pub(crate) use write::description;
 pub use write::{write_parameters, write_program};
 
 #[cfg(feature = "mmap")]
@@ -362,7 +363,7 @@ impl ModelFile {
 }
 
 /// The model of a description, which must be of a size that can be.
-fn described(text: &str) -> Result<Model, FileError> {
+pub(crate) fn described(text: &str) -> Result<Model, FileError> {
     let Described {
         definition,
         input,
@@ -440,7 +441,7 @@ fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
         for digit in [byte >> 4, byte & 15] {

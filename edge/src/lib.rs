@@ -61,6 +61,7 @@
 //! | [`kernel`] | the numbers themselves, for each instruction set | slices |
 //! | [`mod@file`] | model files, served from a memory map | bytes |
 //! | [`device`] | what a graph costs on a device class: delegates, time, energy, heat; modelled | profiles |
+//! | [`gguf`] | the files of llama.cpp, weights in blocks of 8 or 4 bits | bytes |
 //!
 //! Adding a model to the zoo is one file in `zoo/` and one line in its list. Adding an operator
 //! is a layer's keys, its shape rule, its place in the plan and its kernels; the tests in
@@ -92,6 +93,7 @@ mod arena;
 pub mod device;
 mod error;
 pub mod file;
+pub mod gguf;
 pub mod graph;
 #[expect(
     unsafe_code,

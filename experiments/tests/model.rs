@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream, TargetSpec};
 use fl_edge::file::{ModelFile, write_parameters};
+use fl_edge::gguf;
 use fl_edge::quant::Float;
 use fl_edge::{Model, ModelDef, Numerics};
 use safetensors::SafeTensors;
@@ -395,6 +396,91 @@ fn a_budget_keeps_the_fewest_layers_in_f16() -> Result<(), Box<dyn Error>> {
     }
     let onnx = std::fs::read(at.join("whole.onnx"))?;
     assert!(fl_onnx::decode(&onnx, &fl_onnx::Limits::default()).is_ok());
+    Ok(())
+}
+
+#[test]
+fn models_go_to_gguf_and_back() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let at = folder.path();
+    digits(&at.join("m.safetensors"), "mlp-2nn");
+    let run = |words: &str| {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let output = fledgling(at, &words);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        output
+    };
+    let length = |name: &str| std::fs::metadata(at.join(name)).map(|it| it.len() as f64);
+    for (form, least, most) in [
+        ("f32", 0.99, 1.01),
+        ("f16", 0.49, 0.51),
+        ("q4_0", 0.14, 0.18),
+    ] {
+        run(&format!(
+            "model convert m.safetensors -o {form}.gguf --to {form}"
+        ));
+        let ratio = length(&format!("{form}.gguf"))? / length("m.safetensors")?;
+        assert!((least..most).contains(&ratio), "{form}: {ratio}");
+    }
+    // Without loss it comes back as it was.
+    run("model convert f32.gguf -o back.safetensors --to parameters");
+    assert!(
+        std::fs::read(at.join("back.safetensors"))? == std::fs::read(at.join("m.safetensors"))?
+    );
+    let report = &lines(at, &["model", "inspect", "q4_0.gguf", "--json"])[0];
+    assert_eq!(report["kind"], "GGUF");
+    assert_eq!(report["model"], "mlp-2nn");
+
+    // Another program's file.
+    let mut writer = gguf::Writer::new();
+    writer.value(
+        "general.architecture",
+        gguf::Value::Text("llama".to_owned()),
+    )?;
+    writer.tensor("w", &[2, 32], gguf::TensorKind::Q8_0, &[0.5; 64])?;
+    std::fs::write(at.join("other.gguf"), writer.finish()?)?;
+    let report = &lines(at, &["model", "inspect", "other.gguf", "--json"])[0];
+    assert_eq!(report["values"][0]["value"], "\"llama\"");
+    assert_eq!(report["tensors"][0]["kind"], "Q8_0");
+    assert_eq!(
+        (number(report, "parameters"), number(report, "bytes")),
+        (64.0, 224.0)
+    );
+    let shown = text(&run("model inspect other.gguf").stdout);
+    assert!(
+        shown.contains("general.architecture") && shown.contains("[2, 32]"),
+        "{shown}"
+    );
+    for (words, code, message) in [
+        (
+            "model convert other.gguf -o x",
+            1,
+            "other.gguf: it has no `fledgling.model`; it is a GGUF file of another program's model \
+             (architecture \"llama\")",
+        ),
+        (
+            "model convert m.safetensors -o x.gguf --to int8",
+            2,
+            "GGUF has no form `int8`; expected f32, f16, q8_0 or q4_0 with --to",
+        ),
+        (
+            "model convert m.safetensors -o x.onnx --to q8_0",
+            2,
+            "ONNX has no form `q8_0`; expected parameters, f32, f16 or int8, or an output that ends \
+             in .gguf, with --to",
+        ),
+        (
+            "model convert m.safetensors -o x --to q4_0",
+            2,
+            "a model file has no form `q4_0`",
+        ),
+    ] {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let (found, error) = fails(at, &words);
+        assert_eq!(found, Some(code), "{error}");
+        assert!(error.contains(message), "{error}");
+        assert!(!at.join("x").exists() && !at.join("x.gguf").exists());
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream, TargetSpec};
 use fl_edge::file::{write_parameters, write_program};
+use fl_edge::gguf::{Array, TensorKind, Value, Writer, write_model};
 use fl_edge::quant::{Granularity, Quantization, Range};
 use fl_edge::{Model, ModelDef, Numerics, Passes, Program};
 use fl_onnx::{ExportOptions, Numbers};
@@ -46,6 +47,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut bytes = Vec::new();
         write_parameters(&model, &parameters, &mut bytes)?;
         write("model-file", name, &bytes)?;
+        for kind in TensorKind::ALL {
+            let bytes = write_model(&model, &parameters, kind)?;
+            write("gguf", &format!("{name}-{}", kind.name()), &bytes)?;
+        }
         let range = Range {
             min: -1.0,
             max: 2.0,
@@ -76,6 +81,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             write("onnx", &format!("{name}-{form}"), &onnx)?;
         }
     }
+    let mut writer = Writer::new();
+    writer.value("general.alignment", Value::U32(8))?;
+    writer.value(
+        "nested",
+        Value::Array(Array::Array(vec![Array::U8(vec![1, 2])])),
+    )?;
+    writer.value("texts", Value::Array(Array::Text(vec!["a".to_owned(); 2])))?;
+    writer.value("flag", Value::Bool(true))?;
+    writer.tensor("w", &[1, 32], TensorKind::Q4_0, &[0.5; 32])?;
+    write("gguf", "container", &writer.finish()?)?;
     write(
         "idx",
         "bytes",

@@ -32,9 +32,12 @@ use std::sync::Arc;
 
 use fl_datasets::read;
 use fl_edge::file::ModelFile;
+use fl_edge::gguf::{Gguf, read_model};
 use fl_edge::{Inputs, Runner};
 
 pub use mutate::mutate;
+use repair::repaired_gguf;
+
 pub use repair::repaired;
 
 /// A decoder under test.
@@ -55,6 +58,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "onnx",
         run: onnx,
+    },
+    Target {
+        name: "gguf",
+        run: gguf,
     },
     Target {
         name: "idx",
@@ -125,6 +132,20 @@ fn open(bytes: Vec<u8>) {
         let mut outputs = vec![0.0; program.output_len()];
         Runner::new(Arc::new(program), 1).run(inputs, &mut outputs);
     }
+}
+
+/// Reads a GGUF file as a container, every tensor of it, and as a model.
+fn gguf(bytes: &[u8]) {
+    if let Ok(file) = Gguf::parse(bytes) {
+        for tensor in file.tensors() {
+            drop(file.values(tensor));
+        }
+        drop(file.to_writer().and_then(|writer| writer.finish()));
+        if let Some(bytes) = repaired_gguf(&file) {
+            drop(read_model(&bytes));
+        }
+    }
+    drop(read_model(bytes));
 }
 
 /// The last chunk of a PNG file.

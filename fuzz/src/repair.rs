@@ -1,5 +1,6 @@
 //! A model file with its checksums made right, as its format is described.
 
+use fl_edge::gguf::{self, Gguf, Writer};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
@@ -92,4 +93,22 @@ fn text(hash: &mut Sha256, text: &str) {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The same GGUF file with the digest that its other parts have; none where it cannot be written.
+pub(crate) fn repaired_gguf(file: &Gguf<'_>) -> Option<Vec<u8>> {
+    const DIGEST: &str = "fledgling.sha256";
+    let mut writer = Writer::new();
+    for (key, value) in file.entries().iter().filter(|(key, _)| key != DIGEST) {
+        writer.value(key, value.clone()).ok()?;
+    }
+    for tensor in file.tensors() {
+        let bytes = file.bytes(tensor).to_vec();
+        writer
+            .raw(&tensor.name, &tensor.shape, tensor.kind, bytes)
+            .ok()?;
+    }
+    let digest = hex(&Sha256::digest(writer.finish().ok()?));
+    writer.value(DIGEST, gguf::Value::Text(digest)).ok()?;
+    writer.finish().ok()
 }

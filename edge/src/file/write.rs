@@ -59,14 +59,8 @@ pub fn write_parameters(
     Ok(())
 }
 
-/// A header with its metadata and its checksum.
-fn finished(
-    kind: Kind,
-    model: &Model,
-    tensors: Vec<TensorInfo>,
-    checksums: &BTreeMap<String, String>,
-    mut metadata: BTreeMap<String, String>,
-) -> Result<Header, FileError> {
+/// The model's definition, input and target as JSON.
+pub(crate) fn description(model: &Model) -> Result<String, FileError> {
     let described = Described {
         definition: model.definition().clone(),
         input: model.input().clone(),
@@ -80,6 +74,18 @@ fn finished(
     if back.definition != described.definition || back.qat != described.qat {
         return Err(FileError::Decimals);
     }
+    Ok(text)
+}
+
+/// A header with its metadata and its checksum.
+fn finished(
+    kind: Kind,
+    model: &Model,
+    tensors: Vec<TensorInfo>,
+    checksums: &BTreeMap<String, String>,
+    mut metadata: BTreeMap<String, String>,
+) -> Result<Header, FileError> {
+    let text = description(model)?;
     for (key, text) in [
         (KEY_FORMAT, FORMAT.to_owned()),
         (KEY_KIND, kind.name().to_owned()),

@@ -1,6 +1,7 @@
 //! `model`: model files and the models of the zoo at the prompt.
 
 mod bench;
+mod container;
 mod convert;
 mod data;
 mod inspect;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use clap::Subcommand;
 use fl_core::{ClientId, InputSpec, Parameters, Purpose, RoundId, Seed, Stream};
 use fl_edge::file::{FileError, Mapped, ModelFile};
+use fl_edge::gguf::{self, GgufError};
 use fl_edge::quant::{QuantError, Quantization};
 use fl_edge::{EdgeError, Model, ModelDef, Numerics, Passes, Program, ProgramError};
 
@@ -33,7 +35,7 @@ enum Command {
     Inspect(inspect::Args),
     /// Calibrate a trained model on examples and write it as an integer program
     Quantize(quantize::Args),
-    /// Write a trained model as a program to be served, or as ONNX
+    /// Write a trained model as a program to be served, as ONNX or as GGUF
     Convert(convert::Args),
     /// Time a model on this machine, on one thread
     Bench(bench::Args),
@@ -169,6 +171,24 @@ pub enum ModelError {
         /// What stands in the way.
         source: Box<fl_onnx::ImportError>,
     },
+    /// A GGUF file that cannot be read, or holds another program's model.
+    #[error("{path}: {source}", path = path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What stands in the way.
+        source: Box<GgufError>,
+    },
+    /// A form that the file's format does not have.
+    #[error("{format} has no form `{form}`; expected {expected} with --to")]
+    Form {
+        /// The format of the file to be written.
+        format: &'static str,
+        /// What was asked for.
+        form: &'static str,
+        /// What there is.
+        expected: &'static str,
+    },
     /// The model cannot be written as ONNX.
     #[error("the model cannot be written as ONNX: {0}")]
     Export(#[from] fl_onnx::ExportError),
@@ -186,6 +206,7 @@ impl ModelError {
                 | Self::NoClasses { .. }
                 | Self::UnusedOption { .. }
                 | Self::Levels { .. }
+                | Self::Form { .. }
         )
     }
 }
@@ -201,10 +222,16 @@ pub(super) struct Subject {
     /// As it was named.
     name: String,
     model: Arc<Model>,
-    /// None for a model of the zoo and for ONNX.
+    /// None for a model of the zoo and for a file of another format.
     file: Option<(PathBuf, ModelFile)>,
-    /// What an ONNX file holds beside the model.
-    onnx: Option<(Parameters, Option<Quantization>)>,
+    foreign: Option<Foreign>,
+}
+
+/// What a file of another format holds beside the model.
+struct Foreign {
+    format: &'static str,
+    parameters: Parameters,
+    quantization: Option<Quantization>,
 }
 
 impl Subject {
@@ -217,12 +244,11 @@ impl Subject {
         if path.is_file() && is_onnx(&path) {
             return Self::read_onnx(name, path);
         }
+        if path.is_file() && container::is_gguf(&path) {
+            return Self::read_gguf(name, path);
+        }
         if path.is_file() {
-            let map = Mapped::open(&path).map_err(|source| Error::Io {
-                path: path.clone(),
-                source,
-                help: "give a model file that you may read",
-            })?;
+            let map = open(&path)?;
             let file = ModelFile::open(Arc::new(map)).map_err(|source| ModelError::File {
                 path: path.clone(),
                 source,
@@ -231,7 +257,7 @@ impl Subject {
                 name: name.to_owned(),
                 model: Arc::clone(file.model()),
                 file: Some((path, file)),
-                onnx: None,
+                foreign: None,
             });
         }
         let known = |def: ModelDef| {
@@ -250,7 +276,7 @@ impl Subject {
             name: name.to_owned(),
             model: Arc::new(model),
             file: None,
-            onnx: None,
+            foreign: None,
         })
     }
 
@@ -282,14 +308,40 @@ impl Subject {
             name: name.to_owned(),
             model: Arc::new(imported.model),
             file: None,
-            onnx: Some((parameters, imported.quantization)),
+            foreign: Some(Foreign {
+                format: match imported.quantization {
+                    Some(_) => "ONNX in int8",
+                    None => "ONNX",
+                },
+                parameters,
+                quantization: imported.quantization,
+            }),
+        })
+    }
+
+    fn read_gguf(name: &str, path: PathBuf) -> Result<Self, Error> {
+        let map = open(&path)?;
+        let (model, parameters) = gguf::read_model(map.as_ref()).map_err(|error| {
+            let source = Box::new(error);
+            ModelError::Gguf { path, source }
+        })?;
+        Ok(Self {
+            name: name.to_owned(),
+            model,
+            file: None,
+            foreign: Some(Foreign {
+                format: "GGUF",
+                parameters,
+                quantization: None,
+            }),
         })
     }
 
     /// The scales of an ONNX file in the QDQ form, or those learned in training.
     fn quantization(&self, parameters: &Parameters) -> Result<Quantization, ModelError> {
-        let stored = self.onnx.as_ref().and_then(|(_, stored)| stored.clone());
-        stored
+        let foreign = self.foreign.as_ref();
+        foreign
+            .and_then(|foreign| foreign.quantization.clone())
             .or_else(|| self.model.quantization(parameters.values()))
             .ok_or_else(|| ModelError::NoRanges {
                 name: self.name.clone(),
@@ -298,8 +350,8 @@ impl Subject {
 
     /// The trained parameters, verified.
     fn parameters(&self) -> Result<Parameters, Error> {
-        if let Some((parameters, _)) = &self.onnx {
-            return Ok(parameters.clone());
+        if let Some(foreign) = &self.foreign {
+            return Ok(foreign.parameters.clone());
         }
         match &self.file {
             Some((path, file)) => Ok(file.parameters().map_err(|source| ModelError::File {
@@ -321,9 +373,10 @@ impl Subject {
 
     /// The program of the file (of a QDQ file: in its integers), or the model compiled in `f32`.
     fn program(&self) -> Result<Program, Error> {
-        if let Some((parameters, stored)) = &self.onnx {
-            let numerics = stored.clone().map_or(Numerics::F32, Numerics::Int8);
-            return self.compile(parameters, &numerics);
+        if let Some(foreign) = &self.foreign {
+            let stored = foreign.quantization.clone();
+            let numerics = stored.map_or(Numerics::F32, Numerics::Int8);
+            return self.compile(&foreign.parameters, &numerics);
         }
         let Some((path, file)) = &self.file else {
             return self.compile(&self.start(), &Numerics::F32);
@@ -351,6 +404,15 @@ fn write_model(
     write: impl FnOnce(&mut dyn std::io::Write) -> Result<(), FileError>,
 ) -> Result<u64, ResultsError> {
     Ok(results::stage_model(path, write)?.publish()?.bytes)
+}
+
+/// A file as a memory map.
+fn open(path: &Path) -> Result<Mapped, Error> {
+    Mapped::open(path).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+        help: "give a model file that you may read",
+    })
 }
 
 /// Whether a file is named as ONNX.

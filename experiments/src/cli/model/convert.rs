@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use fl_core::Parameters;
 use fl_edge::Numerics;
 use fl_edge::file::{write_parameters, write_program};
+use fl_edge::gguf::{self, TensorKind};
 use fl_onnx::{ExportOptions, Numbers};
 use serde::Serialize;
 
 use super::super::output;
+use super::container::is_gguf;
 use super::{ModelError, Subject, is_onnx, write_model};
 use crate::error::Error;
 use crate::results;
@@ -16,9 +19,9 @@ use crate::results;
 /// Arguments of `model convert`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A file of trained parameters, a variant's folder of results, or an ONNX file
+    /// A file of trained parameters, a variant's folder of results, or an ONNX or GGUF file
     model: String,
-    /// The file to write: a model file, or ONNX when it ends in .onnx
+    /// The file to write: a model file, ONNX when it ends in .onnx, or GGUF when it ends in .gguf
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
     /// What to write; for integers of a model that was not trained for them see `model quantize`
@@ -32,6 +35,9 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// What other files than GGUF hold.
+const OTHERS: &str = "parameters, f32, f16 or int8, or an output that ends in .gguf,";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Form {
     /// Trainable parameters
@@ -43,6 +49,44 @@ enum Form {
     /// A program in integers, with the ranges that training for quantization learned or an ONNX
     /// file in the QDQ form holds
     Int8,
+    /// In a GGUF file: weights in blocks of 8-bit integers
+    #[value(name = "q8_0")]
+    Q8,
+    /// In a GGUF file: weights in blocks of 4-bit integers
+    #[value(name = "q4_0")]
+    Q4,
+}
+
+impl Form {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Parameters => "parameters",
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+            Self::Q8 => "q8_0",
+            Self::Q4 => "q4_0",
+        }
+    }
+
+    /// How a GGUF file stores it.
+    fn tensor_kind(self) -> Option<TensorKind> {
+        match self {
+            Self::Parameters | Self::F32 => Some(TensorKind::F32),
+            Self::F16 => Some(TensorKind::F16),
+            Self::Int8 => None,
+            Self::Q8 => Some(TensorKind::Q8_0),
+            Self::Q4 => Some(TensorKind::Q4_0),
+        }
+    }
+
+    fn refused(self, format: &'static str, expected: &'static str) -> ModelError {
+        ModelError::Form {
+            format,
+            form: self.name(),
+            expected,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -55,44 +99,12 @@ struct Report {
 pub(super) fn run(args: &Args) -> Result<(), Error> {
     let subject = Subject::read(&args.model)?;
     let parameters = subject.parameters()?;
-    let learned = match args.to {
-        Form::Int8 => Some(subject.quantization(&parameters)?),
-        _ => None,
-    };
-    let program = |numerics: Numerics| -> Result<u64, Error> {
-        let program = subject.compile(&parameters, &numerics)?;
-        Ok(write_model(&args.out, |writer| {
-            write_program(&program, writer)
-        })?)
-    };
-    let (format, bytes) = if is_onnx(&args.out) {
-        let options = ExportOptions {
-            opset: args.opset,
-            numbers: match (args.to, &learned) {
-                (_, Some(quantization)) => Numbers::Int8(quantization),
-                (Form::F16, _) => Numbers::F16,
-                _ => Numbers::F32,
-            },
-            ..ExportOptions::default()
-        };
-        let onnx = fl_onnx::export(&subject.model, parameters.values(), &options)
-            .map_err(ModelError::from)?;
-        ("ONNX", results::write_file(&args.out, &onnx)?.bytes)
+    let (format, bytes) = if is_gguf(&args.out) {
+        to_gguf(args, &subject, &parameters)?
+    } else if is_onnx(&args.out) {
+        to_onnx(args, &subject, &parameters)?
     } else {
-        match args.to {
-            Form::Parameters => {
-                let write = |writer: &mut dyn std::io::Write| {
-                    write_parameters(&subject.model, &parameters, writer)
-                };
-                ("parameters", write_model(&args.out, write)?)
-            }
-            Form::F32 => ("program in f32", program(Numerics::F32)?),
-            Form::F16 => ("program in f16", program(Numerics::F16)?),
-            Form::Int8 => {
-                let learned = learned.unwrap_or_default();
-                ("program in int8", program(Numerics::Int8(learned))?)
-            }
-        }
+        to_model_file(args, &subject, &parameters)?
     };
     let report = Report {
         output: args.out.display().to_string(),
@@ -107,4 +119,63 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
             output::bytes(bytes)
         )),
     }
+}
+
+/// What was written, and its bytes.
+type Written = (&'static str, u64);
+
+fn to_gguf(args: &Args, subject: &Subject, parameters: &Parameters) -> Result<Written, Error> {
+    let kind = args.to.tensor_kind();
+    let kind = kind.ok_or_else(|| args.to.refused("GGUF", "f32, f16, q8_0 or q4_0"))?;
+    let file = gguf::write_model(&subject.model, parameters, kind).map_err(|error| {
+        let (path, source) = (args.out.clone(), Box::new(error));
+        ModelError::Gguf { path, source }
+    })?;
+    Ok(("GGUF", results::write_file(&args.out, &file)?.bytes))
+}
+
+fn to_onnx(args: &Args, subject: &Subject, parameters: &Parameters) -> Result<Written, Error> {
+    let learned;
+    let numbers = match args.to {
+        Form::Parameters | Form::F32 => Numbers::F32,
+        Form::F16 => Numbers::F16,
+        Form::Int8 => {
+            learned = subject.quantization(parameters)?;
+            Numbers::Int8(&learned)
+        }
+        Form::Q8 | Form::Q4 => return Err(args.to.refused("ONNX", OTHERS).into()),
+    };
+    let options = ExportOptions {
+        opset: args.opset,
+        numbers,
+        ..ExportOptions::default()
+    };
+    let onnx =
+        fl_onnx::export(&subject.model, parameters.values(), &options).map_err(ModelError::from)?;
+    Ok(("ONNX", results::write_file(&args.out, &onnx)?.bytes))
+}
+
+fn to_model_file(
+    args: &Args,
+    subject: &Subject,
+    parameters: &Parameters,
+) -> Result<Written, Error> {
+    let (format, numerics) = match args.to {
+        Form::Parameters => {
+            let write = |writer: &mut dyn std::io::Write| {
+                write_parameters(&subject.model, parameters, writer)
+            };
+            return Ok(("parameters", write_model(&args.out, write)?));
+        }
+        Form::F32 => ("program in f32", Numerics::F32),
+        Form::F16 => ("program in f16", Numerics::F16),
+        Form::Int8 => {
+            let learned = subject.quantization(parameters)?;
+            ("program in int8", Numerics::Int8(learned))
+        }
+        Form::Q8 | Form::Q4 => return Err(args.to.refused("a model file", OTHERS).into()),
+    };
+    let program = subject.compile(parameters, &numerics)?;
+    let write = |writer: &mut dyn std::io::Write| write_program(&program, writer);
+    Ok((format, write_model(&args.out, write)?))
 }

@@ -8,13 +8,13 @@ use fl_edge::{LayerSummary, Model, Numerics, StepMemory};
 use serde::Serialize;
 
 use super::super::output;
-use super::{ModelError, Subject, input_text, target_text};
+use super::{ModelError, Subject, container, input_text, target_text};
 use crate::error::Error;
 
 /// Arguments of `model inspect`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A model file, a variant's folder of results, an ONNX file, or a model of the zoo
+    /// A model file, a variant's folder of results, an ONNX or GGUF file, or a model of the zoo
     model: String,
     /// Batches to plan the memory for
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1u32, 32], value_parser = clap::value_parser!(u32).range(1..=65536))]
@@ -81,6 +81,12 @@ struct Training {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Error> {
+    if let Some(report) = container::foreign(&args.model)? {
+        return match args.json {
+            true => output::json(&report),
+            false => report.print(),
+        };
+    }
     let subject = Subject::read(&args.model)?;
     let report = report(args, &subject)?;
     match args.json {
@@ -145,18 +151,14 @@ fn report(args: &Args, subject: &Subject) -> Result<Report, Error> {
     let first = args.batch.first().copied().unwrap_or(1);
     let served = match &subject.file {
         Some((_, file)) if file.kind() == Kind::Program => subject.program()?,
-        None if subject.onnx.is_some() => subject.program()?,
+        None if subject.foreign.is_some() => subject.program()?,
         _ => subject.compile(&start, &Numerics::F32)?,
     };
     Ok(Report {
         name: subject.name.clone(),
         kind: match &subject.file {
             Some((_, file)) => file.kind().name(),
-            None => match &subject.onnx {
-                Some((_, Some(_))) => "ONNX in int8",
-                Some((_, None)) => "ONNX",
-                None => "zoo",
-            },
+            None => (subject.foreign.as_ref()).map_or("zoo", |foreign| foreign.format),
         },
         model: model.definition().kind(),
         input: model.input().clone(),

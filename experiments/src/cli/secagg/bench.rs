@@ -197,9 +197,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<Exit, Error> {
         &mut played.outcome,
         Err(fl_secagg::SessionError::Stage { stage: "over" }),
     )?;
-    let exact = aggregate
-        .integers()
-        .eq(made.sum(aggregate.survivors()).into_iter());
+    let exact = aggregate.integers().eq(made.sum(aggregate.survivors()));
     let line = line(args, &params, &played, exact, &model, units);
     if args.json {
         output::json(&line)?;
