@@ -148,7 +148,8 @@ fn first_difference(a: &VariantResults, b: &VariantResults) -> Option<Difference
         (round, evaluation) => round
             .or(evaluation)
             .or_else(|| results::of_tables(&a.clients, &b.clients))
-            .or_else(|| results::of_tables(&a.privacy, &b.privacy)),
+            .or_else(|| results::of_tables(&a.privacy, &b.privacy))
+            .or_else(|| results::of_tables(&a.secagg, &b.secagg)),
     }
 }
 
@@ -254,6 +255,7 @@ mod tests {
             clients: Vec::new(),
             partition: Vec::new(),
             privacy: Vec::new(),
+            secagg: Vec::new(),
             timing: Vec::new(),
         }
     }

@@ -27,6 +27,8 @@ pub use local::LocalTable;
 pub use privacy::PrivacyTable;
 pub(crate) use privacy::key as privacy_key;
 pub use qat::QatTable;
+pub use secagg::SecAggTable;
+pub(crate) use secagg::key as secagg_key;
 pub use selection::Selection;
 
 use check::Check;
@@ -49,6 +51,7 @@ pub mod privacy;
 pub mod qat;
 mod resolved;
 pub mod schema;
+pub mod secagg;
 pub mod selection;
 mod strategy;
 
@@ -90,6 +93,8 @@ pub struct Variant {
     pub evaluation: EvaluationTable,
     /// Differential privacy; none without.
     pub privacy: Option<PrivacyTable>,
+    /// Secure aggregation; none without.
+    pub secagg: Option<SecAggTable>,
     /// Everything that decides the result, as TOML with all defaults written out and without
     /// `[[variant]]` tables. Reading it again with [`Experiment::from_table`] gives this variant.
     pub config: toml::Table,
@@ -106,6 +111,7 @@ const TABLES: &[&str] = &[
     "fleet",
     "evaluation",
     "privacy",
+    "secagg",
 ];
 
 /// The keys at the top of a file.
@@ -133,6 +139,8 @@ struct Top {
     _evaluation: Option<IgnoredAny>,
     #[serde(rename = "privacy")]
     _privacy: Option<IgnoredAny>,
+    #[serde(rename = "secagg")]
+    _secagg: Option<IgnoredAny>,
     #[serde(rename = "variant")]
     _variant: Option<IgnoredAny>,
 }
@@ -463,6 +471,10 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         Some(node) => PrivacyTable::read(node, errors),
         None => Some(None),
     };
+    let secagg = match root.get("secagg") {
+        Some(node) => SecAggTable::read(node, errors),
+        None => Some(None),
+    };
 
     let top = top?;
     let mut variant = Variant {
@@ -478,6 +490,7 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         fleet: fleet?,
         evaluation: evaluation?,
         privacy: privacy?,
+        secagg: secagg?,
         config: toml::Table::new(),
         tree: tree.clone(),
     };
@@ -506,6 +519,9 @@ fn resolve(name: &str, variant: &Variant) -> Option<toml::Table> {
     );
     if let Some(privacy) = &variant.privacy {
         table.insert("privacy".to_owned(), resolved::to_toml(privacy)?);
+    }
+    if let Some(secagg) = &variant.secagg {
+        table.insert("secagg".to_owned(), resolved::to_toml(secagg)?);
     }
     Some(table)
 }

@@ -7,6 +7,8 @@
 //!   evaluation.parquet   one row per evaluation of the global model
 //!   clients.parquet      the last evaluation on every client
 //!   partition.parquet    classes of a sample of the clients
+//!   privacy.parquet      one row per round of private variants, where there are some
+//!   secagg.parquet       one row per round of variants with secure aggregation, where there are some
 //!   VARIANT/model.safetensors
 //!   host.toml            command, threads, kernel
 //!   timing.parquet       wall-clock times
@@ -38,7 +40,8 @@ pub use load::{Results, Summary, VariantResults, damage};
 pub use manifest::{DatasetFacts, FileDigest, HostFacts, Manifest, Status, VariantManifest};
 pub use model::read as read_model;
 pub use row::{
-    Cell, ClientRow, ColumnKind, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, TimingRow,
+    Cell, ClientRow, ColumnKind, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, SecAggRow,
+    TimingRow,
 };
 pub use writer::RunWriter;
 

@@ -7,9 +7,9 @@ use fl_core::{ClientId, Precision, Seed};
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
 use fl_edge::{EdgeError, Model};
 use fl_privacy::PrivacyError;
-use fl_sim::{CheckpointConfig, Privacy, PrivacyPlan, SimError, SimulationConfig};
+use fl_sim::{CheckpointConfig, Privacy, PrivacyPlan, SecAggPlan, SimError, SimulationConfig};
 
-use crate::config::{PrivacyTable, QatTable, Variant, privacy_key};
+use crate::config::{PrivacyTable, QatTable, SecAggTable, Variant, privacy_key, secagg_key};
 use crate::error::Error;
 use crate::results::{DatasetFacts, PartitionRow, VariantFacts, VariantKey};
 
@@ -94,7 +94,8 @@ impl Prepared {
             privacy: privacy.transpose().map_err(refused)?,
         };
         prepared.check_examples()?;
-        prepared.privacy_plan()?;
+        let privacy = prepared.privacy_plan()?;
+        prepared.secagg_plan(privacy.as_ref())?;
         Ok(prepared)
     }
 
@@ -136,6 +137,25 @@ impl Prepared {
         }
     }
 
+    /// The plan of secure aggregation before the first round; none without it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] at the key at fault when there is none.
+    pub fn secagg_plan(&self, privacy: Option<&PrivacyPlan>) -> Result<Option<SecAggPlan>, Error> {
+        let config = self.simulation(&RunOptions::default());
+        let clients = self.data.clients();
+        let examples = |client| self.data.train_len(client);
+        let layout = self.model.layout();
+        match fl_sim::secagg::forecast(&config, privacy, clients, &examples, layout) {
+            Ok(plan) => Ok(plan),
+            Err(SimError::SecAgg(error)) => {
+                let key = secagg_key(&error);
+                Err(self.variant.fault(key, error.to_string()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The simulation's configuration.
     #[must_use]
     pub fn simulation(&self, options: &RunOptions) -> SimulationConfig {
@@ -151,7 +171,7 @@ impl Prepared {
             threads: options.threads,
             checkpoint: options.checkpoint.clone(),
             privacy: self.privacy.clone(),
-            secagg: None,
+            secagg: variant.secagg.as_ref().and_then(SecAggTable::config),
             stop_at_accuracy: variant.stop_at_accuracy,
         }
     }

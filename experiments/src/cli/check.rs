@@ -3,7 +3,11 @@
 use fl_core::{ClientId, LocalWork};
 use fl_privacy::plan::ClientPlan;
 use fl_privacy::{PrivacyError, PrivacyStatement};
-use fl_sim::{Observer, PrivacyPlan, RoundRecord, Simulation};
+use fl_secagg::{CostModel, Counts, Topology};
+use fl_sim::{
+    Observer, PrivacyPlan, RoundRecord, SecAggError, SecAggMode, SecAggPlan, SecAggThreat,
+    Simulation,
+};
 use serde::Serialize;
 
 use super::{Exit, ExperimentArgs, output};
@@ -51,14 +55,109 @@ struct Explanation {
     training: String,
     /// Expected examples processed in a round, all epochs together.
     examples_per_round: u64,
-    /// Parameters down, and updates or the vectors of a ring up, uncompressed.
+    /// Parameters down, and updates or the vectors of a ring up, uncompressed; with secure
+    /// aggregation, its messages in place of updates.
     bytes_per_round: u64,
     /// Bytes that each worker thread holds for the model, its training and its partial sum.
     memory_per_thread: u64,
     /// What the run will spend, of a private run.
     privacy: Option<Privacy>,
+    /// The sessions of secure aggregation, where there is some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secagg: Option<SecAgg>,
     /// Estimated seconds of the whole run.
     seconds: Option<f64>,
+}
+
+/// The sessions of a round of the expected size.
+#[derive(Debug, Serialize)]
+struct SecAgg {
+    mode: SecAggMode,
+    threat: SecAggThreat,
+    graph: &'static str,
+    sessions: u64,
+    /// Clients of the largest.
+    clients: u32,
+    /// Of whom so many may work for the server ...
+    corrupt: u32,
+    /// ... and so many leave before the end.
+    dropouts: u32,
+    neighbours: u32,
+    threshold: u32,
+    min_survivors: u32,
+    ring_bits: u32,
+    /// Of a client, when nobody leaves.
+    bytes_up: u64,
+    bytes_down: u64,
+    /// Seconds of a client by the cost model, when as many leave as may.
+    client_seconds: f64,
+    /// Of the server, over all sessions, on one thread.
+    server_seconds: f64,
+}
+
+impl SecAgg {
+    fn of(plan: &SecAggPlan) -> Result<Self, SecAggError> {
+        let params = plan.params()?;
+        let traffic = SecAggPlan::traffic(&params);
+        let counts = Counts::expected(&params);
+        let model = CostModel::reference();
+        Ok(Self {
+            mode: plan.config().mode,
+            threat: plan.config().threat,
+            graph: match params.topology() {
+                Topology::Complete => "complete",
+                Topology::Harary => "harary",
+            },
+            sessions: plan.sessions(),
+            clients: params.clients(),
+            corrupt: params.cohort().corrupt(),
+            dropouts: params.cohort().dropouts(),
+            neighbours: params.degree(),
+            threshold: params.threshold(),
+            min_survivors: params.min_survivors(),
+            ring_bits: params.ring().bits(),
+            bytes_up: traffic.up(),
+            bytes_down: traffic.down(),
+            client_seconds: model.client(&params, &counts).total(),
+            server_seconds: plan.sessions() as f64 * model.server(&params, &counts).total(),
+        })
+    }
+
+    fn lines(&self) -> [String; 3] {
+        let of_what = match self.mode {
+            SecAggMode::Real => "real",
+            SecAggMode::Sampled => "sampled",
+            SecAggMode::Ideal => "ideal",
+        };
+        let count = |number: u32| output::count(number.into());
+        [
+            format!(
+                "  secagg    {of_what}: {} of up to {} clients in a {} graph, of whom {} may be corrupt and {} may leave",
+                match self.sessions {
+                    1 => "a session".to_owned(),
+                    sessions => format!("{} sessions", output::count(sessions)),
+                },
+                count(self.clients),
+                self.graph,
+                count(self.corrupt),
+                count(self.dropouts),
+            ),
+            format!(
+                "            {} neighbours, {} shares reveal a secret, at least {} survivors, a ring of {} bits",
+                count(self.neighbours),
+                count(self.threshold),
+                count(self.min_survivors),
+                self.ring_bits,
+            ),
+            format!(
+                "            a client sends {} and receives {} beside the model; about {} of computation for it, {} for the server",
+                output::bytes(self.bytes_up),
+                output::bytes(self.bytes_down),
+                output::seconds(self.client_seconds),
+                output::seconds(self.server_seconds),
+            ),
+        ]
+    }
 }
 
 /// What a private run will spend.
@@ -117,13 +216,22 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
     for variant in &experiment.variants {
         let prepared = Prepared::new(variant, &mut cache)?;
         let mut explanation = explain(&prepared);
-        if let Some(plan) = prepared.privacy_plan()? {
+        let plan = prepared.privacy_plan()?;
+        if let Some(secagg) = prepared.secagg_plan(plan.as_ref())? {
+            let secagg = SecAgg::of(&secagg).map_err(fl_sim::SimError::from)?;
+            explanation.secagg = Some(secagg);
+        }
+        if let Some(plan) = plan {
             if let Some(ring) = plan.clients().and_then(ClientPlan::ring) {
                 let each = 4 * explanation.parameters + ring.bytes();
                 explanation.bytes_per_round = traffic(explanation.expected_cohort, each);
             }
             let privacy = Privacy::of(&plan);
             explanation.privacy = Some(privacy.map_err(fl_sim::SimError::from)?);
+        }
+        if let Some(secagg) = &explanation.secagg {
+            let each = 4 * explanation.parameters + secagg.bytes_up + secagg.bytes_down;
+            explanation.bytes_per_round = traffic(explanation.expected_cohort, each);
         }
         if args.time {
             explanation.seconds = Some(measure(&prepared, args.threads.unwrap_or(0).into())?);
@@ -203,6 +311,7 @@ fn explain(prepared: &Prepared) -> Explanation {
         bytes_per_round: traffic(cohort, 2 * 4 * parameters),
         memory_per_thread: training as u64 + 8 * parameters,
         privacy: None,
+        secagg: None,
         seconds: None,
     }
 }
@@ -317,6 +426,7 @@ fn print(it: &Explanation, shown: Option<&Explanation>) -> Result<(), Error> {
                 .map(|(head, line)| format!("  {head}{line}")),
         );
     }
+    lines.extend(it.secagg.iter().flat_map(SecAgg::lines));
     if let Some(seconds) = it.seconds {
         lines.push(format!("  time      about {}", output::seconds(seconds)));
     }

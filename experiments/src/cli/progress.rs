@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fl_core::RoundId;
 use fl_sim::checkpoint::CheckpointWarning;
+use fl_sim::secagg::ClosePair;
 use fl_sim::{
     ClientEvaluation, EvaluationRecord, Observer, ObserverError, RecorderPosition, RoundRecord,
 };
@@ -75,6 +76,10 @@ impl<O: Observer> Observer for Progress<O> {
 
     fn client_evaluated(&mut self, record: &ClientEvaluation) {
         self.recorder.client_evaluated(record);
+    }
+
+    fn close_pair(&mut self, pair: &ClosePair) {
+        self.recorder.close_pair(pair);
     }
 
     fn flush(&mut self, round: RoundId) -> Result<RecorderPosition, ObserverError> {

@@ -214,18 +214,31 @@ fn report(
             .iter()
             .any(|one| one.final_accuracy_int8.is_some());
         let private = summaries.iter().any(|one| one.epsilon.is_some());
+        let secure = summaries.iter().any(|one| one.failed_rounds.is_some());
         let rows: Vec<Vec<String>> = summaries
             .iter()
-            .map(|one| row(one, int8, private))
+            .map(|one| row(one, int8, private, secure))
             .collect();
         let mut heads = vec!["variant", "rounds", "accuracy"];
         heads.extend(int8.then_some("in int8"));
         heads.extend(private.then_some("epsilon"));
+        heads.extend(secure.then_some("failed rounds"));
         heads.extend(["loss", "time/round", "examples/s", "model"]);
         output::line(&output::table(&heads, &rows))?;
         output::line(&format!("results  {}", results.path.display()))?;
         for plot in &plots {
             output::line(&format!("plot     {}", plot.display()))?;
+        }
+        for (name, pairs) in summaries
+            .iter()
+            .filter_map(|one| Some((&one.name, one.close_pairs.filter(|&pairs| pairs > 0)?)))
+        {
+            output::tell(&format!(
+                "{name}: {} pairs of released sums differ by fewer clients than a session must \
+                 have: their difference says much about those few; see close_pairs in \
+                 secagg.parquet, and choose cohorts that differ more",
+                output::count(pairs)
+            ));
         }
     }
     if interrupted {
@@ -234,8 +247,9 @@ fn report(
     Ok(())
 }
 
-/// A line of the table; with the accuracy in int8, and with epsilon, where some variant has one.
-fn row(summary: &Summary, int8: bool, private: bool) -> Vec<String> {
+/// A line of the table; with the accuracy in int8, with epsilon, and with the rounds that secure
+/// aggregation lost, where some variant has such.
+fn row(summary: &Summary, int8: bool, private: bool, secure: bool) -> Vec<String> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let percent = |accuracy: f64| format!("{:.2} %", accuracy * 100.0);
     let mut row = vec![
@@ -245,6 +259,7 @@ fn row(summary: &Summary, int8: bool, private: bool) -> Vec<String> {
     ];
     row.extend(int8.then(|| or_dash(summary.final_accuracy_int8.map(percent))));
     row.extend(private.then(|| or_dash(epsilon(summary))));
+    row.extend(secure.then(|| or_dash(summary.failed_rounds.map(output::count))));
     row.extend([
         or_dash(summary.final_loss.map(|loss| format!("{loss:.4}"))),
         or_dash(summary.seconds_per_round.map(output::seconds)),

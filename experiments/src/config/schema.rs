@@ -13,7 +13,9 @@ use fl_edge::ModelDef;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::{CalibrationTable, EvaluationTable, FleetTable, LocalTable, PrivacyTable, QatTable};
+use super::{
+    CalibrationTable, EvaluationTable, FleetTable, LocalTable, PrivacyTable, QatTable, SecAggTable,
+};
 
 /// The JSON schema (draft 2020-12) of an experiment.
 #[must_use]
@@ -41,6 +43,7 @@ pub fn json_schema() -> Value {
         table::<EvaluationTable>(&mut generator),
     );
     tables.insert("privacy".to_owned(), table::<PrivacyTable>(&mut generator));
+    tables.insert("secagg".to_owned(), table::<SecAggTable>(&mut generator));
     let name = json!({
         "type": "string",
         "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
@@ -157,6 +160,11 @@ pub fn markdown() -> String {
         page,
         "## `[privacy]`\n{}",
         properties::<PrivacyTable>(&mut generator)
+    );
+    let _ = writeln!(
+        page,
+        "## `[secagg]`\n{}",
+        properties::<SecAggTable>(&mut generator)
     );
     page
 }

@@ -14,7 +14,9 @@ use super::manifest::{
     self, DatasetFacts, FORMAT, HOST, Host, HostFacts, MANIFEST, Manifest, Status, VariantManifest,
 };
 use super::model;
-use super::row::{ClientRow, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, TimingRow};
+use super::row::{
+    ClientRow, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, SecAggRow, TimingRow,
+};
 use super::table;
 use super::writer::RunWriter;
 
@@ -277,6 +279,9 @@ impl ResultsFolder {
         if recorded.iter().any(|variant| !variant.privacy.is_empty()) {
             tables.push(self.stage_table(&recorded, |variant| variant.privacy.as_slice())?);
         }
+        if recorded.iter().any(|variant| !variant.secagg.is_empty()) {
+            tables.push(self.stage_table(&recorded, |variant| variant.secagg.as_slice())?);
+        }
         for (name, staged) in &tables {
             files.insert(name.clone(), staged.digest().clone());
         }
@@ -358,7 +363,7 @@ impl ResultsFolder {
                     let folder = self.path.join(variant);
                     let _ = fs::remove_file(folder.join(model::FILE));
                     let _ = fs::remove_dir(folder);
-                } else if file == "privacy.parquet" {
+                } else if file == "privacy.parquet" || file == "secagg.parquet" {
                     let _ = fs::remove_file(self.path.join(file));
                 }
             }
@@ -379,6 +384,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
     let mut clients: Vec<ClientRow> = Vec::new();
     let mut timing: Vec<TimingRow> = Vec::new();
     let mut privacy: Vec<PrivacyRow> = Vec::new();
+    let mut secagg: Vec<SecAggRow> = Vec::new();
     let mut finished = None;
     for entry in entries {
         match entry {
@@ -398,6 +404,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
             }
             Entry::Timing(row) => timing.push(row),
             Entry::Privacy(row) => privacy.push(row),
+            Entry::SecAgg(row) => secagg.push(*row),
             Entry::Finished(digest) => finished = Some(digest),
         }
     }
@@ -416,6 +423,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
         clients,
         partition,
         privacy,
+        secagg,
         timing,
     })
 }

@@ -18,7 +18,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::ResultsError;
 use super::row::{
-    Cell, ClientRow, ColumnKind, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, TimingRow,
+    Cell, ClientRow, ColumnKind, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, SecAggRow,
+    TimingRow,
 };
 
 const MAGIC: [u8; 8] = *b"FLJRNL\0\x01";
@@ -44,6 +45,8 @@ pub(crate) enum Entry {
     Timing(TimingRow),
     /// A row of `privacy`.
     Privacy(PrivacyRow),
+    /// A row of `secagg`.
+    SecAgg(Box<SecAggRow>),
     /// The run is over and its model is written: the model's digest.
     Finished(String),
 }
@@ -59,6 +62,7 @@ impl Entry {
             Self::Timing(_) => 6,
             Self::Finished(_) => 7,
             Self::Privacy(_) => 8,
+            Self::SecAgg(_) => 9,
         }
     }
 
@@ -71,6 +75,7 @@ impl Entry {
             Self::Client(row) => encode_row(row, bytes),
             Self::Timing(row) => encode_row(row, bytes),
             Self::Privacy(row) => encode_row(row, bytes),
+            Self::SecAgg(row) => encode_row(&**row, bytes),
         }
     }
 
@@ -85,6 +90,7 @@ impl Entry {
             6 => Self::Timing(decode_row(payload)?),
             7 => Self::Finished(text()?),
             8 => Self::Privacy(decode_row(payload)?),
+            9 => Self::SecAgg(Box::new(decode_row(payload)?)),
             _ => return None,
         })
     }

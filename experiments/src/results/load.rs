@@ -6,7 +6,9 @@ use super::atomic;
 use super::error::ResultsError;
 use super::manifest::{self, HOST, Host, HostFacts, MANIFEST, Manifest, VariantManifest};
 use super::model;
-use super::row::{ClientRow, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, TimingRow};
+use super::row::{
+    ClientRow, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, SecAggRow, TimingRow,
+};
 use super::table;
 
 /// The results of an experiment.
@@ -37,6 +39,8 @@ pub struct VariantResults {
     pub partition: Vec<PartitionRow>,
     /// One row per round of a private run.
     pub privacy: Vec<PrivacyRow>,
+    /// One per round with secure aggregation, in order; none without it.
+    pub secagg: Vec<SecAggRow>,
     /// Wall-clock times.
     pub timing: Vec<TimingRow>,
 }
@@ -71,6 +75,12 @@ pub struct Summary {
     /// Whether epsilon is that of a larger deployment than the simulated one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hypothetical: Option<bool>,
+    /// Rounds given up because a session of secure aggregation failed, where there is any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_rounds: Option<u64>,
+    /// Pairs of released sums of nearly the same clients, with secure aggregation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub close_pairs: Option<u64>,
     /// Digest of the final model; when finished.
     pub model_digest: Option<String>,
 }
@@ -129,6 +139,10 @@ impl Results {
             true => read_checked::<PrivacyRow>(path, &manifest)?,
             false => Vec::new(),
         };
+        let secagg = match manifest.files.contains_key("secagg.parquet") {
+            true => read_checked::<SecAggRow>(path, &manifest)?,
+            false => Vec::new(),
+        };
         let timing = match &host {
             Some(_) => table::read::<TimingRow>(path)?,
             None => Vec::new(),
@@ -142,6 +156,7 @@ impl Results {
                 clients: of(&clients, &variant.name),
                 partition: of(&partition, &variant.name),
                 privacy: of(&privacy, &variant.name),
+                secagg: of(&secagg, &variant.name),
                 timing: of(&timing, &variant.name),
                 manifest: variant.clone(),
             })
@@ -197,8 +212,16 @@ impl VariantResults {
             epsilon_unamplified: private.map(|row| row.epsilon_unamplified),
             delta: private.map(|row| row.delta),
             hypothetical: private.map(PrivacyRow::is_hypothetical),
+            failed_rounds: self.with_secagg(|row| u64::from(row.failed > 0)),
+            close_pairs: self.with_secagg(|row| row.close_pairs),
             model_digest: self.manifest.model_digest.clone(),
         }
+    }
+
+    /// A figure of secure aggregation, added up; none without it.
+    fn with_secagg(&self, figure: fn(&SecAggRow) -> u64) -> Option<u64> {
+        let sum = self.secagg.iter().map(figure).sum();
+        (!self.secagg.is_empty()).then_some(sum)
     }
 
     /// Median seconds per round and examples per second, without the first two rounds.

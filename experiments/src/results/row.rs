@@ -282,9 +282,75 @@ row! {
 }
 
 row! {
+    /// What the secure aggregation of a round did, and what it weighed.
+    "secagg" SecAggRow {
+        /// The round, counted from zero.
+        round: u64,
+        /// What was really done: `real`, `sampled` or `ideal`.
+        mode: String,
+        /// Sessions.
+        sessions: u64,
+        /// Clients of all sessions.
+        clients: u64,
+        /// Neighbours of a client in the largest session.
+        neighbours: u64,
+        /// Shares that reveal a secret there.
+        threshold: u64,
+        /// The fewest survivors there.
+        min_survivors: u64,
+        /// Bits of a coordinate there.
+        ring_bits: u64,
+        /// Clients that left before they advertised keys.
+        left_before_keys: u64,
+        /// Clients that left when they had.
+        left_after_keys: u64,
+        /// Clients that left when they had shared their secrets: vanished, late, not needed, or with
+        /// an update that is not finite.
+        left_after_shares: u64,
+        /// Clients that left when their masked input had come; it is in the sum.
+        left_after_input: u64,
+        /// Clients whose inputs came.
+        inputs: u64,
+        /// Clients whose inputs were masked and unmasked for real.
+        masked: u64,
+        /// Sessions that failed; the round was given up unless it is 0.
+        failed: u64,
+        /// The first stage in which one failed, or nothing.
+        failed_stage: String,
+        /// Pairs of this round's sums with recent ones that differ by fewer clients than the minimum
+        /// of survivors.
+        close_pairs: u64,
+        /// Bytes up: keys.
+        bytes_advertise_keys: u64,
+        /// Bytes down: everybody's keys.
+        bytes_roster: u64,
+        /// Bytes up: sealed shares.
+        bytes_share_keys: u64,
+        /// Bytes down: those of the neighbours.
+        bytes_forwarded_shares: u64,
+        /// Bytes up: masked vectors.
+        bytes_masked_input: u64,
+        /// Bytes down: who survived.
+        bytes_survivors: u64,
+        /// Bytes up: signatures.
+        bytes_signed_survivors: u64,
+        /// Bytes down: the others' signatures.
+        bytes_unmask: u64,
+        /// Bytes up: shares that unmask the sum.
+        bytes_unmasking_shares: u64,
+        /// Seconds of a client that stays to the end, in the mean, by the cost model of a reference
+        /// machine; nothing when every session failed. Measured seconds are in `timing`.
+        modelled_client_seconds: Option<f64>,
+        /// The same of the server: its adding and unmasking, by one thread.
+        modelled_server_seconds: Option<f64>,
+    }
+}
+
+row! {
     /// Wall-clock time; never the same twice, hence apart from the other tables.
     "timing" TimingRow {
-        /// `round` or `evaluation`.
+        /// `round` or `evaluation`; of secure aggregation that was really done, also
+        /// `secagg-STAGE-client-mean`, `-client-max` and `-server`.
         what: String,
         /// As in `rounds` for a round, as in `evaluation` for an evaluation.
         round: u64,

@@ -7,13 +7,13 @@ use fl_edge::Model;
 use fl_privacy::plan::Observer as Observed;
 use fl_sim::{
     ClientEvaluation, ClientSplit, EvaluationRecord, Observer, ObserverError, RecorderPosition,
-    RoundRecord,
+    RoundRecord, SecAggMode,
 };
 
 use super::error::ResultsError;
 use super::journal::{Entry, Journal};
 use super::model;
-use super::row::{ClientRow, EvaluationRow, PrivacyRow, RoundRow, TimingRow};
+use super::row::{ClientRow, EvaluationRow, PrivacyRow, RoundRow, SecAggRow, TimingRow};
 
 impl From<&RoundRecord> for RoundRow {
     fn from(record: &RoundRecord) -> Self {
@@ -86,6 +86,52 @@ impl PrivacyRow {
     #[must_use]
     pub fn is_hypothetical(&self) -> bool {
         self.guarantee == HYPOTHETICAL
+    }
+}
+
+impl SecAggRow {
+    /// What a round's record says of its secure aggregation; none without.
+    pub(crate) fn of(record: &RoundRecord) -> Option<Self> {
+        let secagg = record.secagg.as_ref()?;
+        let bytes = &secagg.bytes;
+        let [before_keys, after_keys, after_shares, after_input] = secagg.left;
+        Some(Self {
+            round: record.round,
+            mode: match secagg.mode {
+                SecAggMode::Real => "real",
+                SecAggMode::Sampled => "sampled",
+                SecAggMode::Ideal => "ideal",
+            }
+            .to_owned(),
+            sessions: secagg.sessions,
+            clients: secagg.clients,
+            neighbours: secagg.neighbours,
+            threshold: secagg.threshold,
+            min_survivors: secagg.min_survivors,
+            ring_bits: secagg.ring_bits,
+            left_before_keys: before_keys,
+            left_after_keys: after_keys,
+            left_after_shares: after_shares,
+            left_after_input: after_input,
+            inputs: secagg.inputs,
+            masked: secagg.masked,
+            failed: secagg.failed,
+            failed_stage: secagg
+                .failed_stage
+                .map_or_else(String::new, |stage| stage.name().to_owned()),
+            close_pairs: secagg.close_pairs,
+            bytes_advertise_keys: bytes.advertise_keys,
+            bytes_roster: bytes.roster,
+            bytes_share_keys: bytes.share_keys,
+            bytes_forwarded_shares: bytes.forwarded_shares,
+            bytes_masked_input: bytes.masked_input,
+            bytes_survivors: bytes.survivors,
+            bytes_signed_survivors: bytes.signed_survivors,
+            bytes_unmask: bytes.unmask,
+            bytes_unmasking_shares: bytes.unmasking_shares,
+            modelled_client_seconds: secagg.modelled.map(|seconds| seconds.client()),
+            modelled_server_seconds: secagg.modelled.map(|seconds| seconds.server()),
+        })
     }
 }
 
@@ -192,7 +238,18 @@ impl Observer for RunWriter {
         if let Some(row) = PrivacyRow::of(record) {
             self.append(&Entry::Privacy(row));
         }
+        if let Some(row) = SecAggRow::of(record) {
+            self.append(&Entry::SecAgg(Box::new(row)));
+        }
         self.time("round", record.round, record.seconds);
+        if let Some(measured) = record.secagg.as_ref().and_then(|secagg| secagg.measured) {
+            for (stage, time) in measured.stages() {
+                let what = |whose| format!("secagg-{}-{whose}", stage.name());
+                self.time(&what("client-mean"), record.round, time.client_mean);
+                self.time(&what("client-max"), record.round, time.client_max);
+                self.time(&what("server"), record.round, time.server);
+            }
+        }
     }
 
     fn evaluated(&mut self, record: &EvaluationRecord) {

@@ -10,6 +10,7 @@ mod local;
 mod model;
 mod privacy;
 mod round;
+mod secagg;
 mod text;
 mod with_data;
 
@@ -142,6 +143,11 @@ fn faults_of_the_round() {
 #[test]
 fn faults_of_privacy() {
     run(privacy::CASES);
+}
+
+#[test]
+fn faults_of_secure_aggregation() {
+    run(secagg::CASES);
 }
 
 #[test]
