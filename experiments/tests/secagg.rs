@@ -54,10 +54,10 @@ fn params_are_the_published_ones() {
         assert_eq!(line["length"], 100_000);
         // Sixteen bits of each of so many clients.
         let clients = number(&line["clients"]);
-        assert_eq!(number(&line["ring_bits"]), 16.0 + clients.log2().ceil());
+        assert_eq!(line["ring_bits"], 16 + clients.log2().ceil() as u64);
         let bytes = &line["client_bytes"];
         let vector = number(&line["ring_bits"]) * 100_003.0 / 8.0;
-        assert_eq!(number(&bytes["masked_input"]), 68.0 + vector.ceil());
+        assert_eq!(bytes["masked_input"], 68 + vector.ceil() as u64);
         assert_eq!(
             number(&bytes["signed_survivors"]) > 0.0,
             words.contains("active")
@@ -141,8 +141,8 @@ fn bench_plays_real_sessions() {
         }
         let line = json(&format!("bench {words} --corrupt 0 --length 3000 --json"));
         assert_eq!(line["exact"], true, "{words}");
-        let (clients, dropouts) = (number(&line["clients"]), number(&line["dropouts"]));
-        assert_eq!(number(&line["survivors"]), clients - dropouts);
+        let count = |key: &str| line[key].as_u64().expect("a count");
+        assert_eq!(count("survivors"), count("clients") - count("dropouts"));
         for who in ["client_mean", "client_max", "server"] {
             let seconds = &line[who];
             let sum: f64 = ["advertise", "share", "mask", "consistency", "unmask"]

@@ -26,10 +26,11 @@ pub enum ParamsError {
     /// No threshold is both safe and reachable.
     #[error(
         "no threshold is both safe and reachable for {clients} clients with {corrupt} corrupt and \
-         {dropouts} dropping out under the {} threat in a {} graph; lower the shares, take more \
-         clients, or use the complete graph",
+         {dropouts} dropping out under the {} threat in a {} graph; lower the shares{} more clients{}",
         name(*threat),
-        shape(*topology)
+        shape(*topology),
+        if *topology == Topology::Harary { ", take" } else { " or take" },
+        if *topology == Topology::Harary { ", or use the complete graph" } else { "" }
     )]
     Infeasible {
         /// Clients.

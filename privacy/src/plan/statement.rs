@@ -315,7 +315,7 @@ impl PrivacyStatement {
             match self.trust {
                 TrustModel::Distributed =>
                     "the server follows the protocol and sees only the sum, which ASSUMES secure \
-                     aggregation: this run adds the updates in the clear",
+                     aggregation: a run that does not mask updates adds them in the clear",
                 _ => "the server sees each noised update and who sent it",
             },
             self.excluded().join("; ")

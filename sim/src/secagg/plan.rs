@@ -104,12 +104,16 @@ impl SecAggPlan {
             asked: asked(&config.selection, clients),
             made: BTreeMap::new(),
         };
-        let typical = plan.typical();
-        let params = plan.make(typical).map_err(|source| SecAggError::Params {
-            clients: typical.into(),
-            source,
-        })?;
-        plan.made.insert(typical, Some(Arc::new(params)));
+        // The largest session of a round and, where there are groups, the smallest.
+        let sizes = plan.sizes(usize::try_from(plan.asked.max(1)).unwrap_or(usize::MAX));
+        for size in [sizes.first(), sizes.last()].into_iter().flatten() {
+            let clients = u32::try_from(*size).unwrap_or(u32::MAX);
+            let params = plan.make(clients).map_err(|source| SecAggError::Params {
+                clients: clients.into(),
+                source,
+            })?;
+            plan.made.insert(clients, Some(Arc::new(params)));
+        }
         Ok(Some(plan))
     }
 
@@ -121,10 +125,9 @@ impl SecAggPlan {
 
     /// Clients of the largest session of a round of the expected size.
     fn typical(&self) -> u32 {
-        let sizes = self.sizes(usize::try_from(self.asked.max(2)).unwrap_or(usize::MAX));
-        sizes
-            .first()
-            .map_or(2, |&size| u32::try_from(size).unwrap_or(u32::MAX))
+        let sizes = self.sizes(usize::try_from(self.asked).unwrap_or(usize::MAX));
+        let first = sizes.first().copied().unwrap_or(0);
+        u32::try_from(first).unwrap_or(u32::MAX)
     }
 
     /// Sessions of a round of the expected size.
