@@ -34,7 +34,7 @@ fn times<S>(
     rng: &mut ChaCha20Rng,
     mut prepare: impl FnMut(&[u8; 32], &mut ChaCha20Rng) -> S,
     operation: impl Fn(&S),
-) -> Vec<(bool, f64)> {
+) -> Times {
     // Both classes are canonical scalars; the fixed one has as few bits as can be.
     let mut fixed = [0; 32];
     fixed[0] = 1;
@@ -55,8 +55,11 @@ fn times<S>(
     times
 }
 
+/// Whether a secret was the fixed one, and seconds.
+pub(crate) type Times = Vec<(bool, f64)>;
+
 /// Every operation under test, by name; the last is the control, which leaks on purpose.
-pub(crate) fn all(samples: usize) -> Result<Vec<(&'static str, Vec<(bool, f64)>)>, String> {
+pub(crate) fn all(samples: usize) -> Result<Vec<(&'static str, Times)>, String> {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let timed = Timed::new(12, &mut rng)?;
     let split = times(
