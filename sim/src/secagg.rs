@@ -2,8 +2,8 @@
 //! of them.
 //!
 //! What is summed are the integers that clients make anyway: weighted updates in the ring of a
-//! [`RingPlan`], or, with distributed differential privacy, elements of `Z_2^b`. Addition of either is
-//! exact, so the model does not depend on who adds; the modes differ in what is really done:
+//! [`fl_core::RingPlan`], or, with distributed differential privacy, elements of `Z_2^b`. Addition of
+//! either is exact, so the model does not depend on who adds; the modes differ in what is really done:
 //!
 //! * **real**: every client is an [`fl_secagg::Client`], its masked input goes as bytes to an
 //!   [`fl_secagg::Server`], and the sum that the round uses is what the protocol gives. Key stages

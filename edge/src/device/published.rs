@@ -1,7 +1,7 @@
 //! Published times beside modelled ones: which were fitted, and how far off the others are.
 //!
 //! The runs are in `edge/profiles/published.toml`, with their sources. A run lists the times that
-//! its device's rates were fitted to ([`fit`](super::fit)) apart from those that were held out; no
+//! its device's rates were fitted to ([`fit`]) apart from those that were held out; no
 //! figure of a profile was chosen by looking at a held-out time.
 
 use std::collections::BTreeMap;
