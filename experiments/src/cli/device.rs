@@ -5,6 +5,7 @@ mod estimate;
 mod show;
 mod validate;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -122,7 +123,9 @@ fn network(name: &str) -> Result<Arc<Model>, Error> {
         Err(Error::Model(error)) => match *error {
             ModelError::Unknown { name, .. } => {
                 let names = networks::NETWORKS.iter().chain(fl_edge::MODELS);
-                let hint = suggest(&name, names.map(|(name, _)| *name));
+                // A network may be in both lists.
+                let names: BTreeSet<&str> = names.map(|(name, _)| *name).collect();
+                let hint = suggest(&name, names);
                 Err(ModelError::Unknown { name, hint }.into())
             }
             other => Err(other.into()),
