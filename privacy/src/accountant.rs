@@ -24,6 +24,7 @@ mod zcdp;
 pub use gaussian::GaussianAccountant;
 pub(crate) use gaussian::{gaussian_delta, gaussian_epsilon};
 pub use naive::NaiveAccountant;
+pub(crate) use pld::Care;
 pub use pld::{Fineness, PldAccountant};
 pub use rdp::RdpAccountant;
 pub(crate) use rdp::renyi_epsilon;

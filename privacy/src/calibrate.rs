@@ -5,14 +5,13 @@
 //! whole numbers: the next) it has been computed, too, and is not.
 //!
 //! The search takes secants of `ln epsilon` over the logarithm of the parameter, which is nearly
-//! straight, first with a coarse lattice and then, from where that leads, with the accountant as it
-//! is; with halving where secants do not help.
-
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+//! straight, with halving where secants do not help. Where an answer of the accountant takes long,
+//! quick guesses, which bound nothing, and then coarser lattices say where to begin, so that the
+//! accountant as it is has little more to say than that one value is within the target and the next
+//! is not.
 
 use crate::accountant::{
-    Accountant as _, AccountantKind, Bounds, Fineness, PldAccountant, accountant,
+    Accountant as _, AccountantKind, Bounds, Care, Fineness, PldAccountant, accountant,
 };
 use crate::error::PrivacyError;
 use crate::event::DpEvent;
@@ -43,16 +42,47 @@ pub struct Calibrated<T> {
 
 /// Relative width of the bracket at which a search of a real parameter stops.
 const TOLERANCE: f64 = 1e-5;
-/// The same for the coarse search.
-const ROUGHLY: f64 = 4e-3;
 /// Most events that are tried.
 const MOST: u32 = 200;
-/// For the coarse search.
-const ROUGH: Fineness = Fineness {
-    absolute: 1e-4,
-    relative: 1e-3,
-    points: 1 << 12,
-};
+
+/// Most that are tried to come near to the target.
+const FEW: u32 = 7;
+
+/// How `epsilon` is found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Look {
+    /// [`PldAccountant::guess`].
+    Guess(Care),
+    /// A coarse lattice: from above, but not closely.
+    Lattice(Fineness),
+    /// By the accountant as it is.
+    Whole,
+}
+
+/// What is tried one after the other, each until `ln epsilon` is as close to the target as that.
+const LOOKS: [(Look, f64); 4] = [
+    (Look::Guess(Care::Little), 0.05),
+    (Look::Guess(Care::Some), 0.015),
+    (
+        Look::Lattice(Fineness {
+            absolute: 1e-4,
+            relative: 1e-3,
+            points: 1 << 12,
+        }),
+        4e-3,
+    ),
+    // Near enough to end after two answers of the accountant.
+    (
+        Look::Lattice(Fineness {
+            absolute: 1e-6,
+            relative: 1e-6,
+            points: 1 << 15,
+        }),
+        2e-3,
+    ),
+];
+/// A coarse lattice that is no further from the truth has nothing to gain from a finer one.
+const TIGHT: f64 = 1e-6;
 
 impl Target {
     /// Bounds of `epsilon` for the event, `count` times.
@@ -65,14 +95,38 @@ impl Target {
         accountant.epsilon(self.delta)
     }
 
-    /// Roughly the upper bound of [`Self::cost`], from above, in less time.
-    fn rough(&self, event: &DpEvent, count: u64) -> Result<Bounds<Epsilon>, PrivacyError> {
-        if self.accountant != AccountantKind::Pld {
-            return self.cost(event, count);
-        }
-        let mut accountant = PldAccountant::new(self.relation).with_fineness(ROUGH);
+    /// [`Self::cost`], or something near it in less time.
+    fn look(
+        &self,
+        look: Look,
+        event: &DpEvent,
+        count: u64,
+    ) -> Result<Bounds<Epsilon>, PrivacyError> {
+        let fineness = match look {
+            Look::Whole => return self.cost(event, count),
+            Look::Lattice(fineness) => fineness,
+            Look::Guess(_) => Fineness::default(),
+        };
+        let mut accountant = PldAccountant::new(self.relation).with_fineness(fineness);
         accountant.compose(event, count)?;
-        accountant.epsilon(self.delta)
+        let Look::Guess(care) = look else {
+            return accountant.epsilon(self.delta);
+        };
+        let guess = Epsilon::new(accountant.guess(self.delta.get(), care).max(0.0))?;
+        Ok(Bounds {
+            upper: guess,
+            lower: Epsilon::ZERO,
+        })
+    }
+
+    /// What is worth trying before the accountant itself.
+    fn looks(&self) -> &'static [(Look, f64)] {
+        let inside = self.delta.get() > 0.0 && self.delta.get() < 1.0;
+        if self.accountant == AccountantKind::Pld && inside && self.epsilon > Epsilon::ZERO {
+            &LOOKS
+        } else {
+            &[]
+        }
     }
 
     /// The smallest noise multiplier for which `count` times the event is within the target, to a
@@ -92,8 +146,8 @@ impl Target {
         let found = self.search_from(
             "noise_multiplier",
             (1e-3, 1.0, 1e7),
-            |noise| self.cost(&made(noise)?, count),
-            |noise| self.rough(&made(noise)?, count),
+            self.looks(),
+            |look, noise| self.look(look, &made(noise)?, count),
         )?;
         Ok(Calibrated {
             value: NoiseMultiplier::new(found.value)?,
@@ -114,20 +168,13 @@ impl Target {
         count: u64,
         event: impl Fn(f64) -> Result<DpEvent, PrivacyError>,
     ) -> Result<Calibrated<f64>, PrivacyError> {
-        let all = self.cost(&event(1.0)?, count)?;
-        if self.meets(all) {
-            return Ok(Calibrated {
-                value: 1.0,
-                epsilon: all,
-            });
-        }
         // In terms of the inverse, which is better the larger it is.
         let made = |inverse: f64| event((1.0 / inverse).min(1.0));
         let found = self.search_from(
             "sampling_rate",
             (1.0, 100.0, 1e9),
-            |inverse| self.cost(&made(inverse)?, count),
-            |inverse| self.rough(&made(inverse)?, count),
+            self.looks(),
+            |look, inverse| self.look(look, &made(inverse)?, count),
         )?;
         Ok(Calibrated {
             value: (1.0 / found.value).min(1.0),
@@ -141,12 +188,7 @@ impl Target {
     /// [`PrivacyError::Unreachable`] when not even once is within the target; those of the
     /// accountant.
     pub fn steps(&self, event: &DpEvent, most: u64) -> Result<Calibrated<u64>, PrivacyError> {
-        self.largest(
-            "steps",
-            most,
-            |count| self.cost(event, count),
-            |count| self.rough(event, count),
-        )
+        self.largest("steps", most, |look, count| self.look(look, event, count))
     }
 
     /// The largest cohort, from 1 to `most`, for which `count` times the event is within the
@@ -164,12 +206,9 @@ impl Target {
         most: u64,
         event: impl Fn(u64) -> Result<DpEvent, PrivacyError>,
     ) -> Result<Calibrated<u64>, PrivacyError> {
-        self.largest(
-            "cohort",
-            most,
-            |cohort| self.cost(&event(cohort)?, count),
-            |cohort| self.rough(&event(cohort)?, count),
-        )
+        self.largest("cohort", most, |look, cohort| {
+            self.look(look, &event(cohort)?, count)
+        })
     }
 
     fn meets(&self, cost: Bounds<Epsilon>) -> bool {
@@ -191,24 +230,39 @@ impl Target {
         &self,
         parameter: &'static str,
         most: u64,
-        cost: impl Fn(u64) -> Result<Bounds<Epsilon>, PrivacyError>,
-        rough: impl Fn(u64) -> Result<Bounds<Epsilon>, PrivacyError>,
+        cost: impl Fn(Look, u64) -> Result<Bounds<Epsilon>, PrivacyError>,
     ) -> Result<Calibrated<u64>, PrivacyError> {
+        // With no more to choose from, a lattice says no more than a guess.
+        const ALL: f64 = 30.0;
         let most = most.max(1);
         let whole = |inverse: f64| (libm::round(1.0 / inverse) as u64).clamp(1, most);
         // In terms of the inverse, whose logarithm is at most 0.
         let range = (-libm::log(most as f64), 0.0);
         let start = (-libm::log(100.0_f64.min(most as f64)), -0.7);
         // Values that round to one number need it only once.
-        let mut known = BTreeMap::new();
-        let way = self.solve(range, start, ROUGHLY, |inverse| {
-            match known.entry(whole(inverse)) {
-                Entry::Occupied(found) => Ok(*found.get()),
-                Entry::Vacant(place) => Ok(*place.insert(rough(whole(inverse))?)),
-            }
-        })?;
-        let mut next = whole(libm::exp(way.guess));
-        let slope = way.slope.clamp(-4.0, -0.05);
+        let mut known: Vec<(Look, u64, Bounds<Epsilon>)> = Vec::new();
+        let way = self.approach(
+            range,
+            start,
+            self.looks(),
+            |look, at| matches!(look, Look::Lattice(_)) && at > -libm::log(ALL),
+            |look, inverse| {
+                let value = whole(inverse);
+                let same = known.iter().find(|(by, of, _)| (*by, *of) == (look, value));
+                if let Some((_, _, there)) = same {
+                    return Ok(*there);
+                }
+                let there = cost(look, value)?;
+                known.push((look, value, there));
+                Ok(there)
+            },
+        )?;
+        // What lies just within the target there, or just beyond.
+        let mut next = (libm::exp(-way.guess) as u64).clamp(1, most);
+        let slope = |slope: f64| slope.clamp(-4.0, -0.05);
+        let mut fall = slope(way.slope);
+        let mut before: Option<(u64, f64)> = None;
+        let cost = |value: u64| cost(Look::Whole, value);
         let (mut good, mut bad): (Option<(u64, Bounds<Epsilon>)>, Option<u64>) = (None, None);
         for turn in 0..MOST {
             let there = cost(next)?;
@@ -238,7 +292,14 @@ impl Target {
             let high = bad.unwrap_or(most.saturating_add(1));
             // Where the line through this point meets the target: the last that does.
             let miss = self.miss(there);
-            let guess = next as f64 * libm::exp((miss / slope).clamp(-1.0, 1.0));
+            if let Some((other, value)) = before {
+                let new = (miss - value) / (libm::log(other as f64) - libm::log(next as f64));
+                if new.is_finite() {
+                    fall = slope(new);
+                }
+            }
+            before = Some((next, miss));
+            let guess = next as f64 * libm::exp((miss / fall).clamp(-1.5, 1.5));
             let halve = turn >= 4 && turn % 2 == 0;
             next = if guess.is_nan() || halve && good.is_some() && bad.is_some() {
                 low + (high - low) / 2
@@ -264,16 +325,16 @@ impl Target {
         range: (f64, f64, f64),
         cost: impl Fn(f64) -> Result<Bounds<Epsilon>, PrivacyError>,
     ) -> Result<Calibrated<f64>, PrivacyError> {
-        self.search_from(parameter, range, &cost, &cost)
+        self.search_from(parameter, range, &[], |_, value| cost(value))
     }
 
-    /// The same with a cost that is quicker to compute, to begin with.
+    /// The same after looks that are quicker.
     fn search_from(
         &self,
         parameter: &'static str,
         (least, start, most): (f64, f64, f64),
-        cost: impl Fn(f64) -> Result<Bounds<Epsilon>, PrivacyError>,
-        rough: impl Fn(f64) -> Result<Bounds<Epsilon>, PrivacyError>,
+        looks: &[(Look, f64)],
+        cost: impl Fn(Look, f64) -> Result<Bounds<Epsilon>, PrivacyError>,
     ) -> Result<Calibrated<f64>, PrivacyError> {
         let range = (libm::log(least), libm::log(most));
         // The ends themselves, not what their logarithms round to.
@@ -284,82 +345,133 @@ impl Target {
                 value.min(most)
             }
         };
-        let way = self.solve(range, (libm::log(start), -1.3), ROUGHLY, |value| {
-            rough(within(value))
-        })?;
-        let found = self.solve(range, (way.guess, way.slope), TOLERANCE, |value| {
-            cost(within(value))
+        let start = (libm::log(start), -1.3);
+        let way = self.approach(
+            range,
+            start,
+            looks,
+            |_, _| false,
+            |look, value| cost(look, within(value)),
+        )?;
+        let found = self.solve(range, way, Until::Within(TOLERANCE), |value| {
+            cost(Look::Whole, within(value))
         })?;
         match found.good {
             Some((at, epsilon)) => Ok(Calibrated {
                 value: within(libm::exp(at)),
                 epsilon,
             }),
-            None => Err(self.unreachable(parameter, most, cost(most)?)),
+            None => Err(self.unreachable(parameter, most, cost(Look::Whole, most)?)),
         }
     }
 
-    /// Where the cost, which falls, meets the target, as a logarithm: from `start`, with a first
-    /// slope of `ln epsilon`, until what meets it and what does not are `tolerance` apart, or for a
-    /// rough answer until it is nearly met.
+    /// From look to look, each from where the last ends, but for those to skip there.
+    fn approach(
+        &self,
+        range: (f64, f64),
+        (start, slope): (f64, f64),
+        looks: &[(Look, f64)],
+        skip: impl Fn(Look, f64) -> bool,
+        mut cost: impl FnMut(Look, f64) -> Result<Bounds<Epsilon>, PrivacyError>,
+    ) -> Result<Way, PrivacyError> {
+        // A guess that the next one finds as far from the truth was of no use.
+        const USELESS: f64 = 0.5;
+        let begin = |guess| Way {
+            good: None,
+            guess,
+            slope,
+            gap: f64::INFINITY,
+            seen: Vec::new(),
+        };
+        let mut way = begin(start);
+        for (k, (look, near)) in looks.iter().enumerate() {
+            if way.is_tight() || skip(*look, way.guess) {
+                continue;
+            }
+            let mut first = None;
+            if k == 1 {
+                let place = libm::exp(way.guess.clamp(range.0, range.1));
+                let there = cost(*look, place)?;
+                if self.miss(there).abs() <= USELESS {
+                    first = Some((place.to_bits(), there));
+                } else {
+                    way = begin(start);
+                }
+            }
+            way = self.solve(range, way, Until::Near(*near), |value| match first {
+                Some((place, there)) if place == value.to_bits() => Ok(there),
+                _ => cost(*look, value),
+            })?;
+        }
+        Ok(way)
+    }
+
+    /// Where the cost, which falls, meets the target, as a logarithm, from what is known of it.
     fn solve(
         &self,
         (least, most): (f64, f64),
-        (start, mut slope): (f64, f64),
-        tolerance: f64,
+        from: Way,
+        until: Until,
         mut cost: impl FnMut(f64) -> Result<Bounds<Epsilon>, PrivacyError>,
     ) -> Result<Way, PrivacyError> {
-        /// Longest stride while there is no bracket.
-        const STRIDE: f64 = 2.1;
+        let (tolerance, near, turns) = match until {
+            Until::Within(tolerance) => (tolerance, 0.0, MOST),
+            Until::Near(near) => (near, near, FEW),
+        };
         // How far from the predicted crossing to look: twice that is within the tolerance.
-        let aside = 0.45 * tolerance;
-        let (mut good, mut bad): (Option<(f64, Bounds<Epsilon>)>, Option<f64>) = (None, None);
-        let mut at = start.clamp(least, most);
-        let mut before: Option<(f64, f64)> = None;
-        for turn in 0..MOST {
+        let aside = match until {
+            Until::Within(_) => 0.45 * tolerance,
+            Until::Near(_) => 0.0,
+        };
+        let mut way = Way { good: None, ..from };
+        if !way.is_tight() {
+            way.seen.clear();
+        }
+        let mut bad: Option<f64> = None;
+        // Better just within than just beyond.
+        let mut at = (way.guess + aside).clamp(least, most);
+        for turn in 0..turns {
             let there = cost(libm::exp(at))?;
             let miss = self.miss(there);
+            way.gap = 1.0 - there.lower.get() / there.upper.get();
             if self.meets(there) {
-                good = Some((at, there));
+                way.good = Some((at, there));
             } else {
                 bad = Some(at);
             }
-            if let Some((other, value)) = before {
-                let new = (miss - value) / (at - other);
-                if new.is_finite() && (at - other).abs() > 0.2 * aside && new < -1e-3 {
-                    slope = new;
-                }
-            }
-            if miss.is_finite() {
-                before = Some((at, miss));
-            }
-            let predicted = if miss.is_finite() {
-                at - (miss / slope).clamp(-STRIDE, STRIDE)
-            } else {
-                at + STRIDE.copysign(miss)
-            };
+            let predicted = way.predict(at, miss, 0.1 * tolerance);
+            let good = way.good.map(|(good, _)| good);
+            way.guess = predicted.clamp(bad.unwrap_or(least).max(least), good.unwrap_or(most));
             let ended = match (good, bad) {
-                (Some((good, _)), Some(bad)) => good - bad <= tolerance,
-                (Some((good, _)), None) => good <= least,
+                (Some(good), Some(bad)) => good - bad <= tolerance,
+                (Some(good), None) => good <= least,
                 (None, Some(bad)) => bad >= most,
                 (None, None) => true,
             };
-            // A rough answer needs no bracket.
-            let close = tolerance >= ROUGHLY && turn > 0 && miss.abs() < 0.5 * tolerance;
-            if ended || close {
-                return Ok(Way {
-                    good,
-                    guess: predicted.clamp(
-                        bad.unwrap_or(least).max(least),
-                        good.map_or(most, |(good, _)| good),
-                    ),
-                    slope,
-                });
+            if ended || miss.abs() < near {
+                return Ok(way);
             }
+            // On the other side of the crossing, and so close that it is the last, where that is far
+            // enough from it.
+            let enough = 0.1 * aside;
             at = match (good, bad) {
-                (Some((good, _)), None) => predicted.min(good) - aside,
-                (None, Some(bad)) => predicted.max(bad) + aside,
-                (Some((good, _)), Some(bad)) => {
+                (Some(good), None) => {
+                    let last = good - 0.98 * tolerance;
+                    if aside > 0.0 && (predicted - aside..predicted - enough).contains(&last) {
+                        last
+                    } else {
+                        predicted.min(good) - aside
+                    }
+                }
+                (None, Some(bad)) => {
+                    let last = bad + 0.98 * tolerance;
+                    if aside > 0.0 && (predicted + enough..predicted + aside).contains(&last) {
+                        last
+                    } else {
+                        predicted.max(bad) + aside
+                    }
+                }
+                (Some(good), Some(bad)) => {
                     let inside = predicted > bad && predicted < good;
                     let side = if !inside || (turn > 6 && turn % 3 == 0) {
                         0.5 * (bad + good)
@@ -368,28 +480,78 @@ impl Target {
                     } else {
                         predicted - aside
                     };
-                    side.clamp(bad + 0.1 * aside, good - 0.1 * aside)
+                    let enough = enough.max(0.05 * tolerance).min(0.5 * (good - bad));
+                    side.clamp(bad + enough, good - enough)
                 }
                 (None, None) => predicted,
             }
             .clamp(least, most);
         }
-        Ok(Way {
-            good,
-            guess: at,
-            slope,
-        })
+        Ok(way)
     }
 }
 
-/// What [`Target::solve`] found, all as logarithms.
+/// When [`Target::solve`] has done enough.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    /// What meets the target and what does not are so close, as logarithms.
+    Within(f64),
+    /// The cost is so close to the target, as logarithms.
+    Near(f64),
+}
+
+/// What [`Target::solve`] knows and found, all as logarithms.
 struct Way {
     /// The least that meets the target, with its cost.
     good: Option<(f64, Bounds<Epsilon>)>,
     /// Where the crossing is.
     guess: f64,
-    /// The slope there.
+    /// The slope there, of `ln epsilon`.
     slope: f64,
+    /// How far apart the last bounds are, relative to the upper one.
+    gap: f64,
+    /// The last places, and how far from the target the cost is there.
+    seen: Vec<(f64, f64)>,
+}
+
+impl Way {
+    /// Whether the accountant as it is would not say much else.
+    fn is_tight(&self) -> bool {
+        self.gap < TIGHT
+    }
+
+    /// Where the cost meets the target, given that it misses it here by so much. Places that are
+    /// closer together than `apart` say nothing of the slope.
+    fn predict(&mut self, at: f64, miss: f64, apart: f64) -> f64 {
+        /// Longest stride.
+        const STRIDE: f64 = 2.1;
+        if !miss.is_finite() {
+            return at + STRIDE.copysign(miss);
+        }
+        if let Some((other, value)) = self.seen.last() {
+            let new = (miss - value) / (at - other);
+            if new.is_finite() && (at - other).abs() > apart && new < -1e-3 {
+                self.slope = new;
+            }
+        }
+        let line = at - (miss / self.slope).clamp(-STRIDE, STRIDE);
+        let before = self.seen.len().checked_sub(2).map(|k| &self.seen[k..]);
+        let curve = match before {
+            Some(&[(a, miss_a), (b, miss_b)]) => {
+                // The parabola through three places, as a function of what they miss the target by.
+                let share = |x: f64, y: f64, z: f64| y * z / ((x - y) * (x - z));
+                let far = [(at - a), (at - b), (a - b)];
+                let place = at * share(miss, miss_a, miss_b)
+                    + a * share(miss_a, miss, miss_b)
+                    + b * share(miss_b, miss, miss_a);
+                let close = (place - line).abs() <= 0.3 * (line - at).abs();
+                (close && far.iter().all(|far| far.abs() > 10.0 * apart)).then_some(place)
+            }
+            _ => None,
+        };
+        self.seen.push((at, miss));
+        curve.unwrap_or(line)
+    }
 }
 
 #[cfg(test)]
@@ -455,6 +617,46 @@ mod tests {
         assert!(cohort.epsilon.upper <= target.epsilon);
         let event = sampled((cohort.value + 1) as f64 / 10_000.0, noise).unwrap();
         assert!(target.cost(&event, 200).unwrap().upper > target.epsilon);
+    }
+
+    /// Where guesses are poor: few steps at small rates, whose loss is that of a member that is
+    /// rarely drawn, and samples of fixed size.
+    #[test]
+    fn poor_guesses_do_no_harm() {
+        for (epsilon, rate, steps) in [
+            (8.0, 1e-3, 100),
+            (0.5, 1e-3, 10),
+            (0.5, 1e-2, 1),
+            (2.0, 1e-4, 1000),
+            (20.0, 1e-2, 2),
+        ] {
+            let target = target(epsilon, 1e-5, AccountantKind::Pld);
+            let found = target
+                .noise_multiplier(steps, |noise| sampled(rate, noise))
+                .unwrap();
+            let name = format!("{epsilon} {rate} {steps}: {found:?}");
+            let cost = |value: f64| {
+                let noise = NoiseMultiplier::new(value).unwrap();
+                target.cost(&sampled(rate, noise).unwrap(), steps).unwrap()
+            };
+            // What is returned is what the accountant itself says.
+            assert_eq!(cost(found.value.get()), found.epsilon, "{name}");
+            assert!(found.epsilon.upper <= target.epsilon, "{name}");
+            let less = cost(found.value.get() * (1.0 - 2.0 * TOLERANCE));
+            assert!(less.upper > target.epsilon, "{name}");
+        }
+        let target = Target {
+            relation: NeighboringRelation::ReplaceOne,
+            ..target(1.0, 1e-5, AccountantKind::Pld)
+        };
+        let event = |cohort| {
+            let noise = NoiseMultiplier::new(1.0)?;
+            DpEvent::sampled_without_replacement(1000, cohort, DpEvent::gaussian(noise))
+        };
+        let found = target.cohort(20, 1000, event).unwrap();
+        assert!(found.epsilon.upper <= target.epsilon);
+        let more = target.cost(&event(found.value + 1).unwrap(), 20).unwrap();
+        assert!(more.upper > target.epsilon, "{found:?}");
     }
 
     #[test]

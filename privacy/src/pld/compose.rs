@@ -46,6 +46,13 @@ const COARSE: Fineness = Fineness {
     points: 1 << 13,
 };
 
+/// To be as quick as may be.
+const COARSEST: Fineness = Fineness {
+    absolute: 1e-2,
+    relative: 3e-2,
+    points: 1 << 10,
+};
+
 /// A `delta` that is not larger than what is infinite anyway by this share is not told from it.
 const APART: f64 = 1e-13;
 
@@ -164,6 +171,38 @@ impl<'a> Direction<'a> {
         (lower.min(upper), upper)
     }
 
+    /// Roughly `epsilon`, in a fraction of the time; no bound. It comes from the cumulants alone.
+    pub(crate) fn guess(&self, delta: f64) -> f64 {
+        match self.rest(delta) {
+            Some(rest) => self.plan(Question::Epsilon(rest)).epsilon.max(0.0),
+            None => f64::INFINITY,
+        }
+    }
+
+    /// The same in more time, more closely where few of the steps matter: the lesser of that and of
+    /// what a very coarse lattice shows.
+    pub(crate) fn glance(&self, delta: f64) -> f64 {
+        let Some(rest) = self.rest(delta) else {
+            return f64::INFINITY;
+        };
+        let mut plan = self.plan(Question::Epsilon(rest));
+        let guess = plan.epsilon.max(0.0);
+        let composite = Composite::new(self.laws, &mut plan, self.rules, COARSEST);
+        guess.min(composite.upper_epsilon(rest))
+    }
+
+    /// What of `delta` the finite losses may have, where there is any.
+    fn rest(&self, delta: f64) -> Option<f64> {
+        let rest = delta - self.infinite.1;
+        (rest >= APART * delta).then_some(rest)
+    }
+
+    fn plan(&self, question: Question) -> Plan {
+        let counts: f64 = self.laws.iter().map(|(_, count)| *count as f64).sum();
+        let ln_tail = -60.0 - libm::log(counts.max(1.0));
+        Plan::new(self.laws, self.rules, ln_tail, question)
+    }
+
     /// Lower and upper bound of `delta`; zeros where it is surely below `known`.
     pub(crate) fn delta(&self, epsilon: f64, known: f64) -> (f64, f64) {
         if known > 0.0 && self.is_below(epsilon, libm::log(known)) {
@@ -184,9 +223,7 @@ impl<'a> Direction<'a> {
     fn finite_delta(&self, epsilon: f64) -> (f64, f64) {
         const MOST_STATIONS: u32 = 14;
         const GUESSES: u32 = 3;
-        let counts: f64 = self.laws.iter().map(|(_, count)| *count as f64).sum();
-        let ln_tail = -60.0 - libm::log(counts.max(1.0));
-        let plan = Plan::new(self.laws, self.rules, ln_tail, Question::Delta(epsilon));
+        let plan = self.plan(Question::Delta(epsilon));
         let mut k = decade(libm::exp(plan.ln_delta.min(0.0)));
         let (mut least, mut any) = (0.0_f64, 1.0_f64);
         let mut held: Option<(i32, f64)> = None;

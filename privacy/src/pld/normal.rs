@@ -55,21 +55,35 @@ pub(super) fn replaced_normal(rate: f64, mean: f64) -> Step {
 /// A member that joins a sample of fixed size pushes another out of it. All that an outcome can be
 /// moved by, from any of the three members to any other, is one sensitivity.
 ///
-/// Given the sample without one of its places, the two data sets give `(1 - q) Y + q X` and
-/// `(1 - q) Y + q X'`, with `X`, `X'` and `Y` normal laws whose means are at most `mean` apart from
-/// each other: `Y` is that of whoever takes the place where the member was not drawn (the coupling of
-/// Balle, Barthe and Gaboardi 2018, arXiv 1807.01647, Theorem 9). By advanced joint convexity (ibid.,
-/// Theorem 2), with `alpha' = 1 + q (alpha - 1)`, `beta = alpha' / alpha` and `H_a(P || Q)` the
-/// hockey-stick divergence `sup_A P(A) - a Q(A)`,
+/// Take out of a sample the member, if it is there, or else any one of those drawn. What remains, `R`, is
+/// in both cases one of the sets of that size without the member, each with the same probability. So
+/// given `R` the member is still drawn with probability `q`, or else one of those who are neither it
+/// nor in `R` (the coupling of Balle, Barthe and Gaboardi 2018, arXiv 1807.01647). Being told `R` only
+/// helps to tell the data sets apart; given it, these give `P = (1 - q) Y + q X` and
+/// `Q = (1 - q) Y + q X'`, with `X` and `X'` normal laws and `Y` a mixture of normal laws, of which any
+/// two have means at most `mean` apart.
 ///
-/// `H_alpha' = q H_alpha(X || (1 - beta) Y + beta X') <= q H_alpha(N(mean, 1) || N(0, 1))`,
+/// Let `H_a(P || Q)` be the hockey-stick divergence `sup_A P(A) - a Q(A)`, which is convex in `P` and
+/// `Q` together, and for `alpha` at least 1 let `alpha' = 1 + q (alpha - 1)` and
+/// `beta = alpha' / alpha`, at most 1. As `(1 - q) (1 - alpha') = -q alpha (1 - beta)` and
+/// `q alpha' = q alpha beta`,
 ///
-/// for `alpha` at least 1. That is the divergence of a Poisson sample's *remove* pair, and for
-/// `alpha'` below 1 that of its *add* pair, as `H_a(P || Q) = 1 - a + a H_(1/a)(Q || P)` and the
-/// relation is symmetric (Zhu, Dong and Wang 2022, Proposition 30). Both halves together are convex,
-/// so that they are the divergences of a pair of laws, which then dominates: its losses above 0 are
-/// those of the *remove* pair, those below 0 those of the *add* pair, and the rest of the mass is at
-/// 0. It is the same law in both directions.
+/// `P(A) - alpha' Q(A) = q (X(A) - alpha ((1 - beta) Y(A) + beta X'(A)))`
+///
+/// for every set `A` of outcomes, and so
+///
+/// `H_alpha'(P || Q) = q H_alpha(X || (1 - beta) Y + beta X') <= q H_alpha(N(mean, 1) || N(0, 1))`.
+///
+/// That is the divergence of a Poisson sample's *remove* pair. For `alpha'` below 1 that of its *add*
+/// pair is a bound: the relation is symmetric, and `H_a(P || Q) = 1 - a + a H_(1/a)(Q || P)`, as the
+/// positive part of a number is that number and the positive part of its opposite.
+///
+/// Both halves are convex in the order and meet at 1. There, with `S` the probability that a normal
+/// law exceeds half of `mean`, the slope is `-1 + q (1 - 2 S) + S` before and `-S` after, which is more
+/// by `(1 - q) (1 - 2 S)`, so that together they are convex, too. Hence they are the divergences of a
+/// pair of laws, which then dominates: its losses above 0 are those of the *remove* pair, those below 0
+/// those of the *add* pair, and the rest of the mass, just that difference of slopes, is at 0. It is
+/// the same law in both directions.
 ///
 /// No smaller pair dominates: with every other member at one end, the member and the one that
 /// replaces it at both, the divergences for `alpha'` above 1 are these. Over several steps it need

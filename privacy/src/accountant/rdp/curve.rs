@@ -1,5 +1,8 @@
 //! The Rényi curve of one event: an upper bound of `(alpha - 1) D_alpha` at every real order.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::convert;
 use super::quadrature::{
     LnSum, even_moment, excess_of_exp, ln_excess, ln_one_plus_exp, mixture, sampled_gaussian,
@@ -84,12 +87,36 @@ pub(in crate::accountant) enum Curve {
     Sum { parts: Vec<(Curve, f64)> },
     /// The best of a random number of repetitions.
     Select(Select),
+    /// One that takes long, with what it was asked for.
+    Remembered { inner: Box<Curve>, seen: Seen },
     /// Orders, ascending, and values there. Between them a chord, which a convex curve lies below.
     Tabulated {
         orders: Vec<f64>,
         values: Vec<f64>,
         pure: f64,
     },
+}
+
+/// Values of a curve by the bits of the order. Its copies share them, as a curve does not change:
+/// searches for the best order ask for the same orders again and again.
+#[derive(Clone, Debug, Default)]
+pub(in crate::accountant) struct Seen(Arc<Mutex<BTreeMap<u64, f64>>>);
+
+impl Seen {
+    fn at(&self, alpha: f64, value: impl FnOnce() -> f64) -> f64 {
+        // More are not held.
+        const MOST: usize = 1 << 13;
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = lock().get(&alpha.to_bits()) {
+            return *found;
+        }
+        let found = value();
+        let mut seen = lock();
+        if seen.len() < MOST {
+            seen.insert(alpha.to_bits(), found);
+        }
+        found
+    }
 }
 
 /// Papernot and Steinke (2021, arXiv:2110.03620).
@@ -224,6 +251,7 @@ impl Curve {
                     * UP
             }
             Self::Select(select) => select.cgf(alpha),
+            Self::Remembered { inner, seen } => seen.at(alpha, || inner.cgf(alpha)),
             Self::Tabulated { orders, values, .. } => {
                 let above = orders.partition_point(|order| *order < alpha);
                 let Some((order, value)) = orders.get(above).zip(values.get(above)) else {
@@ -262,7 +290,7 @@ impl Curve {
             Self::Mixture { parts, .. } => 1000.0 * parts.len() as f64,
             Self::FixedSizeGaussian { .. } => 500.0,
             Self::Poisson { inner, .. } | Self::FixedSize { inner, .. } => 500.0 + inner.work(),
-            Self::Sampled { inner, .. } => inner.work(),
+            Self::Sampled { inner, .. } | Self::Remembered { inner, .. } => inner.work(),
             Self::Sum { parts } => parts.iter().map(|(curve, _)| curve.work()).sum(),
             Self::Select(select) => {
                 let times = match select.law {
@@ -271,6 +299,18 @@ impl Curve {
                 };
                 times * select.inner.work()
             }
+        }
+    }
+
+    /// The same curve, remembering its values where they take long.
+    fn remembered(self) -> Self {
+        const LEAST_WORK: f64 = 100.0;
+        if self.work() < LEAST_WORK {
+            return self;
+        }
+        Self::Remembered {
+            inner: Box::new(self),
+            seen: Seen::default(),
         }
     }
 
@@ -314,6 +354,7 @@ impl Curve {
             }
             Self::Skellam { l2, .. } if *l2 <= 0.0 => 0.0,
             Self::Tabulated { pure, .. } => *pure,
+            Self::Remembered { inner, .. } => inner.pure_epsilon(),
             Self::Select(select) => select.pure,
             _ => f64::INFINITY,
         }
@@ -485,7 +526,7 @@ impl Costs for Curves {
                 if parts.iter().all(|part| part.1 <= 0.0) {
                     Curve::NOTHING.always()
                 } else if sigma > 0.0 {
-                    Curve::Mixture { parts, sigma }.always()
+                    Curve::Mixture { parts, sigma }.remembered().always()
                 } else {
                     Curve::NO_PRIVACY.always()
                 }
@@ -499,7 +540,9 @@ impl Costs for Curves {
                         "what is repeated must have no outright failure probability",
                     ));
                 }
-                Curve::Select(Select::new(one.curve, *mean, *shape)).always()
+                Curve::Select(Select::new(one.curve, *mean, *shape))
+                    .remembered()
+                    .always()
             }
             _ => return Err(unsupported("use the pld accountant")),
         })
@@ -574,7 +617,10 @@ fn sample(
             inner: Box::new(described.curve),
         },
     };
-    Described { curve, failure }
+    Described {
+        curve: curve.remembered(),
+        failure,
+    }
 }
 
 /// `ln(1 - q + q e^cgf)`: `P^alpha Q^(1 - alpha)` is jointly convex, so a member that is in the
