@@ -6,7 +6,6 @@
 //! serves. Everything that a run needs besides its configuration is in the file: random streams
 //! are addressed by seed, round and client and have no state to save.
 
-mod disk;
 mod format;
 
 use std::io;
@@ -16,7 +15,7 @@ use std::sync::Arc;
 use fl_core::RoundId;
 use fl_privacy::PrivacyError;
 
-pub use disk::{Disk, DiskFile, LocalDisk};
+pub use fl_versions::{Disk, DiskFile, LocalDisk};
 pub use format::{Checkpoint, CheckpointFault, Identity};
 
 const PREFIX: &str = "round-";

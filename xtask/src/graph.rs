@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fl-core", &[]),
     ("fl-privacy", &["fl-core"]),
     ("fl-secagg", &[]),
+    ("fl-versions", &[]),
     ("fl-edge", &["fl-core"]),
     ("fl-onnx", &["fl-core", "fl-edge"]),
     ("fl-datasets", &["fl-core"]),
@@ -23,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "fl-edge",
             "fl-privacy",
             "fl-secagg",
+            "fl-versions",
         ],
     ),
     (
@@ -35,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "fl-privacy",
             "fl-secagg",
             "fl-sim",
+            "fl-versions",
         ],
     ),
     (
@@ -50,6 +53,7 @@ const LIGHT: &[(&str, usize)] = &[
     ("fl-core", 30),
     ("fl-privacy", 32),
     ("fl-secagg", 48),
+    ("fl-versions", 32),
     ("fl-edge", 32),
     ("fl-onnx", 42),
 ];

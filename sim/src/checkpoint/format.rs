@@ -20,7 +20,7 @@ use std::io::{self, Read};
 use fl_core::RoundId;
 use sha2::{Digest as _, Sha256};
 
-use super::disk::DiskFile;
+use super::DiskFile;
 use crate::record::RecorderPosition;
 
 const MAGIC: [u8; 8] = *b"\x89FLCKPT\n";

@@ -1,5 +1,4 @@
-//! The few things that a checkpoint asks of a file system, so that tests can make each of them
-//! break.
+//! The few things that are asked of a file system, so that tests can make each of them break.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -27,6 +26,12 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// The file system's.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Opens a file to write behind what is in it.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
     /// Renames a file over another, atomically.
     ///
@@ -80,6 +85,11 @@ impl Disk for LocalDisk {
             .create(true)
             .truncate(true)
             .open(path)?;
+        Ok(Box::new(file))
+    }
+
+    fn append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = OpenOptions::new().append(true).open(path)?;
         Ok(Box::new(file))
     }
 
