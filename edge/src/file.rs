@@ -296,6 +296,18 @@ impl ModelFile {
         self.header.tensors.last().map_or(0, |last| last.range.end)
     }
 
+    /// Where the data begin: bytes of the header, with what fills it up.
+    #[must_use]
+    pub fn data_start(&self) -> usize {
+        self.start
+    }
+
+    /// Where one of its tensors lies in the file.
+    #[must_use]
+    pub fn place(&self, tensor: &TensorInfo) -> core::ops::Range<usize> {
+        self.start + tensor.range.start..self.start + tensor.range.end
+    }
+
     /// The bytes behind the header; empty if the owner of the bytes has changed their number.
     fn data(&self) -> &[u8] {
         let end = self.start + self.data_len();

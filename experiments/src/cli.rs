@@ -23,6 +23,7 @@ pub mod schema;
 pub mod secagg;
 mod transport;
 pub mod verify;
+pub mod versions;
 
 /// Federated-learning experiments from one TOML file.
 #[derive(Debug, Parser)]
@@ -56,6 +57,8 @@ enum Command {
     Privacy(privacy::Args),
     /// Parameters of secure aggregation, and the real protocol played and timed
     Secagg(secagg::Args),
+    /// Patches between model versions, and the versions that a device keeps
+    Versions(versions::Args),
     /// Print the JSON schema of an experiment, or the reference of all keys
     Schema(schema::Args),
 }
@@ -112,6 +115,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Device(args) => device::run(args),
         Command::Privacy(args) => privacy::run(args),
         Command::Secagg(args) => secagg::run(args),
+        Command::Versions(args) => versions::run(args),
         Command::Schema(args) => schema::run(args),
     };
     match outcome {

@@ -29,6 +29,9 @@ pub enum Error {
     /// A device is not known, or what a model costs on it.
     #[error(transparent)]
     Device(Box<crate::cli::device::DeviceError>),
+    /// A model version cannot be patched or kept.
+    #[error(transparent)]
+    Versions(Box<crate::cli::versions::VersionsError>),
     /// A privacy guarantee cannot be computed.
     #[error(transparent)]
     Privacy(Box<fl_privacy::PrivacyError>),
@@ -115,6 +118,7 @@ impl Error {
             | Self::Simulation(_)
             | Self::Results(_)
             | Self::Model(_)
+            | Self::Versions(_)
             | Self::SecAggCosts(_)
             | Self::Rehearsal(_)
             | Self::Session(_)

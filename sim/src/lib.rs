@@ -40,6 +40,7 @@ mod calibrate;
 pub mod checkpoint;
 mod clock;
 pub mod config;
+pub mod distribution;
 pub mod error;
 mod evaluate;
 mod executor;
