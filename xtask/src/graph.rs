@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fl-privacy", &["fl-core"]),
     ("fl-secagg", &[]),
     ("fl-versions", &[]),
+    ("fl-embed", &["fl-core", "fl-edge"]),
     ("fl-edge", &["fl-core"]),
     ("fl-onnx", &["fl-core", "fl-edge"]),
     ("fl-datasets", &["fl-core"]),
@@ -55,6 +56,7 @@ const LIGHT: &[(&str, usize)] = &[
     ("fl-secagg", 48),
     ("fl-versions", 32),
     ("fl-edge", 32),
+    ("fl-embed", 32),
     ("fl-onnx", 42),
 ];
 

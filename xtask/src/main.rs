@@ -4,6 +4,7 @@
 
 mod ci;
 mod embed;
+mod embed_library;
 mod end_to_end;
 mod graph;
 mod onnx;
@@ -49,6 +50,8 @@ enum Chore {
     /// Write trained models as ONNX in every form, check and run them in onnxruntime, read them
     /// again, and read models that other tools wrote. Makes a Python environment below `target/`.
     OnnxRoundTrip(onnx::RoundTrip),
+    /// Build the library for apps in both sizes, tell them, and use it from C.
+    EmbedLibrary,
     /// Pack the embedded data sets from the files of the packages that publish them, and check
     /// them against the recorded SHA-256.
     Embed {
@@ -69,6 +72,7 @@ fn main() -> Result<()> {
         Chore::SecaggPeers(options) => secagg_peers::compare(&options),
         Chore::OnnxNodes => onnx::nodes(),
         Chore::OnnxRoundTrip(options) => onnx::round_trip(&options),
+        Chore::EmbedLibrary => embed_library::check(),
         Chore::Embed { from } => embed::run(&from, &process::root().join("datasets/embedded")),
     }
 }

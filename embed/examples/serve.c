@@ -1,0 +1,28 @@
+/* Serves a model: all that the minimal library does.
+ *
+ *   serve program.safetensors
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include "fledgling.h"
+
+int main(int count, char **names) {
+    static uint8_t bytes[1 << 24];
+    FlError error;
+    FILE *file = count == 2 ? fopen(names[1], "rb") : NULL;
+    if (!file) return 2;
+    size_t length = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    FlModel *model = fl_model_open(bytes, length, 1, &error);
+    if (!model) {
+        fprintf(stderr, "error: %s\n", error.message);
+        return 1;
+    }
+    float *x = calloc(fl_model_input_len(model), sizeof *x);
+    float *y = calloc(fl_model_output_len(model), sizeof *y);
+    if (fl_model_run(model, x, 1, y, &error)) return 1;
+    for (size_t i = 0; i < fl_model_output_len(model); i++) printf("%.9g\n", y[i]);
+    fl_model_close(model);
+    free(x), free(y);
+    return 0;
+}
