@@ -78,6 +78,8 @@ FlStatus fl_trainer_begin(FlTrainer *trainer, const FlPlan *plan, size_t batch, 
 /* One step of SGD on a batch; `loss` (may be null) is the mean loss before it. */
 FlStatus fl_trainer_step(FlTrainer *trainer, const float *inputs, const uint32_t *labels,
                          size_t examples, double *loss, FlError *error);
+FlStatus fl_trainer_step_tokens(FlTrainer *trainer, const uint32_t *tokens, const uint32_t *labels,
+                                size_t examples, double *loss, FlError *error);
 /* The update, local less global: `length` is fl_trainer_parameters. */
 FlStatus fl_trainer_update(FlTrainer *trainer, float *update, size_t length, FlError *error);
 

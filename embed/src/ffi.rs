@@ -42,17 +42,40 @@ pub struct FlError {
     message: [c_char; MESSAGE],
 }
 
+impl Default for FlError {
+    fn default() -> Self {
+        Self {
+            status: FlStatus::Ok as i32,
+            message: [0; MESSAGE],
+        }
+    }
+}
+
 impl FlError {
+    /// The status of the last call that failed.
+    #[must_use]
+    pub fn status(&self) -> i32 {
+        self.status
+    }
+
+    /// Its message.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let bytes = self.message.iter().map(|&byte| byte as u8);
+        let bytes: Vec<u8> = bytes.take_while(|&byte| byte != 0).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     fn of(error: &EmbedError) -> Self {
-        let mut message = [0; MESSAGE];
+        let mut failed = Self {
+            status: status(error) as i32,
+            ..Self::default()
+        };
         let text = error.to_string();
-        for (to, from) in message[..MESSAGE - 1].iter_mut().zip(text.bytes()) {
+        for (to, from) in failed.message[..MESSAGE - 1].iter_mut().zip(text.bytes()) {
             *to = from as c_char;
         }
-        Self {
-            status: status(error) as i32,
-            message,
-        }
+        failed
     }
 }
 
@@ -255,19 +278,8 @@ pub unsafe extern "C" fn fl_model_run(
     outputs: *mut f32,
     error: *mut FlError,
 ) -> FlStatus {
-    let run = || {
-        // SAFETY: the caller's promise.
-        let model = unsafe { theirs(model, "model") }?;
-        let count = times(examples, model.input_len(), "inputs")?;
-        // SAFETY: as above.
-        let inputs = unsafe { read(inputs, count, "inputs") }?;
-        let count = times(examples, model.output_len(), "outputs")?;
-        // SAFETY: as above.
-        let outputs = unsafe { room(outputs, count, "outputs") }?;
-        model.run(Inputs::Real(inputs), outputs)
-    };
-    // SAFETY: as above.
-    unsafe { finish(run(), error) }
+    // SAFETY: the caller's promise.
+    unsafe { run(model, inputs, Inputs::Real, examples, outputs, error) }
 }
 
 /// See `fledgling.h`.
@@ -282,16 +294,32 @@ pub unsafe extern "C" fn fl_model_run_tokens(
     outputs: *mut f32,
     error: *mut FlError,
 ) -> FlStatus {
+    // SAFETY: the caller's promise.
+    unsafe { run(model, tokens, Inputs::Tokens, examples, outputs, error) }
+}
+
+/// Outputs for inputs of either kind.
+///
+/// # Safety
+/// As the header says of `fl_model_run`.
+unsafe fn run<'a, T: 'a>(
+    model: *mut Server,
+    inputs: *const T,
+    kind: fn(&'a [T]) -> Inputs<'a>,
+    examples: usize,
+    outputs: *mut f32,
+    error: *mut FlError,
+) -> FlStatus {
     let run = || {
         // SAFETY: the caller's promise.
         let model = unsafe { theirs(model, "model") }?;
-        let count = times(examples, model.input_len(), "tokens")?;
+        let count = times(examples, model.input_len(), "inputs")?;
         // SAFETY: as above.
-        let tokens = unsafe { read(tokens, count, "tokens") }?;
+        let inputs = unsafe { read(inputs, count, "inputs") }?;
         let count = times(examples, model.output_len(), "outputs")?;
         // SAFETY: as above.
         let outputs = unsafe { room(outputs, count, "outputs") }?;
-        model.run(Inputs::Tokens(tokens), outputs)
+        model.run(kind(inputs), outputs)
     };
     // SAFETY: as above.
     unsafe { finish(run(), error) }
@@ -374,6 +402,52 @@ pub unsafe extern "C" fn fl_trainer_step(
     loss: *mut f64,
     error: *mut FlError,
 ) -> FlStatus {
+    // SAFETY: the caller's promise.
+    unsafe { step(trainer, inputs, Inputs::Real, labels, examples, loss, error) }
+}
+
+/// See `fledgling.h`.
+///
+/// # Safety
+/// As the header says.
+#[cfg(feature = "train")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fl_trainer_step_tokens(
+    trainer: *mut Learner,
+    tokens: *const u32,
+    labels: *const u32,
+    examples: usize,
+    loss: *mut f64,
+    error: *mut FlError,
+) -> FlStatus {
+    // SAFETY: the caller's promise.
+    unsafe {
+        step(
+            trainer,
+            tokens,
+            Inputs::Tokens,
+            labels,
+            examples,
+            loss,
+            error,
+        )
+    }
+}
+
+/// One step on inputs of either kind.
+///
+/// # Safety
+/// As the header says of `fl_trainer_step`.
+#[cfg(feature = "train")]
+unsafe fn step<'a, T: 'a>(
+    trainer: *mut Learner,
+    inputs: *const T,
+    kind: fn(&'a [T]) -> Inputs<'a>,
+    labels: *const u32,
+    examples: usize,
+    loss: *mut f64,
+    error: *mut FlError,
+) -> FlStatus {
     let step = || {
         // SAFETY: the caller's promise.
         let trainer = unsafe { theirs(trainer, "trainer") }?;
@@ -382,7 +456,7 @@ pub unsafe extern "C" fn fl_trainer_step(
         let inputs = unsafe { read(inputs, count, "inputs") }?;
         // SAFETY: as above.
         let labels = unsafe { read(labels, examples, "labels") }?;
-        let mean = trainer.step(Inputs::Real(inputs), labels)?;
+        let mean = trainer.step(kind(inputs), labels)?;
         // SAFETY: as above.
         if let Some(loss) = unsafe { loss.as_mut() } {
             *loss = mean;
