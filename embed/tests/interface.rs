@@ -25,8 +25,8 @@ fn files() -> [Vec<u8>; 2] {
     let input = InputSpec::Real(vec![8, 8, 1]);
     let model = Model::new(&def, &input, TargetSpec::Class { classes: 10 }).expect("a model");
     let model = std::sync::Arc::new(model);
-    let start = Stream::at(Purpose::ModelInit, Seed(1), RoundId(0), ClientId(0));
-    let parameters = model.init(&mut start.clone());
+    let mut start = Stream::at(Purpose::ModelInit, Seed(1), RoundId(0), ClientId(0));
+    let parameters = model.init(&mut start);
     let passes = Passes::default();
     let program = Program::compile(&model, parameters.values(), &Numerics::F32, passes);
     let mut files = [Vec::new(), Vec::new()];
