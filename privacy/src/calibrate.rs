@@ -232,7 +232,7 @@ impl Target {
         most: u64,
         cost: impl Fn(Look, u64) -> Result<Bounds<Epsilon>, PrivacyError>,
     ) -> Result<Calibrated<u64>, PrivacyError> {
-        // With no more to choose from, a lattice says no more than a guess.
+        // With no more to choose from, the last look says no more than the others.
         const ALL: f64 = 30.0;
         let most = most.max(1);
         let whole = |inverse: f64| (libm::round(1.0 / inverse) as u64).clamp(1, most);
@@ -245,7 +245,7 @@ impl Target {
             range,
             start,
             self.looks(),
-            |look, at| matches!(look, Look::Lattice(_)) && at > -libm::log(ALL),
+            |at| at > -libm::log(ALL),
             |look, inverse| {
                 let value = whole(inverse);
                 let same = known.iter().find(|(by, of, _)| (*by, *of) == (look, value));
@@ -350,7 +350,7 @@ impl Target {
             range,
             start,
             looks,
-            |_, _| false,
+            |_| false,
             |look, value| cost(look, within(value)),
         )?;
         let found = self.solve(range, way, Until::Within(TOLERANCE), |value| {
@@ -365,13 +365,14 @@ impl Target {
         }
     }
 
-    /// From look to look, each from where the last ends, but for those to skip there.
+    /// From look to look, each from where the one before ends; the last one is left out where that is
+    /// to be skipped.
     fn approach(
         &self,
         range: (f64, f64),
         (start, slope): (f64, f64),
         looks: &[(Look, f64)],
-        skip: impl Fn(Look, f64) -> bool,
+        skip: impl Fn(f64) -> bool,
         mut cost: impl FnMut(Look, f64) -> Result<Bounds<Epsilon>, PrivacyError>,
     ) -> Result<Way, PrivacyError> {
         // A guess that the next one finds as far from the truth was of no use.
@@ -385,7 +386,8 @@ impl Target {
         };
         let mut way = begin(start);
         for (k, (look, near)) in looks.iter().enumerate() {
-            if way.is_tight() || skip(*look, way.guess) {
+            let last = k + 1 == looks.len();
+            if way.is_tight() || (last && skip(way.guess)) {
                 continue;
             }
             let mut first = None;

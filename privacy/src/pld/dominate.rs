@@ -176,6 +176,11 @@ pub(crate) fn step(event: &DpEvent, relation: NeighboringRelation) -> Result<Ste
             if *sample == 0 {
                 return Ok(Step::Nothing);
             }
+            // With `replace-special`, in the terms of `pushing_out`, the
+            // special member is at most half as far from the others as these may be from each other:
+            // `q ((1 - beta) H_alpha(2 mean) + beta H_alpha(mean))` bounds one direction and
+            // `q H_alpha(mean)` the other. But the former is not convex in the order, so that no
+            // pair of laws has it for its divergences.
             if relation != NeighboringRelation::ReplaceOne {
                 return refuse(
                     "a sample of fixed size needs `replace-one`, or the `rdp` accountant",
