@@ -91,6 +91,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     writer.value("flag", Value::Bool(true))?;
     writer.tensor("w", &[1, 32], TensorKind::Q4_0, &[0.5; 32])?;
     write("gguf", "container", &writer.finish()?)?;
+    for (name, bytes) in fl_fuzz::patch::seeds()? {
+        write("patch", name, &bytes)?;
+    }
+    for name in ["mcu-m4", "sbc-pi-4"] {
+        let profiles = fl_edge::device::catalogue::PROFILES;
+        let found = profiles.iter().find(|(known, _)| *known == name);
+        let (_, text) = found.ok_or("a known device")?;
+        write("device-profile", name, text.as_bytes())?;
+    }
     write(
         "idx",
         "bytes",

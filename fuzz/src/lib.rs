@@ -1,5 +1,5 @@
-//! Fuzz targets for the decoders of what comes from outside: model files, ONNX, data sets, messages
-//! and resting states of secure aggregation.
+//! Fuzz targets for the decoders of what comes from outside: model files, patches, ONNX, GGUF, device
+//! profiles, data sets, messages and resting states of secure aggregation.
 //!
 //! A target is a function of bytes that must return whatever the bytes are: no panic, no endless
 //! loop, no memory that the bytes do not justify. `fuzz/corpus/TARGET/` keeps inputs that reach
@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod mutate;
+pub mod patch;
 mod repair;
 pub mod secagg;
 
@@ -62,6 +63,14 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "gguf",
         run: gguf,
+    },
+    Target {
+        name: "patch",
+        run: patch::run,
+    },
+    Target {
+        name: "device-profile",
+        run: device_profile,
     },
     Target {
         name: "idx",
@@ -146,6 +155,13 @@ fn gguf(bytes: &[u8]) {
         }
     }
     drop(read_model(bytes));
+}
+
+/// Reads the profile of a device.
+fn device_profile(bytes: &[u8]) {
+    if let Ok(text) = core::str::from_utf8(bytes) {
+        drop(fl_edge::device::catalogue::parse(text, "fuzz"));
+    }
 }
 
 /// The last chunk of a PNG file.

@@ -43,7 +43,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "fl-fuzz",
-        &["fl-core", "fl-datasets", "fl-edge", "fl-onnx", "fl-secagg"],
+        &[
+            "fl-core",
+            "fl-datasets",
+            "fl-edge",
+            "fl-onnx",
+            "fl-secagg",
+            "fl-versions",
+        ],
     ),
     ("xtask", &[]),
 ];
