@@ -84,6 +84,10 @@ pub struct DatasetConfig {
     /// Characters in a window of text; 80 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<u32>,
+    /// Text: whether every character of a window is to be predicted from those before it, windows
+    /// side by side; else the character after the window, from every place on. False when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_position: Option<bool>,
     /// Synthetic: how much the clients' models differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
@@ -137,7 +141,7 @@ impl DatasetConfig {
 
     /// Names of the keys that are set, beside `name`.
     fn set_keys(&self) -> Vec<&'static str> {
-        let keys: [(&'static str, bool); 24] = [
+        let keys: [(&'static str, bool); 25] = [
             ("partition", self.partition.is_some()),
             ("limit", self.limit.is_some()),
             ("normalise", self.normalise.is_some()),
@@ -157,6 +161,7 @@ impl DatasetConfig {
             ("test_inputs", self.test_inputs.is_some()),
             ("test_labels", self.test_labels.is_some()),
             ("window", self.window.is_some()),
+            ("every_position", self.every_position.is_some()),
             ("alpha", self.alpha.is_some()),
             ("beta", self.beta.is_some()),
             ("clients", self.clients.is_some()),

@@ -274,7 +274,7 @@ impl FederatedDataset {
         let measured = self.clients().min(crate::heterogeneity::SAMPLE) as usize;
         let classes = match self.target() {
             TargetSpec::Class { classes } if classes.saturating_mul(measured) <= 1 << 26 => classes,
-            TargetSpec::Class { .. } | TargetSpec::Real { .. } => 0,
+            TargetSpec::Class { .. } | TargetSpec::Sequence { .. } | TargetSpec::Real { .. } => 0,
         };
         self.inner
             .heterogeneity
@@ -398,7 +398,7 @@ fn pooled(generator: &dyn Generator) -> Option<Store> {
     }
     let count = match generator.target() {
         TargetSpec::Class { classes } => classes,
-        TargetSpec::Real { .. } => 0,
+        TargetSpec::Sequence { .. } | TargetSpec::Real { .. } => 0,
     };
     Store::new(
         "generated test examples",

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use fl_core::{Examples, InputSpec, InputsMut, TargetSpec, TargetsMut};
+use fl_core::{Examples, InputSpec, InputsMut, NO_TARGET, TargetSpec, TargetsMut};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::DatasetError;
@@ -158,6 +158,10 @@ pub enum Targets {
     Real(Vec<f32>),
     /// The token after the window of [`Inputs::Text`].
     NextToken,
+    /// The token after every position of the window, up to where the row's text ends: the place of
+    /// the first token that is no longer its. Positions without a target have [`NO_TARGET`], and
+    /// those behind the end hold token 0.
+    NextTokens(Vec<u32>),
 }
 
 impl Targets {
@@ -246,8 +250,9 @@ impl Store {
             (Targets::Bytes(labels), _) => labels.len(),
             (Targets::Classes(labels), _) => labels.len(),
             (Targets::Real(values), TargetSpec::Real { width }) => values.len() / width,
-            (Targets::Real(values), TargetSpec::Class { .. }) => values.len(),
+            (Targets::Real(values), _) => values.len(),
             (Targets::NextToken, _) => rows,
+            (Targets::NextTokens(ends), _) => ends.len(),
         };
         if labels != rows {
             return Err(DatasetError::CountMismatch {
@@ -268,7 +273,7 @@ impl Store {
                     .iter()
                     .position(|&label| label as usize >= classes)
                     .map(|row| (row, labels[row])),
-                Targets::Real(_) | Targets::NextToken => None,
+                Targets::Real(_) | Targets::NextToken | Targets::NextTokens(_) => None,
             };
             if let Some((row, label)) = wrong {
                 return Err(DatasetError::Malformed {
@@ -281,8 +286,13 @@ impl Store {
             }
         }
         if let (Inputs::Text(text), InputSpec::Tokens { length, vocabulary }) = (&inputs, &input) {
-            let fits = |&start: &u32| start as usize + length < text.tokens.len();
-            if let Some(row) = text.starts.iter().position(|start| !fits(start)) {
+            let fits = |(row, &start): (usize, &u32)| match &targets {
+                Targets::NextTokens(ends) => {
+                    start < ends[row] && ends[row] as usize <= text.tokens.len()
+                }
+                _ => start as usize + length < text.tokens.len(),
+            };
+            if let Some(row) = text.starts.iter().enumerate().position(|at| !fits(at)) {
                 return Err(DatasetError::Malformed {
                     file: what.to_owned(),
                     place: format!("example {row}"),
@@ -373,16 +383,16 @@ impl Store {
         self.target
     }
 
-    /// Number of classes; zero for real targets.
+    /// Number of classes of an example; zero for real targets and where every position has one.
     #[must_use]
     pub fn classes(&self) -> usize {
         match self.target {
             TargetSpec::Class { classes } => classes,
-            TargetSpec::Real { .. } => 0,
+            TargetSpec::Sequence { .. } | TargetSpec::Real { .. } => 0,
         }
     }
 
-    /// Class of one row; none for real targets.
+    /// Class of one row; none for real targets and where every position has one.
     #[must_use]
     pub fn label(&self, row: u32) -> Option<u32> {
         match (&self.targets, &self.inputs) {
@@ -392,7 +402,7 @@ impl Store {
                 let at = text.starts[row as usize] as usize + self.input.len();
                 Some(u32::from(text.tokens[at]))
             }
-            (Targets::Real(_) | Targets::NextToken, _) => None,
+            (Targets::Real(_) | Targets::NextToken | Targets::NextTokens(_), _) => None,
         }
     }
 
@@ -415,6 +425,7 @@ impl Store {
             Targets::Bytes(labels) => labels.truncate(rows),
             Targets::Classes(labels) => labels.truncate(rows),
             Targets::Real(values) => values.truncate(rows * target_width),
+            Targets::NextTokens(ends) => ends.truncate(rows),
             Targets::NextToken => {}
         }
         self.rows = rows;
@@ -448,6 +459,7 @@ impl Store {
             Targets::Bytes(labels) => *labels = gather(labels, 1, order),
             Targets::Classes(labels) => *labels = gather(labels, 1, order),
             Targets::Real(values) => *values = gather(values, target_width, order),
+            Targets::NextTokens(ends) => *ends = gather(ends, 1, order),
             Targets::NextToken => {}
         }
         self.rows = order.len();
@@ -456,6 +468,7 @@ impl Store {
     fn target_width(&self) -> usize {
         match self.target {
             TargetSpec::Class { .. } => 1,
+            TargetSpec::Sequence { length, .. } => length,
             TargetSpec::Real { width } => width,
         }
     }
@@ -496,6 +509,21 @@ impl Store {
                     *out = u32::from(labels[row as usize]);
                 }
             }
+            (Targets::NextTokens(ends), TargetsMut::Classes(out)) => {
+                let Inputs::Text(text) = &self.inputs else {
+                    return;
+                };
+                for (row, out) in rows.zip(out.chunks_exact_mut(self.target_width())) {
+                    let after = text.starts[row as usize] as usize + 1;
+                    let end = (ends[row as usize] as usize).min(after + out.len());
+                    let given = &text.tokens[after.min(end)..end];
+                    let (targets, none) = out.split_at_mut(given.len());
+                    for (out, &token) in targets.iter_mut().zip(given) {
+                        *out = u32::from(token);
+                    }
+                    none.fill(NO_TARGET);
+                }
+            }
             (_, TargetsMut::Classes(out)) => {
                 for (row, out) in rows.zip(out) {
                     *out = self.label(row).unwrap_or(0);
@@ -512,7 +540,14 @@ impl Store {
             (Inputs::Text(text), InputsMut::Tokens(out)) => {
                 for (row, out) in rows.zip(out.chunks_exact_mut(width)) {
                     let start = text.starts[row as usize] as usize;
-                    for (out, &token) in out.iter_mut().zip(&text.tokens[start..start + width]) {
+                    let end = match &self.targets {
+                        Targets::NextTokens(ends) => {
+                            (ends[row as usize] as usize).min(start + width)
+                        }
+                        _ => start + width,
+                    };
+                    out.fill(0);
+                    for (out, &token) in out.iter_mut().zip(&text.tokens[start..end]) {
                         *out = u32::from(token);
                     }
                 }
@@ -539,6 +574,7 @@ impl Store {
             Targets::Classes(labels) => labels.len() * 4,
             Targets::Real(values) => values.len() * 4,
             Targets::NextToken => 0,
+            Targets::NextTokens(ends) => ends.len() * 4,
         };
         (inputs + targets) as u64
     }
@@ -558,6 +594,9 @@ impl Store {
         match self.target {
             TargetSpec::Class { classes } => lengths.extend([0, classes as u64]),
             TargetSpec::Real { width } => lengths.extend([1, width as u64]),
+            TargetSpec::Sequence { length, classes } => {
+                lengths.extend([2, length as u64, classes as u64]);
+            }
         }
         for length in lengths {
             hash.update(length.to_le_bytes());
@@ -578,6 +617,7 @@ impl Store {
             Targets::Bytes(labels) => hash.update(labels),
             Targets::Classes(labels) => hash_words(hash, labels.iter().map(|v| v.to_le_bytes())),
             Targets::Real(values) => hash_words(hash, values.iter().map(|v| v.to_le_bytes())),
+            Targets::NextTokens(ends) => hash_words(hash, ends.iter().map(|v| v.to_le_bytes())),
             Targets::NextToken => {}
         }
     }
@@ -618,6 +658,14 @@ fn kinds_agree(
             TargetSpec::Class { classes },
             &InputSpec::Tokens { vocabulary, .. },
         ) if vocabulary <= classes => Ok(()),
+        (
+            Targets::NextTokens(_),
+            TargetSpec::Sequence { length, classes },
+            &InputSpec::Tokens {
+                length: window,
+                vocabulary,
+            },
+        ) if vocabulary <= classes && length == window => Ok(()),
         (Targets::Bytes(_) | Targets::Classes(_), other, _) => {
             unfit("targets", format!("{other:?}"), "classes")
         }
@@ -626,7 +674,7 @@ fn kinds_agree(
             format!("{other:?} for {} numbers", values.len()),
             "real numbers, as many for each example",
         ),
-        (Targets::NextToken, other, _) => unfit(
+        (Targets::NextToken | Targets::NextTokens(_), other, _) => unfit(
             "targets",
             format!("{other:?}"),
             "a class for each token of the inputs' vocabulary",

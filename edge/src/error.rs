@@ -80,6 +80,20 @@ pub enum EdgeError {
         /// The range in words.
         range: &'static str,
     },
+    /// The last layer does not fit a target at every position.
+    #[error(
+        "the model ends with shape {found} and every position has a target, which needs [{length}, \
+         {classes}]; end with a dense layer without `units` on the sequence itself, behind no \
+         flatten, last or pooling layer"
+    )]
+    OutputSequence {
+        /// Shape of the output, printed.
+        found: String,
+        /// Positions of the target.
+        length: usize,
+        /// Classes of the target.
+        classes: usize,
+    },
     /// The tensors cannot be laid out.
     #[error("the model's tensors: {0}")]
     Parameters(#[from] ParametersError),
@@ -91,6 +105,17 @@ pub enum EdgeError {
     QatLayer {
         /// The layer.
         layer: String,
+    },
+    /// A layer of sequences cannot be trained for quantization.
+    #[error(
+        "layer `{layer}` ({kind}) cannot be trained for quantization; train with precision = \
+         \"f32\" and quantize by calibration afterwards"
+    )]
+    QatSequence {
+        /// The layer.
+        layer: String,
+        /// What it is.
+        kind: &'static str,
     },
     /// An observation's share in a range is no share.
     #[error(
@@ -194,6 +219,14 @@ pub enum LayerError {
     /// Two layers have one name.
     #[error("an earlier layer has this name too; give each layer its own `name`")]
     DuplicateName,
+    /// Heads do not divide the features.
+    #[error("heads = {heads} does not divide the {features} features; choose a divisor")]
+    Heads {
+        /// Heads asked for.
+        heads: usize,
+        /// Features to be divided.
+        features: usize,
+    },
     /// Nothing reads the layer's output.
     #[error(
         "nothing uses its output; remove it, or name it in the `input` or `from` of a later layer"

@@ -396,7 +396,7 @@ pub(crate) fn described(text: &str) -> Result<Model, FileError> {
             expected: format!("at most {MOST_INPUTS} numbers"),
         });
     }
-    let layers = definition.layers(&input)?.len();
+    let layers = definition.layers_for(&input, target)?.len();
     if layers > MOST_LAYERS {
         return Err(FileError::Layers {
             found: layers,

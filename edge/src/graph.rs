@@ -7,7 +7,7 @@ mod unit;
 
 use fl_core::{InputSpec, TargetSpec};
 
-use crate::kernel::{Conv, Dense, Fused, Norm, Pool};
+use crate::kernel::{Attention, Cell, Conv, Dense, Fused, Norm, Pool, Recurrent};
 use crate::zoo::Loss;
 
 pub(crate) use build::build;
@@ -147,6 +147,30 @@ pub enum Op {
         /// The second value.
         other: ValueId,
     },
+    /// A recurrent layer over its gates `[steps, gates * units]`, which the product before (a
+    /// convolution of one window per position) gives to it alone.
+    Recurrent {
+        /// Its shape and cell.
+        geometry: Recurrent,
+        /// The recurrent weight, `[units, gates * units]`.
+        weight: TensorId,
+        /// A GRU's recurrent bias, `[units]`.
+        bias: Option<TensorId>,
+    },
+    /// Attention over queries, keys and values side by side.
+    Attention(Attention),
+    /// The last position of a sequence.
+    Last {
+        /// Positions.
+        positions: usize,
+        /// Features.
+        channels: usize,
+    },
+    /// A row of a table added to every position: `[positions, features]` as the value itself.
+    Position {
+        /// The table.
+        table: TensorId,
+    },
 }
 
 /// One operator.
@@ -166,6 +190,8 @@ pub(crate) enum Start {
     Constant(f32),
     Uniform(f64),
     Normal(f64),
+    /// Zero, but one for the third of four parts: the forget gate of an LSTM.
+    ForgetGate,
 }
 
 /// One tensor of the model.
@@ -208,10 +234,10 @@ pub struct Graph {
     pub target: TargetSpec,
 }
 
-/// Numbers that the last layer must give.
+/// Numbers that the last layer must give, at every position where each has a target.
 pub(crate) fn target_width(target: TargetSpec) -> usize {
     match target {
-        TargetSpec::Class { classes } => classes,
+        TargetSpec::Class { classes } | TargetSpec::Sequence { classes, .. } => classes,
         TargetSpec::Real { width } => width,
     }
 }
@@ -226,6 +252,11 @@ impl Node {
                 let window = shape.kernel[0] * shape.kernel[1] * (shape.channels / shape.groups);
                 geometry.output_len() as u64 * window as u64
             }
+            // The state before the first position is zero.
+            Op::Recurrent { geometry, .. } => {
+                (geometry.steps() as u64 - 1) * geometry.transposed_len() as u64
+            }
+            Op::Attention(geometry) => geometry.macs(),
             _ => 0,
         }
     }
@@ -249,6 +280,25 @@ impl Graph {
             .filter(|&value| self.values[value].root == root)
             .count();
         reads + usize::from(self.values[self.output].root == root)
+    }
+
+    /// What a node is called where only operators on rows and images are known; none for those.
+    #[must_use]
+    pub fn sequence_kind(&self, node: &Node) -> Option<&'static str> {
+        match &node.op {
+            Op::Recurrent { geometry, .. } => Some(match geometry.cell() {
+                Cell::Lstm => "lstm",
+                Cell::Gru => "gru",
+            }),
+            Op::Attention(_) => Some("attention"),
+            Op::Last { .. } => Some("last"),
+            Op::Position { .. } => Some("position"),
+            Op::Conv { .. } if self.values[node.input].shape.len() == 2 => {
+                Some("dense on a sequence")
+            }
+            Op::Norm { geometry, .. } if geometry.repeats() > 1 => Some("layer-norm on a sequence"),
+            _ => None,
+        }
     }
 
     /// Whether a tensor is a running statistic, which no optimizer moves.

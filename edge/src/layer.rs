@@ -278,7 +278,7 @@ impl<'de> Deserialize<'de> for LayerDef {
 }
 
 layers! {
-    /// `y = x W + b` on a flat input; weight `[inputs, units]`.
+    /// `y = x W + b` on a row, or on every position of a sequence; weight `[inputs, units]`.
     "dense" Dense(DenseDef) {
         /// Outputs, at least 1; the classes or numbers of the target when left out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -401,8 +401,8 @@ layers! {
         #[serde(default = "momentum")]
         momentum: f32,
     }
-    /// Layer normalisation over the last dimension (Ba et al. 2016, arXiv:1607.06450), with a
-    /// scale and a shift per feature.
+    /// Layer normalisation (Ba et al. 2016, arXiv:1607.06450) of a row, or of every position of a
+    /// sequence by itself, with a scale and a shift per feature.
     "layer-norm" LayerNorm(LayerNormDef) {
         /// Added to the variance, above 0.
         #[serde(default = "epsilon")]
@@ -413,6 +413,46 @@ layers! {
         /// Numbers per token, at least 1.
         size: usize,
     }
+    /// Long short-term memory over a sequence `[length, features]`, which becomes its states
+    /// `[length, units]` (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+    /// Tensors `weight` `[features, 4 units]`, `bias` `[4 units]` and `recurrent.weight`
+    /// `[units, 4 units]`, gates in ONNX's order: input, output, forget, cell. Weights start as
+    /// Glorot's and `U(-1 / sqrt(units), 1 / sqrt(units))`, biases at zero but for the forget
+    /// gate's, at one (Jozefowicz et al. 2015).
+    "lstm" Lstm(LstmDef) {
+        /// Numbers of a state, at least 1.
+        units: usize,
+    }
+    /// A gated recurrent unit over a sequence `[length, features]`, which becomes its states
+    /// `[length, units]` (Cho et al. 2014, arXiv:1406.1078), with the reset gate after the product
+    /// (ONNX's `linear_before_reset`). Tensors `weight` `[features, 3 units]`, `bias`
+    /// `[3 units]`, `recurrent.weight` `[units, 3 units]` and `recurrent.bias` `[units]`, gates in ONNX's
+    /// order: update, reset, hidden; starts as those of `lstm`, biases at zero.
+    "gru" Gru(GruDef) {
+        /// Numbers of a state, at least 1.
+        units: usize,
+    }
+    /// Self-attention of a sequence in several heads (Vaswani et al. 2017, arXiv:1706.03762,
+    /// §3.2): one product gives queries, keys and values (tensors `in.weight` and `in.bias`), one
+    /// mixes what the heads found (`out.weight` and `out.bias`). The shape stays.
+    "attention" Attention(AttentionDef) {
+        /// Heads; must divide the features.
+        heads: usize,
+        /// Whether a position sees only itself and those before.
+        #[serde(default)]
+        causal: bool,
+        /// Whether the two products add a bias.
+        #[serde(default = "yes")]
+        bias: bool,
+        /// How the weights start.
+        #[serde(default)]
+        init: Init,
+    }
+    /// Adds a row of a learned table to every position of a sequence; it starts as
+    /// `U(-0.05, 0.05)`.
+    "position" Position(PositionDef) {}
+    /// The last position of a sequence.
+    "last" Last(LastDef) {}
     /// The sum of the input and the output of the layer `from`: a residual connection.
     "add" Add(AddDef) {
         /// The other layer (or `"input"`).
@@ -495,6 +535,67 @@ impl GroupNormDef {
     }
 }
 
+impl Default for LayerNormDef {
+    fn default() -> Self {
+        Self {
+            name: None,
+            input: None,
+            epsilon: epsilon(),
+        }
+    }
+}
+
+impl EmbeddingDef {
+    /// So many numbers per token.
+    #[must_use]
+    pub fn new(size: usize) -> Self {
+        Self {
+            name: None,
+            input: None,
+            size,
+        }
+    }
+}
+
+impl LstmDef {
+    /// States of so many numbers.
+    #[must_use]
+    pub fn new(units: usize) -> Self {
+        Self {
+            name: None,
+            input: None,
+            units,
+        }
+    }
+}
+
+impl GruDef {
+    /// States of so many numbers.
+    #[must_use]
+    pub fn new(units: usize) -> Self {
+        Self {
+            name: None,
+            input: None,
+            units,
+        }
+    }
+}
+
+impl AttentionDef {
+    /// So many heads that see every position, with biases.
+    #[must_use]
+    pub fn new(heads: usize) -> Self {
+        Self {
+            name: None,
+            input: None,
+            heads,
+            causal: false,
+            bias: true,
+            init: Init::default(),
+        }
+    }
+}
+
 impl Default for BatchNormDef {
     fn default() -> Self {
         Self {
@@ -528,4 +629,4 @@ macro_rules! plain {
     )*};
 }
 
-plain! { FlattenDef ReluDef Relu6Def GeluDef TanhDef SigmoidDef GlobalAvgPoolDef GlobalMaxPoolDef }
+plain! { PositionDef LastDef FlattenDef ReluDef Relu6Def GeluDef TanhDef SigmoidDef GlobalAvgPoolDef GlobalMaxPoolDef }

@@ -83,6 +83,14 @@
 //!   give the norms of every example's own gradient, and the sum of the clipped ones, out of one
 //!   backward pass: what differentially private SGD adds its noise to. [`Session::private_step`] is
 //!   that step; it takes the noise from its caller, and nothing here knows of privacy budgets.
+//! - **Sequences** are `[length, features]`. A dense layer on one is a convolution of one window
+//!   for each position, so that everything known of convolutions holds for it: packing, integers,
+//!   ghost norms. A recurrent layer is that product for all positions at once, then one product with
+//!   the state for each; its gates are computed, and become their gradients, in place. Where every
+//!   position has a target ([`TargetSpec::Sequence`](fl_core::TargetSpec::Sequence)), an example's
+//!   loss is the mean over those that have one. Sequences are served in f32, f16 weights and int8
+//!   (products in integers, states and attention in floats between them); they are not trained for
+//!   quantization.
 //! - **Losses** are means over the batch; sums of losses are added in the order of examples in
 //!   `f64`.
 //! - No threads, clocks, files or randomness of its own; randomness comes with the task, and a

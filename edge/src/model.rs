@@ -72,10 +72,14 @@ impl Model {
     /// observed.
     ///
     /// # Errors
-    /// [`EdgeError::QatLayer`] when a layer cannot be trained for quantization,
+    /// [`EdgeError::QatLayer`] or [`EdgeError::QatSequence`] when a layer cannot be trained for
+    /// quantization,
     /// [`EdgeError::QatMomentum`] when the options are out of range, [`EdgeError::Parameters`]
     /// when a tensor of the model has the name of a range.
     pub fn with_ranges(mut self, options: QatOptions) -> Result<Self, EdgeError> {
+        if let Some((layer, kind)) = qat::sequential(&self.graph) {
+            return Err(EdgeError::QatSequence { layer, kind });
+        }
         if let Some(layer) = qat::unsupported(&self.graph) {
             return Err(EdgeError::QatLayer { layer });
         }
@@ -162,6 +166,11 @@ impl Model {
             let values = &mut values[tensor.range()];
             match *start {
                 Start::Constant(value) => values.fill(value),
+                Start::ForgetGate => {
+                    let units = values.len() / 4;
+                    values.fill(0.0);
+                    values[2 * units..3 * units].fill(1.0);
+                }
                 Start::Uniform(limit) => {
                     for value in values {
                         *value = ((2.0 * stream.uniform() - 1.0) * limit) as f32;

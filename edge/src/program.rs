@@ -48,7 +48,7 @@ use std::sync::Arc;
 use fl_core::InputSpec;
 use serde::{Deserialize, Serialize};
 
-use crate::graph::{ValueId, target_width};
+use crate::graph::ValueId;
 use crate::model::Model;
 use crate::plan::Buffer;
 use crate::quant::{Granularity, Quantization, Range};
@@ -289,7 +289,8 @@ impl Program {
     }
 
     /// Bytes of the model's parameters in these numbers: four each in `f32`, two in `f16`, one in
-    /// integers. What [`ProgramMemory::peak`] is compared with.
+    /// integers. What [`ProgramMemory::peak`] is compared with. (Biases, normalisations, recurrent
+    /// weights and tables of positions stay in `f32` all the same.)
     #[must_use]
     pub fn parameter_bytes(&self) -> usize {
         let each = match self.numerics {
@@ -312,10 +313,10 @@ impl Program {
         self.model.input().len()
     }
 
-    /// Numbers of one output.
+    /// Numbers of one output, all positions together where each has a target.
     #[must_use]
     pub fn output_len(&self) -> usize {
-        target_width(self.model.target())
+        self.model.graph.values[self.model.graph.output].len()
     }
 
     /// How many examples of a batch to work on at once: as many as leave the arena small enough

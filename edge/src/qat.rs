@@ -138,6 +138,14 @@ pub(crate) fn unsupported(graph: &Graph) -> Option<String> {
         .map(|unit| graph.values[unit.own].name.clone())
 }
 
+/// A layer of sequences, which has no quantized forward pass: its name and kind.
+pub(crate) fn sequential(graph: &Graph) -> Option<(String, &'static str)> {
+    graph.nodes.iter().find_map(|node| {
+        let kind = graph.sequence_kind(node)?;
+        Some((graph.values[node.output].name.clone(), kind))
+    })
+}
+
 /// A session's part in quantization-aware training: plans, scales, integers.
 #[derive(Debug)]
 pub(crate) struct Qat {

@@ -10,7 +10,7 @@ use core::num::NonZeroUsize;
 use core::ops::Range;
 use std::sync::Arc;
 
-use fl_core::{Examples, Optimizer, Stream, TargetSpec};
+use fl_core::{Evaluation, Examples, Optimizer, Stream};
 
 use crate::arena::Aligned;
 use crate::graph::target_width;
@@ -18,10 +18,11 @@ use crate::kernel::{AdamStep, Kernels, Momentum, SgdStep};
 use crate::model::Model;
 use crate::plan::{Memory, Mode};
 use crate::qat::{Qat, QatForward};
-use batch::Batch;
+use batch::{Batch, judge};
 use example::Norms;
 use run::{backward, forward, move_statistics};
 
+pub(crate) use batch::{bad_label, cross_entropy, judge as judge_part};
 pub use example::{Clipped, PerExampleError};
 pub use noise::GaussianNoise;
 pub use private::{Clipping, DpSgd, DpSgdError};
@@ -505,6 +506,24 @@ impl Session {
         data: &dyn Examples,
         rows: Range<u32>,
     ) -> Result<(f64, u64), BadExample> {
+        let found = self.judge(weights, data, rows)?;
+        Ok((found.loss_sum, found.correct))
+    }
+
+    /// [`Self::evaluate`] with the number of predictions: examples, or positions where each has a
+    /// target. The loss of such an example counts as often as it has positions with a target.
+    ///
+    /// # Errors
+    /// [`BadExample`]
+    ///
+    /// # Panics
+    /// When `weights` is not one value per parameter.
+    pub fn judge(
+        &mut self,
+        weights: &[f32],
+        data: &dyn Examples,
+        rows: Range<u32>,
+    ) -> Result<Evaluation, BadExample> {
         let most = self.evaluation_rows.min(rows.len()).max(1);
         if self.evaluation.rows() < most {
             self.evaluation = self.plan(most, Mode::Evaluation);
@@ -515,7 +534,7 @@ impl Session {
         if let Some(qat) = &mut self.qat {
             qat.lower(self.kernels, memory, buffers.parts(0), weights);
         }
-        let (mut loss, mut correct) = (0.0, 0);
+        let mut evaluation = Evaluation::default();
         let mut part = [0u32; MAX_EVALUATION_ROWS];
         let mut next = rows.start;
         while next < rows.end {
@@ -547,18 +566,18 @@ impl Session {
                 self.target_width,
                 None,
             );
-            for value in &buffers.losses[..count] {
-                loss += f64::from(*value);
-            }
-            if let TargetSpec::Class { classes } = self.model.target() {
-                let output = &buffers.arena.values()[memory.at(memory.output, count)];
-                let best = &mut buffers.best[..count];
-                self.kernels.argmax(count, classes, output, best);
-                let hits = best.iter().zip(&buffers.labels).filter(|(a, b)| a == b);
-                correct += hits.count() as u64;
-            }
+            let target = self.model.target();
+            judge(
+                self.kernels,
+                target,
+                &buffers.arena.values()[memory.at(memory.output, count)],
+                &buffers.labels[..count * target.labels()],
+                &buffers.losses[..count],
+                &mut buffers.best,
+                &mut evaluation,
+            );
         }
-        Ok((loss, correct))
+        Ok(evaluation)
     }
 
     /// The outputs (logits) of the working parameters for the examples at `rows`,

@@ -168,6 +168,8 @@ models! {
     resnet8_gn::Resnet8Gn,
     mlp::Mlp,
     mobilenet_v2::MobilenetV2,
+    lstm_shakespeare::LstmShakespeare,
+    transformer::Transformer,
 }
 
 pub use mobilenet_v2::MobilenetNorm;
@@ -189,6 +191,24 @@ impl ModelDef {
         Self::from_kind(kind, rest).ok()
     }
 
+    /// The layers for such an input and target: those of [`Self::layers`], but that a model of the
+    /// zoo predicts at every position where every position has a target, and not at the last alone.
+    ///
+    /// # Errors
+    /// [`EdgeError`] when the model does not take such an input.
+    pub fn layers_for(
+        &self,
+        input: &InputSpec,
+        target: TargetSpec,
+    ) -> Result<Vec<LayerDef>, EdgeError> {
+        let mut layers = self.layers(input)?;
+        let every = matches!(target, TargetSpec::Sequence { .. });
+        if every && !matches!(self, Self::Layers(_)) {
+            layers.retain(|layer| !matches!(layer, LayerDef::Last(_)));
+        }
+        Ok(layers)
+    }
+
     /// The loss that the definition asks for.
     #[must_use]
     pub fn loss(&self) -> Option<Loss> {
@@ -208,6 +228,19 @@ fn real(model: &'static str, input: &InputSpec) -> Result<(), EdgeError> {
             expected: "real numbers",
             found: "tokens".to_owned(),
             advice: "write the model as [[layer]] tables that start with an `embedding`",
+        }),
+    }
+}
+
+/// Refuses what is no tokens.
+fn tokens(model: &'static str, input: &InputSpec) -> Result<(), EdgeError> {
+    match input {
+        InputSpec::Tokens { .. } => Ok(()),
+        InputSpec::Real(shape) => Err(EdgeError::Zoo {
+            model,
+            expected: "tokens",
+            found: format!("examples of shape {shape:?}"),
+            advice: "choose a data set of text, or the model `logreg` or `mlp-2nn`",
         }),
     }
 }
@@ -271,13 +304,14 @@ mod testing {
             length: 4,
             vocabulary: 9,
         };
+        let (other, advice) = match input {
+            InputSpec::Real(_) => (tokens, "embedding"),
+            InputSpec::Tokens { .. } => (InputSpec::Real(vec![4]), "data set of text"),
+        };
         let error = M::default()
-            .layers(&tokens)
+            .layers(&other)
             .expect_err("refused")
             .to_string();
-        assert!(
-            error.contains(M::KIND) && error.contains("embedding"),
-            "{error}"
-        );
+        assert!(error.contains(M::KIND) && error.contains(advice), "{error}");
     }
 }

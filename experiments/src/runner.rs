@@ -193,7 +193,8 @@ impl Prepared {
             name: self.data.name().to_owned(),
             clients: self.data.clients(),
             classes: match self.data.target() {
-                fl_core::TargetSpec::Class { classes } => Some(classes as u64),
+                fl_core::TargetSpec::Class { classes }
+                | fl_core::TargetSpec::Sequence { classes, .. } => Some(classes as u64),
                 fl_core::TargetSpec::Real { .. } => None,
             },
             digest: self
@@ -245,9 +246,10 @@ fn model_key(error: &EdgeError) -> String {
     match error {
         EdgeError::Layer { index, .. } => format!("model.layer.{}", index.saturating_sub(1)),
         EdgeError::Loss { .. } => "model.loss".to_owned(),
-        EdgeError::NoLayers | EdgeError::NoParameters | EdgeError::Output { .. } => {
-            "model.layer".to_owned()
-        }
+        EdgeError::NoLayers
+        | EdgeError::NoParameters
+        | EdgeError::Output { .. }
+        | EdgeError::OutputSequence { .. } => "model.layer".to_owned(),
         _ => "model.kind".to_owned(),
     }
 }

@@ -39,11 +39,34 @@ pub enum TargetSpec {
         /// Number of classes.
         classes: usize,
     },
+    /// One of `classes` classes at each of `length` positions, or [`NO_TARGET`].
+    Sequence {
+        /// Positions.
+        length: usize,
+        /// Number of classes.
+        classes: usize,
+    },
     /// `width` real numbers.
     Real {
         /// Numbers in one target.
         width: usize,
     },
+}
+
+/// Stands in a [`TargetSpec::Sequence`] where a position has no target: padding. It counts neither
+/// in losses nor in accuracies.
+pub const NO_TARGET: u32 = u32::MAX;
+
+impl TargetSpec {
+    /// Class labels of one example: none for real numbers.
+    #[must_use]
+    pub fn labels(&self) -> usize {
+        match *self {
+            Self::Class { .. } => 1,
+            Self::Sequence { length, .. } => length,
+            Self::Real { .. } => 0,
+        }
+    }
 }
 
 /// Where [`Examples::fill`] writes inputs: row-major, `[rows, input.len()]`.
@@ -58,7 +81,7 @@ pub enum InputsMut<'a> {
 /// Where [`Examples::fill`] writes targets.
 #[derive(Debug)]
 pub enum TargetsMut<'a> {
-    /// For [`TargetSpec::Class`]: `[rows]`.
+    /// For [`TargetSpec::Class`], `[rows]`, and for [`TargetSpec::Sequence`], `[rows, length]`.
     Classes(&'a mut [u32]),
     /// For [`TargetSpec::Real`]: row-major, `[rows, width]`.
     Real(&'a mut [f32]),

@@ -126,7 +126,7 @@ pub mod transform;
 pub mod units;
 pub mod update;
 
-pub use examples::{Examples, InputSpec, InputsMut, TargetSpec, TargetsMut};
+pub use examples::{Examples, InputSpec, InputsMut, NO_TARGET, TargetSpec, TargetsMut};
 pub use modular::{ModularError, ModularSum};
 pub use params::{Layout, ModelDigest, Parameters, ParametersError, TensorSpec};
 pub use plan::{

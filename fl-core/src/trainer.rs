@@ -49,7 +49,8 @@ pub struct LocalResult {
 /// Loss and accuracy of a model on some examples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Examples seen.
+    /// Examples seen; where every position of an example [has a target](crate::TargetSpec::Sequence),
+    /// those positions.
     pub examples: u64,
     /// Sum of their losses.
     pub loss_sum: f64,

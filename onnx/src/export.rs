@@ -11,9 +11,15 @@
 //! `QuantizeLinear` and `DequantizeLinear`, weights are `i8` constants with a scale per tensor or
 //! channel, biases `i32` constants at the accumulator's scale. A runtime that fuses the form (as
 //! onnxruntime does) computes the integers that ours computes.
+//!
+//! Layers of sequences are written in `f32`: `LSTM`, `GRU` (each with the product of its inputs),
+//! attention as the nodes that exporters write (which runtimes fuse), `MatMul` and `Add` at every
+//! position. A target at every position leaves as one row, `[batch, length * classes]`. Such files
+//! are not read again.
 
 mod builder;
 mod layers;
+mod sequences;
 
 use fl_edge::graph::Graph;
 use fl_edge::quant::Quantization;
@@ -88,6 +94,17 @@ pub enum ExportError {
         /// Its shape, printed.
         shape: String,
     },
+    /// A layer of sequences that is written in one precision.
+    #[error(
+        "the layer `{layer}` ({kind}) is written as ONNX in f32 alone; export in f32, or write a \
+         model file"
+    )]
+    Layer {
+        /// The layer.
+        layer: String,
+        /// What it is.
+        kind: &'static str,
+    },
     /// A value that carries integers has no scale.
     #[error("the quantization has no scale for the value `{0}`; calibrate it for this very model")]
     NoPoint(String),
@@ -115,6 +132,13 @@ pub fn export_model(
         });
     }
     let graph: &Graph = model.graph();
+    let single = matches!(options.numbers, Numbers::F32);
+    for node in graph.nodes.iter().filter(|_| !single) {
+        if let Some(kind) = graph.sequence_kind(node) {
+            let layer = graph.values[node.output].name.clone();
+            return Err(ExportError::Layer { layer, kind });
+        }
+    }
     Exporter::new(model, graph, parameters, options).run()
 }
 

@@ -101,10 +101,13 @@ fn models() -> Vec<(String, ModelDef, InputSpec)> {
     let image = |size: usize, channels| InputSpec::Real(vec![size, size, channels]);
     let mut all = fl_edge::MODELS
         .iter()
-        .map(|(kind, _)| {
+        .filter_map(|(kind, _)| {
             let def = ModelDef::named(kind).expect("of the zoo");
+            let (InputSpec::Real(_), _) = def.example()? else {
+                return None;
+            };
             let size = if *kind == "mobilenet-v2" { 32 } else { 12 };
-            (String::from(*kind), def, image(size, 3))
+            Some((String::from(*kind), def, image(size, 3)))
         })
         .collect::<Vec<_>>();
     all.push(layers(

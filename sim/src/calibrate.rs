@@ -102,9 +102,11 @@ impl Drawn {
 
     fn push(&mut self, data: &impl Examples, row: u32) {
         let width = self.input.len();
-        let (mut class, mut real) = ([0u32], Vec::new());
+        let (mut classes, mut real) = (vec![0u32; self.target.labels()], Vec::new());
         let targets = match self.target {
-            TargetSpec::Class { .. } => TargetsMut::Classes(&mut class),
+            TargetSpec::Class { .. } | TargetSpec::Sequence { .. } => {
+                TargetsMut::Classes(&mut classes)
+            }
             TargetSpec::Real { width } => {
                 real.resize(width, 0.0);
                 TargetsMut::Real(&mut real)

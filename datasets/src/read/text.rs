@@ -4,7 +4,8 @@
 //! are the two characters `\n`), dialogue (`NAME:` on a line of its own, the speech below it, an
 //! empty line after it), and a folder with one text file per speaker.
 //!
-//! An example is a window of characters and the character after it. Each speaker's text, in
+//! An example is a window of characters and the character after it, or (with `every_position`) a
+//! block of characters, each with the one after it. Each speaker's text, in
 //! the order of the file, is cut at 80 %: windows whose target lies before the cut train, the
 //! others test; no target is in both, while the context of a test target may reach back over
 //! the cut.
@@ -180,6 +181,32 @@ impl Speakers {
         characters: &[char],
         length: usize,
     ) -> Result<Windows, DatasetError> {
+        self.cut(file, characters, length, false)
+    }
+
+    /// Cuts the texts into blocks of `length` characters side by side, in which every character
+    /// has the one after it as its target. The last block of a part of a text is filled up with
+    /// positions [without a target](fl_core::NO_TARGET). The first target of a speaker's test part
+    /// is the first character behind the cut; a block knows nothing of the block before it.
+    ///
+    /// # Errors
+    /// As [`Self::windows`]; a speaker needs a training part of two characters.
+    pub fn blocks(
+        self,
+        file: &str,
+        characters: &[char],
+        length: usize,
+    ) -> Result<Windows, DatasetError> {
+        self.cut(file, characters, length, true)
+    }
+
+    fn cut(
+        self,
+        file: &str,
+        characters: &[char],
+        length: usize,
+        every: bool,
+    ) -> Result<Windows, DatasetError> {
         fit_in_a_byte(file, characters.len())?;
         let token_of: BTreeMap<char, u8> = (characters.iter().enumerate())
             .map(|(token, &character)| (character, token as u8))
@@ -187,28 +214,39 @@ impl Speakers {
         let blank = token_of.get(&' ').copied().unwrap_or(0);
         let mut tokens = Vec::new();
         let mut split = Windows::empty();
-        let (mut train_starts, mut test_starts) = (Vec::new(), Vec::new());
+        let (mut train, mut test) = (Starts::default(), Starts::default());
         for (name, text) in self.texts {
             let from = tokens.len();
             tokens.extend((text.chars()).map(|c| token_of.get(&c).copied().unwrap_or(blank)));
             let said = tokens.len() - from;
             // floor(0.8 said) without overflow or floats.
             let cut = said - said.div_ceil(5);
-            if cut <= length {
+            let context = if every { 1 } else { length };
+            if cut <= context {
                 tokens.truncate(from);
                 split.left_out += 1;
                 continue;
             }
             let group = split.names.len() as u32;
             split.names.push(name);
+            if every {
+                for start in (0..cut - 1).step_by(length) {
+                    train.push(from + start, from + cut);
+                    split.train_groups.push(group);
+                }
+                for start in (cut - 1..said - 1).step_by(length) {
+                    test.push(from + start, from + said);
+                    split.test_groups.push(group);
+                }
+                continue;
+            }
             for target in length..said {
-                let start = (from + target - length) as u32;
                 let (starts, groups) = if target < cut {
-                    (&mut train_starts, &mut split.train_groups)
+                    (&mut train, &mut split.train_groups)
                 } else {
-                    (&mut test_starts, &mut split.test_groups)
+                    (&mut test, &mut split.test_groups)
                 };
-                starts.push(start);
+                starts.push(from + target - length, from + said);
                 groups.push(group);
             }
         }
@@ -229,26 +267,42 @@ impl Speakers {
             });
         }
         let tokens: Arc<[u8]> = tokens.into();
-        let store = |starts: Vec<u32>| {
-            Store::new(
-                file,
-                InputSpec::Tokens {
-                    length,
-                    vocabulary: characters.len(),
-                },
-                TargetSpec::Class {
-                    classes: characters.len(),
-                },
-                Inputs::Text(TextRows {
-                    tokens: Arc::clone(&tokens),
-                    starts,
-                }),
-                Targets::NextToken,
-            )
+        let classes = characters.len();
+        let store = |starts: Starts| {
+            let (target, targets) = match every {
+                true => (
+                    TargetSpec::Sequence { length, classes },
+                    Targets::NextTokens(starts.ends),
+                ),
+                false => (TargetSpec::Class { classes }, Targets::NextToken),
+            };
+            let input = InputSpec::Tokens {
+                length,
+                vocabulary: classes,
+            };
+            let inputs = Inputs::Text(TextRows {
+                tokens: Arc::clone(&tokens),
+                starts: starts.starts,
+            });
+            Store::new(file, input, target, inputs, targets)
         };
-        split.train = Some(store(train_starts)?);
-        split.test = Some(store(test_starts)?);
+        split.train = Some(store(train)?);
+        split.test = Some(store(test)?);
         Ok(split)
+    }
+}
+
+/// Where examples start and where the text ends that they are part of.
+#[derive(Default)]
+struct Starts {
+    starts: Vec<u32>,
+    ends: Vec<u32>,
+}
+
+impl Starts {
+    fn push(&mut self, start: usize, end: usize) {
+        self.starts.push(start as u32);
+        self.ends.push(end as u32);
     }
 }
 
@@ -372,6 +426,49 @@ mod tests {
             TargetsMut::Classes(&mut next),
         );
         assert_eq!((tokens, next), ([6, 7, 8], [9]));
+    }
+
+    #[test]
+    fn every_position_has_its_target_once() {
+        let speakers = Speakers {
+            texts: vec![
+                ("a".into(), "a".into()),
+                ("long".into(), "abcdefghij".into()),
+            ],
+        };
+        let characters = speakers.characters("f").unwrap();
+        let mut windows = speakers.blocks("f", &characters, 3).unwrap();
+        assert_eq!((windows.left_out, windows.names.len()), (1, 1));
+        let (train, test) = windows.take_stores().unwrap();
+        // Ten characters: targets 1..8 train, 8..10 test.
+        let none = fl_core::NO_TARGET;
+        let expected: [(&Store, &[([u32; 3], [u32; 3])]); 2] = [
+            (
+                &train,
+                &[
+                    ([0, 1, 2], [1, 2, 3]),
+                    ([3, 4, 5], [4, 5, 6]),
+                    ([6, 7, 0], [7, none, none]),
+                ],
+            ),
+            (&test, &[([7, 8, 9], [8, 9, none])]),
+        ];
+        for (store, rows) in expected {
+            assert_eq!(
+                store.target(),
+                TargetSpec::Sequence {
+                    length: 3,
+                    classes: 10
+                }
+            );
+            assert_eq!(store.rows(), rows.len());
+            for (row, expected) in rows.iter().enumerate() {
+                let (mut tokens, mut next) = ([9; 3], [0; 3]);
+                let targets = TargetsMut::Classes(&mut next);
+                store.fill(&[row as u32], InputsMut::Tokens(&mut tokens), targets);
+                assert_eq!((tokens, next), *expected, "row {row}");
+            }
+        }
     }
 
     #[test]

@@ -34,7 +34,8 @@ const ENTRY: Entry = Entry {
 pub(super) static SET: Set = Set {
     name: "shakespeare",
     summary: "next character of Shakespeare, one natural client per role",
-    keys: keys! { window: "characters of context; 80 when left out" },
+    keys: keys! { window: "characters of context; 80 when left out",
+    every_position: "whether every character of a window has a target, not only the one after it"  },
     entry: Some(ENTRY),
     load,
 };

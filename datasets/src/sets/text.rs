@@ -16,6 +16,7 @@ pub(super) static SET: Set = Set {
         client_column: "table: the column of the speaker; `speaker` when left out",
         text_column: "table: the column of the text; `text` when left out",
         window: "characters of context; 80 when left out",
+        every_position: "whether every character of a window has a target, not only the one after it",
     },
     entry: None,
     load,
@@ -83,7 +84,11 @@ pub(super) fn spoken(
     noun: &'static str,
 ) -> Result<Loaded, DatasetError> {
     let window = request.config.window.unwrap_or(WINDOW) as usize;
-    let mut windows = speakers.windows(file, characters, window)?;
+    let every = request.config.every_position.unwrap_or(false);
+    let mut windows = match every {
+        true => speakers.blocks(file, characters, window)?,
+        false => speakers.windows(file, characters, window)?,
+    };
     let Some((train, test)) = windows.take_stores() else {
         return Err(DatasetError::Empty {
             what: file.to_owned(),

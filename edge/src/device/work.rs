@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{Function, Graph, Node, Op, ValueId, units};
-use crate::kernel::Conv;
+use crate::kernel::{Cell, Conv};
 
 /// What kind of arithmetic an operator is, which decides its rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,6 +65,16 @@ pub enum Operator {
     Embedding,
     /// The sum of two values.
     Add,
+    /// A long short-term memory, its input product apart.
+    Lstm,
+    /// A gated recurrent unit, its input product apart.
+    Gru,
+    /// Scaled dot-product attention, its projections apart.
+    Attention,
+    /// The last position of a sequence.
+    Last,
+    /// A table added to every position.
+    Position,
 }
 
 /// A part of a training step.
@@ -144,6 +154,13 @@ impl Operator {
             Op::BatchNorm { .. } => Self::BatchNorm,
             Op::Embedding { .. } => Self::Embedding,
             Op::Add { .. } => Self::Add,
+            Op::Recurrent { geometry, .. } => match geometry.cell() {
+                Cell::Lstm => Self::Lstm,
+                Cell::Gru => Self::Gru,
+            },
+            Op::Attention(_) => Self::Attention,
+            Op::Last { .. } => Self::Last,
+            Op::Position { .. } => Self::Position,
         }
     }
 }
@@ -154,7 +171,9 @@ impl Kind {
             Op::Dense { .. } => Self::Dense,
             Op::Conv { geometry, .. } if geometry.is_depthwise() => Self::Depthwise,
             Op::Conv { geometry, .. } if is_winograd(geometry) => Self::Winograd,
-            Op::Conv { .. } => Self::Conv,
+            Op::Conv { .. } | Op::Attention(_) => Self::Conv,
+            // A product with a matrix for every position.
+            Op::Recurrent { .. } => Self::Dense,
             _ => Self::Elementwise,
         }
     }
@@ -167,8 +186,9 @@ fn is_winograd(conv: &Conv) -> bool {
 }
 
 /// Parameters of a node, from its shape.
-fn parameters(op: &Op) -> u64 {
-    let count = match op {
+fn parameters(graph: &Graph, node: &Node) -> u64 {
+    let count = match &node.op {
+        Op::Position { .. } => graph.values[node.output].len(),
         Op::Dense { geometry, bias, .. } => {
             geometry.inputs * geometry.outputs + bias.map_or(0, |_| geometry.outputs)
         }
@@ -178,17 +198,20 @@ fn parameters(op: &Op) -> u64 {
         Op::Norm { geometry, .. } => 2 * geometry.channels(),
         // Scale, shift and the running statistics.
         Op::BatchNorm { channels, .. } => 4 * channels,
+        Op::Recurrent { geometry, bias, .. } => {
+            geometry.transposed_len() + bias.map_or(0, |_| geometry.units())
+        }
         _ => 0,
     };
     count as u64
 }
 
 /// Parameters of a node that an optimizer moves.
-fn trained(op: &Op, vocabulary: usize) -> u64 {
-    match op {
+fn trained(graph: &Graph, node: &Node, vocabulary: usize) -> u64 {
+    match &node.op {
         Op::BatchNorm { channels, .. } => 2 * *channels as u64,
         Op::Embedding { size, .. } => (size * vocabulary) as u64,
-        other => parameters(other),
+        _ => parameters(graph, node),
     }
 }
 
@@ -228,7 +251,7 @@ impl Work {
                 phase: Phase::Forward,
                 macs: node.macs(),
                 values: read + len(unit.output),
-                parameters: parameters(&node.op),
+                parameters: parameters(graph, node),
                 gradients: 0,
             });
             giver[graph.values[unit.output].root] = Some(index);
@@ -260,7 +283,7 @@ impl Work {
         let mut learns = vec![false; graph.values.len()];
         for node in &graph.nodes {
             let before = node.inputs().any(|input| learns[graph.values[input].root]);
-            learns[graph.values[node.output].root] = before || trained(&node.op, vocabulary) > 0;
+            learns[graph.values[node.output].root] = before || trained(graph, node, vocabulary) > 0;
         }
         let base = |index: usize, node: &Node| OpWork {
             node: index,
@@ -269,7 +292,7 @@ impl Work {
             phase: Phase::Forward,
             macs: node.macs(),
             values: node.inputs().map(len).sum::<u64>() + len(node.output),
-            parameters: parameters(&node.op),
+            parameters: parameters(graph, node),
             gradients: 0,
         };
         let mut ops = Vec::new();
@@ -287,7 +310,7 @@ impl Work {
                 },
                 _ => forward,
             };
-            let own = trained(&node.op, vocabulary);
+            let own = trained(graph, node, vocabulary);
             moved += own;
             if own > 0 {
                 // Reads the input and the output's gradient, writes the parameters' gradient.
@@ -303,8 +326,14 @@ impl Work {
                 });
             }
             if node.inputs().any(|input| learns[graph.values[input].root]) {
+                // An attention has four products backward and two forward.
+                let macs = match node.op {
+                    Op::Attention(_) => 2 * forward.macs,
+                    _ => forward.macs,
+                };
                 ops.push(OpWork {
                     phase: Phase::BackwardInput,
+                    macs,
                     ..forward
                 });
             }

@@ -7,8 +7,13 @@ use fl_core::{InputSpec, TargetSpec};
 use super::target_width;
 use super::{Function, Graph, LayerSummary, Node, Op, Start, Tensor, TensorId, Value, ValueId};
 use crate::error::{EdgeError, LayerError, shape_text};
-use crate::kernel::{Conv, ConvShape, Dense, Fused, GeometryError, Norm, Padding as Pads, Pool};
-use crate::layer::{Activation, BatchNormDef, Conv2dDef, DenseDef, Init, LayerDef, Padding, Pair};
+use crate::kernel::{
+    Attention, Cell, Conv, ConvShape, Dense, Fused, GeometryError, Norm, Padding as Pads, Pool,
+    Recurrent,
+};
+use crate::layer::{
+    Activation, AttentionDef, BatchNormDef, Conv2dDef, DenseDef, Init, LayerDef, Padding, Pair,
+};
 use crate::zoo::{Loss, ModelDef};
 
 /// Largest number of elements of one example's value or of one tensor.
@@ -44,7 +49,7 @@ pub(crate) fn build(
         return Err(EdgeError::EmptyTarget);
     }
     let loss = loss(def.loss(), target)?;
-    let layers = def.layers(input)?;
+    let layers = def.layers_for(input, target)?;
     if layers.is_empty() {
         return Err(EdgeError::NoLayers);
     }
@@ -108,7 +113,17 @@ pub(crate) fn build(
         });
     }
     let output = &builder.values[current];
-    if output.shape != [width] || (output.root == 0 && tokens.is_some()) {
+    let untouched = output.root == 0 && tokens.is_some();
+    if let TargetSpec::Sequence { length, classes } = target
+        && (output.shape != [length, classes] || untouched)
+    {
+        return Err(EdgeError::OutputSequence {
+            found: shape_text(&output.shape),
+            length,
+            classes,
+        });
+    }
+    if !matches!(target, TargetSpec::Sequence { .. }) && (output.shape != [width] || untouched) {
         return Err(EdgeError::Output {
             found: shape_text(&output.shape),
             expected: width,
@@ -140,16 +155,19 @@ pub(crate) fn build(
 
 fn loss(asked: Option<Loss>, target: TargetSpec) -> Result<Loss, EdgeError> {
     match (asked, target) {
-        (None | Some(Loss::SoftmaxCrossEntropy), TargetSpec::Class { .. }) => {
-            Ok(Loss::SoftmaxCrossEntropy)
-        }
+        (
+            None | Some(Loss::SoftmaxCrossEntropy),
+            TargetSpec::Class { .. } | TargetSpec::Sequence { .. },
+        ) => Ok(Loss::SoftmaxCrossEntropy),
         (None, TargetSpec::Real { .. }) => Ok(Loss::Mse),
         (Some(loss @ (Loss::Mse | Loss::Bce)), TargetSpec::Real { .. }) => Ok(loss),
-        (Some(loss), TargetSpec::Class { .. }) => Err(EdgeError::Loss {
-            loss: loss.name(),
-            target: "classes",
-            instead: Loss::SoftmaxCrossEntropy.name(),
-        }),
+        (Some(loss), TargetSpec::Class { .. } | TargetSpec::Sequence { .. }) => {
+            Err(EdgeError::Loss {
+                loss: loss.name(),
+                target: "classes",
+                instead: Loss::SoftmaxCrossEntropy.name(),
+            })
+        }
         (Some(loss), TargetSpec::Real { .. }) => Err(EdgeError::Loss {
             loss: loss.name(),
             target: "real numbers",
@@ -306,22 +324,26 @@ impl Builder {
                     name,
                     source,
                     shape,
-                    [positions, channels, def.groups],
+                    [positions, channels, def.groups, 1],
                     epsilon,
                 )
             }
             LayerDef::BatchNorm(def) => self.batch_norm(def, name, source, shape),
             LayerDef::LayerNorm(def) => {
                 let epsilon = above_zero("epsilon", def.epsilon)?;
-                let [features] = shape[..] else {
-                    return Err(LayerError::InputShape {
-                        expected: "a row of features",
-                        found: shape_text(&shape),
-                        advice: "put a `flatten` layer before it, or use `group-norm` with \
-                                 groups = 1",
-                    });
+                let (repeats, features) = match shape[..] {
+                    [features] => (1, features),
+                    [length, features] => (length, features),
+                    _ => {
+                        return Err(LayerError::InputShape {
+                            expected: "a row of features or a sequence [length, features]",
+                            found: shape_text(&shape),
+                            advice: "put a `flatten` layer before it, or use `group-norm` with \
+                                     groups = 1",
+                        });
+                    }
                 };
-                self.norm(name, source, shape, [1, features, 1], epsilon)
+                self.norm(name, source, shape, [1, features, 1, repeats], epsilon)
             }
             LayerDef::Embedding(def) => {
                 positive("size", def.size)?;
@@ -338,6 +360,23 @@ impl Builder {
                 let mut out = shape;
                 out.push(def.size);
                 self.node(op, source, out)
+            }
+            LayerDef::Lstm(def) => self.recurrent(Cell::Lstm, def.units, name, source, &shape),
+            LayerDef::Gru(def) => self.recurrent(Cell::Gru, def.units, name, source, &shape),
+            LayerDef::Attention(def) => self.attention(def, name, source, &shape),
+            LayerDef::Position(_) => {
+                sequence(&shape)?;
+                let start = Start::Uniform(0.05);
+                let table = self.tensor(format!("{name}.weight"), shape.clone(), start)?;
+                self.node(Op::Position { table }, source, shape)
+            }
+            LayerDef::Last(_) => {
+                let [positions, channels] = sequence(&shape)?;
+                let op = Op::Last {
+                    positions,
+                    channels,
+                };
+                self.node(op, source, vec![channels])
             }
             LayerDef::Add(def) => {
                 let other = find(names, "from", &def.from)?;
@@ -372,14 +411,24 @@ impl Builder {
         source: ValueId,
         shape: &[usize],
     ) -> Result<ValueId, LayerError> {
-        let &[inputs] = shape else {
-            return Err(LayerError::InputShape {
-                expected: "a row of numbers",
-                found: shape_text(shape),
-                advice: "put a `flatten` or a pooling layer before it",
-            });
-        };
         let outputs = def.units.unwrap_or(self.width);
+        let inputs = match *shape {
+            [inputs] => inputs,
+            [_, inputs] => {
+                positive("units", outputs)?;
+                let starts = starts(def.init, inputs as f64, outputs as f64);
+                let tensors = [format!("{name}.weight"), format!("{name}.bias")];
+                let out = self.along(source, outputs, tensors, starts, def.bias)?;
+                return self.activation(def.activation, out);
+            }
+            _ => {
+                return Err(LayerError::InputShape {
+                    expected: "a row of numbers or a sequence [length, features]",
+                    found: shape_text(shape),
+                    advice: "put a `flatten` or a pooling layer before it",
+                });
+            }
+        };
         positive("units", outputs)?;
         let (weight_start, bias_start) = starts(def.init, inputs as f64, outputs as f64);
         let weight = self.tensor(
@@ -399,6 +448,111 @@ impl Builder {
         };
         let out = self.node(op, source, vec![outputs])?;
         self.activation(def.activation, out)
+    }
+
+    /// A product at every position of a sequence: a convolution of one window per position.
+    fn along(
+        &mut self,
+        source: ValueId,
+        outputs: usize,
+        [weight, bias]: [String; 2],
+        (weight_start, bias_start): (Start, Start),
+        has_bias: bool,
+    ) -> Result<ValueId, LayerError> {
+        let [length, inputs] = sequence(&self.values[source].shape)?;
+        let geometry = Conv::new(ConvShape {
+            height: 1,
+            width: length,
+            channels: inputs,
+            filters: outputs,
+            kernel: [1, 1],
+            stride: [1, 1],
+            padding: Pads::NONE,
+            groups: 1,
+        })
+        .map_err(|_| LayerError::TooLarge)?;
+        let weight = self.tensor(weight, vec![inputs, outputs], weight_start)?;
+        let bias = match has_bias {
+            true => Some(self.tensor(bias, vec![outputs], bias_start)?),
+            false => None,
+        };
+        let op = Op::Conv {
+            geometry,
+            weight,
+            bias,
+            fused: Fused::None,
+        };
+        self.node(op, source, vec![length, outputs])
+    }
+
+    fn recurrent(
+        &mut self,
+        cell: Cell,
+        units: usize,
+        name: &str,
+        source: ValueId,
+        shape: &[usize],
+    ) -> Result<ValueId, LayerError> {
+        let [length, inputs] = sequence(shape)?;
+        positive("units", units)?;
+        let width = cell.gates().checked_mul(units);
+        let width = width.filter(|&width| width <= MAX_ELEMENTS);
+        let width = width.ok_or(LayerError::TooLarge)?;
+        let (start, zero) = starts(Init::GlorotUniform, inputs as f64, width as f64);
+        let bias_start = match cell {
+            Cell::Lstm => Start::ForgetGate,
+            Cell::Gru => zero,
+        };
+        let tensors = [format!("{name}.weight"), format!("{name}.bias")];
+        let gates = self.along(source, width, tensors, (start, bias_start), true)?;
+        self.values[gates].name.push_str(".gates");
+        let geometry = Recurrent::new(cell, length, units).map_err(|_| LayerError::TooLarge)?;
+        let start = Start::Uniform(1.0 / libm::sqrt(units as f64));
+        let weight = self.tensor(
+            format!("{name}.recurrent.weight"),
+            vec![units, width],
+            start,
+        )?;
+        let bias = match cell {
+            Cell::Lstm => None,
+            Cell::Gru => Some(self.tensor(format!("{name}.recurrent.bias"), vec![units], zero)?),
+        };
+        let op = Op::Recurrent {
+            geometry,
+            weight,
+            bias,
+        };
+        self.node(op, gates, vec![length, units])
+    }
+
+    fn attention(
+        &mut self,
+        def: &AttentionDef,
+        name: &str,
+        source: ValueId,
+        shape: &[usize],
+    ) -> Result<ValueId, LayerError> {
+        let [length, width] = sequence(shape)?;
+        positive("heads", def.heads)?;
+        let geometry = Attention::new(length, width, def.heads, def.causal).map_err(|_| {
+            LayerError::Heads {
+                heads: def.heads,
+                features: width,
+            }
+        })?;
+        if elements(&[def.heads, length, length]).is_none() {
+            return Err(LayerError::TooLarge);
+        }
+        // Each of the three products as if it were alone.
+        let starts = starts(def.init, width as f64, width as f64);
+        let tensors = [format!("{name}.in.weight"), format!("{name}.in.bias")];
+        let outputs = width.checked_mul(3).ok_or(LayerError::TooLarge)?;
+        let queries = self.along(source, outputs, tensors, starts, def.bias)?;
+        self.values[queries].name.push_str(".in");
+        let mixed = self.node(Op::Attention(geometry), queries, vec![length, width])?;
+        self.values[mixed].name.push_str(".heads");
+        let tensors = [format!("{name}.out.weight"), format!("{name}.out.bias")];
+        self.along(mixed, width, tensors, starts, def.bias)
     }
 
     fn conv(
@@ -460,15 +614,16 @@ impl Builder {
         name: &str,
         source: ValueId,
         shape: Vec<usize>,
-        [positions, channels, groups]: [usize; 3],
+        [positions, channels, groups, repeats]: [usize; 4],
         epsilon: f32,
     ) -> Result<ValueId, LayerError> {
-        let geometry =
-            Norm::new(positions, channels, groups, epsilon).map_err(|_| LayerError::Groups {
+        let geometry = Norm::new(positions, channels, groups, epsilon)
+            .map_err(|_| LayerError::Groups {
                 groups,
                 channels,
                 of: "input channels",
-            })?;
+            })?
+            .repeated(repeats);
         let scale = self.tensor(
             format!("{name}.weight"),
             vec![channels],
@@ -586,6 +741,15 @@ fn image(shape: &[usize]) -> Result<[usize; 3], LayerError> {
         expected: "an image [height, width, channels]",
         found: shape_text(shape),
         advice: "put it before `flatten` and `dense`, and choose a data set of images",
+    })
+}
+
+/// Length and features of a sequence.
+fn sequence(shape: &[usize]) -> Result<[usize; 2], LayerError> {
+    <[usize; 2]>::try_from(shape).map_err(|_| LayerError::InputShape {
+        expected: "a sequence [length, features]",
+        found: shape_text(shape),
+        advice: "put it behind an `embedding` layer, or choose a data set of sequences",
     })
 }
 

@@ -68,16 +68,22 @@ impl Unit {
             | Op::Function(_)
             | Op::Dropout { .. }
             | Op::Add { .. } => true,
-            Op::Norm { .. } | Op::BatchNorm { .. } | Op::Embedding { .. } => false,
+            Op::Norm { .. }
+            | Op::BatchNorm { .. }
+            | Op::Embedding { .. }
+            | Op::Recurrent { .. }
+            | Op::Attention(_)
+            | Op::Last { .. }
+            | Op::Position { .. } => false,
         }
     }
 
     /// Whether its output holds numbers of its input, so that it has no scale of its own: a
-    /// maximum, a lone clamp, a dropout when served.
+    /// maximum, a lone clamp, the last position, a dropout when served.
     #[must_use]
     pub fn passes_on(&self, graph: &Graph) -> bool {
         match &graph.nodes[self.node].op {
-            Op::MaxPool(_) | Op::Dropout { .. } => true,
+            Op::MaxPool(_) | Op::Dropout { .. } | Op::Last { .. } => true,
             Op::Function(function) => clamp_of(*function) != Fused::None,
             _ => false,
         }

@@ -495,6 +495,8 @@ impl Pool {
 /// arXiv:1607.06450, equation 3.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Norm {
+    /// Parts of an example that are normalised each by itself.
+    pub(super) repeats: usize,
     pub(super) positions: usize,
     pub(super) channels: usize,
     pub(super) groups: usize,
@@ -525,11 +527,33 @@ impl Norm {
             return Err(GeometryError::Groups { channels, groups });
         }
         Ok(Self {
+            repeats: 1,
             positions,
             channels,
             groups,
             epsilon,
         })
+    }
+
+    /// The same for examples of `repeats` (at least 1) such parts one after the other, each
+    /// normalised by itself: layer normalisation at every position of a sequence.
+    #[must_use]
+    pub fn repeated(self, repeats: usize) -> Self {
+        Self {
+            repeats: repeats.max(1),
+            ..self
+        }
+    }
+
+    /// Parts of an example that are normalised each by itself.
+    #[must_use]
+    pub fn repeats(&self) -> usize {
+        self.repeats
+    }
+
+    /// One part alone, and how many of them `rows` examples have.
+    pub(super) fn parts(&self, rows: usize) -> (Self, usize) {
+        (self.repeated(1), rows * self.repeats)
     }
 
     /// Channels.
@@ -553,13 +577,13 @@ impl Norm {
     /// Numbers in one example.
     #[must_use]
     pub fn example_len(&self) -> usize {
-        self.positions * self.channels
+        self.repeats * self.positions * self.channels
     }
 
     /// Statistics kept for one example: mean and reciprocal deviation of each group.
     #[must_use]
     pub fn stats_len(&self) -> usize {
-        2 * self.groups
+        2 * self.repeats * self.groups
     }
 
     /// Numbers of scratch that every normalisation kernel needs.

@@ -36,6 +36,7 @@
     reason = "one slice for each operand of a formula"
 )]
 
+mod attention;
 mod batch_norm;
 mod elementwise;
 mod geometry;
@@ -50,16 +51,19 @@ mod norm;
 mod normal;
 mod pool;
 mod product;
+mod recurrent;
 pub mod reference;
 mod simd;
 mod types;
 
+pub use attention::Attention;
 pub use geometry::{BatchNorm, Conv, ConvShape, Dense, GeometryError, Norm, Padding, Pool};
 pub use half::{f16_to_f32, f32_to_f16};
 pub use lanes::{LANES, LaneRows, LaneStep};
 #[cfg(feature = "mmap")]
 pub use map::Mapped;
 pub use normal::NORMAL_GROUP;
+pub use recurrent::{Cell, Recurrent};
 pub use types::{Activation, AdamStep, After, Fused, Gradient, Momentum, SgdStep, Weights, Write};
 
 use simd::Isa;
@@ -478,7 +482,8 @@ impl Kernels {
         need("y", y, rows.saturating_mul(n.example_len()));
         need("stats", stats, rows.saturating_mul(n.stats_len()));
         need("the scratch", scratch, 2 * n.channels);
-        norm::norm(self.isa, n, rows, x, gamma, beta, y, stats, scratch);
+        let (n, rows) = n.parts(rows);
+        norm::norm(self.isa, &n, rows, x, gamma, beta, y, stats, scratch);
     }
 
     /// Gradient of normalisation's inputs; `dx` is overwritten.
@@ -499,7 +504,8 @@ impl Kernels {
         need("dy", dy, rows.saturating_mul(n.example_len()));
         need("dx", dx, rows.saturating_mul(n.example_len()));
         need("the scratch", scratch, n.scratch_len());
-        norm::norm_dx(self.isa, n, rows, x, gamma, stats, dy, dx, scratch);
+        let (n, rows) = n.parts(rows);
+        norm::norm_dx(self.isa, &n, rows, x, gamma, stats, dy, dx, scratch);
     }
 
     /// Gradients of `gamma` and `beta`, one number per channel, rows and positions ascending.
@@ -520,7 +526,8 @@ impl Kernels {
         need("dy", dy, rows.saturating_mul(n.example_len()));
         need("the gradient of gamma", dgamma, n.channels);
         need("the gradient of beta", dbeta, n.channels);
-        norm::norm_dparameters(self.isa, n, rows, x, stats, dy, dgamma, dbeta, write);
+        let (n, rows) = n.parts(rows);
+        norm::norm_dparameters(self.isa, &n, rows, x, stats, dy, dgamma, dbeta, write);
     }
 
     /// Statistics of a batch for batch normalisation, over all rows and positions:
@@ -651,6 +658,69 @@ impl Kernels {
         );
     }
 
+    /// [`Kernels::softmax_cross_entropy`] at every position of sequences: `logits` are
+    /// `[rows, length, classes]`, `labels` `[rows, length]`, where [`NO_TARGET`] leaves a position
+    /// out. `losses[row]` is the mean over the positions that have a target, added in their order,
+    /// and `gradient` that of this mean times `scale`; both are zero where none has one.
+    ///
+    /// [`NO_TARGET`]: fl_core::NO_TARGET
+    pub fn sequence_cross_entropy(
+        &self,
+        rows: usize,
+        length: usize,
+        classes: usize,
+        logits: &[f32],
+        labels: &[u32],
+        scale: f32,
+        losses: &mut [f32],
+        gradient: Option<&mut [f32]>,
+    ) {
+        let width = length.saturating_mul(classes);
+        need("the logits", logits, rows.saturating_mul(width));
+        need("the losses", losses, rows);
+        assert!(labels.len() >= rows * length, "the labels are too short");
+        let mut gradient = gradient;
+        if let Some(gradient) = &gradient {
+            need("the gradient", gradient, rows.saturating_mul(width));
+        }
+        let mut block = [0.0f32; 64];
+        for row in 0..rows {
+            let labels = &labels[row * length..][..length];
+            let given = labels.iter().filter(|&&it| it != fl_core::NO_TARGET);
+            let share = 1.0 / given.count().max(1) as f32;
+            let mut sum = 0.0f32;
+            let mut first = 0;
+            while first < length {
+                // Positions with a target, as many as are worked on at once, or one without.
+                let run = labels[first..].iter().take(block.len());
+                let run = run.take_while(|&&it| it != fl_core::NO_TARGET).count();
+                let at = (row * length + first) * classes..;
+                if run == 0 {
+                    if let Some(gradient) = gradient.as_deref_mut() {
+                        gradient[at][..classes].fill(0.0);
+                    }
+                    first += 1;
+                    continue;
+                }
+                let losses = &mut block[..run];
+                self.softmax_cross_entropy(
+                    run,
+                    classes,
+                    &logits[at.clone()],
+                    &labels[first..],
+                    scale * share,
+                    losses,
+                    gradient.as_deref_mut().map(|gradient| &mut gradient[at]),
+                );
+                for loss in losses {
+                    sum += *loss;
+                }
+                first += run;
+            }
+            losses[row] = sum * share;
+        }
+    }
+
     /// Mean squared error: `losses[row] = sum (z - t)^2 / width`,
     /// `gradient = (z - t) * (2 * scale / width)`.
     pub fn mean_squared_error(
@@ -710,6 +780,46 @@ impl Kernels {
         need("y", y, tokens.len().saturating_mul(width));
         for (to, &token) in y.chunks_exact_mut(width).zip(tokens) {
             to.copy_from_slice(&table[token as usize * width..][..width]);
+        }
+    }
+
+    /// The last position of every sequence: `y[rows, width]` of `x[rows, positions, width]`.
+    pub fn last(&self, rows: usize, positions: usize, width: usize, x: &[f32], y: &mut [f32]) {
+        let len = positions.saturating_mul(width);
+        need("x", x, rows.saturating_mul(len));
+        need("y", y, rows.saturating_mul(width));
+        for (x, y) in x
+            .chunks_exact(len)
+            .zip(y.chunks_exact_mut(width))
+            .take(rows)
+        {
+            y.copy_from_slice(&x[len - width..]);
+        }
+    }
+
+    /// Gradient of [`Kernels::last`]: zero but for the last position.
+    pub fn last_dx(&self, rows: usize, positions: usize, width: usize, dy: &[f32], dx: &mut [f32]) {
+        let len = positions.saturating_mul(width);
+        need("dx", dx, rows.saturating_mul(len));
+        need("dy", dy, rows.saturating_mul(width));
+        for (dy, dx) in dy
+            .chunks_exact(width)
+            .zip(dx.chunks_exact_mut(len))
+            .take(rows)
+        {
+            let (before, last) = dx.split_at_mut(len - width);
+            before.fill(0.0);
+            last.copy_from_slice(dy);
+        }
+    }
+
+    /// Adds `x` to every row of `y[rows, x.len()]`.
+    pub fn add_to_rows(&self, rows: usize, x: &[f32], y: &mut [f32]) {
+        need("y", y, rows.saturating_mul(x.len()));
+        if !x.is_empty() {
+            for y in y.chunks_exact_mut(x.len()).take(rows) {
+                elementwise::add(self.isa, x, y);
+            }
         }
     }
 

@@ -234,7 +234,8 @@ impl Kernels {
         need("y", y, rows.saturating_mul(n.example_len()));
         need("stats", stats, rows.saturating_mul(n.stats_len()));
         need("the scratch", scratch, 2 * n.channels);
-        norm_in_place(self.isa, n, rows, gamma, beta, y, stats, scratch);
+        let (n, rows) = n.parts(rows);
+        norm_in_place(self.isa, &n, rows, gamma, beta, y, stats, scratch);
     }
 }
 

@@ -390,6 +390,144 @@ pub(super) fn dense_dw(
     unsafe { product(tiles, &left, &Walk::straight(rows), &right, usize::MAX) };
 }
 
+/// [`dense_dw`] for the columns from `at` on of a gradient `[inputs, outputs]`, as many as are
+/// given of `dy`, whose rows are `dy_stride` apart.
+pub(super) fn columns_dw(
+    isa: Isa,
+    d: &Dense,
+    rows: usize,
+    x: &[f32],
+    (dy, dy_stride): (&[f32], usize),
+    [at, columns]: [usize; 2],
+    gradient: Gradient<'_>,
+) {
+    assert!(at + columns <= d.outputs && columns <= dy_stride);
+    if rows > 0 {
+        assert!(x.len() >= rows * d.inputs);
+        assert!(dy.len() >= (rows - 1) * dy_stride + columns);
+    }
+    let mut gradient = gradient;
+    let (c, start, end) = places(&mut gradient, core::ptr::null_mut());
+    let left = Left {
+        a: x.as_ptr(),
+        terms_contiguous: false,
+        stride: d.inputs,
+        groups: 1,
+        group_stride: 0,
+        group_c_stride: 0,
+        rows: d.inputs,
+    };
+    let right = Right {
+        b: dy.as_ptr(),
+        b_stride: dy_stride,
+        columns,
+        c: c.wrapping_add(at),
+        c_stride: d.outputs,
+        start,
+        end: end.offset(at),
+    };
+    // SAFETY: the lengths of `x` and `dy` are checked above, the gradient's by the caller's
+    // `need_gradient`; there is one block, so a step's `c` is never touched.
+    unsafe {
+        product(
+            Tiles::of(isa),
+            &left,
+            &Walk::straight(rows),
+            &right,
+            usize::MAX,
+        )
+    };
+}
+
+/// A matrix whose rows are `stride` numbers apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Strided<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) stride: usize,
+}
+
+impl Strided<'_> {
+    fn check(&self, rows: usize, columns: usize) {
+        assert!(columns <= self.stride || rows <= 1);
+        assert!(rows == 0 || self.values.len() >= (rows - 1) * self.stride + columns);
+    }
+}
+
+/// `c[rows, columns] = a b`, terms ascending, where `a` is `[rows, terms]` or, `transposed`,
+/// `[terms, rows]`, and `b` is `[terms, columns]`.
+pub(super) fn strided(
+    isa: Isa,
+    [rows, terms, columns]: [usize; 3],
+    a: Strided<'_>,
+    transposed: bool,
+    b: Strided<'_>,
+    c: &mut [f32],
+    c_stride: usize,
+) {
+    match transposed {
+        false => a.check(rows, terms),
+        true => a.check(terms, rows),
+    }
+    b.check(terms, columns);
+    let to = Strided {
+        values: c,
+        stride: c_stride,
+    };
+    to.check(rows, columns);
+    let left = Left {
+        a: a.values.as_ptr(),
+        terms_contiguous: !transposed,
+        stride: a.stride,
+        groups: 1,
+        group_stride: 0,
+        group_c_stride: 0,
+        rows,
+    };
+    let right = Right {
+        b: b.values.as_ptr(),
+        b_stride: b.stride,
+        columns,
+        c: c.as_mut_ptr(),
+        c_stride,
+        start: Start::Zero,
+        end: End::Store,
+    };
+    let tiles = Tiles::of(isa);
+    // SAFETY: all three operands were checked above.
+    unsafe {
+        product(
+            tiles,
+            &left,
+            &Walk::straight(terms),
+            &right,
+            cached_terms(tiles),
+        );
+    }
+}
+
+/// `to[columns, rows] = from[rows, columns]^T`, `from` with a stride.
+pub(super) fn transpose_strided(
+    isa: Isa,
+    rows: usize,
+    columns: usize,
+    from: Strided<'_>,
+    to: &mut [f32],
+) {
+    from.check(rows, columns);
+    assert!(to.len() >= rows * columns);
+    // SAFETY: both lengths were checked above.
+    unsafe {
+        (Tiles::of(isa).pack_transposed)(
+            from.values.as_ptr(),
+            from.stride,
+            rows,
+            columns,
+            to.as_mut_ptr(),
+            rows,
+        );
+    }
+}
+
 /// `y[columns, rows] = x[rows, columns]^T`
 pub(super) fn transpose(isa: Isa, rows: usize, columns: usize, x: &[f32], y: &mut [f32]) {
     // SAFETY: `Kernels::transpose` checked both lengths.

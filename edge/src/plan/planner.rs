@@ -18,6 +18,8 @@ pub(super) struct Planner<'a> {
     shared: Vec<bool>,
     /// Of each node: padded input or statistics, argmax or mask.
     saved: Vec<Option<Slot>>,
+    /// What else a recurrent layer keeps.
+    saved_second: Vec<Option<Slot>>,
     saved_bytes: Vec<Option<Bytes>>,
     forward: Vec<Forward>,
     norms: Vec<NormStep>,
@@ -37,6 +39,7 @@ impl<'a> Planner<'a> {
             activation: vec![NONE; values],
             shared: vec![false; values],
             saved: vec![None; graph.nodes.len()],
+            saved_second: vec![None; graph.nodes.len()],
             saved_bytes: vec![None; graph.nodes.len()],
             forward: Vec::new(),
             norms: Vec::new(),
@@ -330,7 +333,74 @@ impl<'a> Planner<'a> {
                 };
                 self.forward.push(Forward::Add { x: other, y });
             }
+            Op::Recurrent {
+                geometry,
+                weight,
+                bias,
+            } => {
+                let gates = self.own(x, source);
+                self.saved[index] = Some(gates);
+                let kept = self.walk.buffer(geometry.states_len(), 0);
+                self.saved_second[index] = Some(kept);
+                let scratch = self.walk.buffer(geometry.forward_scratch_len(), 0);
+                let y = self.output(target, out_len);
+                self.keep(gates, Kept::Values);
+                self.keep(y, Kept::Values);
+                self.forward.push(Forward::Recurrent {
+                    geometry,
+                    gates,
+                    y,
+                    kept,
+                    scratch,
+                    weight: self.walk.tensor(weight),
+                    bias: bias.map(|bias| self.walk.tensor(bias)),
+                });
+            }
+            Op::Attention(geometry) => {
+                self.keep(x, Kept::Values);
+                let probabilities = self.walk.buffer(geometry.probabilities_len(), 0);
+                self.saved[index] = Some(probabilities);
+                let scratch = self.walk.buffer(0, geometry.forward_scratch_len());
+                let y = self.output(target, out_len);
+                self.forward.push(Forward::Attention {
+                    geometry,
+                    x,
+                    y,
+                    probabilities,
+                    scratch,
+                });
+            }
+            Op::Last {
+                positions,
+                channels,
+            } => {
+                let y = self.output(target, out_len);
+                self.forward.push(Forward::Last {
+                    positions,
+                    channels,
+                    x,
+                    y,
+                });
+            }
+            Op::Position { table } => {
+                let y = self.own(x, source);
+                self.activation[target] = y;
+                self.forward.push(Forward::Position {
+                    table: self.walk.tensor(table),
+                    y,
+                });
+            }
         }
+    }
+
+    /// The buffer of a value that is overwritten: itself, or a copy where others read it.
+    fn own(&mut self, x: Slot, source: ValueId) -> Slot {
+        if self.may_overwrite(source, false) {
+            return x;
+        }
+        let y = self.walk.buffer(self.walk.len(source), 0);
+        self.forward.push(Forward::Copy { x, y });
+        y
     }
 
     fn output(&mut self, root: ValueId, len: usize) -> Slot {

@@ -25,6 +25,12 @@ pub(crate) enum Route {
         dy: Slot,
         dx: Slot,
     },
+    Last {
+        positions: usize,
+        channels: usize,
+        dy: Slot,
+        dx: Slot,
+    },
     Dropout {
         keep: Bytes,
         scale: f32,
@@ -76,6 +82,15 @@ impl Route {
             } => {
                 let [dy, dx] = pick(arena, [at(*dy), at(*dx)]);
                 k.global_avg_pool_dx(rows, *positions, *channels, dy, dx);
+            }
+            Self::Last {
+                positions,
+                channels,
+                dy,
+                dx,
+            } => {
+                let [dy, dx] = pick(arena, [at(*dy), at(*dx)]);
+                k.last_dx(rows, *positions, *channels, dy, dx);
             }
             Self::Dropout { keep, scale, dy } => {
                 k.dropout(&bytes[keep.range(rows)], *scale, &mut arena[at(*dy)]);

@@ -1,7 +1,9 @@
 //! The operators of a plan, with the places of their operands.
 
 use super::{Bytes, Route, Slot, Tensor};
-use crate::kernel::{Activation, BatchNorm, Conv, Dense, Fused, Norm, Pool, Write};
+use crate::kernel::{
+    Activation, Attention, BatchNorm, Conv, Dense, Fused, Norm, Pool, Recurrent, Write,
+};
 
 /// One operator of the forward pass.
 #[derive(Debug)]
@@ -100,6 +102,34 @@ pub(crate) enum Forward {
         x: Slot,
         y: Slot,
     },
+    /// `gates` are the layer's input and become the gates' values.
+    Recurrent {
+        geometry: Recurrent,
+        gates: Slot,
+        y: Slot,
+        kept: Slot,
+        scratch: Slot,
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
+    Attention {
+        geometry: Attention,
+        x: Slot,
+        y: Slot,
+        probabilities: Slot,
+        scratch: Slot,
+    },
+    Last {
+        positions: usize,
+        channels: usize,
+        x: Slot,
+        y: Slot,
+    },
+    /// `y = y + table`
+    Position {
+        table: Tensor,
+        y: Slot,
+    },
 }
 
 /// One operator of the backward pass.
@@ -154,6 +184,30 @@ pub(crate) enum Backward {
     },
     Embedding {
         size: usize,
+        table: Tensor,
+        dy: Slot,
+    },
+    /// The gates' values become their gradients.
+    Recurrent {
+        geometry: Recurrent,
+        gates: Slot,
+        y: Slot,
+        kept: Slot,
+        previous: Slot,
+        dy: Slot,
+        scratch: Slot,
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
+    Attention {
+        geometry: Attention,
+        x: Slot,
+        probabilities: Slot,
+        dy: Slot,
+        dx: Slot,
+        scratch: Slot,
+    },
+    Position {
         table: Tensor,
         dy: Slot,
     },

@@ -36,6 +36,8 @@ impl<'a, B: From<Route>> Walk<'a, B> {
                     | Op::Norm { .. }
                     | Op::BatchNorm { .. }
                     | Op::Embedding { .. }
+                    | Op::Recurrent { .. }
+                    | Op::Position { .. }
             );
             let needs = own
                 || node

@@ -38,8 +38,8 @@ impl Batch {
     ) -> Result<Read<'_>, ForeignToken> {
         let (mut labels, mut numbers) = (0, 0);
         let targets = match data.target() {
-            TargetSpec::Class { .. } => {
-                labels = rows.len();
+            target @ (TargetSpec::Class { .. } | TargetSpec::Sequence { .. }) => {
+                labels = rows.len() * target.labels();
                 reserve(&mut self.labels, labels);
                 TargetsMut::Classes(&mut self.labels[..labels])
             }

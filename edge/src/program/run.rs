@@ -419,6 +419,44 @@ impl<'a> Context<'a> {
                 let ([x], [y]) = self.reals([x], [y]);
                 k.global_avg_pool(rows, positions, channels, x, y);
             }
+            Step::Recurrent {
+                ref geometry,
+                gates,
+                y,
+                kept,
+                scratch,
+                weight,
+                bias,
+            } => {
+                let ([], [gates, y, kept, scratch]) = self.reals([], [gates, y, kept, scratch]);
+                let weight = constants.values(weight);
+                let bias = bias.map_or(&[][..], |bias| constants.values(bias));
+                k.recurrent(geometry, rows, gates, weight, bias, y, kept, scratch);
+            }
+            Step::Attention {
+                ref geometry,
+                x,
+                y,
+                probabilities,
+                scratch,
+            } => {
+                let ([x], [y, probabilities, scratch]) =
+                    self.reals([x], [y, probabilities, scratch]);
+                k.attention(geometry, rows, x, y, probabilities, scratch);
+            }
+            Step::Last {
+                positions,
+                channels,
+                x,
+                y,
+            } => {
+                let ([x], [y]) = self.reals([x], [y]);
+                k.last(rows, positions, channels, x, y);
+            }
+            Step::Position { table, y } => {
+                let ([], [y]) = self.reals([], [y]);
+                k.add_to_rows(rows, constants.values(table), y);
+            }
             Step::Activate { f, x, y } => {
                 let ([x], [y]) = self.reals([x], [y]);
                 k.activate(f, x, y);
@@ -560,6 +598,15 @@ impl<'a> Context<'a> {
             Step::IntMaxPool { ref geometry, x, y } => {
                 let ([x], [y]) = self.pick([x], [y]);
                 k.int8_max_pool(geometry, rows, x, y);
+            }
+            Step::IntLast {
+                positions,
+                channels,
+                x,
+                y,
+            } => {
+                let ([x], [y]) = self.pick([x], [y]);
+                k.int8_last(rows, positions, channels, x, y);
             }
             Step::IntAvgPool {
                 ref geometry,

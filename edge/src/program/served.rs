@@ -8,7 +8,9 @@ use fl_core::{ClientId, Evaluation, Examples, ServedModel, TrainError};
 use super::batch::{Batch, ForeignToken, Read};
 use super::{Program, Runner};
 use crate::arena::reserve;
+use crate::graph::target_width;
 use crate::kernel::Kernels;
+use crate::session::{bad_label, cross_entropy, judge_part};
 use crate::zoo::Loss;
 
 /// Examples in a batch at most.
@@ -130,6 +132,7 @@ impl Worker {
         let program = Arc::clone(self.runner.program());
         let model = program.model();
         let width = program.output_len();
+        let target = model.target();
         reserve(&mut self.rows, count);
         for (row, number) in self.rows.iter_mut().zip(start..) {
             *row = number;
@@ -152,20 +155,15 @@ impl Worker {
         let losses = &mut self.losses[..count];
         match model.loss() {
             Loss::SoftmaxCrossEntropy => {
-                if let Some(at) = labels.iter().position(|&label| label as usize >= width) {
+                if let Some(at) = bad_label(target, labels) {
                     return Err(TrainError::LabelOutOfRange {
                         client: ClientId(0),
-                        row: rows[at] as usize,
+                        row: rows[at / target.labels()] as usize,
                         label: labels[at],
-                        classes: width,
+                        classes: target_width(target),
                     });
                 }
-                kernels.softmax_cross_entropy(count, width, outputs, labels, 1.0, losses, None);
-                reserve(&mut self.best, count);
-                let best = &mut self.best[..count];
-                kernels.argmax(count, width, outputs, best);
-                let hits = best.iter().zip(labels).filter(|(a, b)| a == b).count();
-                evaluation.correct += hits as u64;
+                cross_entropy(kernels, target, count, outputs, labels, 1.0, losses, None);
             }
             Loss::Mse => {
                 kernels.mean_squared_error(count, width, outputs, targets, 1.0, losses, None);
@@ -174,10 +172,9 @@ impl Worker {
                 kernels.binary_cross_entropy(count, width, outputs, targets, 1.0, losses, None);
             }
         }
-        evaluation.examples += count as u64;
-        for loss in losses {
-            evaluation.loss_sum += f64::from(*loss);
-        }
+        reserve(&mut self.best, labels.len());
+        let best = &mut self.best;
+        judge_part(kernels, target, outputs, labels, losses, best, evaluation);
         Ok(())
     }
 }

@@ -1,7 +1,9 @@
 //! The operators of a program, with the places of their operands.
 
 use crate::kernel::int8::{Add, Affine, Rescale, Side};
-use crate::kernel::{Activation, BatchNorm, Conv, Dense, Fused, Norm, Pool};
+use crate::kernel::{
+    Activation, Attention, BatchNorm, Cell, Conv, Dense, Fused, Norm, Pool, Recurrent,
+};
 
 /// Index of a buffer.
 pub(super) type Slot = usize;
@@ -186,6 +188,34 @@ pub(super) enum Step {
     Double {
         y: Slot,
     },
+    /// `gates` are read and overwritten.
+    Recurrent {
+        geometry: Recurrent,
+        gates: Slot,
+        y: Slot,
+        kept: Slot,
+        scratch: Slot,
+        weight: Constant,
+        bias: Option<Constant>,
+    },
+    Attention {
+        geometry: Attention,
+        x: Slot,
+        y: Slot,
+        probabilities: Slot,
+        scratch: Slot,
+    },
+    Last {
+        positions: usize,
+        channels: usize,
+        x: Slot,
+        y: Slot,
+    },
+    /// `y = y + table`
+    Position {
+        table: Constant,
+        y: Slot,
+    },
     Quantize {
         x: Slot,
         y: Slot,
@@ -233,6 +263,12 @@ pub(super) enum Step {
         y: Slot,
         from: Affine,
         to: Affine,
+    },
+    IntLast {
+        positions: usize,
+        channels: usize,
+        x: Slot,
+        y: Slot,
     },
     IntAdd {
         add: Add,
@@ -290,6 +326,7 @@ impl Step {
             Self::IntMaxPool { .. } => "int8 max-pool",
             Self::IntAvgPool { .. } => "int8 avg-pool",
             Self::IntGlobalAvgPool { .. } => "int8 global-avg-pool",
+            Self::IntLast { .. } => "int8 last",
             Self::IntAdd { .. } => "int8 add",
             Self::Table { .. } => "int8 table",
             Self::IntClamp { .. } => "int8 clamp",
@@ -305,6 +342,13 @@ impl Step {
             Self::Norm { .. } | Self::NormInPlace { .. } => "norm",
             Self::BatchNormFactor { .. } | Self::BatchNorm { .. } => "batch-norm",
             Self::Embedding { .. } => "embedding",
+            Self::Recurrent { geometry, .. } => match geometry.cell() {
+                Cell::Lstm => "lstm",
+                Cell::Gru => "gru",
+            },
+            Self::Attention { .. } => "attention",
+            Self::Last { .. } => "last",
+            Self::Position { .. } => "position",
             Self::Copy { .. } => "copy",
             Self::Add { .. } | Self::Double { .. } => "add",
         }

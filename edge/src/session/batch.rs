@@ -1,10 +1,13 @@
 //! One batch: its examples, its buffers, its loss.
 
-use fl_core::{Examples, InputSpec, InputsMut, Stream, TargetSpec, TargetsMut};
+use fl_core::{
+    Evaluation, Examples, InputSpec, InputsMut, NO_TARGET, Stream, TargetSpec, TargetsMut,
+};
 use rand_core::Rng as _;
 
 use super::BadExample;
 use crate::arena::{Aligned, pick, reserve};
+use crate::graph::target_width;
 use crate::kernel::Kernels;
 use crate::model::Model;
 use crate::plan::Memory;
@@ -35,6 +38,74 @@ fn draw_mask(stream: &mut Stream, threshold: u32, keep: &mut [u8]) {
     }
 }
 
+/// The first label that is none of the target's.
+pub(crate) fn bad_label(target: TargetSpec, labels: &[u32]) -> Option<usize> {
+    match target {
+        TargetSpec::Class { classes } => labels.iter().position(|&it| it as usize >= classes),
+        TargetSpec::Sequence { classes, .. } => labels
+            .iter()
+            .position(|&it| it as usize >= classes && it != NO_TARGET),
+        TargetSpec::Real { .. } => None,
+    }
+}
+
+/// The loss of classes, of an example or of each of its positions.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one slice for each operand of a formula"
+)]
+pub(crate) fn cross_entropy(
+    k: &Kernels,
+    target: TargetSpec,
+    rows: usize,
+    outputs: &[f32],
+    labels: &[u32],
+    scale: f32,
+    losses: &mut [f32],
+    gradient: Option<&mut [f32]>,
+) {
+    let width = target_width(target);
+    match target {
+        TargetSpec::Sequence { length, .. } => k.sequence_cross_entropy(
+            rows, length, width, outputs, labels, scale, losses, gradient,
+        ),
+        _ => k.softmax_cross_entropy(rows, width, outputs, labels, scale, losses, gradient),
+    }
+}
+
+/// Adds examples to an evaluation. Where every position has a target, each of those counts as an
+/// example does elsewhere. `best` has room for a label each.
+pub(crate) fn judge(
+    k: &Kernels,
+    target: TargetSpec,
+    outputs: &[f32],
+    labels: &[u32],
+    losses: &[f32],
+    best: &mut [u32],
+    evaluation: &mut Evaluation,
+) {
+    let each = target.labels();
+    if each > 0 {
+        let best = &mut best[..labels.len()];
+        k.argmax(labels.len(), target_width(target), outputs, best);
+        // No class is called as what stands for none.
+        let hits = best.iter().zip(labels).filter(|(a, b)| a == b);
+        evaluation.correct += hits.count() as u64;
+    }
+    let TargetSpec::Sequence { length, .. } = target else {
+        evaluation.examples += losses.len() as u64;
+        for loss in losses {
+            evaluation.loss_sum += f64::from(*loss);
+        }
+        return;
+    };
+    for (labels, loss) in labels.chunks_exact(length).zip(losses) {
+        let given = labels.iter().filter(|&&it| it != NO_TARGET).count();
+        evaluation.examples += given as u64;
+        evaluation.loss_sum += f64::from(*loss) * given as f64;
+    }
+}
+
 impl Batch {
     /// What quantization-aware training works in.
     pub(super) fn parts(&mut self, rows: usize) -> Buffers<'_> {
@@ -60,11 +131,13 @@ impl Batch {
             reserve(&mut self.tokens, rows * input_len);
         }
         match model.target() {
-            TargetSpec::Class { .. } => reserve(&mut self.labels, rows),
+            TargetSpec::Class { .. } | TargetSpec::Sequence { .. } => {
+                reserve(&mut self.labels, rows * model.target().labels());
+            }
             TargetSpec::Real { .. } => reserve(&mut self.targets, rows * width),
         }
         reserve(&mut self.losses, rows);
-        reserve(&mut self.best, rows);
+        reserve(&mut self.best, rows * model.target().labels());
     }
 
     /// Reads the examples at `rows`.
@@ -81,7 +154,9 @@ impl Batch {
         let count = rows.len();
         let target = model.target();
         let targets = match target {
-            TargetSpec::Class { .. } => TargetsMut::Classes(&mut self.labels[..count]),
+            TargetSpec::Class { .. } | TargetSpec::Sequence { .. } => {
+                TargetsMut::Classes(&mut self.labels[..count * target.labels()])
+            }
             TargetSpec::Real { .. } => TargetsMut::Real(&mut self.targets[..count * width]),
         };
         match model.input() {
@@ -103,14 +178,12 @@ impl Batch {
                 }
             }
         }
-        if let TargetSpec::Class { classes } = target {
-            let labels = &self.labels[..count];
-            if let Some(at) = labels.iter().position(|&label| label as usize >= classes) {
-                return Err(BadExample::Label {
-                    row: rows[at],
-                    label: labels[at],
-                });
-            }
+        let labels = &self.labels[..count * target.labels()];
+        if let Some(at) = bad_label(target, labels) {
+            return Err(BadExample::Label {
+                row: rows[at / target.labels()],
+                label: labels[at],
+            });
         }
         Ok(())
     }
@@ -146,9 +219,17 @@ impl Batch {
         let losses = &mut self.losses[..rows];
         match model.loss() {
             Loss::SoftmaxCrossEntropy => {
-                let labels = &self.labels[..rows];
-                kernels
-                    .softmax_cross_entropy(rows, width, outputs, labels, scale, losses, gradient);
+                let labels = &self.labels[..rows * model.target().labels()];
+                cross_entropy(
+                    kernels,
+                    model.target(),
+                    rows,
+                    outputs,
+                    labels,
+                    scale,
+                    losses,
+                    gradient,
+                );
             }
             Loss::Mse => {
                 let targets = &self.targets[..rows * width];

@@ -407,7 +407,9 @@ fn add_kept(
     let tensors: [Option<&Tensor>; 2] = match step {
         Backward::Conv { weight, bias, .. } => [Some(weight), bias.as_ref()],
         Backward::Norm { gamma, beta, .. } => [Some(gamma), Some(beta)],
-        _ => unreachable!("only of convolutions and norms"),
+        Backward::Recurrent { weight, bias, .. } => [Some(weight), bias.as_ref()],
+        Backward::Position { table, .. } => [Some(table), None],
+        _ => unreachable!("the gradients of all others are not kept"),
     };
     let mut first = 0;
     let width = own.len() / factors.len();
@@ -529,6 +531,43 @@ fn parameter_norms(
                 }
                 squares.set(norm.weight, row, square);
             }
+        }
+        Backward::Recurrent {
+            geometry,
+            gates,
+            kept,
+            previous,
+            ..
+        } => {
+            let Some(own) = norm.own else {
+                unreachable!("these gradients are kept");
+            };
+            let places = [at(*gates), at(*kept), at(*previous), at(own)];
+            let [gates, kept, previous, own] = pick(arena, places);
+            let (width, states) = (geometry.gates_len(), geometry.states_len());
+            let own = own.chunks_exact_mut(own.len() / rows);
+            for (row, own) in own.enumerate() {
+                let gates = &gates[row * width..][..width];
+                let kept = &kept[row * states..][..states];
+                let previous = &previous[row * states..][..states];
+                let (weight, sums) = own.split_at_mut(geometry.transposed_len());
+                let to = Gradient::Store(weight);
+                k.recurrent_dw(geometry, 1, previous, gates, kept, to);
+                squares.set(norm.weight, row, k.sum_of_squares(weight));
+                if let Some(bias) = norm.bias {
+                    k.recurrent_db(geometry, 1, kept, Gradient::Store(sums));
+                    squares.set(bias, row, k.sum_of_squares(sums));
+                }
+            }
+        }
+        Backward::Position { table, dy } => {
+            let Some(own) = norm.own else {
+                unreachable!("these gradients are kept");
+            };
+            // The gradient of an example is its part of the output's.
+            let [dy, own] = pick(arena, [at(*dy), at(own)]);
+            own.copy_from_slice(&dy[..own.len()]);
+            k.row_squares(table.len(), own, squares.of_tensor(norm.weight, rows));
         }
         _ => unreachable!("only operators with parameters have norms"),
     }

@@ -30,7 +30,8 @@ pub enum Clipping {
     /// `g min(1, C / |g|)` (Abadi et al. 2016, algorithm 1).
     Flat,
     /// Every layer's part of `g`, weight and bias together, to `C / sqrt(layers)` (McMahan et al.
-    /// 2018, arXiv:1710.06963), so that the whole has at most `C`.
+    /// 2018, arXiv:1710.06963), so that the whole has at most `C`. The two products of a recurrent
+    /// layer count as two layers, and so do those of an attention.
     PerLayer,
     /// `g C / (|g| + stability)`: every gradient is normalised (Bu et al. 2023, arXiv:2206.07136,
     /// "AUTO-S", their `gamma`).

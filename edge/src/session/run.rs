@@ -148,6 +148,44 @@ pub(super) fn forward(
                 let [x, y] = pick(arena, [at(*x), at(*y)]);
                 k.add(x, y);
             }
+            Forward::Recurrent {
+                geometry,
+                gates,
+                y,
+                kept,
+                scratch,
+                weight,
+                bias,
+            } => {
+                let places = [at(*gates), at(*y), at(*kept), at(*scratch)];
+                let [gates, y, kept, scratch] = pick(arena, places);
+                let bias = bias.clone().map_or(&[][..], |bias| &weights[bias]);
+                let weight = &weights[weight.clone()];
+                k.recurrent(geometry, rows, gates, weight, bias, y, kept, scratch);
+            }
+            Forward::Attention {
+                geometry,
+                x,
+                y,
+                probabilities,
+                scratch,
+            } => {
+                let places = [at(*x), at(*y), at(*probabilities), at(*scratch)];
+                let [x, y, probabilities, scratch] = pick(arena, places);
+                k.attention(geometry, rows, x, y, probabilities, scratch);
+            }
+            Forward::Last {
+                positions,
+                channels,
+                x,
+                y,
+            } => {
+                let [x, y] = pick(arena, [at(*x), at(*y)]);
+                k.last(rows, *positions, *channels, x, y);
+            }
+            Forward::Position { table, y } => {
+                k.add_to_rows(rows, &weights[table.clone()], &mut arena[at(*y)]);
+            }
         }
     }
 }
@@ -265,7 +303,38 @@ pub(super) fn backward_inputs(
         | Backward::Conv { dx: None, .. }
         | Backward::Norm { dx: None, .. }
         | Backward::BatchNorm { .. }
-        | Backward::Embedding { .. } => {}
+        | Backward::Embedding { .. }
+        | Backward::Position { .. } => {}
+        Backward::Recurrent {
+            geometry,
+            gates,
+            y,
+            kept,
+            previous,
+            dy,
+            scratch,
+            weight,
+            ..
+        } => {
+            let places = [*gates, *y, *kept, *previous, *dy, *scratch].map(at);
+            let [gates, y, kept, previous, dy, scratch] = pick(arena, places);
+            let weight = &weights[weight.clone()];
+            k.recurrent_dx(
+                geometry, rows, y, dy, weight, gates, kept, previous, scratch,
+            );
+        }
+        Backward::Attention {
+            geometry,
+            x,
+            probabilities,
+            dy,
+            dx,
+            scratch,
+        } => {
+            let places = [*x, *probabilities, *dy, *dx, *scratch].map(at);
+            let [x, probabilities, dy, dx, scratch] = pick(arena, places);
+            k.attention_dx(geometry, rows, x, probabilities, dy, dx, scratch);
+        }
         Backward::Activate { f, kept, dy } => {
             let [kept, dy] = pick(arena, [at(*kept), at(*dy)]);
             k.activate_grad(*f, kept, dy);
@@ -364,6 +433,28 @@ pub(super) fn backward_parameters(
             }
             step_stored(k, update, gamma, weights, gradient);
             step_stored(k, update, beta, weights, gradient);
+        }
+        Backward::Recurrent {
+            geometry,
+            gates,
+            kept,
+            previous,
+            weight,
+            bias,
+            ..
+        } => {
+            let places = [at(*gates), at(*kept), at(*previous)];
+            let [gates, kept, previous] = pick(arena, places);
+            if let Some(bias) = bias {
+                let to = gradient_of(update, bias, weights, gradient);
+                k.recurrent_db(geometry, rows, kept, to);
+            }
+            let to = gradient_of(update, weight, weights, gradient);
+            k.recurrent_dw(geometry, rows, previous, gates, kept, to);
+        }
+        Backward::Position { table, dy } => {
+            let to = gradient_of(update, table, weights, gradient);
+            k.column_sums(rows, table.len(), &arena[at(*dy)], to);
         }
         Backward::Embedding { size, table, dy } => {
             let dy = &arena[at(*dy)];

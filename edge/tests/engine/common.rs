@@ -1,8 +1,8 @@
 //! Made-up examples and models that together use every operator.
 
 use fl_core::{
-    ClientId, Examples, InputSpec, InputsMut, Purpose, RoundId, Seed, Stream, TargetSpec,
-    TargetsMut,
+    ClientId, Examples, InputSpec, InputsMut, NO_TARGET, Purpose, RoundId, Seed, Stream,
+    TargetSpec, TargetsMut,
 };
 use fl_edge::{Model, ModelDef};
 use std::sync::Arc;
@@ -53,6 +53,15 @@ impl Synthetic {
                     .map(|_| stream.below(classes as u64) as u32)
                     .collect();
             }
+            TargetSpec::Sequence { length, classes } => {
+                // Every fifth position or so has no target.
+                data.labels = (0..len * length)
+                    .map(|_| match stream.below(5) {
+                        0 => NO_TARGET,
+                        _ => stream.below(classes as u64) as u32,
+                    })
+                    .collect();
+            }
             TargetSpec::Real { width } => {
                 data.targets = (0..len * width).map(|_| stream.uniform() as f32).collect();
             }
@@ -87,11 +96,11 @@ impl Examples for Synthetic {
             InputsMut::Tokens(to) => gather(rows, width, &self.tokens, to),
         }
         match (targets, self.target) {
-            (TargetsMut::Classes(to), _) => gather(rows, 1, &self.labels, to),
+            (TargetsMut::Classes(to), target) => gather(rows, target.labels(), &self.labels, to),
             (TargetsMut::Real(to), TargetSpec::Real { width }) => {
                 gather(rows, width, &self.targets, to);
             }
-            (TargetsMut::Real(_), TargetSpec::Class { .. }) => unreachable!("targets are classes"),
+            (TargetsMut::Real(_), _) => unreachable!("targets are classes"),
         }
     }
 
@@ -134,6 +143,12 @@ impl Case {
         tensors.iter().any(|t| t.name.ends_with(".running_var"))
     }
 
+    /// Whether it has layers that quantization-aware training refuses.
+    pub(crate) fn has_sequences(&self) -> bool {
+        let graph = self.model.graph();
+        (graph.nodes.iter()).any(|node| graph.sequence_kind(node).is_some())
+    }
+
     pub(crate) fn has_dropout(&self) -> bool {
         self.model
             .summary()
@@ -152,6 +167,7 @@ pub(crate) fn operators() -> Vec<Case> {
         length: 5,
         vocabulary: 11,
     };
+    let sequence = InputSpec::Real(vec![7, 4]);
     // A convolution before, so that the gradient of the layer's input is seen, and a dense layer
     // after.
     let within = |name: &'static str, layers: &str| {
@@ -326,6 +342,82 @@ pub(crate) fn operators() -> Vec<Case> {
              { kind = \"batch-norm\" }, { kind = \"tanh\" }, { kind = \"dense\" }]",
             &row,
             CLASSES,
+        ),
+        Case::new(
+            "lstm",
+            "layer = [{ kind = \"embedding\", size = 4 }, { kind = \"lstm\", units = 6 },\n\
+             { kind = \"last\" }, { kind = \"dense\" }]",
+            &tokens,
+            CLASSES,
+        ),
+        Case::new(
+            "two lstms, odd sizes",
+            "layer = [{ kind = \"lstm\", units = 19 }, { kind = \"lstm\", units = 3 },\n\
+             { kind = \"global-avg-pool\" }, { kind = \"dense\" }]",
+            &sequence,
+            CLASSES,
+        ),
+        Case::new(
+            "gru",
+            "layer = [{ kind = \"gru\", units = 17 }, { kind = \"dropout\", rate = 0.0 },\n\
+             { kind = \"gru\", units = 5 }, { kind = \"last\" }, { kind = \"dense\" }]",
+            &sequence,
+            CLASSES,
+        ),
+        Case::new(
+            "attention",
+            "layer = [{ kind = \"attention\", heads = 1, bias = false }, { kind = \"flatten\" },\n\
+             { kind = \"dense\" }]",
+            &sequence,
+            CLASSES,
+        ),
+        Case::new(
+            "transformer block",
+            "[[layer]]\nkind = \"embedding\"\nsize = 8\n\
+             [[layer]]\nkind = \"position\"\nname = \"start\"\n\
+             [[layer]]\nkind = \"layer-norm\"\n\
+             [[layer]]\nkind = \"attention\"\nheads = 2\ncausal = true\n\
+             [[layer]]\nkind = \"add\"\nname = \"middle\"\nfrom = \"start\"\n\
+             [[layer]]\nkind = \"layer-norm\"\n\
+             [[layer]]\nkind = \"dense\"\nunits = 16\nactivation = \"gelu\"\n\
+             [[layer]]\nkind = \"dense\"\nunits = 8\n\
+             [[layer]]\nkind = \"add\"\nfrom = \"middle\"\n\
+             [[layer]]\nkind = \"layer-norm\"\n[[layer]]\nkind = \"last\"\n\
+             [[layer]]\nkind = \"dense\"\n",
+            &tokens,
+            CLASSES,
+        ),
+        Case::new(
+            "recurrent layers of what others read too",
+            "[[layer]]\nkind = \"dense\"\nname = \"first\"\nunits = 4\nactivation = \"relu\"\n\
+             [[layer]]\nkind = \"position\"\n\
+             [[layer]]\nkind = \"gru\"\nunits = 4\n\
+             [[layer]]\nkind = \"add\"\nfrom = \"first\"\n\
+             [[layer]]\nkind = \"lstm\"\nname = \"second\"\nunits = 4\n\
+             [[layer]]\nkind = \"attention\"\nheads = 4\n\
+             [[layer]]\nkind = \"add\"\nfrom = \"second\"\n\
+             [[layer]]\nkind = \"dropout\"\nrate = 0.3\n[[layer]]\nkind = \"flatten\"\n\
+             [[layer]]\nkind = \"dense\"\n",
+            &sequence,
+            CLASSES,
+        ),
+        Case::new(
+            "lstm-shakespeare, every position",
+            "kind = \"lstm-shakespeare\"\nembedding = 3\nunits = [5, 6]",
+            &tokens,
+            TargetSpec::Sequence {
+                length: 5,
+                classes: 11,
+            },
+        ),
+        Case::new(
+            "transformer, every position",
+            "kind = \"transformer\"\nwidth = 8\nheads = 2\nblocks = 1\nunits = 12",
+            &tokens,
+            TargetSpec::Sequence {
+                length: 5,
+                classes: 11,
+            },
         ),
     ]
 }

@@ -447,16 +447,16 @@ fn check(case: &Case, granularity: Granularity) {
 
 #[test]
 fn every_operator_is_exact() {
-    for case in operators() {
-        check(&case, Granularity::Channel);
-        check(&case, Granularity::Tensor);
+    for case in operators().iter().filter(|case| !case.has_sequences()) {
+        check(case, Granularity::Channel);
+        check(case, Granularity::Tensor);
     }
 }
 
 #[test]
 fn every_model_is_exact() {
-    for case in zoo() {
-        check(&case, Granularity::Channel);
+    for case in zoo().iter().filter(|case| !case.has_sequences()) {
+        check(case, Granularity::Channel);
     }
 }
 

@@ -15,5 +15,6 @@ mod private;
 mod program;
 mod protected;
 mod random;
+mod sequences;
 mod stretches;
 mod training;

@@ -12,7 +12,7 @@ use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::common::{Case, Synthetic, operators, stream};
-use fl_core::{Examples as _, InputSpec, Optimizer, Stream, TargetSpec};
+use fl_core::{Examples as _, InputSpec, NO_TARGET, Optimizer, Stream, TargetSpec};
 use fl_edge::kernel::Kernels;
 use fl_edge::layer::{Activation, LayerDef, Padding};
 use fl_edge::{Loss, Model, ModelDef, Session};
@@ -39,6 +39,13 @@ impl Value {
         match self {
             Self::Image(x) => x,
             _ => panic!("an image"),
+        }
+    }
+
+    fn sequence(self) -> Tensor<3> {
+        match self {
+            Self::Sequence(x) => x,
+            _ => panic!("a sequence"),
         }
     }
 
@@ -207,6 +214,105 @@ impl Leaves<'_> {
     }
 }
 
+/// A product at every position.
+fn along(x: Tensor<3>, leaves: &Leaves<'_>, name: &str, parts: [&str; 2]) -> Tensor<3> {
+    let [b, l, f] = x.dims();
+    let weight = leaves.find::<2>(name, parts[0]).expect("a weight");
+    let [_, outputs] = weight.dims();
+    let mut y = x.reshape([b * l, f]).matmul(weight);
+    if let Some(bias) = leaves.find::<1>(name, parts[1]) {
+        y = y + bias.unsqueeze::<2>();
+    }
+    y.reshape([b, l, outputs])
+}
+
+/// The formulas of ONNX's `LSTM`, gates i o f c.
+fn lstm(x: Tensor<3>, units: usize, leaves: &Leaves<'_>, name: &str) -> Tensor<3> {
+    let [b, l, _] = x.dims();
+    let gates = along(x, leaves, name, ["weight", "bias"]);
+    let recurrent = leaves
+        .find::<2>(name, "recurrent.weight")
+        .expect("a weight");
+    let zero = gates
+        .clone()
+        .narrow(1, 0, 1)
+        .reshape([b, 4 * units])
+        .narrow(1, 0, units)
+        * 0.0;
+    let (mut h, mut c) = (zero.clone(), zero);
+    let mut states = Vec::new();
+    for step in 0..l {
+        let gates = gates.clone().narrow(1, step, 1).reshape([b, 4 * units]);
+        let sums = gates + h.clone().matmul(recurrent.clone());
+        let gate = |part: usize| sums.clone().narrow(1, part * units, units);
+        let [i, o, f] = [0, 1, 2].map(|part| activation::sigmoid(gate(part)));
+        c = f * c + i * activation::tanh(gate(3));
+        h = o * activation::tanh(c.clone());
+        states.push(h.clone().reshape([b, 1, units]));
+    }
+    Tensor::cat(states, 1)
+}
+
+/// The formulas of ONNX's `GRU` with `linear_before_reset`, gates z r h.
+fn gru(x: Tensor<3>, units: usize, leaves: &Leaves<'_>, name: &str) -> Tensor<3> {
+    let [b, l, _] = x.dims();
+    let gates = along(x, leaves, name, ["weight", "bias"]);
+    let recurrent = leaves
+        .find::<2>(name, "recurrent.weight")
+        .expect("a weight");
+    let bias = leaves.find::<1>(name, "recurrent.bias").expect("a bias");
+    let mut h = gates
+        .clone()
+        .narrow(1, 0, 1)
+        .reshape([b, 3 * units])
+        .narrow(1, 0, units)
+        * 0.0;
+    let mut states = Vec::new();
+    for step in 0..l {
+        let gates = gates.clone().narrow(1, step, 1).reshape([b, 3 * units]);
+        let sums = h.clone().matmul(recurrent.clone());
+        let part = |of: &Tensor<2>, part: usize| of.clone().narrow(1, part * units, units);
+        let z = activation::sigmoid(part(&gates, 0) + part(&sums, 0));
+        let r = activation::sigmoid(part(&gates, 1) + part(&sums, 1));
+        let inner = part(&sums, 2) + bias.clone().unsqueeze::<2>();
+        let n = activation::tanh(part(&gates, 2) + r * inner);
+        h = (z.clone().ones_like() - z.clone()) * n + z * h;
+        states.push(h.clone().reshape([b, 1, units]));
+    }
+    Tensor::cat(states, 1)
+}
+
+fn attention(
+    x: Tensor<3>,
+    heads: usize,
+    causal: bool,
+    leaves: &Leaves<'_>,
+    name: &str,
+) -> Tensor<3> {
+    let [b, l, f] = x.dims();
+    let inner = along(x, leaves, name, ["in.weight", "in.bias"]);
+    // `[batch, heads, length, width]`
+    let part = |part: usize| {
+        let of = inner.clone().narrow(2, part * f, f);
+        of.reshape([b, l, heads, f / heads]).permute([0, 2, 1, 3])
+    };
+    let scale = ((f / heads) as f64).sqrt();
+    let mut scores = part(0).matmul(part(1).permute([0, 1, 3, 2])) / scale;
+    if causal {
+        let unseen: Vec<f64> = (0..l * l)
+            .map(|at| if at % l > at / l { -1e30 } else { 0.0 })
+            .collect();
+        let mask = Tensor::<4>::from_data(
+            TensorData::new(unseen, [1, 1, l, l]),
+            (&scores.device(), DType::F64),
+        );
+        scores = scores + mask;
+    }
+    let y = activation::softmax(scores, 3).matmul(part(2));
+    let y = y.permute([0, 2, 1, 3]).reshape([b, l, f]);
+    along(y, leaves, name, ["out.weight", "out.bias"])
+}
+
 fn layer(
     layer: &LayerDef,
     name: &str,
@@ -222,12 +328,18 @@ fn layer(
     };
     match layer {
         LayerDef::Dense(def) => {
-            let weight = leaves.find::<2>(name, "weight").expect("a weight");
-            let mut y = x.row().matmul(weight);
-            if let Some(bias) = leaves.find::<1>(name, "bias") {
-                y = y + bias.unsqueeze::<2>();
-            }
-            act(def.activation, Value::Row(y))
+            let y = match x {
+                Value::Sequence(x) => Value::Sequence(along(x, leaves, name, ["weight", "bias"])),
+                x => {
+                    let weight = leaves.find::<2>(name, "weight").expect("a weight");
+                    let mut y = x.row().matmul(weight);
+                    if let Some(bias) = leaves.find::<1>(name, "bias") {
+                        y = y + bias.unsqueeze::<2>();
+                    }
+                    Value::Row(y)
+                }
+            };
+            act(def.activation, y)
         }
         LayerDef::Conv2d(def) => {
             let x = x.image();
@@ -314,12 +426,37 @@ fn layer(
             }
         }
         LayerDef::LayerNorm(def) => {
-            let x = x.row();
-            let [b, f] = x.dims();
-            let y = normalise(x.reshape([b, 1, f]), def.epsilon, &leaves.rounding).reshape([b, f]);
+            let (x, row) = match x {
+                Value::Sequence(x) => (x, false),
+                x => {
+                    let x = x.row();
+                    let [b, f] = x.dims();
+                    (x.reshape([b, 1, f]), true)
+                }
+            };
+            let [b, _, f] = x.dims();
+            let y = normalise(x, def.epsilon, &leaves.rounding);
             let scale = leaves.find::<1>(name, "weight").expect("a scale");
             let shift = leaves.find::<1>(name, "bias").expect("a shift");
-            Value::Row(y * scale.reshape([1, f]) + shift.reshape([1, f]))
+            let y = y * scale.reshape([1, 1, f]) + shift.reshape([1, 1, f]);
+            match row {
+                true => Value::Row(y.reshape([b, f])),
+                false => Value::Sequence(y),
+            }
+        }
+        LayerDef::Lstm(def) => Value::Sequence(lstm(x.sequence(), def.units, leaves, name)),
+        LayerDef::Gru(def) => Value::Sequence(gru(x.sequence(), def.units, leaves, name)),
+        LayerDef::Attention(def) => {
+            Value::Sequence(attention(x.sequence(), def.heads, def.causal, leaves, name))
+        }
+        LayerDef::Position(_) => {
+            let table = leaves.find::<2>(name, "weight").expect("a table");
+            Value::Sequence(x.sequence() + table.unsqueeze::<3>())
+        }
+        LayerDef::Last(_) => {
+            let x = x.sequence();
+            let [b, l, f] = x.dims();
+            Value::Row(x.narrow(1, l - 1, 1).reshape([b, f]))
         }
         LayerDef::Embedding(_) => {
             let Value::Tokens(tokens) = x else {
@@ -334,6 +471,7 @@ fn layer(
         LayerDef::Add(def) => match (x, values[&def.from].clone()) {
             (Value::Image(x), Value::Image(y)) => Value::Image(x + y),
             (Value::Row(x), Value::Row(y)) => Value::Row(x + y),
+            (Value::Sequence(x), Value::Sequence(y)) => Value::Sequence(x + y),
             _ => panic!("the same shape"),
         },
         LayerDef::Flatten(_) => x.flatten(),
@@ -359,6 +497,7 @@ fn burn_gradient(
                 let x = reals(&data.reals, [batch, h, w, c], &device);
                 Value::Image(x.permute([0, 3, 1, 2]))
             }
+            [l, f] => Value::Sequence(reals(&data.reals, [batch, l, f], &device)),
             [f] => Value::Row(reals(&data.reals, [batch, f], &device)),
             _ => panic!("an image or a row"),
         },
@@ -373,7 +512,8 @@ fn burn_gradient(
         }
     };
     let leaves = Leaves::new(&case.model, weights, rounding, &device);
-    let layers = case.def.layers(case.model.input()).expect("layers");
+    let layers = case.def.layers_for(case.model.input(), case.model.target());
+    let layers = layers.expect("layers");
     let mut values = BTreeMap::from([("input".to_owned(), input.clone())]);
     let mut current = input;
     for (def, summary) in layers.iter().zip(case.model.summary()) {
@@ -383,6 +523,12 @@ fn burn_gradient(
         };
         current = layer(def, &summary.name, x, &leaves, &values).rounded(&leaves.rounding);
         values.insert(summary.name.clone(), current.clone());
+    }
+    if let (Value::Sequence(z), TargetSpec::Sequence { length, .. }) =
+        (&current, case.model.target())
+    {
+        let loss = sequence_loss(z.clone(), &data.labels, length, &device);
+        return value_and_gradient(loss, case, &leaves);
     }
     let z = current.row();
     let lost = leaves.rounding.of_scores(&z);
@@ -416,6 +562,33 @@ fn burn_gradient(
         Some(lost) => loss + lost,
         None => loss,
     };
+    value_and_gradient(loss, case, &leaves)
+}
+
+/// The mean over examples of the mean over the positions that have a target.
+fn sequence_loss(z: Tensor<3>, labels: &[u32], length: usize, device: &Device) -> Tensor<1> {
+    let [batch, _, _] = z.dims();
+    let mut weights = Vec::new();
+    for labels in labels.chunks_exact(length) {
+        let given = labels.iter().filter(|&&label| label != NO_TARGET).count();
+        weights.extend(labels.iter().map(|&label| match label {
+            NO_TARGET => 0.0,
+            _ => 1.0 / given as f64,
+        }));
+    }
+    let labels = labels.iter().map(|&label| match label {
+        NO_TARGET => 0,
+        label => i64::from(label),
+    });
+    let labels = TensorData::new(labels.collect::<Vec<_>>(), [batch, length, 1]);
+    let labels = Tensor::<3, Int>::from_data(labels, device);
+    let weights = TensorData::new(weights, [batch, length, 1]);
+    let weights = Tensor::<3>::from_data(weights, (device, DType::F64));
+    let likelihood = activation::log_softmax(z, 2).gather(2, labels) * weights;
+    likelihood.sum().neg() / batch as f64
+}
+
+fn value_and_gradient(loss: Tensor<1>, case: &Case, leaves: &Leaves<'_>) -> (f64, Vec<f64>) {
     let value = loss
         .clone()
         .into_data()

@@ -19,7 +19,11 @@ fn models() -> Vec<Model> {
         .iter()
         .map(|(kind, _)| {
             let def = ModelDef::named(kind).expect("listed models have a definition");
-            Model::new(&def, &image, classes).expect(kind)
+            let known = match def.example() {
+                Some((input @ InputSpec::Tokens { .. }, target)) => (input, target),
+                _ => (image.clone(), classes),
+            };
+            Model::new(&def, &known.0, known.1).expect(kind)
         })
         .collect();
     let embedding: LayerDef = LayerDef::Embedding(EmbeddingDef {

@@ -113,6 +113,9 @@ impl Drop for Temporary {
 fn every_program_is_served_from_the_map_bit_for_bit() -> Tested {
     for &(kind, _) in MODELS {
         let def = ModelDef::named(kind).ok_or(kind)?;
+        if let Some((InputSpec::Tokens { .. }, _)) = def.example() {
+            continue;
+        }
         let classes = TargetSpec::Class { classes: 10 };
         let input = InputSpec::Real(vec![28, 28, 1]);
         let model = Model::new(&def, &input, classes)

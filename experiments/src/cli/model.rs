@@ -433,6 +433,9 @@ fn input_text(input: &InputSpec) -> String {
 fn target_text(target: fl_core::TargetSpec) -> String {
     match target {
         fl_core::TargetSpec::Class { classes } => format!("{classes} classes"),
+        fl_core::TargetSpec::Sequence { length, classes } => {
+            format!("{classes} classes at each of {length} positions")
+        }
         fl_core::TargetSpec::Real { width } => format!("{width} numbers"),
     }
 }

@@ -22,7 +22,7 @@ pub(crate) const CASES: &[Case] = &[
         r#"kind = "logreg""#,
         "",
         &[
-            r#"bad.toml:9:1: `model.kind`: missing; add for example kind = "logreg" (one of layers, logreg, mlp-2nn, cnn-fedavg, cnn-pfl, resnet8-gn, mlp, mobilenet-v2), or [[model.layer]] tables"#,
+            r#"bad.toml:9:1: `model.kind`: missing; add for example kind = "logreg" (one of layers, logreg, mlp-2nn, cnn-fedavg, cnn-pfl, resnet8-gn, mlp, mobilenet-v2, lstm-shakespeare, transformer), or [[model.layer]] tables"#,
         ],
     ),
     fault(

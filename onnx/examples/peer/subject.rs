@@ -62,7 +62,7 @@ impl Subject {
 
     pub(crate) fn classes(&self) -> usize {
         match self.model.target() {
-            TargetSpec::Class { classes } => classes,
+            TargetSpec::Class { classes } | TargetSpec::Sequence { classes, .. } => classes,
             TargetSpec::Real { width } => width,
         }
     }

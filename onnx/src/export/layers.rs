@@ -40,11 +40,11 @@ struct Product {
 
 pub(super) struct Exporter<'a> {
     model: &'a Model,
-    graph: &'a Graph,
+    pub(super) graph: &'a Graph,
     parameters: &'a [f32],
     fold: bool,
     quantization: Option<&'a Quantization>,
-    build: Builder,
+    pub(super) build: Builder,
     /// Of each value in the form that its shape has.
     held: Vec<Held>,
     /// Rows that were images, by value and order.
@@ -148,7 +148,7 @@ impl<'a> Exporter<'a> {
         Ok(self.build.finish("fledgling", input, output, &properties))
     }
 
-    fn shape(&self, value: ValueId) -> &[usize] {
+    pub(super) fn shape(&self, value: ValueId) -> &[usize] {
         &self.graph.values[value].shape
     }
 
@@ -166,7 +166,7 @@ impl<'a> Exporter<'a> {
 
     /// The name of what a unit's operator gives: its own value's, or one made from that where
     /// the value is complete only later.
-    fn core_label(&self, unit: &Unit) -> String {
+    pub(super) fn core_label(&self, unit: &Unit) -> String {
         let value = self.graph.nodes[unit.node].output;
         match () {
             () if self.folds(unit) && unit.clamp == Fused::None => self.label(unit.own),
@@ -184,7 +184,7 @@ impl<'a> Exporter<'a> {
         }
     }
 
-    fn tensor(&self, tensor: usize) -> (&'a str, &'a [usize], &'a [f32]) {
+    pub(super) fn tensor(&self, tensor: usize) -> (&'a str, &'a [usize], &'a [f32]) {
         let parameters = self.parameters;
         let tensor = &self.model.layout().tensors()[tensor];
         (&tensor.name, &tensor.shape, &parameters[tensor.range()])
@@ -257,7 +257,7 @@ impl<'a> Exporter<'a> {
     }
 
     /// The float tensor of a value; rounded to its point for a unit of integers.
-    fn float(&mut self, value: ValueId, integer: bool) -> Result<String, ExportError> {
+    pub(super) fn float(&mut self, value: ValueId, integer: bool) -> Result<String, ExportError> {
         let held = self.value(value, !integer)?;
         match held.quantized {
             Some(quantized) if integer => self.dequantized(&quantized, value),
@@ -345,6 +345,7 @@ impl<'a> Exporter<'a> {
             return self.pass_on(unit);
         }
         let mut name = match unit.is_product(self.graph) {
+            true if self.is_along(&self.graph.nodes[unit.node]) => self.along(unit)?,
             true => self.product(unit, integer)?,
             false => self.operator(unit, integer)?,
         };
@@ -653,6 +654,9 @@ impl<'a> Exporter<'a> {
                 shift,
             } => {
                 let (scale, shift) = (*scale, *shift);
+                if geometry.repeats() > 1 {
+                    return Ok(self.norm_along(name, geometry, [scale, shift], &x));
+                }
                 self.norm(unit, geometry, [scale, shift], &x, node.input)
             }
             Op::BatchNorm { .. } => self.batch_norm(unit.node, &x, name)?,
@@ -663,6 +667,14 @@ impl<'a> Exporter<'a> {
             Op::Dense { .. } | Op::Conv { .. } | Op::Embedding { .. } => {
                 unreachable!("written elsewhere")
             }
+            Op::Recurrent {
+                geometry,
+                weight,
+                bias,
+            } => self.recurrent(&name, node.input, geometry, (*weight, *bias), &x),
+            Op::Attention(geometry) => self.attention(&name, geometry, &x),
+            Op::Last { positions, .. } => self.last(&name, *positions, &x),
+            Op::Position { table } => self.position(&name, *table, &x),
         })
     }
 

@@ -162,6 +162,20 @@ impl Conv {
 
 /// The integer kernels; see [`int8`](self).
 impl Kernels {
+    /// The last position of every sequence: `y[rows, width]` of `x[rows, positions, width]`.
+    pub fn int8_last(&self, rows: usize, positions: usize, width: usize, x: &[u8], y: &mut [u8]) {
+        let len = positions.saturating_mul(width);
+        need("x", x, rows.saturating_mul(len));
+        need("y", y, rows.saturating_mul(width));
+        for (x, y) in x
+            .chunks_exact(len)
+            .zip(y.chunks_exact_mut(width))
+            .take(rows)
+        {
+            y.copy_from_slice(&x[len - width..]);
+        }
+    }
+
     /// The name of the tier of integer instructions: `avx512-vnni`, `avx-vnni`, `avx2`,
     /// `neon` or `portable`.
     #[must_use]

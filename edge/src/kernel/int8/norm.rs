@@ -310,7 +310,8 @@ impl Kernels {
         need("x", x, len);
         need("y", y, len);
         let maps = maps(n, gamma, beta, affine, scratch);
-        norm(self.integers, n, rows, x, from, maps, to, y);
+        let (n, rows) = n.parts(rows);
+        norm(self.integers, &n, rows, x, from, maps, to, y);
     }
 
     /// The moments of [`Kernels::int8_norm`]: `moments[rows, groups]`.
@@ -323,8 +324,9 @@ impl Kernels {
         to: &mut [Moments],
     ) {
         need("x", x, rows.saturating_mul(n.example_len()));
-        need("the moments", to, rows.saturating_mul(n.groups));
-        moments(self.integers, n, rows, x, from, to);
+        need("the moments", to, rows.saturating_mul(n.repeats * n.groups));
+        let (n, rows) = n.parts(rows);
+        moments(self.integers, &n, rows, x, from, to);
     }
 
     /// The smallest and the largest real number that [`Kernels::int8_norm`] rounds, before a
@@ -340,11 +342,16 @@ impl Kernels {
         beta: &[f32],
     ) -> [f32; 2] {
         need("x", x, rows.saturating_mul(n.example_len()));
-        need("the moments", moments, rows.saturating_mul(n.groups));
+        need(
+            "the moments",
+            moments,
+            rows.saturating_mul(n.repeats * n.groups),
+        );
         need("gamma", gamma, n.channels);
         need("beta", beta, n.channels);
         let mut found = [f32::INFINITY, f32::NEG_INFINITY];
-        ends(self.integers, n, rows, x, moments, gamma, beta, &mut found);
+        let (n, rows) = n.parts(rows);
+        ends(self.integers, &n, rows, x, moments, gamma, beta, &mut found);
         if found[0] > found[1] { [0.0; 2] } else { found }
     }
 
@@ -370,13 +377,18 @@ impl Kernels {
         let len = rows.saturating_mul(n.example_len());
         need("x", x, len);
         need("y", y, len);
-        need("the moments", moments, rows.saturating_mul(n.groups));
+        need(
+            "the moments",
+            moments,
+            rows.saturating_mul(n.repeats * n.groups),
+        );
         need("the mask", out.mask, len);
         if let Some(derivative) = &out.derivative {
             need("the derivative", derivative, len);
         }
         let maps = maps(n, gamma, beta, affine, scratch);
-        through(self.integers, n, rows, x, moments, maps, to, y, out);
+        let (n, rows) = n.parts(rows);
+        through(self.integers, &n, rows, x, moments, maps, to, y, out);
     }
 }
 

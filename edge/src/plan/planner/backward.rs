@@ -238,6 +238,71 @@ impl Planner<'_> {
                 });
                 self.norms(table, None, 0, size);
             }
+            Op::Recurrent {
+                geometry,
+                weight,
+                bias,
+            } => {
+                let y = self.use_activation(target);
+                let gates = self.saved[index].unwrap_or(NONE);
+                let kept = self.saved_second[index].unwrap_or(NONE);
+                self.walk.touch(gates);
+                self.walk.touch(kept);
+                let previous = self.walk.buffer(geometry.states_len(), 0);
+                let scratch = self
+                    .walk
+                    .buffer(geometry.backward_scratch_len(), geometry.transposed_len());
+                self.walk.backward.push(Backward::Recurrent {
+                    geometry,
+                    gates,
+                    y,
+                    kept,
+                    previous,
+                    dy,
+                    scratch,
+                    weight: self.walk.tensor(weight),
+                    bias: bias.map(|bias| self.walk.tensor(bias)),
+                });
+                let own = geometry.transposed_len() + bias.map_or(0, |_| geometry.units());
+                self.norms(weight, bias, own, 0);
+                self.walk.pass_on(gates, source);
+            }
+            Op::Attention(geometry) => {
+                let x = self.use_activation(source);
+                let probabilities = self.saved[index].unwrap_or(NONE);
+                self.walk.touch(probabilities);
+                if self.walk.needs_gradient[source] {
+                    let scratch = self.walk.buffer(0, geometry.backward_scratch_len());
+                    let dx = self.walk.buffer(self.walk.len(source), 0);
+                    self.walk.backward.push(Backward::Attention {
+                        geometry,
+                        x,
+                        probabilities,
+                        dy,
+                        dx,
+                        scratch,
+                    });
+                    self.walk.pass_on(dx, source);
+                }
+            }
+            Op::Last {
+                positions,
+                channels,
+            } => self.walk.overwrite(source, |dx| Route::Last {
+                positions,
+                channels,
+                dy,
+                dx,
+            }),
+            Op::Position { table } => {
+                self.walk.backward.push(Backward::Position {
+                    table: self.walk.tensor(table),
+                    dy,
+                });
+                let own = self.walk.tensor(table).len();
+                self.norms(table, None, own, 0);
+                self.walk.pass_on(dy, source);
+            }
             Op::Add { other } => {
                 self.walk.pass_to_both(dy, source, self.walk.root(other));
             }

@@ -35,7 +35,7 @@ impl Compiler<'_> {
         self.buffer(REAL * self.len(value), 0)
     }
 
-    fn hold_real(&mut self, value: ValueId, slot: Slot) {
+    pub(super) fn hold_real(&mut self, value: ValueId, slot: Slot) {
         let root = self.root[value];
         self.held[root].real = Some(slot);
         self.completes(value, slot);
@@ -482,7 +482,7 @@ impl Compiler<'_> {
     }
 
     /// A unit of one input, which lies in `x`.
-    fn real_simple(&mut self, unit: &Unit, x: Slot) -> Slot {
+    pub(super) fn real_simple(&mut self, unit: &Unit, x: Slot) -> Slot {
         let node = &self.graph.nodes[unit.node];
         match node.op {
             Op::MaxPool(geometry) => {
@@ -556,6 +556,60 @@ impl Compiler<'_> {
                 y
             }
             Op::BatchNorm { .. } => self.real_batch_norm(unit.node, unit, x),
+            Op::Recurrent {
+                geometry,
+                weight,
+                bias,
+            } => {
+                let gates = self.own_copy(node.input, x, 1);
+                let (weight, bias) = (self.tensor(weight), bias.map(|bias| self.tensor(bias)));
+                let kept = self.buffer(REAL * geometry.states_len(), 0);
+                let scratch = self.buffer(REAL * geometry.forward_scratch_len(), 0);
+                let y = self.real_output(unit.own);
+                self.touch(gates);
+                self.push(Step::Recurrent {
+                    geometry,
+                    gates,
+                    y,
+                    kept,
+                    scratch,
+                    weight,
+                    bias,
+                });
+                y
+            }
+            Op::Attention(geometry) => {
+                let probabilities = self.buffer(REAL * geometry.probabilities_len(), 0);
+                let scratch = self.buffer(0, REAL * geometry.forward_scratch_len());
+                let y = self.real_output(unit.own);
+                self.push(Step::Attention {
+                    geometry,
+                    x,
+                    y,
+                    probabilities,
+                    scratch,
+                });
+                y
+            }
+            Op::Last {
+                positions,
+                channels,
+            } => {
+                let y = self.real_output(unit.own);
+                self.push(Step::Last {
+                    positions,
+                    channels,
+                    x,
+                    y,
+                });
+                y
+            }
+            Op::Position { table } => {
+                let table = self.tensor(table);
+                let y = self.own_copy(node.input, x, 1);
+                self.push(Step::Position { table, y });
+                y
+            }
             Op::Dense { .. } | Op::Conv { .. } | Op::Add { .. } | Op::Embedding { .. } => {
                 unreachable!("compiled elsewhere")
             }

@@ -108,6 +108,17 @@ impl Compiler<'_> {
                 self.hold_codes(unit.own, y, point);
                 return Ok(());
             }
+            // In floats between two values of integers.
+            Op::Recurrent { .. } | Op::Attention(_) | Op::Position { .. } => {
+                let x = self.real(node.input)?;
+                let y = self.real_simple(unit, x);
+                self.hold_real(unit.own, y);
+                self.codes(unit.own)?;
+                // Others read what was rounded.
+                let root = self.root[unit.own];
+                self.held[root].real = None;
+                return Ok(());
+            }
             _ => {}
         }
         let (x, from) = self.codes(node.input)?;
@@ -115,6 +126,19 @@ impl Compiler<'_> {
             Op::MaxPool(geometry) => {
                 let y = self.code_buffer(unit.own);
                 self.push(Step::IntMaxPool { geometry, x, y });
+                (y, from)
+            }
+            Op::Last {
+                positions,
+                channels,
+            } => {
+                let y = self.code_buffer(unit.own);
+                self.push(Step::IntLast {
+                    positions,
+                    channels,
+                    x,
+                    y,
+                });
                 (y, from)
             }
             Op::AvgPool(geometry) => {
@@ -198,7 +222,13 @@ impl Compiler<'_> {
                 });
                 (y, to)
             }
-            Op::Dense { .. } | Op::Conv { .. } | Op::Add { .. } | Op::Embedding { .. } => {
+            Op::Dense { .. }
+            | Op::Conv { .. }
+            | Op::Add { .. }
+            | Op::Embedding { .. }
+            | Op::Recurrent { .. }
+            | Op::Attention(_)
+            | Op::Position { .. } => {
                 unreachable!("compiled above")
             }
         };

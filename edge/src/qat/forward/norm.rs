@@ -35,7 +35,7 @@ impl Tape<'_> {
         }
         let from = affine(self.params[norm.x.scale]);
         let x = norm.x.bytes.range(rows);
-        let moments = &mut self.moments[..rows * n.groups()];
+        let moments = &mut self.moments[..rows * n.stats_len() / 2];
         if watching.training {
             k.int8_norm_moments(n, rows, &self.bytes[x.clone()], from, moments);
             let stats = &mut self.arena[self.memory.at(norm.stats, rows)];
@@ -80,7 +80,7 @@ impl Tape<'_> {
                     mask,
                     derivative,
                 };
-                let moments = &self.moments[..rows * n.groups()];
+                let moments = &self.moments[..rows * n.stats_len() / 2];
                 k.int8_norm_through(
                     n, rows, x, moments, gamma, beta, to, bounds, y, out, scratch,
                 );

@@ -137,7 +137,12 @@ impl Planner<'_> {
                 });
             }
             Op::Add { other } => self.walk.pass_to_both(dy, source, self.walk.root(other)),
-            Op::BatchNorm { .. } => {}
+            // Without a place of their own, or refused by `Model::with_ranges`.
+            Op::BatchNorm { .. }
+            | Op::Recurrent { .. }
+            | Op::Attention(_)
+            | Op::Last { .. }
+            | Op::Position { .. } => {}
         }
     }
 

@@ -92,7 +92,7 @@ impl Planner<'_> {
                     QatForward::Integer => None,
                     QatForward::Fake => self.two_reals(self.walk.len(input), self.walk.len(own)),
                 };
-                self.groups = self.groups.max(geometry.groups());
+                self.groups = self.groups.max(geometry.stats_len() / 2);
                 let point = self.point_of(own);
                 let marks = self.marks(own);
                 self.saved[index].stats = Some(stats);
@@ -125,7 +125,11 @@ impl Planner<'_> {
                 let (first, second) = (input, other);
                 self.saved[index].marks = self.add(own, first, second, unit.clamp);
             }
-            Op::BatchNorm { .. } => unreachable!("refused by `Model::with_ranges`"),
+            Op::BatchNorm { .. }
+            | Op::Recurrent { .. }
+            | Op::Attention(_)
+            | Op::Last { .. }
+            | Op::Position { .. } => unreachable!("refused by `Model::with_ranges`"),
         }
         if let Some(Residual { node, other, clamp }) = unit.residual {
             self.walk.time += 1;

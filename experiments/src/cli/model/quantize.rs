@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
-use fl_core::{Examples as _, Parameters, TargetSpec};
+use fl_core::{Examples as _, Parameters};
 use fl_datasets::ClientScratch;
 use fl_edge::file::write_program;
 use fl_edge::quant::{
@@ -231,10 +231,10 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
     }
     let mut budget = None;
     if let Some(points) = args.budget {
-        let TargetSpec::Class { .. } = train.target() else {
+        if train.target().labels() == 0 {
             let data = args.data.clone();
             return Err(ModelError::NoClasses { data }.into());
-        };
+        }
         let judged = Samples::spread(&subject.model, &train, args.budget_samples as usize);
         let judged = judged.map_err(ModelError::from)?;
         let (found, report) = search(
