@@ -114,6 +114,7 @@ pub mod params;
 pub mod plan;
 pub mod registry;
 pub mod ring;
+pub mod robust;
 pub mod round;
 pub mod select;
 pub mod strategy;
@@ -135,6 +136,7 @@ pub use plan::{
 };
 pub use registry::{ConfigError, KeyInfo, KindError, KindInfo, Registered};
 pub use ring::{RingError, RingPlan, WeightBounds};
+pub use robust::GroupMean;
 pub use round::{
     Answer, Event, Message, Notice, Outcome, Phase, Refusal, Refusals, RoundError, RoundRecord,
     RoundServer, RoundSettings, RunSetup, Transmit,

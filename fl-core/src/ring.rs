@@ -100,6 +100,21 @@ pub enum RingError {
         /// The finest resolution that fits.
         finest: f64,
     },
+    /// Not even single units of weight fit into the bits asked for.
+    #[error(
+        "sums of updates of range {range} with weights up to {} do not fit into {bits} bits, of which \
+         they need at least {least}; lower the range or the weights, or give more bits", weights.total
+    )]
+    TooFewBits {
+        /// The bits asked for.
+        bits: u32,
+        /// The range, as the power of two that it was raised to.
+        range: f64,
+        /// The weights.
+        weights: WeightBounds,
+        /// The fewest bits for them, at a resolution of 1.
+        least: u32,
+    },
 }
 
 /// How update values become integers of `Z_2^b`. See the [module](self) for the law.
@@ -144,9 +159,7 @@ impl RingPlan {
     /// # Errors
     /// [`RingError`] when an argument is out of range or all together need more than 64 bits.
     pub fn new(weights: WeightBounds, range: f64, resolution: f64) -> Result<Self, RingError> {
-        let range_exponent = power_of_two_above(range)
-            .filter(|exponent| RANGE_EXPONENTS.contains(exponent))
-            .ok_or(RingError::Range(range))?;
+        let range_exponent = exponent_of(range)?;
         let fraction_bits = power_of_two_above(1.0 / resolution)
             .filter(|bits| (0..=60).contains(bits))
             .ok_or(RingError::Resolution(resolution))?;
@@ -175,14 +188,44 @@ impl RingPlan {
     /// # Errors
     /// [`RingError::Weights`] or, for sums of weights of `2^57` and more, [`RingError::TooFine`].
     pub fn for_weights(weights: WeightBounds) -> Result<Self, RingError> {
-        let range_exponent = power_of_two_above(DEFAULT_RANGE).unwrap_or_default();
-        let finest = finest_fraction(weights, range_exponent)?;
+        Self::in_range(weights, DEFAULT_RANGE)
+    }
+
+    /// A plan for values within `±range` at [`DEFAULT_RESOLUTION`] or, for weights too large for it,
+    /// the finest that fits.
+    ///
+    /// # Errors
+    /// [`RingError::Range`], [`RingError::Weights`] or, where not even a resolution of 1 fits,
+    /// [`RingError::TooFine`].
+    pub fn in_range(weights: WeightBounds, range: f64) -> Result<Self, RingError> {
+        let finest = finest_fraction(weights, exponent_of(range)?)?;
         let wanted = power_of_two_above(1.0 / DEFAULT_RESOLUTION).unwrap_or_default();
-        Self::new(
-            weights,
-            DEFAULT_RANGE,
-            power_of_two(-wanted.min(finest.max(0))),
-        )
+        Self::new(weights, range, power_of_two(-wanted.min(finest.max(0))))
+    }
+
+    /// The finest plan for values within `±range` whose sums have at most `bits` bits, so that what a
+    /// masked value weighs and costs is chosen in place of its resolution. Up to 32 bits secure
+    /// aggregation computes with words of 32.
+    ///
+    /// # Errors
+    /// [`RingError::Range`], [`RingError::Weights`] or [`RingError::TooFewBits`].
+    pub fn with_bits(weights: WeightBounds, range: f64, bits: u32) -> Result<Self, RingError> {
+        let exponent = exponent_of(range)?;
+        let finest = finest_fraction(weights, exponent)?;
+        // `bits` counts the sign; the sum of weights takes its own.
+        let of_weights = (u64::BITS - weights.total.0.leading_zeros()).cast_signed();
+        let fraction = bits.min(64).cast_signed() - 1 - of_weights - exponent;
+        let fraction = fraction.min(finest).min(60);
+        if fraction < 0 || fraction + exponent < 0 {
+            let least = 1 + of_weights + exponent.max(0);
+            return Err(RingError::TooFewBits {
+                bits,
+                range: power_of_two(exponent),
+                weights,
+                least: least.cast_unsigned(),
+            });
+        }
+        Self::new(weights, range, power_of_two(-fraction))
     }
 
     /// The bounds of the weights.
@@ -361,6 +404,13 @@ fn finest_fraction(weights: WeightBounds, range_exponent: i32) -> Result<i32, Ri
     Ok(by_client.min(by_sum) - range_exponent)
 }
 
+/// The exponent of the power of two that a range is raised to.
+fn exponent_of(range: f64) -> Result<i32, RingError> {
+    power_of_two_above(range)
+        .filter(|exponent| RANGE_EXPONENTS.contains(exponent))
+        .ok_or(RingError::Range(range))
+}
+
 /// The least `e` with `2^e >= value`; `None` unless `value` is a normal positive number.
 fn power_of_two_above(value: f64) -> Option<i32> {
     if !(value.is_normal() && value > 0.0) {
@@ -389,6 +439,57 @@ mod tests {
         WeightBounds {
             client: Weight(client),
             total: Weight(total),
+        }
+    }
+
+    /// `(client, total, range, bits) -> (range, fraction bits, bits)`
+    #[test]
+    fn plans_of_so_many_bits_are_the_finest() {
+        for ((client, total, range, bits), (raised, fraction, taken)) in [
+            // 1023 of 1 at 2^0: 10 bits and the sign.
+            ((1, 1023, 1.0, 11), (1.0, 0, 11)),
+            ((1, 1024, 1.0, 12), (1.0, 0, 12)),
+            ((24, 4800, 64.0, 32), (64.0, 12, 32)),
+            ((24, 4800, 3.0, 24), (4.0, 8, 24)),
+            ((24, 4800, 0.25, 24), (0.25, 12, 24)),
+            ((1, 200, 1.0, 20), (1.0, 11, 20)),
+            // No more than a client's integers and doubles hold.
+            ((1, 3, 1.0, 64), (1.0, 51, 54)),
+            ((1, 3, 1.0, 200), (1.0, 51, 54)),
+        ] {
+            let plan = RingPlan::with_bits(bounds(client, total), range, bits).unwrap();
+            let found = (plan.range(), plan.fraction_bits(), plan.bits());
+            assert_eq!(
+                found,
+                (raised, fraction, taken),
+                "{client} {total} {range} {bits}"
+            );
+        }
+        for (client, total, range, bits, message) in [
+            (
+                1,
+                1024,
+                1.0,
+                11,
+                "sums of updates of range 1 with weights up to 1024 do not fit into 11 bits, of which they need at least 12; lower the range or the weights, or give more bits",
+            ),
+            (
+                24,
+                4800,
+                64.0,
+                16,
+                "sums of updates of range 64 with weights up to 4800 do not fit into 16 bits, of which they need at least 20; lower the range or the weights, or give more bits",
+            ),
+            (
+                1,
+                1,
+                -1.0,
+                16,
+                "the range of an update is -1; expected a number between 2^-40 and 2^40",
+            ),
+        ] {
+            let error = RingPlan::with_bits(bounds(client, total), range, bits).unwrap_err();
+            assert_eq!(error.to_string(), message);
         }
     }
 

@@ -35,7 +35,8 @@
 //! Under central differential privacy the strategy may see nothing but what a privacy plan releases.
 //! With [`RoundSettings::released`] the machine waits in its last phase until the driver has taken
 //! the [sum](RoundServer::awaiting_release), of any number of updates and of none, and gives back
-//! the [released mean](RoundServer::release).
+//! the [released mean](RoundServer::release). A [combined](RoundSettings::combined) mean of groups
+//! enters by the same door.
 //!
 //! [`handle_timeout`]: RoundServer::handle_timeout
 
@@ -72,8 +73,10 @@ pub struct RoundSettings {
 enum Mean {
     /// The machine.
     Own,
-    /// The driver.
+    /// The driver, out of what nobody else may see.
     Released,
+    /// The driver, of the sums of groups.
+    Combined,
 }
 
 impl Default for RoundSettings {
@@ -124,6 +127,16 @@ impl RoundSettings {
         Self {
             minimum: 0,
             mean: Mean::Released,
+            ..self
+        }
+    }
+
+    /// The same, for rounds whose mean the driver [makes](RoundServer::release) of the sums of groups
+    /// of clients, see [`crate::robust`]. A round with fewer updates than required ends by itself.
+    #[must_use]
+    pub fn combined(self) -> Self {
+        Self {
+            mean: Mean::Combined,
             ..self
         }
     }
@@ -331,17 +344,27 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
     pub fn awaiting_release(&self) -> Option<&A> {
         let running = self.running.as_ref()?;
         let whole = running.phase == Phase::Aggregating && running.outstanding == 0;
-        (whole && self.setup.settings.mean == Mean::Released).then_some(&running.sum)
+        (whole && self.setup.settings.mean != Mean::Own).then_some(&running.sum)
     }
 
     /// Ends a round that [waits for its mean](Self::awaiting_release): the strategy applies `mean`.
     ///
     /// # Errors
-    /// [`RoundError::NotAwaiting`] when no round waits; else as [`handle`](Self::handle).
+    /// [`RoundError::NotAwaiting`] when no round waits; [`RoundError::OtherMean`] when a mean that is
+    /// [combined](RoundSettings::combined) is not of the updates in the sum; else as
+    /// [`handle`](Self::handle).
     pub fn release(&mut self, now: VirtualTime, mut mean: Aggregate) -> Result<(), RoundError> {
         self.advance(now)?;
-        if self.awaiting_release().is_none() {
+        let Some(sum) = self.awaiting_release() else {
             return Err(RoundError::NotAwaiting(self.round));
+        };
+        if self.setup.settings.mean == Mean::Combined && mean.tally() != sum.tally() {
+            return Err(RoundError::OtherMean {
+                clients: mean.tally().clients,
+                weight: mean.tally().weight,
+                summed: sum.tally().clients,
+                total: sum.tally().weight,
+            });
         }
         self.setup.chain.undo(mean.mean_mut(), self.round);
         self.state = self
@@ -617,9 +640,13 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
         if let Some(running) = &self.running
             && running.phase == Phase::Aggregating
             && running.outstanding == 0
-            && self.setup.settings.mean == Mean::Own
         {
-            self.decide_round()?;
+            let few = running.sum.tally().clients < self.setup.settings.minimum;
+            match self.setup.settings.mean {
+                Mean::Own => self.decide_round()?,
+                Mean::Combined if few => self.decide_round()?,
+                Mean::Combined | Mean::Released => {}
+            }
         }
         Ok(())
     }

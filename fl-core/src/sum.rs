@@ -133,6 +133,14 @@ impl Tally {
     pub fn seen(&self) -> u64 {
         self.clients + self.rejected.total()
     }
+
+    fn add(&mut self, other: &Self) {
+        self.clients += other.clients;
+        self.weight.0 = self.weight.0.saturating_add(other.weight.0);
+        self.saturated += other.saturated;
+        self.saturated_clients += other.saturated_clients;
+        self.rejected.add(&other.rejected);
+    }
 }
 
 /// What became of one update.
@@ -173,6 +181,17 @@ pub enum SumError {
     /// No client is in the sum, so it has no mean.
     #[error("no client is in the sum, so it has no mean; require at least one report")]
     Empty,
+    /// Too few groups for a robust mean of their means.
+    #[error(
+        "{groups} groups have a sum, and a robust mean needs at least {least}; make smaller groups or \
+         select more clients"
+    )]
+    Groups {
+        /// Groups with a sum.
+        groups: usize,
+        /// The fewest.
+        least: usize,
+    },
     /// No sum of that weight has such an integer.
     #[error(
         "integer {index} of the sum is {value}, and weights of sum {weight} give at most {largest}; \
@@ -402,11 +421,8 @@ impl Aggregator for ExactSum {
         for (sum, &integer) in self.values.iter_mut().zip(&other.values) {
             *sum = sum.wrapping_add(integer);
         }
-        self.tally.clients += other.tally.clients;
+        self.tally.add(&other.tally);
         self.tally.weight = weight;
-        self.tally.saturated += other.tally.saturated;
-        self.tally.saturated_clients += other.tally.saturated_clients;
-        self.tally.rejected.add(&other.tally.rejected);
         other.reset();
         Ok(())
     }
@@ -426,46 +442,95 @@ impl Aggregator for ExactSum {
             .map(|&sum| self.plan.decode_mean(sum, weight))
             .collect();
         Ok(Aggregate {
-            plan: self.plan,
             mean,
+            error: self.plan.mean_error(self.tally.clients, weight),
             tally: self.tally,
         })
     }
 }
 
-/// The weighted mean of a round's updates and what went into it.
+/// The mean of a round's updates, in most rounds the weighted one, and what went into it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aggregate {
-    plan: RingPlan,
     mean: Vec<f64>,
     tally: Tally,
+    /// See [`Self::mean_error`].
+    error: f64,
 }
 
 impl Aggregate {
     /// What someone else made of a sum, e.g. a private mean with noise over a public denominator.
     /// It says nothing of who is in it: its tally is empty.
     #[must_use]
-    pub fn released(plan: RingPlan, mean: Vec<f64>) -> Self {
+    pub fn released(mean: Vec<f64>) -> Self {
         Self {
-            plan,
             mean,
             tally: Tally::default(),
+            error: f64::INFINITY,
         }
     }
 
-    /// The weighted mean, one value per parameter.
+    /// Combines the weighted means of `groups` coordinate by coordinate; `combine` gets one value per
+    /// group, in their order. What it gives moves by no more than the value that moves most.
+    pub(crate) fn combined(
+        groups: &[ExactSum],
+        mut combine: impl FnMut(&mut [f64]) -> f64,
+    ) -> Result<Self, SumError> {
+        let least = crate::robust::LEAST_GROUPS;
+        let (Some(first), true) = (groups.first(), groups.len() >= least) else {
+            return Err(SumError::Groups {
+                groups: groups.len(),
+                least,
+            });
+        };
+        let mut tally = Tally::default();
+        let mut error = 0.0f64;
+        for group in groups {
+            if group.plan != first.plan || group.values.len() != first.values.len() {
+                return Err(SumError::Mismatch {
+                    own: first.values.len(),
+                    other: group.values.len(),
+                });
+            }
+            let Tally {
+                clients, weight, ..
+            } = group.tally;
+            if clients == 0 {
+                return Err(SumError::Empty);
+            }
+            tally.add(&group.tally);
+            error = error.max(group.plan.mean_error(clients, weight));
+        }
+        let mut values = vec![0.0; groups.len()];
+        let mean = (0..first.values.len()).map(|index| {
+            for (value, group) in values.iter_mut().zip(groups) {
+                *value = group
+                    .plan
+                    .decode_mean(group.values[index], group.tally.weight);
+            }
+            combine(&mut values)
+        });
+        Ok(Self {
+            mean: mean.collect(),
+            tally,
+            error,
+        })
+    }
+
+    /// The mean, one value per parameter: the weighted one, unless somebody else made it.
     #[must_use]
     pub fn mean(&self) -> &[f64] {
         &self.mean
     }
 
-    /// The weighted mean, for the server's side of a transform.
+    /// The mean, for the server's side of a transform.
     #[must_use]
     pub fn mean_mut(&mut self) -> &mut [f64] {
         &mut self.mean
     }
 
-    /// The weighted sum of value `index`.
+    /// The mean of value `index` times the weight of all clients: the weighted sum, where the mean is
+    /// the weighted one.
     #[must_use]
     pub fn sum(&self, index: usize) -> Option<f64> {
         Some(self.mean.get(index)? * self.tally.weight.0 as f64)
@@ -478,10 +543,11 @@ impl Aggregate {
     }
 
     /// A bound for what the encoding did to each value of the mean, see
-    /// [`RingPlan::mean_error`].
+    /// [`RingPlan::mean_error`]; of combined groups, that of the worst. Infinite when it was
+    /// [released](Self::released).
     #[must_use]
     pub fn mean_error(&self) -> f64 {
-        self.plan.mean_error(self.tally.clients, self.tally.weight)
+        self.error
     }
 }
 

@@ -255,6 +255,21 @@ pub enum RoundError {
          the sum"
     )]
     NotAwaiting(RoundId),
+    /// A mean of groups is not that of the updates in the sum.
+    #[error(
+        "the combined mean is of {clients} clients of weight {weight}, and the sum holds {summed} of \
+         weight {total}; hand over the sum of the very groups that are combined"
+    )]
+    OtherMean {
+        /// Clients of the mean.
+        clients: u64,
+        /// Their weight.
+        weight: Weight,
+        /// Clients in the sum.
+        summed: u64,
+        /// Their weight.
+        total: Weight,
+    },
     /// No selection is possible.
     #[error(transparent)]
     Select(#[from] SelectError),

@@ -213,7 +213,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             replayed = tap.after(round, plan, cohort, jobs, &mut mean);
         }
         self.server
-            .release(NOW, Aggregate::released(ring, mean))
+            .release(NOW, Aggregate::released(mean))
             .map_err(failed)?;
         if self.tap.is_some() {
             // An audit reads the ledger at its end.

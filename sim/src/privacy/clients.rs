@@ -271,7 +271,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             }
         };
         self.server
-            .release(NOW, Aggregate::released(ring, mean))
+            .release(NOW, Aggregate::released(mean))
             .map_err(failed)?;
         Ok(Some(PrivacyRecord {
             clipped: clips.clipped,
