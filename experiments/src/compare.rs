@@ -149,6 +149,7 @@ fn first_difference(a: &VariantResults, b: &VariantResults) -> Option<Difference
             .or(evaluation)
             .or_else(|| results::of_tables(&a.clients, &b.clients))
             .or_else(|| results::of_tables(&a.privacy, &b.privacy))
+            .or_else(|| results::of_tables(&a.groups, &b.groups))
             .or_else(|| results::of_tables(&a.secagg, &b.secagg)),
     }
 }
@@ -256,6 +257,7 @@ mod tests {
             partition: Vec::new(),
             privacy: Vec::new(),
             secagg: Vec::new(),
+            groups: Vec::new(),
             timing: Vec::new(),
         }
     }

@@ -18,6 +18,7 @@ use serde::de::IgnoredAny;
 
 use crate::error::Error;
 
+pub use aggregation::AggregationTable;
 pub use calibration::CalibrationTable;
 pub(crate) use diagnostic::suggest;
 pub use diagnostic::{ConfigErrors, Diagnostic};
@@ -36,6 +37,7 @@ use de::{decode, unknown_key};
 use diagnostic::Diagnostics;
 use node::{Node, Place, Source, Table, Value};
 
+pub mod aggregation;
 pub mod calibration;
 mod check;
 mod dataset;
@@ -93,6 +95,8 @@ pub struct Variant {
     pub evaluation: EvaluationTable,
     /// Differential privacy; none without.
     pub privacy: Option<PrivacyTable>,
+    /// The integers in which updates are added.
+    pub aggregation: AggregationTable,
     /// Secure aggregation; none without.
     pub secagg: Option<SecAggTable>,
     /// Everything that decides the result, as TOML with all defaults written out and without
@@ -111,6 +115,7 @@ const TABLES: &[&str] = &[
     "fleet",
     "evaluation",
     "privacy",
+    "aggregation",
     "secagg",
 ];
 
@@ -139,6 +144,8 @@ struct Top {
     _evaluation: Option<IgnoredAny>,
     #[serde(rename = "privacy")]
     _privacy: Option<IgnoredAny>,
+    #[serde(rename = "aggregation")]
+    _aggregation: Option<IgnoredAny>,
     #[serde(rename = "secagg")]
     _secagg: Option<IgnoredAny>,
     #[serde(rename = "variant")]
@@ -471,6 +478,7 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         Some(node) => PrivacyTable::read(node, errors),
         None => Some(None),
     };
+    let aggregation = AggregationTable::read(table("aggregation"), errors);
     let secagg = match root.get("secagg") {
         Some(node) => SecAggTable::read(node, errors),
         None => Some(None),
@@ -490,10 +498,15 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         fleet: fleet?,
         evaluation: evaluation?,
         privacy: privacy?,
+        aggregation: aggregation?,
         secagg: secagg?,
         config: toml::Table::new(),
         tree: tree.clone(),
     };
+    let colluding = variant.privacy.as_ref().and_then(PrivacyTable::colluding);
+    if let Some(secagg) = &mut variant.secagg {
+        secagg.fill(colluding);
+    }
     variant.config = resolve(&top.name, &variant)?;
     Some(variant)
 }
@@ -519,6 +532,10 @@ fn resolve(name: &str, variant: &Variant) -> Option<toml::Table> {
     );
     if let Some(privacy) = &variant.privacy {
         table.insert("privacy".to_owned(), resolved::to_toml(privacy)?);
+    }
+    if !variant.aggregation.is_empty() {
+        let aggregation = resolved::to_toml(&variant.aggregation)?;
+        table.insert("aggregation".to_owned(), aggregation);
     }
     if let Some(secagg) = &variant.secagg {
         table.insert("secagg".to_owned(), resolved::to_toml(secagg)?);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use fl_core::{ClientId, Precision, Seed};
+use fl_core::{ClientId, Precision, RingError, RingPlan, Seed};
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
 use fl_edge::{EdgeError, Model};
 use fl_privacy::PrivacyError;
@@ -94,6 +94,7 @@ impl Prepared {
             privacy: privacy.transpose().map_err(refused)?,
         };
         prepared.check_examples()?;
+        prepared.ring_plan()?;
         let privacy = prepared.privacy_plan()?;
         prepared.secagg_plan(privacy.as_ref())?;
         Ok(prepared)
@@ -117,6 +118,30 @@ impl Prepared {
             ));
         }
         Ok(())
+    }
+
+    /// The ring in which updates are added, where clients' own noise needs no other.
+    ///
+    /// # Errors
+    /// [`Error::Config`] at the key at fault when there is none.
+    pub fn ring_plan(&self) -> Result<RingPlan, Error> {
+        let config = self.simulation(&RunOptions::default());
+        let examples = |client| self.data.train_len(client);
+        match fl_sim::aggregation::forecast(&config, self.data.clients(), &examples) {
+            Ok(ring) => Ok(ring),
+            Err(SimError::Aggregation(error)) => {
+                Err(self.variant.fault(error.key(), error.to_string()))
+            }
+            Err(SimError::Ring(error)) => {
+                let key = match error {
+                    RingError::TooFewBits { .. } => "aggregation.bits",
+                    RingError::Weights(_) => "strategy.weighting",
+                    _ => "aggregation.range",
+                };
+                Err(self.variant.fault(key, error.to_string()))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The privacy plan before the first round; none without privacy.
@@ -171,6 +196,9 @@ impl Prepared {
             threads: options.threads,
             checkpoint: options.checkpoint.clone(),
             privacy: self.privacy.clone(),
+            aggregation: variant
+                .aggregation
+                .config(variant.secagg.as_ref().and_then(SecAggTable::robust)),
             secagg: variant.secagg.as_ref().and_then(SecAggTable::config),
             stop_at_accuracy: variant.stop_at_accuracy,
         }

@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::config::Experiment;
 use crate::error::Error;
 use crate::results::{
-    self, ClientRow, Difference, EvaluationRow, PrivacyRow, Results, ResultsError, RoundRow, Row,
-    SecAggRow, Status, VariantResults,
+    self, ClientRow, Difference, EvaluationRow, GroupsRow, PrivacyRow, Results, ResultsError,
+    RoundRow, Row, SecAggRow, Status, VariantResults,
 };
 use crate::runner::{DataCache, Prepared, RunOptions};
 
@@ -272,6 +272,9 @@ impl Observer for Checker<'_, '_> {
         self.compare(recorded.rounds.get(index), &row, row.round);
         if let Some(private) = PrivacyRow::of(record) {
             self.compare(recorded.privacy.get(index), &private, row.round);
+        }
+        if let Some(groups) = GroupsRow::of(record) {
+            self.compare(recorded.groups.get(index), &groups, row.round);
         }
         if let Some(secagg) = SecAggRow::of(record) {
             self.compare(recorded.secagg.get(index), &secagg, row.round);

@@ -29,8 +29,8 @@ use fl_core::{
 use fl_datasets::{DataRoot, DatasetConfig};
 use fl_edge::{Model, ModelDef};
 use fl_sim::{
-    Engine, EvaluationConfig, FleetConfig, LocalDisk, Observer, PerClient, Population, RoundRecord,
-    Simulation, SimulationConfig,
+    AggregationConfig, Engine, EvaluationConfig, FleetConfig, LocalDisk, Observer, PerClient,
+    Population, RoundRecord, Simulation, SimulationConfig,
 };
 
 const FEATURES: usize = 60;
@@ -231,6 +231,7 @@ fn config(cohort: u64, rounds: u64, threads: usize) -> SimulationConfig {
         threads,
         checkpoint: None,
         privacy: None,
+        aggregation: AggregationConfig::default(),
         secagg: None,
         stop_at_accuracy: None,
     }

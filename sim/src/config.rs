@@ -11,6 +11,7 @@ use fl_edge::quant::{CALIBRATION_SAMPLES, Calibration, Granularity, QuantError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::aggregation::AggregationConfig;
 use crate::error::SimError;
 use crate::fleet::FleetConfig;
 use crate::privacy::Privacy;
@@ -35,6 +36,8 @@ pub struct SimulationConfig {
     pub evaluation: EvaluationConfig,
     /// Differential privacy; none without.
     pub privacy: Option<Privacy>,
+    /// How updates are added.
+    pub aggregation: AggregationConfig,
     /// Secure aggregation; none without.
     pub secagg: Option<SecAggConfig>,
     /// Worker threads; 0 for one per core. Changes no bit of any result.
@@ -215,8 +218,21 @@ impl SimulationConfig {
             }
         }
         self.evaluation.calibration.validate()?;
+        self.aggregation.validate()?;
         if let Some(secagg) = &self.secagg {
             secagg.validate()?;
+            if let Some(robust) = &self.aggregation.robust
+                && secagg.groups != Some(robust.groups)
+            {
+                return Err(SimError::OutOfRange {
+                    key: "secagg.groups",
+                    value: match secagg.groups {
+                        Some(groups) => groups.to_string(),
+                        None => "not given".to_owned(),
+                    },
+                    range: "that of the groups whose means are combined",
+                });
+            }
         }
         if self.local.privacy.is_some() {
             return Err(SimError::OutOfRange {
@@ -260,6 +276,7 @@ impl SimulationConfig {
             fleet,
             evaluation,
             privacy,
+            aggregation,
             secagg,
             threads: _,
             checkpoint: _,
@@ -276,6 +293,9 @@ impl SimulationConfig {
         }
         if let Some(secagg) = secagg {
             text.extend(serde_json::to_vec(&("secagg", secagg)).map_err(encode)?);
+        }
+        if !aggregation.is_default() {
+            text.extend(serde_json::to_vec(&("aggregation", aggregation)).map_err(encode)?);
         }
         Ok(Sha256::digest(text).into())
     }

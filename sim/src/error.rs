@@ -7,6 +7,7 @@ use fl_core::{ClientId, ModularError, RoundId, TrainError};
 use fl_edge::quant::QuantError;
 use fl_privacy::PrivacyError;
 
+use crate::aggregation::AggregationError;
 use crate::audit::AuditError;
 use crate::checkpoint::CheckpointError;
 use crate::secagg::SecAggError;
@@ -143,6 +144,9 @@ pub enum SimError {
     /// There is no such privacy, or no more of it.
     #[error("privacy: {0}")]
     Privacy(#[from] PrivacyError),
+    /// Updates cannot be added so.
+    #[error("aggregation: {0}")]
+    Aggregation(#[from] AggregationError),
     /// There is no such secure aggregation, or it went wrong.
     #[error("secagg: {0}")]
     SecAgg(#[from] SecAggError),

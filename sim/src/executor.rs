@@ -26,6 +26,7 @@ use fl_privacy::clip::{AdaptiveClip, Clipped, Clipper};
 use fl_secagg::Workers;
 use rayon::iter::{IntoParallelRefMutIterator as _, ParallelIterator as _};
 
+use crate::aggregation::Groups;
 use crate::error::SimError;
 use crate::population::{Engine, Population};
 use crate::privacy::Noising;
@@ -92,6 +93,8 @@ pub(crate) struct RoundTask<'a> {
     pub(crate) noising: Option<Noising<'a>>,
     /// Sessions of secure aggregation that are really run.
     pub(crate) live: Option<&'a Live>,
+    /// Groups that are summed each by itself.
+    pub(crate) groups: Option<&'a Groups>,
 }
 
 /// How the model did on one client.
@@ -657,7 +660,10 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
             let absorbed = match masked {
                 Some(absorbed) if live.is_some_and(Live::replaces) => absorbed,
                 _ => {
-                    let absorbed = self.sum.absorb(sent, job.weight);
+                    let absorbed = match task.groups {
+                        Some(groups) => groups.absorb(member, sent, job.weight),
+                        None => self.sum.absorb(sent, job.weight),
+                    };
                     absorbed.map_err(|source| summed(task.round, source))?
                 }
             };

@@ -35,6 +35,7 @@
 //! [`fl_datasets::FederatedDataset`] and [`fl_edge::Model`] are what experiments use.
 #![forbid(unsafe_code)]
 
+pub mod aggregation;
 pub mod audit;
 mod calibrate;
 pub mod checkpoint;
@@ -54,6 +55,7 @@ mod schedule;
 pub mod secagg;
 pub mod simulation;
 
+pub use aggregation::{AggregationConfig, AggregationError, GroupsRecord, RobustMean};
 pub use checkpoint::{CheckpointError, CheckpointFault, CheckpointWarning, Disk, LocalDisk};
 pub use config::{
     CalibrationConfig, CalibrationSource, CheckpointConfig, EvaluationConfig, PerClient,

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use fl_core::round::{Answer, Event, Message, Notice, RoundError, RoundRecord as Protocol};
 use fl_core::select::{Candidates, Selector as _};
-use fl_core::sum::{Absorbed, Tally};
+use fl_core::sum::{Absorbed, Aggregator as _, ExactSum, Tally};
 use fl_core::{
     Bytes, ClientId, Cost, ExampleCount, LocalPlan, LocalWork, Report, RoundId, VirtualDuration,
     WorkDone, WorkLimit,
@@ -16,6 +16,7 @@ use fl_core::{
 use fl_privacy::clip::Clipper;
 use fl_privacy::distributed::DistributedDp;
 
+use crate::aggregation::{Groups, GroupsRecord, divide};
 use crate::clock::{NOW, Stopwatch};
 use crate::error::SimError;
 use crate::executor::{Halt, Job, Report as Done, RoundTask, Trained};
@@ -64,7 +65,15 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         record.stragglers = fates.iter().filter(|fate| fate.straggler).count() as u64;
         self.take_reports(&plan, model_bytes).map_err(failed)?;
         let mut sessions = self.open_sessions().map_err(SimError::from)?;
-        let mut lost = sessions.as_ref().is_some_and(Sessions::failed_early);
+        let mut groups = self.open_groups(sessions.as_ref()).map_err(failed)?;
+        if let Some(sessions) = &mut sessions {
+            sessions.seat(&self.buffers.jobs);
+        }
+        let mut lost = match &groups {
+            Some(groups) => !groups.are_enough(),
+            None => sessions.as_ref().is_some_and(Sessions::failed_early),
+        };
+        record.groups = groups.as_ref().map(Groups::given_up);
         if lost {
             // Nobody is told to train.
             self.buffers.jobs.clear();
@@ -96,6 +105,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                     .map(|loose| loose as &dyn Clipper)
                     .or(planned),
                 live: sessions.as_ref().and_then(Sessions::live),
+                groups: groups.as_ref(),
             };
             let jobs = &self.buffers.jobs;
             let trained = match self.executor.train(&self.population, &task, jobs, stop) {
@@ -106,9 +116,18 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 }
             };
             clips = ClipTally::of(trained.iter());
-            lost = self.hand_in(round, sessions.as_mut(), &trained, clips)?;
+            let mut left_out = Vec::new();
+            match &mut groups {
+                None => lost = self.hand_in(round, sessions.as_mut(), &trained, clips)?,
+                Some(groups) => match self.combine(round, sessions.as_mut(), groups, &trained)? {
+                    None => lost = true,
+                    Some((combined, others)) => {
+                        (record.groups, left_out) = (Some(combined), others);
+                    }
+                },
+            }
             let reports = trained.into_reports();
-            count_reports(&reports, &mut record);
+            count_reports(&reports, &left_out, &mut record);
             if lost {
                 (record.examples, record.train_loss) = (0, None);
             }
@@ -137,7 +156,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             record.reported = ended.tally.clients;
             record.rejected = ended.tally.rejected.total();
             record.dropped = ended.unready + ended.dropped + ended.stragglers;
-            if lost {
+            if lost || groups.is_some() {
                 record.dropped += ended.lost;
             }
             record.surplus = ended.stopped + ended.timed_out;
@@ -297,9 +316,102 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             task: self.identity.config,
             model: self.server.global().digest().0,
         };
-        let mut sessions = Sessions::open(plan, &clients, &context, &self.executor.pool())?;
-        sessions.seat(&buffers.jobs);
+        let apart = self.config.aggregation.robust.is_some();
+        let sessions = Sessions::open(plan, &clients, apart, &context, &self.executor.pool())?;
         Ok(Some(sessions))
+    }
+
+    /// Puts those who came to the round into the groups whose means are combined: sessions, where
+    /// there are some. Clients of a session that has failed already are dropped. None without a robust
+    /// mean.
+    fn open_groups(&mut self, sessions: Option<&Sessions>) -> Result<Option<Groups>, RoundError> {
+        let Some(robust) = self.config.aggregation.robust else {
+            return Ok(None);
+        };
+        let round = self.server.round();
+        let empty = ExactSum::new(self.ring, self.server.global().values().len());
+        let mut groups = match sessions {
+            Some(sessions) => Groups::new(robust.mean, sessions.clients(), empty),
+            None => {
+                let mut clients = self.buffers.training.clone();
+                clients.sort_unstable();
+                let members: Vec<Vec<ClientId>> =
+                    divide(clients.len(), Some(robust.groups), self.config.seed, round)
+                        .into_iter()
+                        .map(|group| group.into_iter().map(|index| clients[index]).collect())
+                        .collect();
+                Groups::new(robust.mean, members.iter().map(Vec::as_slice), empty)
+            }
+        };
+        let stays = |client: ClientId| {
+            let group = groups.of(client);
+            !sessions.is_some_and(|all| group.is_none_or(|group| all.has_failed_early(group)))
+        };
+        for job in &self.buffers.jobs {
+            if !stays(job.client) {
+                self.server.handle(NOW, Event::Dropped(job.client))?;
+            }
+        }
+        self.buffers.jobs.retain(|job| stays(job.client));
+        groups.seat(&self.buffers.jobs);
+        Ok(Some(groups))
+    }
+
+    /// Combines the means of the groups that have one, and lets the strategy apply the result. How
+    /// that went, with the jobs whose group was left out, ascending; none when too few groups have a
+    /// mean.
+    fn combine(
+        &mut self,
+        round: RoundId,
+        sessions: Option<&mut Sessions>,
+        groups: &mut Groups,
+        trained: &Trained,
+    ) -> Result<Option<(GroupsRecord, Vec<u32>)>, SimError> {
+        let failed = |source: RoundError| SimError::Round { round, source };
+        let summed = |source| failed(RoundError::Sum(source));
+        let jobs = &self.buffers.jobs;
+        let mut sums = groups.take();
+        if let Some(sessions) = sessions {
+            let refused = refused(trained, jobs);
+            sessions.close(&refused, &self.executor.pool())?;
+            let length = self.server.global().values().len();
+            for (index, sum) in sums.iter_mut().enumerate() {
+                let own = |report: &&Done| groups.of_job(report.job) == index;
+                let tally = tally(trained.iter().filter(own), jobs);
+                let real = sessions.sum_of(index, self.ring, length, tally);
+                *sum = real.map_err(summed)?.or(sum.take());
+                if !sessions.is_whole(index) {
+                    *sum = None;
+                }
+            }
+        }
+        for sum in &mut sums {
+            *sum = sum.take().filter(|sum| sum.tally().clients > 0);
+        }
+        let has_mean: Vec<bool> = sums.iter().map(Option::is_some).collect();
+        let mut sums: Vec<ExactSum> = sums.into_iter().flatten().collect();
+        let combined = groups.combine(&mut sums).map_err(summed)?;
+        let (Some((mean, record)), Some(sum)) = (combined, sums.first_mut()) else {
+            return Ok(None);
+        };
+        let server = &mut self.server;
+        let (mut clients, mut left_out) = (Vec::with_capacity(jobs.len()), Vec::new());
+        for (index, job) in (0u32..).zip(jobs) {
+            if has_mean[groups.of_job(index)] {
+                clients.push(job.client);
+            } else {
+                left_out.push(index);
+                let dropped = Event::Dropped(job.client);
+                server.handle(NOW, dropped).map_err(failed)?;
+            }
+        }
+        let sum = Event::Summed {
+            sum,
+            clients: &clients,
+        };
+        server.handle(NOW, sum).map_err(failed)?;
+        server.release(NOW, mean).map_err(failed)?;
+        Ok(Some((record, left_out)))
     }
 
     /// Hands the sum of the updates to the round machine; with sessions of secure aggregation, if all
@@ -315,13 +427,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let jobs = &self.buffers.jobs;
         let mut whole = None;
         if let Some(sessions) = sessions {
-            let refused = |report: &Done| matches!(report.absorbed, Absorbed::Rejected(_));
-            let mut refused: Vec<ClientId> = trained
-                .iter()
-                .filter(|report| refused(report))
-                .map(|report| jobs[report.job as usize].client)
-                .collect();
-            refused.sort_unstable();
+            let refused = refused(trained, jobs);
             if !sessions.close(&refused, &self.executor.pool())? {
                 self.executor.reset();
                 return Ok(true);
@@ -346,7 +452,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                     }
                 }
                 None => {
-                    let tally = tally(trained, jobs);
+                    let tally = tally(trained.iter(), jobs);
                     let sum = sessions.sum(self.ring, length, tally);
                     whole = sum.map_err(|source| failed(RoundError::Sum(source)))?;
                 }
@@ -392,10 +498,22 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     }
 }
 
-/// What is in the sum of what the clients did.
-fn tally(trained: &Trained, jobs: &[Job]) -> Tally {
+/// The clients whose update was refused, ascending.
+fn refused(trained: &Trained, jobs: &[Job]) -> Vec<ClientId> {
+    let refused = |report: &&Done| matches!(report.absorbed, Absorbed::Rejected(_));
+    let mut refused: Vec<ClientId> = trained
+        .iter()
+        .filter(refused)
+        .map(|report| jobs[report.job as usize].client)
+        .collect();
+    refused.sort_unstable();
+    refused
+}
+
+/// What is in the sum of what the clients of these reports did.
+fn tally<'a>(reports: impl Iterator<Item = &'a Done>, jobs: &[Job]) -> Tally {
     let mut tally = Tally::default();
-    for report in trained.iter() {
+    for report in reports {
         match &report.absorbed {
             Absorbed::Summed { saturated } => {
                 tally.clients += 1;
@@ -409,15 +527,17 @@ fn tally(trained: &Trained, jobs: &[Job]) -> Tally {
     tally
 }
 
-/// Adds up what the clients did, in client order.
-fn count_reports(reports: &[Done], record: &mut RoundRecord) {
+/// Adds up what the clients did, in client order; the updates of the jobs `left_out`, ascending, are
+/// not in the sum.
+fn count_reports(reports: &[Done], left_out: &[u32], record: &mut RoundRecord) {
     let mut loss = 0.0;
     let mut counted = 0;
     for report in reports {
         let result = report.result;
         record.examples_processed += result.examples_processed;
         record.steps += result.steps;
-        if let Absorbed::Summed { .. } = report.absorbed {
+        let summed = matches!(report.absorbed, Absorbed::Summed { .. });
+        if summed && left_out.binary_search(&report.job).is_err() {
             record.examples += result.examples.0;
             counted += result.examples_processed;
             loss += result.mean_loss * result.examples_processed as f64;

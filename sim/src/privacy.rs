@@ -11,7 +11,7 @@ mod example;
 
 use fl_core::select::{AnySelector, Selector as _};
 use fl_core::strategy::AnyStrategy;
-use fl_core::{ClientId, Layout, RingError, RingPlan, RoundId, Seed, Weight, WeightBounds};
+use fl_core::{ClientId, Layout, RingError, RingPlan, RoundId, Seed, Weight};
 use fl_privacy::clip::Clipper;
 use fl_privacy::plan::{ExamplePlan, Observer};
 use fl_privacy::{ClientPlan, DpPlan, PrivacyError, PrivacyStatement};
@@ -23,6 +23,7 @@ pub use clients::ClientPrivacy;
 pub(crate) use clients::{Noising, modular, rotation};
 pub use example::ExampleLevelPrivacy;
 
+use crate::aggregation::asked;
 use crate::clock::NOW;
 use crate::config::{SimulationConfig, refused};
 use crate::error::SimError;
@@ -289,7 +290,8 @@ pub fn forecast(
     let selector =
         AnySelector::from_config(config.selection.clone()).map_err(table("selection"))?;
     let goal = selector.largest_goal(clients).max(1);
-    let ring = RingPlan::for_weights(WeightBounds::new(Weight(1), goal))?;
+    let asked = asked(&config.selection, clients);
+    let ring = config.aggregation.ring(Weight(1), goal, asked)?;
     let plan = PrivacyPlan::new(config, &strategy, clients, examples, layout, &ring)?;
     Ok(plan)
 }

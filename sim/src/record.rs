@@ -3,6 +3,7 @@
 use fl_core::RoundId;
 use serde::{Deserialize, Serialize};
 
+use crate::aggregation::GroupsRecord;
 use crate::checkpoint::CheckpointWarning;
 use crate::error::ObserverError;
 use crate::privacy::PrivacyRecord;
@@ -19,7 +20,7 @@ pub struct RoundRecord {
     /// Clients whose update is in the sum.
     pub reported: u64,
     /// Clients that vanished, had no examples, or were stragglers that the strategy dropped; and
-    /// those whose update was lost with a session of secure aggregation.
+    /// those whose update was lost with a session of secure aggregation, or with too few groups.
     pub dropped: u64,
     /// Clients that were not waited for because the round had enough reports.
     pub surplus: u64,
@@ -51,6 +52,9 @@ pub struct RoundRecord {
     /// recorded without noise, for diagnosis, and are not covered by its guarantee.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<PrivacyRecord>,
+    /// The groups whose means were combined; none without a robust mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<GroupsRecord>,
     /// What its secure aggregation did and cost; none without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secagg: Option<SecAggRecord>,

@@ -23,10 +23,12 @@
 //! has come may still vanish before the sum is unmasked, in which its input stays.
 //!
 //! A stage with too few clients ends its session, and the round with it: it is given up as a private
-//! round with too few reports is, and the model stays as it was. Too few are fewer than the minimum of
-//! survivors, or at the end than the threshold; of a Harary graph also fewer at the end than all but
-//! the expected drop-outs, beyond which it need not hold together. Within that, a session in a Harary
-//! graph still fails with a probability below `2^-20`, which only the real mode shows.
+//! round with too few reports is, and the model stays as it was; where group means are combined
+//! ([`crate::aggregation`]), it goes on without that session as long as enough are left. Too few are
+//! fewer than the minimum of survivors, or at the end than the threshold; of a Harary graph also fewer
+//! at the end than all but the expected drop-outs, beyond which it need not hold together. Within
+//! that, a session in a Harary graph still fails with a probability below `2^-20`, which only the real
+//! mode shows.
 //!
 //! # What it is not
 //! A client's entropy is drawn from a stream at the run's seed, so that a run can be repeated to the
@@ -113,7 +115,8 @@ pub struct SecAggConfig {
     pub graph: Option<SecAggGraph>,
     /// The primitives.
     pub suite: SecAggSuite,
-    /// The share of clients that may work for the server, in `[0, 1)`.
+    /// The share of clients that may work for the server, in `[0, 1)`; with distributed privacy that
+    /// of its colluding clients.
     pub corrupt: f64,
     /// The share of clients that may leave a session before its end, in `[0, 1)`. When not given, it
     /// follows from the fleet, the selection and the strategy, with a margin of three standard

@@ -9,19 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fl_core::registry::ConfigError;
 use fl_core::round::{RoundServer, RoundSettings, RunSetup};
-use fl_core::select::{AnySelector, Selector as _};
+use fl_core::select::AnySelector;
 use fl_core::strategy::{AnyState, AnyStrategy, ModelState as _, Strategy as _};
 use fl_core::sum::ExactSum;
 use fl_core::transform::TransformChain;
-use fl_core::{
-    ClientId, ExampleCount, Parameters, Purpose, RingPlan, RoundId, ServedModel, Stream, Weight,
-    WeightBounds,
-};
+use fl_core::{ClientId, Parameters, Purpose, RingPlan, RoundId, ServedModel, Stream};
 use fl_datasets::FederatedDataset;
 use fl_edge::{Model, Observed};
 use fl_privacy::plan::ExamplePermit;
 use sha2::{Digest as _, Sha256};
 
+use crate::aggregation::plan_ring;
 use crate::audit::Tap;
 use crate::calibrate::{Drawn, Federation};
 use crate::checkpoint::{
@@ -187,10 +185,11 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             AnyStrategy::from_config(config.strategy.clone()).map_err(table("strategy"))?;
         let selector =
             AnySelector::from_config(config.selection.clone()).map_err(table("selection"))?;
-        let ring = plan_ring(&strategy, &selector, &population)?;
         let layout = engine.layout();
         let clients = population.clients();
         let examples = |client| population.train_len(client);
+        let largest = (0..clients).map(|client| examples(ClientId(client))).max();
+        let ring = plan_ring(&config, &strategy, &selector, clients, largest.unwrap_or(0))?;
         let privacy = PrivacyPlan::new(&config, &strategy, clients, &examples, layout, &ring)?;
         let ring = privacy.as_ref().map_or(Ok(ring), |plan| plan.ring(ring))?;
         let (parameters, noise) = (layout.len(), privacy.as_ref());
@@ -603,24 +602,6 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     }
 }
 
-/// The ring for any cohort of the population: planned once, before any update is seen.
-fn plan_ring<P: Population>(
-    strategy: &AnyStrategy,
-    selector: &AnySelector,
-    population: &P,
-) -> Result<RingPlan, SimError> {
-    let clients = population.clients();
-    let largest = (0..clients)
-        .map(|client| population.train_len(ClientId(client)))
-        .max()
-        .unwrap_or(0);
-    let weight = strategy
-        .largest_weight(ExampleCount(largest))
-        .max(Weight(1));
-    let goal = selector.largest_goal(clients).max(1);
-    Ok(RingPlan::for_weights(WeightBounds::new(weight, goal))?)
-}
-
 fn setup(
     config: &SimulationConfig,
     selector: &AnySelector,
@@ -633,7 +614,10 @@ fn setup(
         settings: match &config.privacy {
             Some(Privacy::Central(_) | Privacy::Clients(_)) => RoundSettings::default().released(),
             // What clients send is private already: the strategy may see it.
-            Some(Privacy::Example(_)) | None => RoundSettings::default(),
+            Some(Privacy::Example(_)) | None => match config.aggregation.robust {
+                Some(_) => RoundSettings::default().combined(),
+                None => RoundSettings::default(),
+            },
         },
         chain: TransformChain::default(),
         seed: config.seed,

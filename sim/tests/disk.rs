@@ -15,8 +15,8 @@ use fl_core::select::{SelectorConfig, UniformConfig};
 use fl_core::strategy::{FedAvgConfig, StrategyConfig};
 use fl_sim::checkpoint::DiskFile;
 use fl_sim::{
-    CheckpointConfig, Disk, EvaluationConfig, FleetConfig, LocalDisk, Outcome, SimError,
-    SimulationConfig,
+    AggregationConfig, CheckpointConfig, Disk, EvaluationConfig, FleetConfig, LocalDisk, Outcome,
+    SimError, SimulationConfig,
 };
 
 /// How the disk breaks.
@@ -162,6 +162,7 @@ fn config(dir: &Path) -> SimulationConfig {
             every: 1,
         }),
         privacy: None,
+        aggregation: AggregationConfig::default(),
         secagg: None,
         stop_at_accuracy: None,
     }

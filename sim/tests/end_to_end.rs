@@ -20,8 +20,8 @@ use fl_edge::quant::{Calibration, Granularity};
 use fl_edge::zoo::{Logreg, Mlp2nn};
 use fl_edge::{Model, ModelDef};
 use fl_sim::{
-    CalibrationConfig, CalibrationSource, CheckpointConfig, EvaluationConfig, EvaluationRecord,
-    FleetConfig, Observer, Outcome, RoundRecord, Simulation, SimulationConfig,
+    AggregationConfig, CalibrationConfig, CalibrationSource, CheckpointConfig, EvaluationConfig,
+    EvaluationRecord, FleetConfig, Observer, Outcome, RoundRecord, Simulation, SimulationConfig,
 };
 
 fn synthetic() -> (FederatedDataset, ModelDef) {
@@ -75,6 +75,7 @@ fn config(rounds: u64, epochs: u32, rate: f32) -> SimulationConfig {
         threads: 1,
         checkpoint: None,
         privacy: None,
+        aggregation: AggregationConfig::default(),
         secagg: None,
         stop_at_accuracy: None,
     }

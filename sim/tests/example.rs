@@ -20,8 +20,9 @@ use fl_privacy::{
     AccountantKind, Delta, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, accountant,
 };
 use fl_sim::{
-    CheckpointConfig, CheckpointError, EvaluationConfig, ExampleLevelPrivacy, FleetConfig,
-    Observer, Outcome, Privacy, PrivacyRecord, RoundRecord, SimError, Simulation, SimulationConfig,
+    AggregationConfig, CheckpointConfig, CheckpointError, EvaluationConfig, ExampleLevelPrivacy,
+    FleetConfig, Observer, Outcome, Privacy, PrivacyRecord, RoundRecord, SimError, Simulation,
+    SimulationConfig,
 };
 
 /// Thirty clients of very different sizes.
@@ -75,6 +76,7 @@ fn config(privacy: ExampleLevelPrivacy, cohort: u64, batch: BatchSize) -> Simula
         privacy: Some(Privacy::Example(privacy)),
         threads: 1,
         checkpoint: None,
+        aggregation: AggregationConfig::default(),
         secagg: None,
         stop_at_accuracy: None,
     }

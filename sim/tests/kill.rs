@@ -15,8 +15,8 @@ use fl_core::select::{SelectorConfig, UniformConfig};
 use fl_core::strategy::{FedAvgConfig, StrategyConfig};
 use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
 use fl_sim::{
-    CheckpointConfig, EvaluationConfig, FleetConfig, LocalDisk, Observer, Outcome, RoundRecord,
-    SimulationConfig,
+    AggregationConfig, CheckpointConfig, EvaluationConfig, FleetConfig, LocalDisk, Observer,
+    Outcome, RoundRecord, SimulationConfig,
 };
 
 const FOLDER: &str = "FL_SIM_KILL_TEST_FOLDER";
@@ -50,6 +50,7 @@ fn config(dir: &Path, threads: usize) -> SimulationConfig {
             every: 1,
         }),
         privacy: None,
+        aggregation: AggregationConfig::default(),
         secagg: None,
         stop_at_accuracy: None,
     }

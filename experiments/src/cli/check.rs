@@ -1,6 +1,7 @@
 //! `check`: validates an experiment and explains what it will do and cost.
 
-use fl_core::{ClientId, LocalWork};
+use fl_core::strategy::{AnyStrategy, Strategy as _};
+use fl_core::{ClientId, ExampleCount, GroupMean, LocalWork, RingPlan, Weight};
 use fl_privacy::plan::ClientPlan;
 use fl_privacy::{PrivacyError, PrivacyStatement};
 use fl_secagg::{CostModel, Counts, Topology};
@@ -62,11 +63,92 @@ struct Explanation {
     memory_per_thread: u64,
     /// What the run will spend, of a private run.
     privacy: Option<Privacy>,
+    /// The integers in which updates are added, where that was asked for or is what secure aggregation
+    /// sends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sums: Option<Sums>,
+    /// The groups of a robust mean, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    robust: Option<Robust>,
     /// The sessions of secure aggregation, where there is some.
     #[serde(skip_serializing_if = "Option::is_none")]
     secagg: Option<SecAgg>,
     /// Estimated seconds of the whole run.
     seconds: Option<f64>,
+}
+
+/// The ring of the updates.
+#[derive(Debug, Serialize)]
+struct Sums {
+    /// Larger values are cut off.
+    range: f64,
+    /// Of a sum over the largest cohort.
+    bits: u32,
+    /// Most by which rounding moves a value of the mean, in a round of the expected size whose
+    /// clients have as many examples as they have in the mean.
+    mean_error: f64,
+}
+
+impl Sums {
+    fn of(ring: &RingPlan, cohort: f64, weight: Weight) -> Self {
+        let clients = (cohort.round() as u64).max(1);
+        let weight = Weight(weight.0.max(1).saturating_mul(clients));
+        Self {
+            range: ring.range(),
+            bits: ring.bits(),
+            mean_error: ring.mean_error(clients, weight),
+        }
+    }
+
+    fn line(&self) -> String {
+        format!(
+            "  sums      of {} bits, for values within ±{}; rounding moves the mean by at most {:.1e} (a 32-bit float of 0.1: by 3.7e-9)",
+            self.bits, self.range, self.mean_error
+        )
+    }
+}
+
+/// The groups of a round of the expected size.
+#[derive(Debug, Serialize)]
+struct Robust {
+    #[serde(flatten)]
+    mean: GroupMean,
+    groups: usize,
+    /// The most clients of one.
+    clients: u32,
+    /// Groups that may be spoiled.
+    withstands: usize,
+    /// Of their sums.
+    memory: u64,
+}
+
+impl Robust {
+    fn of(prepared: &Prepared) -> Option<Self> {
+        let config = prepared.simulation(&RunOptions::default());
+        let robust = config.aggregation.robust?;
+        let groups = fl_sim::aggregation::expected_groups(&config, prepared.data.clients())?;
+        Some(Self {
+            mean: robust.mean,
+            groups,
+            clients: robust.groups,
+            withstands: robust.mean.trimmed(groups),
+            memory: 8 * groups as u64 * prepared.model.parameters() as u64,
+        })
+    }
+
+    fn line(&self) -> String {
+        format!(
+            "  robust    {} of the means of {} groups of up to {} clients: up to {} of them may be spoiled; their sums take {}",
+            match self.mean {
+                GroupMean::Median => "median",
+                GroupMean::TrimmedMean { .. } => "trimmed mean",
+            },
+            output::count(self.groups as u64),
+            output::count(self.clients.into()),
+            output::count(self.withstands as u64),
+            output::bytes(self.memory),
+        )
+    }
 }
 
 /// The sessions of a round of the expected size.
@@ -217,6 +299,16 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
         let prepared = Prepared::new(variant, &mut cache)?;
         let mut explanation = explain(&prepared);
         let plan = prepared.privacy_plan()?;
+        explanation.robust = Robust::of(&prepared);
+        let other_ring = plan.as_ref().is_some_and(|plan| plan.clients().is_some());
+        if !other_ring && (variant.secagg.is_some() || !variant.aggregation.is_empty()) {
+            let mean = explanation.examples / explanation.clients.max(1);
+            let strategy = AnyStrategy::from_config(variant.strategy.clone());
+            let weight = strategy.map(|strategy| strategy.largest_weight(ExampleCount(mean)));
+            let weight = weight.unwrap_or(Weight(1));
+            let ring = prepared.ring_plan()?;
+            explanation.sums = Some(Sums::of(&ring, explanation.expected_cohort, weight));
+        }
         if let Some(secagg) = prepared.secagg_plan(plan.as_ref())? {
             let secagg = SecAgg::of(&secagg).map_err(fl_sim::SimError::from)?;
             explanation.secagg = Some(secagg);
@@ -311,6 +403,8 @@ fn explain(prepared: &Prepared) -> Explanation {
         bytes_per_round: traffic(cohort, 2 * 4 * parameters),
         memory_per_thread: training as u64 + 8 * parameters,
         privacy: None,
+        sums: None,
+        robust: None,
         secagg: None,
         seconds: None,
     }
@@ -426,6 +520,8 @@ fn print(it: &Explanation, shown: Option<&Explanation>) -> Result<(), Error> {
                 .map(|(head, line)| format!("  {head}{line}")),
         );
     }
+    lines.extend(it.sums.iter().map(Sums::line));
+    lines.extend(it.robust.iter().map(Robust::line));
     lines.extend(it.secagg.iter().flat_map(SecAgg::lines));
     if let Some(seconds) = it.seconds {
         lines.push(format!("  time      about {}", output::seconds(seconds)));

@@ -229,22 +229,34 @@ fn report(
         for plot in &plots {
             output::line(&format!("plot     {}", plot.display()))?;
         }
-        for (name, pairs) in summaries
-            .iter()
-            .filter_map(|one| Some((&one.name, one.close_pairs.filter(|&pairs| pairs > 0)?)))
-        {
-            output::tell(&format!(
-                "{name}: {} pairs of released sums differ by fewer clients than a session must \
-                 have: their difference says much about those few; see close_pairs in \
-                 secagg.parquet, and choose cohorts that differ more",
-                output::count(pairs)
-            ));
+        if let Some(told) = close_pairs(&summaries) {
+            output::tell(&told);
         }
     }
     if interrupted {
         output::tell(&format!("stopped; to go on: {}", resume_command(args)));
     }
     Ok(())
+}
+
+/// What is to be said of released sums of nearly the same clients, once for all variants; nothing
+/// where there are none.
+fn close_pairs(summaries: &[Summary]) -> Option<String> {
+    let counts: Vec<String> = summaries
+        .iter()
+        .filter_map(|one| Some((&one.name, one.close_pairs.filter(|&pairs| pairs > 0)?)))
+        .map(|(name, pairs)| format!("{} of {name}", output::count(pairs)))
+        .collect();
+    if counts.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "close sums: pairs of rounds whose cohorts differ by fewer clients than a session must have \
+         ({}); the difference of two such sums says much about those few. Select from a larger \
+         population, add differential privacy, or let nearly everybody take part in fewer rounds; \
+         rounds and counts are close_pairs in secagg.parquet",
+        counts.join(", ")
+    ))
 }
 
 /// A line of the table; with the accuracy in int8, with epsilon, and with the rounds that secure

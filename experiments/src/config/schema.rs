@@ -14,7 +14,8 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    CalibrationTable, EvaluationTable, FleetTable, LocalTable, PrivacyTable, QatTable, SecAggTable,
+    AggregationTable, CalibrationTable, EvaluationTable, FleetTable, LocalTable, PrivacyTable,
+    QatTable, SecAggTable,
 };
 
 /// The JSON schema (draft 2020-12) of an experiment.
@@ -43,6 +44,10 @@ pub fn json_schema() -> Value {
         table::<EvaluationTable>(&mut generator),
     );
     tables.insert("privacy".to_owned(), table::<PrivacyTable>(&mut generator));
+    tables.insert(
+        "aggregation".to_owned(),
+        table::<AggregationTable>(&mut generator),
+    );
     tables.insert("secagg".to_owned(), table::<SecAggTable>(&mut generator));
     let name = json!({
         "type": "string",
@@ -160,6 +165,11 @@ pub fn markdown() -> String {
         page,
         "## `[privacy]`\n{}",
         properties::<PrivacyTable>(&mut generator)
+    );
+    let _ = writeln!(
+        page,
+        "## `[aggregation]`\n{}",
+        properties::<AggregationTable>(&mut generator)
     );
     let _ = writeln!(
         page,

@@ -1,7 +1,10 @@
 //! `[secagg]`: secure aggregation of the clients' updates.
 
+use fl_core::GroupMean;
 use fl_secagg::ParamsError;
-use fl_sim::{SecAggConfig, SecAggError, SecAggGraph, SecAggMode, SecAggSuite, SecAggThreat};
+use fl_sim::{
+    RobustMean, SecAggConfig, SecAggError, SecAggGraph, SecAggMode, SecAggSuite, SecAggThreat,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +13,9 @@ use super::de::decode;
 use super::diagnostic::Diagnostics;
 use super::node::Node;
 
-/// Secure aggregation. Without this table, or with mode = "off", sums are added in the clear. The
-/// model is the same in every mode, but for rounds in which a session fails.
+/// Secure aggregation. Without this table, or with mode = "off", sums are added in the clear; of the
+/// other keys, only those of a robust mean then mean something. The model is the same in every mode,
+/// but for rounds in which a session fails.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecAggTable {
@@ -34,9 +38,10 @@ pub struct SecAggTable {
     #[serde(default)]
     pub suite: SuiteName,
     /// The share of clients that may work for the server, from 0 to below 1. Neighbours and threshold
-    /// follow from it and from `dropout`.
-    #[serde(default = "corrupt")]
-    pub corrupt: f64,
+    /// follow from it and from `dropout`. 0.1 by default; with privacy.kind = "distributed" it is
+    /// `privacy.colluding_share`, which the noise is made for, and no other is accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corrupt: Option<f64>,
     /// The share of clients that may leave a session before its end, from 0 to below 1. By default
     /// what follows from `fleet`, selection and strategy, with a margin of three standard deviations
     /// and one client, or the most below that for which there is a safe threshold; at least 0.05.
@@ -52,15 +57,26 @@ pub struct SecAggTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2))]
     pub groups: Option<u32>,
+    /// A robust mean of the groups' means in place of the mean of all, coordinate by coordinate:
+    /// "median", or "trimmed-mean", without the largest and the smallest values. A client that lies
+    /// spoils its group alone. Needs `groups`, of which at least three must have a sum in a round; a
+    /// group whose session fails is left out. With mode = "off" the same groups are formed. The server
+    /// sees every group's sum; groups count equally; where clients differ, what few of them learned is
+    /// taken for a lie. Not with privacy of clients. By default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub robust: Option<RobustName>,
+    /// Of robust = "trimmed-mean": the share of the groups whose values are taken away at each end,
+    /// above 0 and below 0.5; at least one group. 0.1 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trim: Option<f64>,
     /// Of "sampled": clients of a round that run the protocol, at least 2.
     #[serde(default = "sample")]
     #[schemars(range(min = 2))]
     pub sample: u32,
 }
 
-fn corrupt() -> f64 {
-    SecAggConfig::DEFAULT_CORRUPT
-}
+/// The share at each end when none is given.
+const DEFAULT_TRIM: f64 = 0.1;
 
 fn sample() -> u32 {
     SecAggConfig::DEFAULT_SAMPLE
@@ -103,6 +119,16 @@ pub enum GraphName {
     Harary,
 }
 
+/// How group means become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RobustName {
+    /// The middle one.
+    Median,
+    /// The mean without the ends.
+    TrimmedMean,
+}
+
 /// The primitives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -115,18 +141,34 @@ pub enum SuiteName {
 }
 
 impl SecAggTable {
-    /// Reads and checks the table; nothing for mode = "off", so that a variant or `--set` can switch
-    /// it off with that key alone.
+    /// Reads and checks the table; nothing for mode = "off" without a robust mean, so that a variant or
+    /// `--set` can switch it off with that key alone.
     ///
     /// The outer option is empty for a faulty table.
     pub(crate) fn read(node: &Node, errors: &Diagnostics) -> Option<Option<Self>> {
-        let table = decode::<Self>(node, "secagg", errors)?;
-        if table.mode == ModeName::Off {
+        let mut table = decode::<Self>(node, "secagg", errors)?;
+        if table.mode == ModeName::Off && table.robust.is_none() {
             return Some(None);
         }
         let check = Check::new(node, "secagg", errors);
         let before = errors.len();
-        for (key, value) in [("corrupt", Some(table.corrupt)), ("dropout", table.dropout)] {
+        match (table.robust, table.groups) {
+            (Some(_), None) => check.fault(
+                "robust",
+                "is a mean of groups, and there are none; give secagg.groups, the most clients of one",
+            ),
+            (Some(RobustName::TrimmedMean), _) => {
+                let trim = *table.trim.get_or_insert(DEFAULT_TRIM);
+                let fits = trim > 0.0 && trim < 0.5;
+                check.demand("trim", fits, &trim, "a share above 0 and below 0.5");
+            }
+            (None | Some(RobustName::Median), _) if table.trim.is_some() => check.fault(
+                "trim",
+                "is used with robust = \"trimmed-mean\" alone; remove it, or choose that",
+            ),
+            _ => {}
+        }
+        for (key, value) in [("corrupt", table.corrupt), ("dropout", table.dropout)] {
             if let Some(value) = value {
                 let share = (0.0..1.0).contains(&value);
                 check.demand(key, share, &value, "a share from 0 to below 1");
@@ -142,6 +184,27 @@ impl SecAggTable {
             }
         }
         (errors.len() == before).then_some(Some(table))
+    }
+
+    /// Writes out what follows from the rest of the experiment: `colluding`, the share of clients that
+    /// noise is made for, where clients add it together.
+    pub(crate) fn fill(&mut self, colluding: Option<f64>) {
+        let natural = colluding.unwrap_or(SecAggConfig::DEFAULT_CORRUPT);
+        self.corrupt.get_or_insert(natural);
+    }
+
+    /// A robust mean of groups, for the simulator.
+    #[must_use]
+    pub fn robust(&self) -> Option<RobustMean> {
+        Some(RobustMean {
+            groups: self.groups?,
+            mean: match self.robust? {
+                RobustName::Median => GroupMean::Median,
+                RobustName::TrimmedMean => GroupMean::TrimmedMean {
+                    trim: self.trim.unwrap_or(DEFAULT_TRIM),
+                },
+            },
+        })
     }
 
     /// For the simulator; none for mode = "off".
@@ -167,7 +230,7 @@ impl SecAggTable {
                 SuiteName::Aes128 => SecAggSuite::Aes128,
                 SuiteName::ChaCha20 => SecAggSuite::ChaCha20,
             },
-            corrupt: self.corrupt,
+            corrupt: self.corrupt.unwrap_or(SecAggConfig::DEFAULT_CORRUPT),
             dropout: self.dropout,
             min_survivors: self.min_survivors,
             groups: self.groups,

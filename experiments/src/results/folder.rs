@@ -15,7 +15,8 @@ use super::manifest::{
 };
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, SecAggRow, TimingRow,
+    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PrivacyRow, RoundRow, Row, SecAggRow,
+    TimingRow,
 };
 use super::table;
 use super::writer::RunWriter;
@@ -279,6 +280,9 @@ impl ResultsFolder {
         if recorded.iter().any(|variant| !variant.privacy.is_empty()) {
             tables.push(self.stage_table(&recorded, |variant| variant.privacy.as_slice())?);
         }
+        if recorded.iter().any(|variant| !variant.groups.is_empty()) {
+            tables.push(self.stage_table(&recorded, |variant| variant.groups.as_slice())?);
+        }
         if recorded.iter().any(|variant| !variant.secagg.is_empty()) {
             tables.push(self.stage_table(&recorded, |variant| variant.secagg.as_slice())?);
         }
@@ -363,7 +367,9 @@ impl ResultsFolder {
                     let folder = self.path.join(variant);
                     let _ = fs::remove_file(folder.join(model::FILE));
                     let _ = fs::remove_dir(folder);
-                } else if file == "privacy.parquet" || file == "secagg.parquet" {
+                } else if ["privacy.parquet", "secagg.parquet", "groups.parquet"]
+                    .contains(&file.as_str())
+                {
                     let _ = fs::remove_file(self.path.join(file));
                 }
             }
@@ -385,6 +391,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
     let mut timing: Vec<TimingRow> = Vec::new();
     let mut privacy: Vec<PrivacyRow> = Vec::new();
     let mut secagg: Vec<SecAggRow> = Vec::new();
+    let mut groups: Vec<GroupsRow> = Vec::new();
     let mut finished = None;
     for entry in entries {
         match entry {
@@ -405,6 +412,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
             Entry::Timing(row) => timing.push(row),
             Entry::Privacy(row) => privacy.push(row),
             Entry::SecAgg(row) => secagg.push(*row),
+            Entry::Groups(row) => groups.push(row),
             Entry::Finished(digest) => finished = Some(digest),
         }
     }
@@ -424,6 +432,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
         partition,
         privacy,
         secagg,
+        groups,
         timing,
     })
 }
@@ -485,6 +494,7 @@ mod tests {
                 bytes_down: 80,
                 bytes_up: 80,
                 privacy: None,
+                groups: None,
                 secagg: None,
                 seconds: 0.01,
             });

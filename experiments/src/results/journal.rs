@@ -18,8 +18,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::ResultsError;
 use super::row::{
-    Cell, ClientRow, ColumnKind, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, SecAggRow,
-    TimingRow,
+    Cell, ClientRow, ColumnKind, EvaluationRow, GroupsRow, PartitionRow, PrivacyRow, RoundRow, Row,
+    SecAggRow, TimingRow,
 };
 
 const MAGIC: [u8; 8] = *b"FLJRNL\0\x01";
@@ -47,6 +47,8 @@ pub(crate) enum Entry {
     Privacy(PrivacyRow),
     /// A row of `secagg`.
     SecAgg(Box<SecAggRow>),
+    /// A row of `groups`.
+    Groups(GroupsRow),
     /// The run is over and its model is written: the model's digest.
     Finished(String),
 }
@@ -63,6 +65,7 @@ impl Entry {
             Self::Finished(_) => 7,
             Self::Privacy(_) => 8,
             Self::SecAgg(_) => 9,
+            Self::Groups(_) => 10,
         }
     }
 
@@ -76,6 +79,7 @@ impl Entry {
             Self::Timing(row) => encode_row(row, bytes),
             Self::Privacy(row) => encode_row(row, bytes),
             Self::SecAgg(row) => encode_row(&**row, bytes),
+            Self::Groups(row) => encode_row(row, bytes),
         }
     }
 
@@ -91,6 +95,7 @@ impl Entry {
             7 => Self::Finished(text()?),
             8 => Self::Privacy(decode_row(payload)?),
             9 => Self::SecAgg(Box::new(decode_row(payload)?)),
+            10 => Self::Groups(decode_row(payload)?),
             _ => return None,
         })
     }

@@ -7,7 +7,8 @@ use super::error::ResultsError;
 use super::manifest::{self, HOST, Host, HostFacts, MANIFEST, Manifest, VariantManifest};
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, PartitionRow, PrivacyRow, RoundRow, Row, SecAggRow, TimingRow,
+    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PrivacyRow, RoundRow, Row, SecAggRow,
+    TimingRow,
 };
 use super::table;
 
@@ -41,6 +42,8 @@ pub struct VariantResults {
     pub privacy: Vec<PrivacyRow>,
     /// One per round with secure aggregation, in order; none without it.
     pub secagg: Vec<SecAggRow>,
+    /// One per round whose group means were combined, in order; none without a robust mean.
+    pub groups: Vec<GroupsRow>,
     /// Wall-clock times.
     pub timing: Vec<TimingRow>,
 }
@@ -75,7 +78,8 @@ pub struct Summary {
     /// Whether epsilon is that of a larger deployment than the simulated one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hypothetical: Option<bool>,
-    /// Rounds given up because a session of secure aggregation failed, where there is any.
+    /// Rounds given up because a session of secure aggregation failed, or too few groups of a robust
+    /// mean were left, where there is either.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_rounds: Option<u64>,
     /// Pairs of released sums of nearly the same clients, with secure aggregation.
@@ -143,6 +147,10 @@ impl Results {
             true => read_checked::<SecAggRow>(path, &manifest)?,
             false => Vec::new(),
         };
+        let groups = match manifest.files.contains_key("groups.parquet") {
+            true => read_checked::<GroupsRow>(path, &manifest)?,
+            false => Vec::new(),
+        };
         let timing = match &host {
             Some(_) => table::read::<TimingRow>(path)?,
             None => Vec::new(),
@@ -157,6 +165,7 @@ impl Results {
                 partition: of(&partition, &variant.name),
                 privacy: of(&privacy, &variant.name),
                 secagg: of(&secagg, &variant.name),
+                groups: of(&groups, &variant.name),
                 timing: of(&timing, &variant.name),
                 manifest: variant.clone(),
             })
@@ -212,10 +221,24 @@ impl VariantResults {
             epsilon_unamplified: private.map(|row| row.epsilon_unamplified),
             delta: private.map(|row| row.delta),
             hypothetical: private.map(PrivacyRow::is_hypothetical),
-            failed_rounds: self.with_secagg(|row| u64::from(row.failed > 0)),
+            failed_rounds: self.failed_rounds(),
             close_pairs: self.with_secagg(|row| row.close_pairs),
             model_digest: self.manifest.model_digest.clone(),
         }
+    }
+
+    /// Rounds without a sum, or with too few groups; none without secure aggregation and groups.
+    fn failed_rounds(&self) -> Option<u64> {
+        if self.secagg.is_empty() && self.groups.is_empty() {
+            return None;
+        }
+        // Every round has its row in the tables that there are.
+        let failed = |index: usize| match self.groups.get(index) {
+            Some(groups) => groups.combined == 0,
+            None => self.secagg.get(index).is_some_and(|row| row.failed > 0),
+        };
+        let rounds = self.secagg.len().max(self.groups.len());
+        Some((0..rounds).filter(|&index| failed(index)).count() as u64)
     }
 
     /// A figure of secure aggregation, added up; none without it.

@@ -282,6 +282,22 @@ row! {
 }
 
 row! {
+    /// The groups of a round whose means were combined.
+    "groups" GroupsRow {
+        /// The round, counted from zero.
+        round: u64,
+        /// Groups that were formed.
+        formed: u64,
+        /// Groups whose means were combined; 0 when there were too few, and the round was given up.
+        combined: u64,
+        /// Group means that were taken away from each coordinate as the largest and the smallest.
+        trimmed: u64,
+        /// L2 distance of the combined mean from the weighted mean of the same clients.
+        distance: f64,
+    }
+}
+
+row! {
     /// What the secure aggregation of a round did, and what it weighed.
     "secagg" SecAggRow {
         /// The round, counted from zero.
@@ -313,7 +329,8 @@ row! {
         inputs: u64,
         /// Clients whose inputs were masked and unmasked for real.
         masked: u64,
-        /// Sessions that failed; the round was given up unless it is 0.
+        /// Sessions that failed. Unless it is 0 the round was given up; with a robust mean of groups,
+        /// only when too few are left, which `groups` says.
         failed: u64,
         /// The first stage in which one failed, or nothing.
         failed_stage: String,
@@ -343,6 +360,26 @@ row! {
         modelled_client_seconds: Option<f64>,
         /// The same of the server: its adding and unmasking, by one thread.
         modelled_server_seconds: Option<f64>,
+        /// Modelled seconds of a client while keys are advertised.
+        modelled_client_advertise_keys_seconds: Option<f64>,
+        /// Modelled seconds of a client while secrets are shared.
+        modelled_client_share_keys_seconds: Option<f64>,
+        /// Modelled seconds of a client while inputs are masked and added.
+        modelled_client_masked_input_seconds: Option<f64>,
+        /// Modelled seconds of a client while survivors are signed.
+        modelled_client_consistency_seconds: Option<f64>,
+        /// Modelled seconds of a client while the sum is unmasked.
+        modelled_client_unmask_seconds: Option<f64>,
+        /// Modelled seconds of the server while keys are advertised.
+        modelled_server_advertise_keys_seconds: Option<f64>,
+        /// Modelled seconds of the server while secrets are shared.
+        modelled_server_share_keys_seconds: Option<f64>,
+        /// Modelled seconds of the server while inputs are masked and added.
+        modelled_server_masked_input_seconds: Option<f64>,
+        /// Modelled seconds of the server while survivors are signed.
+        modelled_server_consistency_seconds: Option<f64>,
+        /// Modelled seconds of the server while the sum is unmasked.
+        modelled_server_unmask_seconds: Option<f64>,
     }
 }
 

@@ -13,7 +13,7 @@ use fl_sim::{
 use super::error::ResultsError;
 use super::journal::{Entry, Journal};
 use super::model;
-use super::row::{ClientRow, EvaluationRow, PrivacyRow, RoundRow, SecAggRow, TimingRow};
+use super::row::{ClientRow, EvaluationRow, GroupsRow, PrivacyRow, RoundRow, SecAggRow, TimingRow};
 
 impl From<&RoundRecord> for RoundRow {
     fn from(record: &RoundRecord) -> Self {
@@ -89,6 +89,20 @@ impl PrivacyRow {
     }
 }
 
+impl GroupsRow {
+    /// What a round's record says of its groups; none without.
+    pub(crate) fn of(record: &RoundRecord) -> Option<Self> {
+        let groups = record.groups?;
+        Some(Self {
+            round: record.round,
+            formed: groups.formed,
+            combined: groups.combined,
+            trimmed: groups.trimmed,
+            distance: groups.distance,
+        })
+    }
+}
+
 impl SecAggRow {
     /// What a round's record says of its secure aggregation; none without.
     pub(crate) fn of(record: &RoundRecord) -> Option<Self> {
@@ -131,6 +145,28 @@ impl SecAggRow {
             bytes_unmasking_shares: bytes.unmasking_shares,
             modelled_client_seconds: secagg.modelled.map(|seconds| seconds.client()),
             modelled_server_seconds: secagg.modelled.map(|seconds| seconds.server()),
+            modelled_client_advertise_keys_seconds: secagg
+                .modelled
+                .map(|all| all.advertise_keys.client_mean),
+            modelled_client_share_keys_seconds: secagg
+                .modelled
+                .map(|all| all.share_keys.client_mean),
+            modelled_client_masked_input_seconds: secagg
+                .modelled
+                .map(|all| all.masked_input.client_mean),
+            modelled_client_consistency_seconds: secagg
+                .modelled
+                .map(|all| all.consistency.client_mean),
+            modelled_client_unmask_seconds: secagg.modelled.map(|all| all.unmask.client_mean),
+            modelled_server_advertise_keys_seconds: secagg
+                .modelled
+                .map(|all| all.advertise_keys.server),
+            modelled_server_share_keys_seconds: secagg.modelled.map(|all| all.share_keys.server),
+            modelled_server_masked_input_seconds: secagg
+                .modelled
+                .map(|all| all.masked_input.server),
+            modelled_server_consistency_seconds: secagg.modelled.map(|all| all.consistency.server),
+            modelled_server_unmask_seconds: secagg.modelled.map(|all| all.unmask.server),
         })
     }
 }
@@ -237,6 +273,9 @@ impl Observer for RunWriter {
         self.append(&Entry::Round(record.into()));
         if let Some(row) = PrivacyRow::of(record) {
             self.append(&Entry::Privacy(row));
+        }
+        if let Some(row) = GroupsRow::of(record) {
+            self.append(&Entry::Groups(row));
         }
         if let Some(row) = SecAggRow::of(record) {
             self.append(&Entry::SecAgg(Box::new(row)));

@@ -39,7 +39,8 @@ pub(crate) struct Live {
     sessions: Vec<Option<Session>>,
     /// Session and seat of each job.
     places: Vec<Option<(usize, usize)>>,
-    aggregates: Vec<Aggregate>,
+    /// With the sessions that they are of.
+    aggregates: Vec<(usize, Aggregate)>,
 }
 
 struct Session {
@@ -286,7 +287,7 @@ impl Live {
             return Ok((broken, false));
         };
         session.check(round, &aggregate)?;
-        self.aggregates.push(aggregate);
+        self.aggregates.push((index, aggregate));
         Ok((broken, true))
     }
 
@@ -301,7 +302,13 @@ impl Live {
 
     /// The sums.
     pub(crate) fn aggregates(&self) -> impl Iterator<Item = &Aggregate> {
-        self.aggregates.iter()
+        self.aggregates.iter().map(|(_, aggregate)| aggregate)
+    }
+
+    /// The sum of a session, where it has one.
+    pub(crate) fn aggregate(&self, index: usize) -> Option<&Aggregate> {
+        let mut all = self.aggregates.iter();
+        all.find_map(|(of, aggregate)| (*of == index).then_some(aggregate))
     }
 
     /// Bytes of a session's messages; none where there is none.

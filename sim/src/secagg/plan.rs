@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fl_core::select::{AnySelector, Selector as _, SelectorConfig};
+use fl_core::select::{AnySelector, SelectorConfig};
 use fl_core::strategy::{AnyStrategy, Stragglers, Strategy as _};
-use fl_core::{ClientId, ExampleCount, Layout, RingPlan, Weight, WeightBounds};
+use fl_core::{ClientId, Layout, RingPlan, Weight};
 use fl_secagg::{Cohort, Params, ParamsError, Ring, Suite, Threat, Topology, Traffic};
 
 use super::{SecAggConfig, SecAggError, SecAggGraph, SecAggSuite, SecAggThreat};
+use crate::aggregation::{asked, plan_ring, sizes};
 use crate::config::{SimulationConfig, refused};
 use crate::error::SimError;
 use crate::privacy::PrivacyPlan;
@@ -72,6 +73,23 @@ impl SecAggPlan {
                 reason: "the server sees the sum of each group, with the noise of that group alone, \
                          and the guarantee is about the sum of all",
                 instead: "leave groups out, or use privacy.kind = \"local\"",
+            });
+        }
+        if let Some((plan, _)) = &distributed
+            && plan
+                .config()
+                .colluding_share
+                .total_cmp(&own.corrupt)
+                .is_ne()
+        {
+            return Err(SecAggError::Refused {
+                key: "secagg.corrupt",
+                what: "a share of corrupt clients other than privacy.colluding_share",
+                with: "privacy.kind = \"distributed\"",
+                reason: "both speak of the clients that work for the server, noise is made for the one \
+                         share and the threshold for the other, and the smaller of them is all that is \
+                         promised",
+                instead: "give both the same, or leave secagg.corrupt out",
             });
         }
         let counts_clips = privacy
@@ -161,15 +179,8 @@ impl SecAggPlan {
     }
 
     /// Sizes of the sessions of `clients` clients, the largest first.
-    pub(crate) fn sizes(&self, clients: usize) -> Vec<usize> {
-        let largest = self
-            .config
-            .groups
-            .map_or(usize::MAX, |groups| groups as usize);
-        let sessions = clients.div_ceil(largest);
-        (0..sessions)
-            .map(|session| clients / sessions + usize::from(session < clients % sessions))
-            .collect()
+    fn sizes(&self, clients: usize) -> Vec<usize> {
+        sizes(clients, self.config.groups)
     }
 
     /// The parameters of a session of so many clients; none where there are no safe ones.
@@ -268,21 +279,6 @@ fn leaving(config: &SimulationConfig, strategy: &AnyStrategy, clients: u64) -> f
     1.0 - (1.0 - before) * stay
 }
 
-/// Clients that a selector asks, or in the mean where that is not a fixed number.
-fn asked(selection: &SelectorConfig, clients: u64) -> u64 {
-    let whole = |number: f64| libm::ceil(number * (1.0 - 4.0 * f64::EPSILON)) as u64;
-    let asked = match selection {
-        SelectorConfig::Uniform(keys) => whole(keys.cohort as f64 * keys.over_select),
-        SelectorConfig::Weighted(keys) => whole(keys.cohort as f64 * keys.over_select),
-        SelectorConfig::Separated(keys) => keys.cohort,
-        SelectorConfig::Poisson(keys) => libm::rint(keys.rate * clients as f64) as u64,
-        SelectorConfig::Cyclic(keys) => {
-            libm::rint(keys.rate * clients as f64 / keys.period as f64) as u64
-        }
-    };
-    asked.min(clients)
-}
-
 /// The secure aggregation that a run of `clients` clients, which have `examples` training examples,
 /// and a model of `layout` would begin with; none without it.
 ///
@@ -304,39 +300,8 @@ pub fn forecast(
     let selector =
         AnySelector::from_config(config.selection.clone()).map_err(table("selection"))?;
     let largest = (0..clients).map(|client| examples(ClientId(client))).max();
-    let weight = strategy
-        .largest_weight(ExampleCount(largest.unwrap_or(0)))
-        .max(Weight(1));
-    let goal = selector.largest_goal(clients).max(1);
-    let ring = RingPlan::for_weights(WeightBounds::new(weight, goal))?;
+    let ring = plan_ring(config, &strategy, &selector, clients, largest.unwrap_or(0))?;
     let ring = privacy.map_or(Ok(ring), |plan| plan.ring(ring))?;
     let plan = SecAggPlan::new(config, &strategy, privacy, &ring, layout.len(), clients)?;
     Ok(plan)
-}
-
-#[cfg(test)]
-mod tests {
-    use fl_core::select::{PoissonConfig, UniformConfig};
-
-    use super::*;
-
-    #[test]
-    fn as_many_clients_are_expected_as_selectors_ask() {
-        let uniform = |cohort, over_select| {
-            SelectorConfig::Uniform(UniformConfig {
-                cohort,
-                over_select,
-            })
-        };
-        let poisson = SelectorConfig::Poisson(PoissonConfig { rate: 0.25 });
-        for (selection, clients, expected) in [
-            (uniform(10, 1.0), 100, 10),
-            (uniform(10, 1.3), 100, 13),
-            (uniform(10, 1.3), 12, 12),
-            (uniform(10, 1.01), 100, 11),
-            (poisson, 90, 22),
-        ] {
-            assert_eq!(asked(&selection, clients), expected, "{selection:?}");
-        }
-    }
 }

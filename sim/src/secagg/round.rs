@@ -12,10 +12,8 @@ use super::{
     SecAggBytes, SecAggError, SecAggMode, SecAggPlan, SecAggRecord, SecAggSeconds, SecAggStage,
     StageTime,
 };
+use crate::aggregation::divide;
 use crate::executor::Job;
-
-/// The address of draws about a whole cohort. No client has this id.
-const COHORT: ClientId = ClientId(u64::MAX);
 
 /// One session as numbers.
 #[derive(Debug)]
@@ -57,37 +55,30 @@ pub(crate) struct Sessions {
     masked: u64,
     /// How far the round went.
     reached: SecAggStage,
+    /// Whether the round goes on without a session that failed.
+    apart: bool,
 }
 
 impl Sessions {
     /// Divides `clients`, ascending, into sessions, and runs those that are real up to where inputs
-    /// are masked. `leaves` says when each client leaves.
+    /// are masked. `leaves` says when each client leaves; `apart`, that the round goes on without a
+    /// session that fails.
     pub(crate) fn open(
         plan: &mut SecAggPlan,
         clients: &[(ClientId, Leaves)],
+        apart: bool,
         context: &Context,
         workers: &impl Workers,
     ) -> Result<Self, SecAggError> {
         let (seed, round) = (context.seed, context.round);
-        let sizes = plan.sizes(clients.len());
-        let mut order: Vec<usize> = (0..clients.len()).collect();
-        if sizes.len() > 1 {
-            Stream::at(Purpose::Sessions, seed, round, COHORT).shuffle(&mut order);
-        }
-        let mut rest = order.as_slice();
-        let mut groups = Vec::with_capacity(sizes.len());
-        for size in sizes {
-            let (members, others) = rest.split_at(size);
-            rest = others;
-            let mut members = members.to_vec();
-            members.sort_unstable();
-            groups.push(Group {
-                params: plan.params_of(size),
-                clients: members.iter().map(|&index| clients[index].0).collect(),
-                leaves: members.iter().map(|&index| clients[index].1).collect(),
-                broken: None,
-            });
-        }
+        let places = divide(clients.len(), plan.config().groups, seed, round);
+        let groups = places.into_iter().map(|members| Group {
+            params: plan.params_of(members.len()),
+            clients: members.iter().map(|&index| clients[index].0).collect(),
+            leaves: members.iter().map(|&index| clients[index].1).collect(),
+            broken: None,
+        });
+        let groups = groups.collect();
         let mode = plan.config().mode;
         let mut sessions = Self {
             mode,
@@ -95,6 +86,7 @@ impl Sessions {
             live: None,
             masked: 0,
             reached: SecAggStage::ShareKeys,
+            apart,
         };
         let mut live = Live::new(mode == SecAggMode::Real, plan.counts_clips(), round);
         match mode {
@@ -136,8 +128,18 @@ impl Sessions {
 
     /// Whether a session has failed before its inputs.
     pub(crate) fn failed_early(&self) -> bool {
+        (0..self.groups.len()).any(|index| self.has_failed_early(index))
+    }
+
+    /// Whether that session has failed before its inputs.
+    pub(crate) fn has_failed_early(&self, index: usize) -> bool {
         let failed = |group: &Group| group.failure(SecAggStage::ShareKeys).is_some();
-        self.groups.iter().any(failed)
+        self.groups.get(index).is_none_or(failed)
+    }
+
+    /// The clients of each session, ascending.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = &[ClientId]> {
+        self.groups.iter().map(|group| group.clients.as_slice())
     }
 
     /// The real sessions, for the workers.
@@ -181,8 +183,30 @@ impl Sessions {
     }
 
     fn whole(&self) -> bool {
-        let failed = |group: &Group| group.failure(SecAggStage::Unmask).is_some();
-        !self.groups.iter().any(failed)
+        (0..self.groups.len()).all(|index| self.is_whole(index))
+    }
+
+    /// Whether that session has a sum, after the end.
+    pub(crate) fn is_whole(&self, index: usize) -> bool {
+        let whole = |group: &Group| group.failure(SecAggStage::Unmask).is_none();
+        self.groups.get(index).is_some_and(whole)
+    }
+
+    /// What one session gave, in the real mode: the sum of updates, of which `tally` says what is in
+    /// it.
+    pub(crate) fn sum_of(
+        &self,
+        index: usize,
+        ring: RingPlan,
+        length: usize,
+        tally: Tally,
+    ) -> Result<Option<ExactSum>, SumError> {
+        let live = self.live.as_ref().filter(|live| live.replaces());
+        let Some(aggregate) = live.and_then(|live| live.aggregate(index)) else {
+            return Ok(None);
+        };
+        let values = aggregate.integers().take(length).collect();
+        ExactSum::added_up(ring, values, tally).map(Some)
     }
 
     /// What the sessions gave, in the real mode: the sum of updates, of which `tally` says what is in
@@ -241,9 +265,10 @@ impl Sessions {
         Some(self.aggregates()?.map(last).sum())
     }
 
-    /// The survivors of each session, and the minimum of the largest session.
+    /// The survivors of each session that has a sum, and the minimum of the largest session.
     pub(crate) fn survivors(&self) -> (Vec<Vec<ClientId>>, u64) {
-        let of = |group: &Group| {
+        let whole = |(index, _): &(usize, &Group)| self.is_whole(*index);
+        let of = |(_, group): (usize, &Group)| {
             let all = group.clients.iter().zip(&group.leaves);
             all.filter(|(_, leaves)| **leaves > Leaves::AfterShares)
                 .map(|(client, _)| *client)
@@ -251,7 +276,8 @@ impl Sessions {
         };
         let largest = self.groups.first().and_then(|group| group.params.as_ref());
         let least = largest.map_or(0, |params| params.min_survivors());
-        (self.groups.iter().map(of).collect(), least.into())
+        let groups = self.groups.iter().enumerate();
+        (groups.filter(whole).map(of).collect(), least.into())
     }
 
     /// What is recorded of the round.
@@ -261,7 +287,7 @@ impl Sessions {
             .first()
             .and_then(|group| group.params.as_deref());
         let of = |get: fn(&Params) -> u32| largest.map_or(0, |params| get(params).into());
-        let early = self.failed_early() || self.reached < SecAggStage::MaskedInput;
+        let ended = self.reached < SecAggStage::MaskedInput;
         let mut record = SecAggRecord {
             mode: self.mode,
             sessions: self.groups.len() as u64,
@@ -282,6 +308,11 @@ impl Sessions {
         };
         let mut modelled = Modelled::default();
         for (index, group) in self.groups.iter().enumerate() {
+            let early = ended
+                || match self.apart {
+                    true => self.has_failed_early(index),
+                    false => self.failed_early(),
+                };
             let last = if early {
                 SecAggStage::ShareKeys
             } else {

@@ -21,9 +21,9 @@ use fl_core::{
 };
 use fl_edge::Observed;
 use fl_sim::{
-    CalibrationConfig, ClientEvaluation, Engine, EvaluationConfig, EvaluationRecord, FleetConfig,
-    LocalDisk, Observer, ObserverError, Outcome, PerClient, Population, RecorderPosition,
-    RoundRecord, SecAggRecord, Simulation, SimulationConfig,
+    AggregationConfig, CalibrationConfig, ClientEvaluation, Engine, EvaluationConfig,
+    EvaluationRecord, FleetConfig, LocalDisk, Observer, ObserverError, Outcome, PerClient,
+    Population, RecorderPosition, RoundRecord, SecAggRecord, Simulation, SimulationConfig,
 };
 
 pub(crate) type Tiny = Simulation<TinyPopulation, TinyEngine>;
@@ -39,6 +39,8 @@ pub(crate) struct TinyPopulation {
     pub(crate) poisoned: Option<ClientId>,
     /// The client whose inputs are so large that training diverges, if any.
     pub(crate) diverging: Option<ClientId>,
+    /// The client whose update is huge, but finite, if any.
+    pub(crate) loud: Option<ClientId>,
     input: InputSpec,
     test: Option<TinyExamples>,
 }
@@ -51,6 +53,7 @@ impl TinyPopulation {
             with_client_test: true,
             poisoned: None,
             diverging: None,
+            loud: None,
             input: InputSpec::Real(vec![FEATURES]),
             test: None,
         };
@@ -83,6 +86,9 @@ impl TinyPopulation {
             let side = row[0] - (0.8 + turn) * row[1] + 0.5 * row[2] + 0.05;
             if self.diverging == Some(client) {
                 row.fill(1e30);
+            }
+            if self.loud == Some(client) {
+                row.fill(3.0);
             }
             let label = u32::from(side > 0.0);
             into.labels.push(if self.poisoned == Some(client) {
@@ -534,6 +540,7 @@ pub(crate) fn config() -> SimulationConfig {
         threads: 1,
         checkpoint: None,
         privacy: None,
+        aggregation: AggregationConfig::default(),
         secagg: None,
         stop_at_accuracy: None,
     }

@@ -134,6 +134,12 @@ impl PrivacyTable {
         }
     }
 
+    /// The share of clients whose noise the server may know, where they add it together.
+    pub(crate) fn colluding(&self) -> Option<f64> {
+        let shared = self.kind == PrivacyKind::Distributed;
+        shared.then(|| self.colluding_share.unwrap_or(0.0))
+    }
+
     /// Writes out the defaults of the keys that are used.
     pub(super) fn fill_clients(&mut self) {
         self.observer.get_or_insert(ObserverName::Server);
