@@ -1,8 +1,8 @@
 //! Figures, as SVG and PNG, from results.
 //!
 //! Accuracy and loss per round with the variants as series, accuracy against epsilon, the
-//! distribution of accuracy over clients, and the partition. A figure is a function of the results: the same results give the
-//! same bytes.
+//! distribution of accuracy over clients, the cost of secure aggregation, and the partition. A figure
+//! is a function of the results: the same results give the same bytes.
 
 mod audit;
 mod axis;
@@ -12,6 +12,7 @@ mod curves;
 mod font;
 mod partition;
 mod scene;
+mod secagg;
 mod style;
 mod tradeoff;
 
@@ -223,6 +224,15 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
         })
         .collect();
     add("clients", clients::draw(&subtitle, &distributions));
+
+    let costs: Vec<secagg::Costs<'_>> = series
+        .iter()
+        .map(|series| secagg::Costs {
+            label: &series.label,
+            variant: series.variant,
+        })
+        .collect();
+    add("secagg", secagg::draw(&subtitle, &costs));
 
     // A picture for every partition that differs from those before.
     let mut seen: Vec<&str> = Vec::new();

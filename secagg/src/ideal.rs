@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{ClientError, Fault, InputError, SessionError};
 use crate::packet::PACKET_BYTES;
 use crate::params::{Params, Threat, Topology};
@@ -109,8 +111,8 @@ impl Ideal {
     }
 }
 
-/// Bytes of one client's messages, to and from the server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Bytes of messages to and from the server: of one client, or of several together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Up: its keys.
     pub advertise_keys: u64,
@@ -157,7 +159,7 @@ impl Traffic {
         }
     }
 
-    /// All that the client sends.
+    /// All that clients send.
     #[must_use]
     pub fn up(&self) -> u64 {
         self.advertise_keys
@@ -167,9 +169,23 @@ impl Traffic {
             + self.unmasking_shares
     }
 
-    /// All that it receives.
+    /// All that they receive.
     #[must_use]
     pub fn down(&self) -> u64 {
         self.roster + self.forwarded_shares + self.survivors + self.unmask
+    }
+}
+
+impl core::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.advertise_keys += other.advertise_keys;
+        self.roster += other.roster;
+        self.share_keys += other.share_keys;
+        self.forwarded_shares += other.forwarded_shares;
+        self.masked_input += other.masked_input;
+        self.survivors += other.survivors;
+        self.signed_survivors += other.signed_survivors;
+        self.unmask += other.unmask;
+        self.unmasking_shares += other.unmasking_shares;
     }
 }

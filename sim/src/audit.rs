@@ -431,7 +431,6 @@ fn quiet(config: &SimulationConfig) -> SimulationConfig {
             ..EvaluationConfig::default()
         },
         checkpoint: None,
-        aggregation: crate::aggregation::AggregationConfig::default(),
         secagg: None,
         stop_at_accuracy: None,
         ..config.clone()

@@ -353,6 +353,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             }
         }
         self.buffers.jobs.retain(|job| stays(job.client));
+        self.buffers.training.retain(|&client| stays(client));
         groups.seat(&self.buffers.jobs);
         Ok(Some(groups))
     }

@@ -49,11 +49,13 @@ use crate::error::SimError;
 
 pub use differencing::ClosePair;
 pub(crate) use differencing::Differencing;
+/// Bytes of the messages of a round, over all clients and sessions.
+pub use fl_secagg::Traffic as SecAggBytes;
 pub(crate) use live::{Context, Live};
 pub use plan::{SecAggPlan, forecast};
 pub(crate) use round::Sessions;
 pub(crate) use stages::Leaves;
-pub use stages::{SecAggBytes, SecAggStage};
+pub use stages::SecAggStage;
 
 /// What is really done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

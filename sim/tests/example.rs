@@ -10,8 +10,9 @@ use fl_core::select::{SelectorConfig, UniformConfig};
 use fl_core::strategy::{FedAvgConfig, StrategyConfig};
 use fl_core::testing::reference::SoftmaxTrainer;
 use fl_core::{
-    BatchSize, ClientId, ExamplePrivacy, FitTask, LearningRate, LocalPlan, LocalResult, LocalWork,
-    Optimizer, Parameters, Precision, Purpose, RoundId, Seed, Stream, Trainer as _, WorkLimit,
+    BatchSize, ClientId, ExamplePrivacy, FitTask, GroupMean, LearningRate, LocalPlan, LocalResult,
+    LocalWork, Optimizer, Parameters, Precision, Purpose, RoundId, Seed, Stream, Trainer as _,
+    WorkLimit,
 };
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
 use fl_edge::zoo::Logreg;
@@ -21,8 +22,8 @@ use fl_privacy::{
 };
 use fl_sim::{
     AggregationConfig, CheckpointConfig, CheckpointError, EvaluationConfig, ExampleLevelPrivacy,
-    FleetConfig, Observer, Outcome, Privacy, PrivacyRecord, RoundRecord, SimError, Simulation,
-    SimulationConfig,
+    FleetConfig, Observer, Outcome, Privacy, PrivacyRecord, RobustMean, RoundRecord, SecAggConfig,
+    SecAggMode, SimError, Simulation, SimulationConfig,
 };
 
 /// Thirty clients of very different sizes.
@@ -381,4 +382,42 @@ fn noise_without_a_ledger_is_refused() {
     let model = model(&data);
     let error = Simulation::new(plain, data, model).unwrap_err().to_string();
     assert!(error.starts_with("local.privacy is given"), "{error}");
+}
+
+/// What clients send is private by itself: a robust mean of groups, masked or not, spends the same.
+#[test]
+fn a_robust_mean_of_private_updates_spends_the_same() {
+    let plain = config(privacy(1.0, None), 30, batch(10));
+    let robust = SimulationConfig {
+        aggregation: AggregationConfig {
+            robust: Some(RobustMean {
+                groups: 10,
+                mean: GroupMean::Median,
+            }),
+            ..AggregationConfig::default()
+        },
+        ..plain.clone()
+    };
+    let secure = SimulationConfig {
+        secagg: Some(SecAggConfig {
+            groups: Some(10),
+            ..SecAggConfig::new(SecAggMode::Real)
+        }),
+        ..robust.clone()
+    };
+    let (mean, _, alone) = run(&plain);
+    let (off, _, open) = run(&robust);
+    let (real, _, masked) = run(&secure);
+    assert_eq!(off.parameters().digest(), real.parameters().digest());
+    assert_ne!(off.parameters().digest(), mean.parameters().digest());
+    for round in 0..4 {
+        let spent = alone.privacy(round);
+        assert!(spent.epsilon > 0.0);
+        assert_eq!(open.rounds[round].groups.unwrap().combined, 3);
+        assert_eq!(
+            open.privacy(round).epsilon.to_bits(),
+            spent.epsilon.to_bits()
+        );
+        assert_eq!(open.privacy(round), masked.privacy(round));
+    }
 }

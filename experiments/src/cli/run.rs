@@ -284,10 +284,20 @@ fn row(summary: &Summary, int8: bool, private: bool, secure: bool) -> Vec<String
             summary
                 .model_digest
                 .as_ref()
-                .map(|digest| digest.chars().take(12).collect()),
+                .map(|digest| marked(digest, &summary.arithmetic)),
         ),
     ]);
     row
+}
+
+/// The beginning of a digest. Variants that cannot have the same model, whatever else they have in
+/// common, say so.
+fn marked(digest: &str, arithmetic: &[String]) -> String {
+    let short: String = digest.chars().take(12).collect();
+    match arithmetic {
+        [] => short,
+        marks => format!("{short} ({})", marks.join(", ")),
+    }
 }
 
 /// Epsilon with its delta; named where it is that of a larger deployment.

@@ -85,6 +85,10 @@ pub struct Summary {
     /// Pairs of released sums of nearly the same clients, with secure aggregation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub close_pairs: Option<u64>,
+    /// What makes the model another one than its neighbours', whoever adds: an arithmetic of training
+    /// other than "f32", bits or range of the sum, a robust mean. Empty where all is as ever.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub arithmetic: Vec<String>,
     /// Digest of the final model; when finished.
     pub model_digest: Option<String>,
 }
@@ -223,6 +227,7 @@ impl VariantResults {
             hypothetical: private.map(PrivacyRow::is_hypothetical),
             failed_rounds: self.failed_rounds(),
             close_pairs: self.with_secagg(|row| row.close_pairs),
+            arithmetic: arithmetic(&self.manifest.config),
             model_digest: self.manifest.model_digest.clone(),
         }
     }
@@ -369,4 +374,21 @@ pub fn damage(path: &Path) -> Result<Vec<ResultsError>, ResultsError> {
         }
     }
     Ok(found)
+}
+/// See [`Summary::arithmetic`].
+fn arithmetic(config: &toml::Table) -> Vec<String> {
+    let key = |table: &str, key: &str| config.get(table)?.as_table()?.get(key).cloned();
+    let text = |value: toml::Value| value.as_str().map(str::to_owned);
+    let mut marks = Vec::new();
+    marks.extend(
+        key("local", "precision")
+            .and_then(text)
+            .filter(|name| name != "f32"),
+    );
+    let bits = key("aggregation", "bits").and_then(|bits| bits.as_integer());
+    marks.extend(bits.map(|bits| format!("{bits} bits")));
+    let range = key("aggregation", "range").and_then(|range| range.as_float());
+    marks.extend(range.map(|range| format!("±{range}")));
+    marks.extend(key("secagg", "robust").and_then(text));
+    marks
 }

@@ -127,8 +127,8 @@ pub(crate) const CASES: &[Case] = &[
         "cohort = 10",
         "cohort = 10\n\n[aggregation]\nbits = 1\nrange = -1",
         &[
-            "bad.toml:26:9: `aggregation.range`: found -1, expected a number from 1e-12 to 1e12",
             "bad.toml:25:8: `aggregation.bits`: found 1, expected a whole number from 2 to 64",
+            "bad.toml:26:9: `aggregation.range`: found -1, expected a number from 1e-12 to 1e12",
         ],
     ),
     fault(

@@ -5,5 +5,6 @@
 mod plot;
 mod private;
 mod resume;
+mod secagg;
 mod support;
 mod verify;

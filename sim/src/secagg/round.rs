@@ -7,7 +7,7 @@ use fl_core::{ClientId, ModularError, ModularSum, Purpose, RingPlan, Stream};
 use fl_secagg::{Aggregate, CostModel, Counts, Params, StageSeconds, Workers};
 
 use super::live::{Context, Live};
-use super::stages::{Leaves, Present};
+use super::stages::{Leaves, Present, modelled as modelled_bytes};
 use super::{
     SecAggBytes, SecAggError, SecAggMode, SecAggPlan, SecAggRecord, SecAggSeconds, SecAggStage,
     StageTime,
@@ -349,8 +349,8 @@ impl Sessions {
             let weighed = group
                 .params
                 .as_ref()
-                .map(|params| SecAggBytes::modelled(params, &present, failure));
-            record.bytes.add(&counted.or(weighed).unwrap_or_default());
+                .map(|params| modelled_bytes(params, &present, failure));
+            record.bytes += counted.or(weighed).unwrap_or_default();
             if let (Some(params), None, false) = (&group.params, failure, early) {
                 modelled.add(params, &present);
             }

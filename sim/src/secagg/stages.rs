@@ -102,116 +102,63 @@ impl Present {
     }
 }
 
-/// Bytes of the messages of a round, over all clients and sessions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecAggBytes {
-    /// Up: keys.
-    pub advertise_keys: u64,
-    /// Down: everybody's keys.
-    pub roster: u64,
-    /// Up: sealed shares.
-    pub share_keys: u64,
-    /// Down: those of the neighbours.
-    pub forwarded_shares: u64,
-    /// Up: masked vectors.
-    pub masked_input: u64,
-    /// Down: who survived.
-    pub survivors: u64,
-    /// Up: signatures, under the active threat.
-    pub signed_survivors: u64,
-    /// Down: the others' signatures.
-    pub unmask: u64,
-    /// Up: shares that unmask the sum.
-    pub unmasking_shares: u64,
-}
-
-impl SecAggBytes {
-    /// All that clients send.
-    #[must_use]
-    pub fn up(&self) -> u64 {
-        self.advertise_keys
-            + self.share_keys
-            + self.masked_input
-            + self.signed_survivors
-            + self.unmasking_shares
-    }
-
-    /// All that they receive.
-    #[must_use]
-    pub fn down(&self) -> u64 {
-        self.roster + self.forwarded_shares + self.survivors + self.unmask
-    }
-
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.advertise_keys += other.advertise_keys;
-        self.roster += other.roster;
-        self.share_keys += other.share_keys;
-        self.forwarded_shares += other.forwarded_shares;
-        self.masked_input += other.masked_input;
-        self.survivors += other.survivors;
-        self.signed_survivors += other.signed_survivors;
-        self.unmask += other.unmask;
-        self.unmasking_shares += other.unmasking_shares;
-    }
-
-    /// What the messages of a session weigh that ends in the stage `ended`; whole when not given.
-    pub(crate) fn modelled(params: &Params, present: &Present, ended: Option<SecAggStage>) -> Self {
-        let Present {
-            clients,
-            keys,
-            shares,
-            inputs,
-            answers,
-        } = *present;
-        let one = |neighbours, sharing| Traffic::new(params, keys, neighbours, sharing, answers);
-        // Over `senders` clients whose neighbours are `others` of all.
-        let over = |senders: u32, others: u32, bytes: &dyn Fn(u32) -> u64| {
-            let others = u64::from(others.saturating_sub(1));
-            let pairs = u64::from(senders)
-                * match params.topology() {
-                    Topology::Complete => others,
-                    Topology::Harary => {
-                        let all = u64::from(clients.saturating_sub(1)).max(1);
-                        return {
-                            let wide = u64::from(senders) * u64::from(params.degree()) * others;
-                            spread(senders, (wide + all / 2) / all, bytes)
-                        };
-                    }
-                };
-            spread(senders, pairs, bytes)
-        };
-        let whole = one(0, 0);
-        let begun = |stage| ended.is_none_or(|ended| ended >= stage);
-        let from = |stage, bytes: u64| if begun(stage) { bytes } else { 0 };
-        Self {
-            advertise_keys: u64::from(keys) * whole.advertise_keys,
-            roster: from(SecAggStage::ShareKeys, u64::from(keys) * whole.roster),
-            share_keys: from(
-                SecAggStage::ShareKeys,
-                over(shares, keys, &|neighbours| one(neighbours, 0).share_keys),
-            ),
-            forwarded_shares: from(
-                SecAggStage::MaskedInput,
-                over(shares, shares, &|sharing| one(0, sharing).forwarded_shares),
-            ),
-            masked_input: from(
-                SecAggStage::MaskedInput,
-                u64::from(inputs) * whole.masked_input,
-            ),
-            survivors: from(
-                SecAggStage::Consistency,
-                u64::from(inputs) * whole.survivors,
-            ),
-            signed_survivors: from(
-                SecAggStage::Consistency,
-                u64::from(answers) * whole.signed_survivors,
-            ),
-            unmask: from(SecAggStage::Unmask, u64::from(answers) * whole.unmask),
-            unmasking_shares: from(
-                SecAggStage::Unmask,
-                over(answers, shares, &|sharing| one(0, sharing).unmasking_shares),
-            ),
-        }
+/// What the messages of a session weigh that ends in the stage `ended`; whole when not given.
+pub(crate) fn modelled(params: &Params, present: &Present, ended: Option<SecAggStage>) -> Traffic {
+    let Present {
+        clients,
+        keys,
+        shares,
+        inputs,
+        answers,
+    } = *present;
+    let one = |neighbours, sharing| Traffic::new(params, keys, neighbours, sharing, answers);
+    // Over `senders` clients whose neighbours are `others` of all.
+    let over = |senders: u32, others: u32, bytes: &dyn Fn(u32) -> u64| {
+        let others = u64::from(others.saturating_sub(1));
+        let pairs = u64::from(senders)
+            * match params.topology() {
+                Topology::Complete => others,
+                Topology::Harary => {
+                    let all = u64::from(clients.saturating_sub(1)).max(1);
+                    return {
+                        let wide = u64::from(senders) * u64::from(params.degree()) * others;
+                        spread(senders, (wide + all / 2) / all, bytes)
+                    };
+                }
+            };
+        spread(senders, pairs, bytes)
+    };
+    let whole = one(0, 0);
+    let begun = |stage| ended.is_none_or(|ended| ended >= stage);
+    let from = |stage, bytes: u64| if begun(stage) { bytes } else { 0 };
+    Traffic {
+        advertise_keys: u64::from(keys) * whole.advertise_keys,
+        roster: from(SecAggStage::ShareKeys, u64::from(keys) * whole.roster),
+        share_keys: from(
+            SecAggStage::ShareKeys,
+            over(shares, keys, &|neighbours| one(neighbours, 0).share_keys),
+        ),
+        forwarded_shares: from(
+            SecAggStage::MaskedInput,
+            over(shares, shares, &|sharing| one(0, sharing).forwarded_shares),
+        ),
+        masked_input: from(
+            SecAggStage::MaskedInput,
+            u64::from(inputs) * whole.masked_input,
+        ),
+        survivors: from(
+            SecAggStage::Consistency,
+            u64::from(inputs) * whole.survivors,
+        ),
+        signed_survivors: from(
+            SecAggStage::Consistency,
+            u64::from(answers) * whole.signed_survivors,
+        ),
+        unmask: from(SecAggStage::Unmask, u64::from(answers) * whole.unmask),
+        unmasking_shares: from(
+            SecAggStage::Unmask,
+            over(answers, shares, &|sharing| one(0, sharing).unmasking_shares),
+        ),
     }
 }
 
