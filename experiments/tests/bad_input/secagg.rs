@@ -136,7 +136,7 @@ pub(crate) const CASES: &[Case] = &[
         "cohort = 10",
         "cohort = 10\n\n[aggregation]\nbits = 12",
         &[
-            "bad.toml:25:8: `aggregation.bits`: sums of updates of range 64 with weights up to 2870 do not fit into 12 bits, of which they need at least 19; lower the range or the weights, or give more bits",
+            "bad.toml:25:8: `aggregation.bits`: sums of updates of range 64 with weights up to 720 do not fit into 12 bits, of which they need at least 17; lower the range or the weights, or give more bits",
         ],
     ),
     fault(
