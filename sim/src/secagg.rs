@@ -117,8 +117,8 @@ pub struct SecAggConfig {
     pub graph: Option<SecAggGraph>,
     /// The primitives.
     pub suite: SecAggSuite,
-    /// The share of clients that may work for the server, in `[0, 1)`; with distributed privacy that
-    /// of its colluding clients.
+    /// The share of clients that may work for the server, in `[0, 1)`; with distributed privacy at
+    /// least that of its colluding clients. Where it is more, epsilon is against the fewer.
     pub corrupt: f64,
     /// The share of clients that may leave a session before its end, in `[0, 1)`. When not given, it
     /// follows from the fleet, the selection and the strategy, with a margin of three standard

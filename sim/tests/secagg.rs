@@ -89,16 +89,6 @@ fn distributed() -> Privacy {
     }))
 }
 
-/// What the plan of privacy says of clients that work for the server; the default without one.
-fn corrupt(config: &SimulationConfig) -> f64 {
-    match &config.privacy {
-        Some(Privacy::Clients(privacy)) if matches!(privacy.noise, ClientNoise::Distributed(_)) => {
-            privacy.colluding_share
-        }
-        _ => SecAggConfig::DEFAULT_CORRUPT,
-    }
-}
-
 fn adaptive() -> Privacy {
     central(Clipping::Adaptive {
         initial_norm: 0.3,
@@ -158,7 +148,6 @@ fn the_model_does_not_depend_on_who_adds_the_updates() {
         let (digest, off) = play_config(base.clone());
         let secagg = |mode| SecAggConfig {
             sample: 5,
-            corrupt: corrupt(&base),
             ..SecAggConfig::new(mode)
         };
         let (ideal_digest, ideal) = play_config(secure(&base, secagg(Ideal)));
@@ -316,7 +305,6 @@ fn a_round_that_failed_is_no_round_for_the_model_and_stays_in_the_ledger() {
         let secagg = |mode| SecAggConfig {
             threat: SecAggThreat::SemiMalicious,
             dropout: Some(0.3),
-            corrupt: corrupt(&base),
             ..SecAggConfig::new(mode)
         };
         let config = secure(&base, secagg(Real));
@@ -557,6 +545,10 @@ fn what_cannot_be_is_refused_before_the_run_with_the_reason() {
     };
     let new = || SecAggConfig::new(Real);
     let plain = config();
+    let mut colluding = private(uniform(14, 1.0), distributed());
+    if let Some(Privacy::Clients(privacy)) = &mut colluding.privacy {
+        privacy.colluding_share = 0.2;
+    }
     for (config, secagg, message) in [
         (
             &plain,
@@ -600,9 +592,9 @@ fn what_cannot_be_is_refused_before_the_run_with_the_reason() {
             "secagg: groups with sessions of their own cannot be had with privacy.kind = \"distributed\": the server sees the sum of each group, with the noise of that group alone, and the guarantee is about the sum of all; leave groups out, or use privacy.kind = \"local\"",
         ),
         (
-            &private(uniform(14, 1.0), distributed()),
+            &colluding,
             new(),
-            "secagg: a share of corrupt clients other than privacy.colluding_share cannot be had with privacy.kind = \"distributed\": both speak of the clients that work for the server, noise is made for the one share and the threshold for the other, and the smaller of them is all that is promised; give both the same, or leave secagg.corrupt out",
+            "secagg: a share of corrupt clients below privacy.colluding_share cannot be had with privacy.kind = \"distributed\": both speak of the clients that work for the server, and noise that is made against more of them than the masks are is no promise; raise secagg.corrupt to it, or leave secagg.corrupt out",
         ),
     ] {
         assert_eq!(refused(config, secagg).to_string(), message);

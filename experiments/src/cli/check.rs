@@ -70,6 +70,9 @@ struct Explanation {
     /// The groups of a robust mean, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     robust: Option<Robust>,
+    /// What the two shares of clients that work for the server promise, where they differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caveat: Option<String>,
     /// The sessions of secure aggregation, where there is some.
     #[serde(skip_serializing_if = "Option::is_none")]
     secagg: Option<SecAgg>,
@@ -310,6 +313,7 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
             explanation.sums = Some(Sums::of(&ring, explanation.expected_cohort, weight));
         }
         if let Some(secagg) = prepared.secagg_plan(plan.as_ref())? {
+            explanation.caveat = plan.as_ref().and_then(|plan| caveat(&secagg, plan));
             let secagg = SecAgg::of(&secagg).map_err(fl_sim::SimError::from)?;
             explanation.secagg = Some(secagg);
         }
@@ -343,6 +347,21 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
         ))?;
     }
     Ok(Exit::Done)
+}
+
+/// What noise that clients add together and the masks promise where they are made against different
+/// shares of clients that work for the server.
+pub(super) fn caveat(secagg: &SecAggPlan, privacy: &PrivacyPlan) -> Option<String> {
+    let plan = privacy.clients().filter(|plan| plan.ring().is_some())?;
+    let (masks, noise) = (secagg.config().corrupt, plan.config().colluding_share);
+    (masks > noise).then(|| {
+        format!(
+            "updates are hidden from a server with {} % of the clients (secagg.corrupt), and epsilon is \
+             against one with {} % of them (privacy.colluding_share)",
+            100.0 * masks,
+            100.0 * noise
+        )
+    })
 }
 
 /// Bytes that travel in a round where a client receives and sends `each`.
@@ -405,6 +424,7 @@ fn explain(prepared: &Prepared) -> Explanation {
         privacy: None,
         sums: None,
         robust: None,
+        caveat: None,
         secagg: None,
         seconds: None,
     }
@@ -523,6 +543,7 @@ fn print(it: &Explanation, shown: Option<&Explanation>) -> Result<(), Error> {
     lines.extend(it.sums.iter().map(Sums::line));
     lines.extend(it.robust.iter().map(Robust::line));
     lines.extend(it.secagg.iter().flat_map(SecAgg::lines));
+    lines.extend(it.caveat.iter().map(|text| format!("            {text}")));
     if let Some(seconds) = it.seconds {
         lines.push(format!("  time      about {}", output::seconds(seconds)));
     }

@@ -160,6 +160,12 @@ fn tell_privacy(simulation: &Simulation, name: &str, outcome: Outcome) -> Result
         .statement(plan.rounds_done())
         .map_err(fl_sim::SimError::from)?;
     output::tell(&format!("{name}: {statement}"));
+    let caveat = simulation
+        .secagg()
+        .and_then(|secagg| super::check::caveat(secagg, plan));
+    if let Some(caveat) = caveat {
+        output::tell(&format!("{name}: {caveat}"));
+    }
     if let (Outcome::BudgetSpent { round }, Some(refusal)) = (outcome, plan.refusal()) {
         output::tell(&format!("{name}: ended after {round} rounds: {refusal}"));
     }

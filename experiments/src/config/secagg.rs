@@ -38,8 +38,9 @@ pub struct SecAggTable {
     #[serde(default)]
     pub suite: SuiteName,
     /// The share of clients that may work for the server, from 0 to below 1. Neighbours and threshold
-    /// follow from it and from `dropout`. 0.1 by default; with privacy.kind = "distributed" it is
-    /// `privacy.colluding_share`, which the noise is made for, and no other is accepted.
+    /// follow from it and from `dropout`. 0.1 by default; with privacy.kind = "distributed" at least
+    /// `privacy.colluding_share`, against which noise is made: where they differ, updates are hidden
+    /// from a server with as many clients as this says, and epsilon is against the fewer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub corrupt: Option<f64>,
     /// The share of clients that may leave a session before its end, from 0 to below 1. By default
@@ -187,9 +188,9 @@ impl SecAggTable {
     }
 
     /// Writes out what follows from the rest of the experiment: `colluding`, the share of clients that
-    /// noise is made for, where clients add it together.
+    /// noise is made against, where clients add it together.
     pub(crate) fn fill(&mut self, colluding: Option<f64>) {
-        let natural = colluding.unwrap_or(SecAggConfig::DEFAULT_CORRUPT);
+        let natural = colluding.unwrap_or(0.0).max(SecAggConfig::DEFAULT_CORRUPT);
         self.corrupt.get_or_insert(natural);
     }
 

@@ -117,9 +117,9 @@ pub(crate) const CASES: &[Case] = &[
     fault(
         "two shares of clients that work for the server",
         "mu = 0.1\n\n[selection]\ncohort = 10",
-        "mu = 0.1\nweighting = \"uniform\"\n\n[selection]\ncohort = 10\n\n[privacy]\nkind = \"distributed\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\n\n[secagg]\nmode = \"ideal\"\ncorrupt = 0.1",
+        "mu = 0.1\nweighting = \"uniform\"\n\n[selection]\ncohort = 10\n\n[privacy]\nkind = \"distributed\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-3\ncolluding_share = 0.2\n\n[secagg]\nmode = \"ideal\"\ncorrupt = 0.1",
         &[
-            "bad.toml:33:11: `secagg.corrupt`: a share of corrupt clients other than privacy.colluding_share cannot be had with privacy.kind = \"distributed\": both speak of the clients that work for the server, noise is made for the one share and the threshold for the other, and the smaller of them is all that is promised; give both the same, or leave secagg.corrupt out",
+            "bad.toml:34:11: `secagg.corrupt`: a share of corrupt clients below privacy.colluding_share cannot be had with privacy.kind = \"distributed\": both speak of the clients that work for the server, and noise that is made against more of them than the masks are is no promise; raise secagg.corrupt to it, or leave secagg.corrupt out",
         ],
     ),
     fault(

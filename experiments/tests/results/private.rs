@@ -105,4 +105,17 @@ fn check_says_what_travels() {
         };
         assert_eq!(bytes, 30 * (4 * 650 + up), "{name}");
     }
+    // Masks against a tenth of the clients, noise against none of them.
+    let secure = world.succeed("check kinds.toml --set secagg.mode=\"ideal\"");
+    let caveat = "updates are hidden from a server with 10 % of the clients (secagg.corrupt), and epsilon is against one with 0 % of them (privacy.colluding_share)";
+    let distributed = world
+        .succeed("check kinds.toml")
+        .matches("\ndistributed")
+        .count();
+    assert!(distributed > 0);
+    assert_eq!(secure.matches(caveat).count(), distributed, "{secure}");
+    let agreed = world.succeed(
+        "check kinds.toml --variant distributed --set secagg.mode=\"ideal\" --set privacy.colluding_share=0.1",
+    );
+    assert!(!agreed.contains("updates are hidden"), "{agreed}");
 }

@@ -76,20 +76,15 @@ impl SecAggPlan {
             });
         }
         if let Some((plan, _)) = &distributed
-            && plan
-                .config()
-                .colluding_share
-                .total_cmp(&own.corrupt)
-                .is_ne()
+            && own.corrupt < plan.config().colluding_share
         {
             return Err(SecAggError::Refused {
                 key: "secagg.corrupt",
-                what: "a share of corrupt clients other than privacy.colluding_share",
+                what: "a share of corrupt clients below privacy.colluding_share",
                 with: "privacy.kind = \"distributed\"",
-                reason: "both speak of the clients that work for the server, noise is made for the one \
-                         share and the threshold for the other, and the smaller of them is all that is \
-                         promised",
-                instead: "give both the same, or leave secagg.corrupt out",
+                reason: "both speak of the clients that work for the server, and noise that is made \
+                         against more of them than the masks are is no promise",
+                instead: "raise secagg.corrupt to it, or leave secagg.corrupt out",
             });
         }
         let counts_clips = privacy
