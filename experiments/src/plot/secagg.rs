@@ -221,9 +221,15 @@ fn frame(scene: &mut Scene, panel: &Panel, title: &str, rows: usize) {
     let (top, bottom) = (panel.top, panel.bottom());
     scene.text((left, top - 10.0), title, LABEL_SIZE, SOFT, Anchor::Start);
     let mut free = f64::NEG_INFINITY;
+    // Over two powers of ten and more these are enough.
+    let is_power = |tick: f64| (tick.log10() - tick.log10().round()).abs() < 1e-9;
+    let powers = panel.x.ticks.iter().filter(|&&tick| is_power(tick)).count();
     for &tick in &panel.x.ticks {
         let (x, _) = panel.at(tick, 0.0);
         scene.line(vec![(x, top), (x, bottom)], 0.7, GRID);
+        if powers > 1 && !is_power(tick) {
+            continue;
+        }
         let label = panel.x.label(tick);
         let half = font::width(&label, TICK_SIZE) / 2.0;
         if x - half > free {
