@@ -114,8 +114,7 @@ fn check_says_what_travels() {
         .count();
     assert!(distributed > 0);
     assert_eq!(secure.matches(caveat).count(), distributed, "{secure}");
-    let agreed = world.succeed(
-        "check kinds.toml --variant distributed --set secagg.mode=\"ideal\" --set privacy.colluding_share=0.1",
-    );
+    let agreed =
+        world.succeed("check kinds.toml --set secagg.mode=\"ideal\" --set secagg.corrupt=0");
     assert!(!agreed.contains("updates are hidden"), "{agreed}");
 }
