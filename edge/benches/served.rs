@@ -271,7 +271,16 @@ fn run(
             } else {
                 Weights::Single(packed)
             };
-            k.served_dense(dense, rows, x, weights, Some(bias), (*clamp).into(), y);
+            k.served_dense(
+                dense,
+                rows,
+                x,
+                weights,
+                Some(bias),
+                (*clamp).into(),
+                y,
+                &mut [],
+            );
         }
         Work::MaxPool(pool) => k.served_max_pool(pool, rows, x, y),
         Work::GlobalAverage {

@@ -50,7 +50,7 @@ use std::collections::BTreeSet;
 
 pub use block::{BLOCK, TensorKind};
 pub use error::GgufError;
-pub use model::{read_model, write_model};
+pub use model::{read_model, write_four, write_model};
 pub use value::{Array, Value};
 
 use value::{Cursor, put_text};

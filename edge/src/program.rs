@@ -51,12 +51,13 @@ use serde::{Deserialize, Serialize};
 use crate::graph::ValueId;
 use crate::model::Model;
 use crate::plan::Buffer;
-use crate::quant::{Granularity, Quantization, Range};
+use crate::quant::{FourBits, Granularity, Quantization, Range, Weights4};
 use compile::Compiler;
 use step::{INPUT, Slot, Step};
 use stretch::{PART_BYTES, Schedule};
 
 pub(crate) use batch::{Batch, ForeignToken, Read};
+pub(crate) use compile::served_weight;
 pub use constants::{Constants, DType, Packing, SECTION_ALIGNMENT, Section, SharedBytes};
 pub use error::ProgramError;
 pub use memory::{ProgramMemory, StepMemory};
@@ -77,7 +78,7 @@ pub struct Passes {
     /// Adds a residual connection where the product before it writes its output (in floats only
     /// together with `layout`: the kernels over unpacked weights cannot).
     pub fuse_residual: bool,
-    /// Stores weights as the kernels read them best (`f16` and integers always are).
+    /// Stores weights as the kernels read them best (all but those in `f32` always are).
     pub layout: bool,
 }
 
@@ -135,6 +136,12 @@ pub enum Numerics {
     /// nearest even), everything else in 32-bit floats: exactly the program in `f32` of the
     /// rounded weights. A weight that would round to an infinity (65520 and more) is refused.
     F16,
+    /// Weights of dense layers and convolutions stored as codes of four bits with a scale for each
+    /// group ([`quant::FourBits`](FourBits)), other weights as in `F16`, everything else in 32-bit
+    /// floats: exactly the program in `f32` of the weights that the codes stand for. Codes are
+    /// those nearest to the weights (normalisations folded in), or found before
+    /// ([`Program::compile_four`]).
+    Int4(FourBits),
     /// Integers: `u8` between units, `i8` weights, exact `i32` sums; units that the quantization
     /// names stay in floats.
     Int8(Quantization),
@@ -156,12 +163,13 @@ impl Numerics {
         ))
     }
 
-    /// `f32`, `f16` or `int8`.
+    /// `f32`, `f16`, `int8`, or the name of the code of four bits.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+            Self::Int4(format) => format.code.name(),
             Self::Int8(_) => "int8",
         }
     }
@@ -233,6 +241,25 @@ impl Program {
         Compiler::new(model, Some(parameters), numerics, passes)?.run(numerics, None)
     }
 
+    /// The program of a model whose weights were brought into four bits before, as
+    /// [`quant::gptq`](crate::quant::gptq) does: [`Numerics::Int4`] with those codes. Parameters
+    /// give everything else, and the weights that are not among them.
+    ///
+    /// # Errors
+    /// [`ProgramError`] when the parameters are of another model or not finite, or when a weight
+    /// is of another format, shape or name than the model's.
+    pub fn compile_four(
+        model: &Arc<Model>,
+        parameters: &[f32],
+        weights: &Weights4,
+        passes: Passes,
+    ) -> Result<Self, ProgramError> {
+        let numerics = Numerics::Int4(weights.format.clone());
+        Compiler::new(model, Some(parameters), &numerics, passes)?
+            .with_weights(weights)?
+            .run(&numerics, None)
+    }
+
     /// A program out of constants that [`Program::compile`] made for the same model, numerics and
     /// passes ([`Program::constants`]). Nothing of them is copied or changed.
     ///
@@ -289,16 +316,18 @@ impl Program {
     }
 
     /// Bytes of the model's parameters in these numbers: four each in `f32`, two in `f16`, one in
-    /// integers. What [`ProgramMemory::peak`] is compared with. (Biases, normalisations, recurrent
-    /// weights and tables of positions stay in `f32` all the same.)
+    /// integers, a half in codes of four bits. What [`ProgramMemory::peak`] is compared with.
+    /// (Biases, normalisations, recurrent weights and tables of positions stay in `f32` all the
+    /// same.)
     #[must_use]
     pub fn parameter_bytes(&self) -> usize {
-        let each = match self.numerics {
-            Numerics::F32 => 4,
-            Numerics::F16 => 2,
-            Numerics::Int8(_) => 1,
+        let halves = match self.numerics {
+            Numerics::F32 => 8,
+            Numerics::F16 => 4,
+            Numerics::Int8(_) => 2,
+            Numerics::Int4(_) => 1,
         };
-        each * self.model.parameters()
+        (halves * self.model.parameters()).div_ceil(2)
     }
 
     /// Operators that a run executes.

@@ -25,11 +25,20 @@
 //!
 //! A [`Probe`] is a model whose activations are looked at, and does the first two for [`Samples`]
 //! of any data: the prompt, experiments and clients calibrate through it alone.
+//!
+//! Weights alone can be stored in four bits ([`FourBits`]) with a scale for each group: rounded to
+//! the nearest ([`Weight4::nearest`]), found by [`gptq`], or after [`awq`] has scaled the channels.
+//! That needs no points.
+//!
 //! [`fewest_floats`] finds which units are better left in floats. [`lower_product`] then gives the integers of a dense layer or a convolution.
 
+mod awq;
 mod calibrate;
 mod error;
 pub mod federated;
+mod four;
+mod gptq;
+mod hessian;
 mod histogram;
 mod lower;
 mod params;
@@ -41,8 +50,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use awq::{Awq, AwqLayer, awq};
 pub use calibrate::{CALIBRATION_SAMPLES, Calibration, Calibrator};
 pub use error::QuantError;
+pub use four::{Code4, FourBits, GROUP, MOST_GROUP, NF4, Weight4, Weights4, four_bit_units};
+pub use gptq::{Gptq, GptqOptions, LayerLoss, gptq, layer_losses};
 pub use lower::{LoweredProduct, lower_product};
 pub use params::{QParams, Range};
 pub use samples::{Probe, Samples};

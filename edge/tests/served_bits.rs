@@ -2,8 +2,8 @@
 //! and conversions to and from binary16 those of the `half` crate.
 
 use fl_edge::kernel::{
-    After, Conv, ConvShape, Dense, Fused, Kernels, Padding, Pool, Weights, f16_to_f32, f32_to_f16,
-    reference,
+    After, Conv, ConvShape, Dense, Fused, Kernels, Levels, Nibbles, Padding, Pool, Weights,
+    f16_to_f32, f32_to_f16, reference,
 };
 
 /// xorshift64* (Vigna 2016): test data only.
@@ -72,6 +72,76 @@ fn after(sums: &[f32], first: Fused, residual: Option<&[f32]>, last: Fused) -> V
     }
 }
 
+/// A weight in codes of four bits, and what they stand for.
+struct Four {
+    codes: Vec<u8>,
+    scales: Vec<u16>,
+    zeros: Vec<u8>,
+    group: usize,
+}
+
+/// A table that is no arithmetic progression.
+const TABLE: [f32; 16] = [
+    -1.0, -0.7, -0.5, -0.4, -0.3, -0.2, -0.1, 0.0, 0.05, 0.15, 0.25, 0.35, 0.45, 0.6, 0.8, 1.0,
+];
+
+impl Four {
+    fn new(random: &mut Random, terms: usize, columns: usize) -> Self {
+        let group = [1, 5, 16, 32, 64, 128][random.between(0, 5)];
+        let scales = terms.div_ceil(group) * columns;
+        let mut codes = || random.between(0, 15) as u8;
+        let (weights, zeros) = (
+            (0..terms * columns).map(|_| codes()).collect(),
+            (0..scales).map(|_| codes()).collect(),
+        );
+        Self {
+            codes: weights,
+            zeros,
+            scales: random
+                .numbers(scales)
+                .iter()
+                .map(|&s| f32_to_f16(s))
+                .collect(),
+            group,
+        }
+    }
+
+    fn levels(&self) -> [Levels<'_>; 3] {
+        [
+            Levels::Middle,
+            Levels::Zeros(&self.zeros),
+            Levels::Table(&TABLE),
+        ]
+    }
+
+    /// The weights themselves.
+    fn values(&self, columns: usize) -> [Vec<f32>; 3] {
+        let value = |at: usize, levels: &Levels<'_>| {
+            let scale = at / columns / self.group * columns + at % columns;
+            let code = self.codes[at];
+            let level = match levels {
+                Levels::Middle => f32::from(code) - 8.0,
+                Levels::Zeros(zeros) => f32::from(code) - f32::from(zeros[scale]),
+                Levels::Table(table) => table[usize::from(code)],
+            };
+            level * f16_to_f32(self.scales[scale])
+        };
+        self.levels()
+            .map(|levels| (0..self.codes.len()).map(|at| value(at, &levels)).collect())
+    }
+
+    fn weights<'a>(&'a self, packed: &'a [u8]) -> [Weights<'a>; 3] {
+        self.levels().map(|levels| {
+            Weights::Four(Nibbles {
+                codes: packed,
+                scales: &self.scales,
+                levels,
+                group: self.group,
+            })
+        })
+    }
+}
+
 /// The ways in which a product may end.
 const ENDS: [(Fused, bool, Fused); 6] = [
     (Fused::None, false, Fused::None),
@@ -86,8 +156,8 @@ const ENDS: [(Fused, bool, Fused); 6] = [
 fn all_ends(
     what: &str,
     random: &mut Random,
-    sums: [&[f32]; 2],
-    packed: [Weights<'_>; 2],
+    sums: [&[f32]; 5],
+    packed: [Weights<'_>; 5],
     run: &mut dyn FnMut(Weights<'_>, After<'_>, &mut [f32]),
 ) {
     let residual = random.sparse(sums[0].len());
@@ -131,6 +201,8 @@ fn dense_layers() {
         let x = random.sparse(rows * inputs);
         let weight = random.numbers(inputs * outputs);
         let bias = random.numbers(outputs);
+        let four = Four::new(&mut random, inputs, outputs);
+        let four_values = four.values(outputs);
         for kernels in Kernels::all_available() {
             let what = format!("dense {rows} x {inputs} x {outputs} {}", kernels.name());
             let mut packed = vec![f32::NAN; d.packed_len()];
@@ -138,18 +210,25 @@ fn dense_layers() {
             let mut halves = vec![0; packed.len()];
             kernels.narrow(&packed, &mut halves);
             let rounded: Vec<f32> = weight.iter().map(|&w| f16_to_f32(f32_to_f16(w))).collect();
+            let mut nibbles = vec![0xff; d.nibbles_len()];
+            kernels.pack_dense_four(&d, &four.codes, &mut nibbles);
+            let [middle, zeros, table] = four.weights(&nibbles);
             for bias in [None, Some(&bias[..])] {
-                let mut sums = [vec![0.0; rows * outputs], vec![0.0; rows * outputs]];
-                let none = Fused::None;
-                reference::dense(&d, rows, &x, &weight, bias, none, &mut sums[0]);
-                reference::dense(&d, rows, &x, &rounded, bias, none, &mut sums[1]);
+                let [a, b, c] = &four_values;
+                let sums = [&weight, &rounded, a, b, c].map(|weight| {
+                    let mut sums = vec![0.0; rows * outputs];
+                    reference::dense(&d, rows, &x, weight, bias, Fused::None, &mut sums);
+                    sums
+                });
+                let (single, half) = (Weights::Single(&packed), Weights::Half(&halves));
                 all_ends(
                     &what,
                     &mut random,
-                    [&sums[0], &sums[1]],
-                    [Weights::Single(&packed), Weights::Half(&halves)],
+                    sums.each_ref().map(Vec::as_slice),
+                    [single, half, middle, zeros, table],
                     &mut |weights, end, y| {
-                        kernels.served_dense(&d, rows, &x, weights, bias, end, y);
+                        let mut scratch = vec![f32::NAN; d.served_scratch_len(weights.kind())];
+                        kernels.served_dense(&d, rows, &x, weights, bias, end, y, &mut scratch);
                     },
                 );
             }
@@ -237,6 +316,8 @@ fn convolutions() {
         let weight = random.numbers(c.weight_len());
         let rounded: Vec<f32> = weight.iter().map(|&w| f16_to_f32(f32_to_f16(w))).collect();
         let bias = random.numbers(filters);
+        let four = Four::new(&mut random, c.weight_len() / filters, filters);
+        let four_values = four.values(filters);
         for kernels in Kernels::all_available() {
             let what = format!("{shape:?} {}", kernels.name());
             let mut padded = vec![f32::NAN; rows * c.padded_len()];
@@ -245,23 +326,34 @@ fn convolutions() {
             kernels.pack_conv(&c, &weight, &mut packed);
             let mut halves = vec![0; packed.len()];
             kernels.narrow(&packed, &mut halves);
+            let mut nibbles = vec![0xff; c.nibbles_len()];
+            kernels.pack_conv_four(&c, &four.codes, &mut nibbles);
+            // With one filter per channel there is no such form.
+            let (mut weights, mut four_values) = (four.weights(&nibbles), four_values.each_ref());
+            if c.is_depthwise() {
+                weights = [Weights::Single(&packed); 3];
+                four_values = [&weight; 3];
+            }
+            let [middle, zeros, table] = weights;
+            let [value_a, value_b, value_c] = four_values;
             for bias in [None, Some(&bias[..])] {
                 let len = rows * c.output_len();
-                let mut sums = [vec![0.0; len], vec![0.0; len]];
-                let none = Fused::None;
-                reference::conv(&c, rows, &padded, &weight, bias, none, &mut sums[0]);
-                reference::conv(&c, rows, &padded, &rounded, bias, none, &mut sums[1]);
+                let sums = [&weight, &rounded, value_a, value_b, value_c].map(|weight| {
+                    let mut sums = vec![0.0; len];
+                    reference::conv(&c, rows, &padded, weight, bias, Fused::None, &mut sums);
+                    sums
+                });
                 let mut trained = vec![f32::NAN; len];
-                kernels.conv(&c, rows, &padded, &weight, bias, none, &mut trained);
+                kernels.conv(&c, rows, &padded, &weight, bias, Fused::None, &mut trained);
                 same(&what, &sums[0], &trained);
+                let (single, half) = (Weights::Single(&packed), Weights::Half(&halves));
                 all_ends(
                     &what,
                     &mut random,
-                    [&sums[0], &sums[1]],
-                    [Weights::Single(&packed), Weights::Half(&halves)],
+                    sums.each_ref().map(Vec::as_slice),
+                    [single, half, middle, zeros, table],
                     &mut |weights, end, y| {
-                        let half = matches!(weights, Weights::Half(_));
-                        let mut scratch = vec![f32::NAN; c.served_scratch_len(half)];
+                        let mut scratch = vec![f32::NAN; c.served_scratch_len(weights.kind())];
                         kernels.served_conv(&c, rows, &x, weights, bias, end, y, &mut scratch);
                         if c.serves_in_place() {
                             in_place += 1;

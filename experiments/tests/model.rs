@@ -84,7 +84,10 @@ fn a_model_of_the_zoo_is_inspected() -> Result<(), Box<dyn Error>> {
         .iter()
         .map(|it| it["numerics"].as_str().unwrap_or("no name"))
         .collect();
-    assert_eq!(names, ["f32", "f32", "f16", "f16", "int8", "int8"]);
+    assert_eq!(
+        names,
+        ["f32", "f32", "f16", "f16", "int8", "int8", "int4", "int4"]
+    );
     for it in inference {
         let bytes = |key: &str| number(it, key);
         let parts = bytes("constant_bytes") + bytes("arena_bytes") + bytes("table_bytes");
@@ -92,6 +95,7 @@ fn a_model_of_the_zoo_is_inspected() -> Result<(), Box<dyn Error>> {
         let each = match it["numerics"].as_str() {
             Some("f32") => 4.0,
             Some("f16") => 2.0,
+            Some("int4") => 0.5,
             _ => 1.0,
         };
         let share = bytes("peak_bytes") / (each * 1_663_370.0);
@@ -100,6 +104,7 @@ fn a_model_of_the_zoo_is_inspected() -> Result<(), Box<dyn Error>> {
     }
     let constants = |index: usize| number(&inference[index], "constant_bytes");
     assert!(constants(4) / constants(0) <= 0.26);
+    assert!(constants(6) / constants(0) <= 0.14);
     assert_eq!(found["training"][1]["batch"], 8);
     assert!(
         found["training"][1]["peak_bytes"].as_u64() > found["training"][0]["peak_bytes"].as_u64()
@@ -399,6 +404,158 @@ fn a_budget_keeps_the_fewest_layers_in_f16() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Trained on the digits, in four bits by every way there is: real data, so that the claim about
+/// layers is about them.
+#[test]
+fn a_trained_model_in_four_bits() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let at = folder.path();
+    std::fs::write(at.join("trained.toml"), TRAINED)?;
+    lines(at, &["run", "trained.toml", "--no-plots", "--json"]);
+    let model = "results/trained/trained";
+    let quantize = |out: &str, more: &str| {
+        let args = [
+            "model", "quantize", model, "-o", out, "--data", "digits", "--json",
+        ];
+        let more: Vec<&str> = more.split_whitespace().collect();
+        lines(at, &[&args[..], &more].concat()).remove(0)
+    };
+    for (to, more) in [
+        ("int4", ""),
+        ("int4", "--method gptq"),
+        ("int4", "--method gptq --act-order --group 32"),
+        ("uint4", "--method gptq --group 128"),
+        ("nf4", "--method gptq"),
+        ("int4", "--method awq"),
+        ("int4", "--method awq-gptq"),
+    ] {
+        let out = "four.safetensors";
+        let found = quantize(out, &format!("--to {to} {more}"));
+        assert_eq!((&found["code"], &found["units"]), (&to.into(), &3.into()));
+        let (exact, four) = (number(&found, "accuracy_f32"), number(&found, "accuracy"));
+        assert!(
+            exact > 0.85 && four > exact - 0.03,
+            "{to} {more}: {exact} {four}"
+        );
+        let share = number(&found, "bytes") / number(&found, "f32_bytes");
+        assert!(share < 0.17, "{share}");
+        let layers = found["layers"].as_array().ok_or("a list")?;
+        assert_eq!(layers.len(), 3);
+        for layer in layers {
+            let (nearest, ours) = (number(layer, "nearest"), number(layer, "found"));
+            match more.contains("gptq") {
+                true => assert!(ours < nearest, "{to} {more}: {layer}"),
+                false => assert!((ours - nearest).abs() < 1e-15, "{to} {more}: {layer}"),
+            }
+        }
+        let scaled = found["scaled"].as_array().ok_or("a list")?;
+        if more.contains("awq") {
+            assert_eq!(scaled[0]["refused"], "it reads the model's input");
+            assert!(number(&scaled[1], "found") <= number(&scaled[1], "nearest"));
+        } else {
+            assert_eq!(scaled.len(), 0);
+        }
+        // The file says of itself what it is, and is served.
+        let shown = &lines(at, &["model", "inspect", out, "--json"])[0];
+        assert_eq!(shown["file"]["numerics"], to);
+        let timed = lines(at, &["model", "bench", out, "--batch", "2", "--json"]);
+        assert_eq!(timed[0]["numerics"], to);
+    }
+
+    // Without data, rounded to the nearest: what `quantize` writes by default.
+    let convert = |out: &str, more: &str| {
+        let args = ["model", "convert", model, "-o", out, "--json"];
+        let more: Vec<&str> = more.split_whitespace().collect();
+        lines(at, &[&args[..], &more].concat()).remove(0)
+    };
+    let read = |name: &str| std::fs::read(at.join(name)).expect("a file that was written");
+    quantize("nearest.safetensors", "--to uint4 --group 32");
+    let converted = convert("converted.safetensors", "--to uint4 --group 32");
+    assert_eq!(converted["format"], "program in uint4");
+    assert!(read("converted.safetensors") == read("nearest.safetensors"));
+
+    // To other programs.
+    convert("four.onnx", "--to int4");
+    quantize("gptq.onnx", "--to int4 --method gptq");
+    for name in ["four.onnx", "gptq.onnx"] {
+        let bytes = read(name);
+        assert!(fl_onnx::decode(&bytes, &fl_onnx::Limits::default()).is_ok());
+        assert!(bytes.len() < read("results/trained/trained/model.safetensors").len() / 5);
+    }
+    let gptq = quantize("gptq.gguf", "--to int4 --group 32 --method gptq");
+    let back = convert("back.safetensors", "--to parameters");
+    assert!(number(&back, "bytes") > number(&gptq, "bytes"));
+    let args = [
+        "model",
+        "convert",
+        "gptq.gguf",
+        "-o",
+        "served.safetensors",
+        "--json",
+    ];
+    lines(at, &args);
+    let judged = ["model", "quantize", "gptq.gguf", "-o", "again.safetensors"];
+    let judged = [&judged[..], &["--data", "digits", "--to", "nf4", "--json"]].concat();
+    let judged = &lines(at, &judged)[0];
+    // What the GGUF file computes in floats is what its codes stand for.
+    let (a, b) = (number(judged, "accuracy_f32"), number(&gptq, "accuracy"));
+    assert!((a - b).abs() < 1e-9, "{a} {b}");
+
+    for (words, message) in [
+        ("--to int8 --group 64", "--group is not used for int8"),
+        (
+            "--to int4 --calibrator entropy",
+            "--calibrator is not used for int4",
+        ),
+        ("--to nf4 --budget 1", "--budget is not used for nf4"),
+        (
+            "--to int4 --act-order",
+            "--act-order is not used for this --method",
+        ),
+        (
+            "--to int4 --group 48",
+            "expected a power of two from 16 to 1024",
+        ),
+    ] {
+        let args = ["model", "quantize", model, "-o", "x", "--data", "digits"];
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let (code, error) = fails(at, &[&args[..], &words].concat());
+        assert_eq!(code, Some(2), "{error}");
+        assert!(error.contains(message), "{error}");
+    }
+    for (words, code, message) in [
+        (
+            "quantize -o x.onnx --to nf4 --data digits",
+            1,
+            "ONNX has no type for weights in `nf4`",
+        ),
+        (
+            "quantize -o x.gguf --to int4 --data digits",
+            1,
+            "int4 in groups of 32",
+        ),
+        (
+            "convert -o x --to f16 --group 64",
+            2,
+            "--group is not used for f16",
+        ),
+        (
+            "convert -o x.onnx --to int4 --opset 20",
+            1,
+            "opset 20 has no weights of four bits",
+        ),
+        ("convert -o x.gguf --to int4", 2, "GGUF has no form `int4`"),
+    ] {
+        let mut words: Vec<&str> = words.split_whitespace().collect();
+        words.insert(0, "model");
+        words.insert(2, model);
+        let (found, error) = fails(at, &words);
+        assert!(error.contains(message), "{error}");
+        assert_eq!(found, Some(code), "{error}");
+    }
+    Ok(())
+}
+
 #[test]
 fn models_go_to_gguf_and_back() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
@@ -466,8 +623,8 @@ fn models_go_to_gguf_and_back() -> Result<(), Box<dyn Error>> {
         (
             "model convert m.safetensors -o x.onnx --to q8_0",
             2,
-            "ONNX has no form `q8_0`; expected parameters, f32, f16 or int8, or an output that ends \
-             in .gguf, with --to",
+            "ONNX has no form `q8_0`; expected parameters, f32, f16, int8, int4, uint4 or nf4, or an \
+             output that ends in .gguf, with --to",
         ),
         (
             "model convert m.safetensors -o x --to q4_0",

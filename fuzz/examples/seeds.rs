@@ -6,8 +6,9 @@ use std::sync::Arc;
 use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream, TargetSpec};
 use fl_edge::file::{write_parameters, write_program};
 use fl_edge::gguf::{Array, TensorKind, Value, Writer, write_model};
-use fl_edge::quant::{Granularity, Quantization, Range};
+use fl_edge::quant::{Code4, FourBits, Granularity, Quantization, Range, Weights4};
 use fl_edge::{Model, ModelDef, Numerics, Passes, Program};
+use fl_onnx::export::FOUR_BIT_OPSET;
 use fl_onnx::{ExportOptions, Numbers};
 
 const MODELS: &[(&str, &str)] = &[
@@ -62,6 +63,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Numerics::F32,
             Numerics::F16,
             Numerics::Int8(quantization.clone()),
+            Numerics::Int4(FourBits::new(Code4::Int4, 64)?),
+            Numerics::Int4(FourBits::new(Code4::Uint4, 16)?),
+            Numerics::Int4(FourBits::new(Code4::Nf4, 32)?),
         ];
         for numerics in numerics {
             let program = Program::compile(&model, parameters.values(), &numerics, Passes::ALL)?;
@@ -69,11 +73,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             write_program(&program, &mut bytes)?;
             write("model-file", &format!("{name}-{}", numerics.name()), &bytes)?;
         }
-        for (numbers, form) in [
-            (Numbers::F32, "f32"),
-            (Numbers::Int8(&quantization), "int8"),
+        let [int4, uint4] = [Code4::Int4, Code4::Uint4].map(|code| Weights4 {
+            format: FourBits {
+                code,
+                group: 16,
+                ..FourBits::default()
+            },
+            ..Weights4::default()
+        });
+        for (numbers, form, opset) in [
+            (Numbers::F32, "f32", 17),
+            (Numbers::Int8(&quantization), "int8", 17),
+            (Numbers::Int4(&int4), "int4", FOUR_BIT_OPSET),
+            (Numbers::Int4(&uint4), "uint4", FOUR_BIT_OPSET),
         ] {
             let options = ExportOptions {
+                opset,
                 numbers,
                 ..ExportOptions::default()
             };

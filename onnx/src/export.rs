@@ -16,13 +16,18 @@
 //! attention as the nodes that exporters write (which runtimes fuse), `MatMul` and `Add` at every
 //! position. A target at every position leaves as one row, `[batch, length * classes]`. Such files
 //! are not read again.
+//!
+//! In four bits a weight is a matrix of codes, `INT4` or `UINT4`, in the native order, that
+//! `DequantizeLinear` with blocks makes `f32`; the weight of a convolution is then brought into
+//! ONNX's order by `Reshape` and `Transpose`, and a dense layer behind an image reads the image in
+//! the native order. Scales are stored in `f16`.
 
 mod builder;
 mod layers;
 mod sequences;
 
 use fl_edge::graph::Graph;
-use fl_edge::quant::Quantization;
+use fl_edge::quant::{Code4, QuantError, Quantization, Weights4};
 use fl_edge::{EdgeError, Model};
 use prost::Message as _;
 
@@ -34,6 +39,10 @@ pub const OLDEST_OPSET: i64 = 13;
 /// The newest operator set that is written and read.
 pub const NEWEST_OPSET: i64 = 21;
 
+/// The oldest operator set in which weights of four bits are written: that of `DequantizeLinear` with
+/// blocks.
+pub const FOUR_BIT_OPSET: i64 = 21;
+
 /// The numbers of the file.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Numbers<'a> {
@@ -44,6 +53,10 @@ pub enum Numbers<'a> {
     F16,
     /// Integers where the runtime computes in integers, the QDQ form.
     Int8(&'a Quantization),
+    /// Weights of four bits where the runtime has them, and of sixteen where it has those. Weights
+    /// that are not among the given ones are rounded to the nearest. From [`FOUR_BIT_OPSET`] on; not
+    /// in [`Code4::Nf4`], for which ONNX has no type.
+    Int4(&'a Weights4),
 }
 
 /// How a model is written.
@@ -54,7 +67,7 @@ pub struct ExportOptions<'a> {
     /// The numbers.
     pub numbers: Numbers<'a>,
     /// Whether batch normalisations are folded into the product before them, where they can be.
-    /// In `int8` they always are.
+    /// In `int8` and in four bits they always are.
     pub fold_batch_norm: bool,
 }
 
@@ -105,6 +118,17 @@ pub enum ExportError {
         /// What it is.
         kind: &'static str,
     },
+    /// A type that ONNX does not have.
+    #[error(
+        "ONNX has no type for weights in `{0}`; choose `int4` or `uint4`, or write a model file"
+    )]
+    Code(&'static str),
+    /// An operator set without weights of four bits.
+    #[error("opset {0} has no weights of four bits; choose {FOUR_BIT_OPSET} or later")]
+    FourBitOpset(i64),
+    /// The weights in four bits are not the model's.
+    #[error(transparent)]
+    Quantization(#[from] QuantError),
     /// A value that carries integers has no scale.
     #[error("the quantization has no scale for the value `{0}`; calibrate it for this very model")]
     NoPoint(String),
@@ -130,6 +154,14 @@ pub fn export_model(
             expected: model.parameters(),
             found: parameters.len(),
         });
+    }
+    if let Numbers::Int4(weights) = options.numbers {
+        if weights.format.code == Code4::Nf4 {
+            return Err(ExportError::Code(Code4::Nf4.name()));
+        }
+        if options.opset < FOUR_BIT_OPSET {
+            return Err(ExportError::FourBitOpset(options.opset));
+        }
     }
     let graph: &Graph = model.graph();
     let single = matches!(options.numbers, Numbers::F32);

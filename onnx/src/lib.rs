@@ -46,4 +46,4 @@ pub use export::{ExportError, ExportOptions, Numbers, export, export_model};
 pub use import::{BorderProblem, ImportError, Imported, Problem, import, import_model};
 pub use interpreter::Interpreter;
 pub use model::{Limits, decode, encode};
-pub use tensor::{DType, Data, Element, Tensor};
+pub use tensor::{DType, Data, Element, I4, Tensor, U4};

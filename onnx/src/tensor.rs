@@ -16,6 +16,10 @@ pub enum DType {
     F64,
     /// IEEE 754 binary16.
     F16,
+    /// Signed, 4 bits: -8 to 7. Two share a byte in a file.
+    I4,
+    /// Unsigned, 4 bits: 0 to 15. Two share a byte in a file.
+    U4,
     /// Signed, 8 bits.
     I8,
     /// Unsigned, 8 bits.
@@ -44,6 +48,8 @@ impl DType {
             data_type::FLOAT => Self::F32,
             data_type::DOUBLE => Self::F64,
             data_type::FLOAT16 => Self::F16,
+            data_type::INT4 => Self::I4,
+            data_type::UINT4 => Self::U4,
             data_type::INT8 => Self::I8,
             data_type::UINT8 => Self::U8,
             data_type::INT16 => Self::I16,
@@ -64,6 +70,8 @@ impl DType {
             Self::F32 => data_type::FLOAT,
             Self::F64 => data_type::DOUBLE,
             Self::F16 => data_type::FLOAT16,
+            Self::I4 => data_type::INT4,
+            Self::U4 => data_type::UINT4,
             Self::I8 => data_type::INT8,
             Self::U8 => data_type::UINT8,
             Self::I16 => data_type::INT16,
@@ -76,15 +84,20 @@ impl DType {
         }
     }
 
-    /// Bytes of an element.
+    /// Bytes of an element in memory.
     #[must_use]
     pub fn bytes(self) -> usize {
         match self {
-            Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::I4 | Self::U4 | Self::I8 | Self::U8 | Self::Bool => 1,
             Self::F16 | Self::I16 | Self::U16 => 2,
             Self::F32 | Self::I32 | Self::U32 => 4,
             Self::F64 | Self::I64 | Self::U64 => 8,
         }
+    }
+
+    /// Whether two elements share a byte in a file.
+    fn is_nibble(self) -> bool {
+        matches!(self, Self::I4 | Self::U4)
     }
 
     /// Whether the elements are floating-point numbers.
@@ -100,6 +113,8 @@ impl fmt::Display for DType {
             Self::F32 => "f32",
             Self::F64 => "f64",
             Self::F16 => "f16",
+            Self::I4 => "i4",
+            Self::U4 => "u4",
             Self::I8 => "i8",
             Self::U8 => "u8",
             Self::I16 => "i16",
@@ -113,6 +128,42 @@ impl fmt::Display for DType {
     }
 }
 
+/// A whole number from -8 to 7.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct I4(i8);
+
+/// A whole number from 0 to 15.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct U4(u8);
+
+impl I4 {
+    /// The number of the low four bits, in two's complement.
+    #[must_use]
+    pub fn from_bits(bits: u8) -> Self {
+        Self((bits << 4) as i8 >> 4)
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> i8 {
+        self.0
+    }
+}
+
+impl U4 {
+    /// The number of the low four bits.
+    #[must_use]
+    pub fn from_bits(bits: u8) -> Self {
+        Self(bits & 15)
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
 /// The elements of a tensor, row-major.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "one list for each type of `DType`")]
@@ -120,6 +171,8 @@ pub enum Data {
     F32(Vec<f32>),
     F64(Vec<f64>),
     F16(Vec<f16>),
+    I4(Vec<I4>),
+    U4(Vec<U4>),
     I8(Vec<i8>),
     U8(Vec<u8>),
     I16(Vec<i16>),
@@ -138,6 +191,8 @@ macro_rules! each {
             $crate::tensor::Data::F32($v) => $body,
             $crate::tensor::Data::F64($v) => $body,
             $crate::tensor::Data::F16($v) => $body,
+            $crate::tensor::Data::I4($v) => $body,
+            $crate::tensor::Data::U4($v) => $body,
             $crate::tensor::Data::I8($v) => $body,
             $crate::tensor::Data::U8($v) => $body,
             $crate::tensor::Data::I16($v) => $body,
@@ -216,6 +271,22 @@ macro_rules! whole {
 whole! {
     i8, I8; u8, U8; i16, I16; u16, U16; i32, I32; u32, U32; i64, I64; u64, U64;
 }
+element!(
+    I4,
+    I4,
+    |x| f64::from(x.0),
+    |x| i128::from(x.0),
+    |x| Self((x as i8).clamp(-8, 7)),
+    |x| Self::from_bits(x as u8)
+);
+element!(
+    U4,
+    U4,
+    |x| f64::from(x.0),
+    |x| i128::from(x.0),
+    |x| Self((x as u8).min(15)),
+    |x| Self::from_bits(x as u8)
+);
 element!(f32, F32, f64::from, |x| x as i128, |x| x as f32, |x| x
     as f32);
 element!(f64, F64, |x| x, |x| x as i128, |x| x, |x| x as f64);
@@ -433,7 +504,10 @@ impl Tensor {
         let bad_shape = || TensorError::Shape(proto.dims.clone());
         let shape = shape.ok_or_else(bad_shape)?;
         let len = count(&shape).ok_or_else(bad_shape)?;
-        let bytes = len.checked_mul(dtype.bytes()).ok_or_else(bad_shape)?;
+        let bytes = match dtype.is_nibble() {
+            true => len.div_ceil(2),
+            false => len.checked_mul(dtype.bytes()).ok_or_else(bad_shape)?,
+        };
         check_fields(proto, dtype)?;
         let data = match &proto.raw_data {
             Some(raw) => {
@@ -444,9 +518,9 @@ impl Tensor {
                         unit: "bytes",
                     });
                 }
-                from_raw(dtype, raw)?
+                from_raw(dtype, raw, len)?
             }
-            None => from_fields(proto, dtype)?,
+            None => from_fields(proto, dtype, len)?,
         };
         Self::from_data(shape, data)
     }
@@ -470,6 +544,8 @@ impl Tensor {
             Data::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Data::F64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Data::F16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Data::I4(v) => nibbles(v, |x| x.0 as u8),
+            Data::U4(v) => nibbles(v, |x| x.0),
             Data::I8(v) => v.iter().map(|&x| x as u8).collect(),
             Data::U8(v) => v.clone(),
             Data::I16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
@@ -510,7 +586,26 @@ fn check_fields(proto: &TensorProto, dtype: DType) -> Result<(), TensorError> {
     }
 }
 
-fn from_raw(dtype: DType, raw: &[u8]) -> Result<Data, TensorError> {
+/// Two elements to a byte, the first one in its lower half.
+fn nibbles<T: Copy>(values: &[T], bits: impl Fn(T) -> u8) -> Vec<u8> {
+    let bits = |x: Option<&T>| x.map_or(0, |&x| bits(x) & 15);
+    let pairs = values.chunks(2);
+    pairs
+        .map(|pair| bits(pair.first()) | (bits(pair.get(1)) << 4))
+        .collect()
+}
+
+/// The first `len` elements of such bytes.
+fn from_nibbles(dtype: DType, bytes: &[u8], len: usize) -> Data {
+    let halves = bytes.iter().flat_map(|&byte| [byte & 15, byte >> 4]);
+    let halves = halves.take(len);
+    match dtype {
+        DType::I4 => Data::I4(halves.map(I4::from_bits).collect()),
+        _ => Data::U4(halves.map(U4::from_bits).collect()),
+    }
+}
+
+fn from_raw(dtype: DType, raw: &[u8], len: usize) -> Result<Data, TensorError> {
     fn chunks<const N: usize, T>(raw: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<T> {
         raw.as_chunks::<N>().0.iter().map(|&b| convert(b)).collect()
     }
@@ -518,6 +613,7 @@ fn from_raw(dtype: DType, raw: &[u8]) -> Result<Data, TensorError> {
         DType::F32 => Data::F32(chunks(raw, f32::from_le_bytes)),
         DType::F64 => Data::F64(chunks(raw, f64::from_le_bytes)),
         DType::F16 => Data::F16(chunks(raw, f16::from_le_bytes)),
+        DType::I4 | DType::U4 => from_nibbles(dtype, raw, len),
         DType::I8 => Data::I8(raw.iter().map(|&b| b as i8).collect()),
         DType::U8 => Data::U8(raw.to_vec()),
         DType::I16 => Data::I16(chunks(raw, i16::from_le_bytes)),
@@ -545,7 +641,7 @@ fn truth(value: i64) -> Result<bool, TensorError> {
     }
 }
 
-fn from_fields(proto: &TensorProto, dtype: DType) -> Result<Data, TensorError> {
+fn from_fields(proto: &TensorProto, dtype: DType, len: usize) -> Result<Data, TensorError> {
     fn narrow<S: Copy + TryInto<T>, T: Element>(values: &[S]) -> Result<Vec<T>, TensorError>
     where
         i128: From<S>,
@@ -574,6 +670,17 @@ fn from_fields(proto: &TensorProto, dtype: DType) -> Result<Data, TensorError> {
             })?;
             Data::F16(bits.into_iter().map(f16::from_bits).collect())
         }
+        DType::I4 | DType::U4 => {
+            let bytes: Vec<u8> = narrow(small)?;
+            if bytes.len() != len.div_ceil(2) {
+                return Err(TensorError::Length {
+                    found: bytes.len(),
+                    expected: len.div_ceil(2),
+                    unit: "bytes",
+                });
+            }
+            from_nibbles(dtype, &bytes, len)
+        }
         DType::I8 => Data::I8(narrow(small)?),
         DType::U8 => Data::U8(narrow(small)?),
         DType::I16 => Data::I16(narrow(small)?),
@@ -600,6 +707,8 @@ mod tests {
             Tensor::vector(vec![1.5_f32, -0.0, f32::INFINITY]),
             Tensor::vector(vec![1.5_f64, -2.0]),
             Tensor::vector(vec![f16::from_f32(0.1), f16::MAX]),
+            Tensor::vector(vec![I4(-8), I4(7), I4(-1)]),
+            Tensor::vector(vec![U4(15), U4(0), U4(9), U4(1)]),
             Tensor::vector(vec![i8::MIN, 3]),
             Tensor::vector(vec![u8::MAX, 3]),
             Tensor::vector(vec![i16::MIN, 3]),
@@ -621,6 +730,26 @@ mod tests {
         }
     }
 
+    /// The layout of the specification: `[1, -2, 3]` is `0xe1 0x03`.
+    #[test]
+    fn nibbles_lie_in_bytes() {
+        let tensor = Tensor::vector(vec![I4(1), I4(-2), I4(3)]);
+        assert_eq!(tensor.to_bytes(), [0xe1, 0x03]);
+        let numbers: Vec<i64> = (-20..20).collect();
+        for x in numbers {
+            assert_eq!(I4::from_f64(x as f64).get(), x.clamp(-8, 7) as i8);
+            assert_eq!(U4::from_f64(x as f64).get(), x.clamp(0, 15) as u8);
+            assert_eq!(i64::from(U4::from_i128(i128::from(x)).get()), x & 15);
+        }
+        let mut proto = tensor.to_proto("t");
+        proto.raw_data = Some(vec![0xe1]);
+        assert!(Tensor::from_proto(&proto).is_err());
+        (proto.raw_data, proto.int32_data) = (None, vec![0xe1, 3, 0]);
+        assert!(Tensor::from_proto(&proto).is_err());
+        proto.int32_data = vec![0xe1, 256];
+        assert!(Tensor::from_proto(&proto).is_err());
+    }
+
     #[test]
     fn typed_fields_are_read() {
         for tensor in samples() {
@@ -635,6 +764,10 @@ mod tests {
                 Data::I64(v) => proto.int64_data = v.clone(),
                 Data::U32(v) => proto.uint64_data = v.iter().map(|&x| u64::from(x)).collect(),
                 Data::U64(v) => proto.uint64_data = v.clone(),
+                Data::I4(_) | Data::U4(_) => {
+                    let bytes = tensor.to_bytes();
+                    proto.int32_data = bytes.iter().map(|&byte| i32::from(byte)).collect();
+                }
                 other => {
                     proto.int32_data =
                         each!(other, v => v.iter().map(|&x| x.to_i128() as i32).collect());

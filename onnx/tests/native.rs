@@ -4,9 +4,14 @@ use fl_core::{
     ClientId, Examples, InputSpec, InputsMut, Purpose, RoundId, Seed, Stream, TargetSpec,
     TargetsMut, Trainer as _,
 };
-use fl_edge::quant::{Calibration, Calibrator, Granularity, Quantization};
+use fl_edge::quant::{
+    Calibration, Calibrator, Code4, FourBits, Granularity, Quantization, Weights4,
+};
 use fl_edge::{EdgeTrainer, Inputs, Model, ModelDef, Numerics, Passes, Program, Runner};
-use fl_onnx::{ExportOptions, Interpreter, Limits, Numbers, Tensor, decode, export, import};
+use fl_onnx::export::FOUR_BIT_OPSET;
+use fl_onnx::{
+    ExportError, ExportOptions, Interpreter, Limits, Numbers, Tensor, decode, export, import,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -404,4 +409,63 @@ fn integers_in_a_file_are_the_integers_of_the_model() {
         let back = served(program.expect(&name), &data);
         assert!(same(&back), "{name}: {ours:?} {back:?}");
     }
+}
+
+/// Weights of four bits stand in the file as codes, and the file computes what is served.
+#[test]
+fn codes_in_a_file_are_the_codes_of_the_model() {
+    let target = TargetSpec::Class { classes: 5 };
+    for (name, def, input) in models() {
+        let model = Arc::new(Model::new(&def, &input, target).expect(&name));
+        let parameters = parameters(&model);
+        let data = Made::new(&input, 5, 8);
+        let whole = export(&model, &parameters, &ExportOptions::default()).expect(&name);
+        for (code, group) in [(Code4::Int4, 32), (Code4::Uint4, 16)] {
+            let weights = Weights4 {
+                format: FourBits::new(code, group).expect("a group"),
+                ..Weights4::default()
+            };
+            let program = Program::compile_four(&model, &parameters, &weights, Passes::ALL);
+            let ours = served(program.expect(&name), &data);
+            let options = ExportOptions {
+                opset: FOUR_BIT_OPSET,
+                numbers: Numbers::Int4(&weights),
+                ..ExportOptions::default()
+            };
+            let bytes = export(&model, &parameters, &options).expect(&name);
+            if parameters.len() > 50_000 {
+                assert!(5 * bytes.len() < whole.len(), "{name}: {}", bytes.len());
+            }
+            let found = interpreted(&bytes, fed(&input, &data));
+            let scale = ours.iter().fold(1.0f32, |most, x| most.max(x.abs()));
+            for (a, b) in ours.iter().zip(&found) {
+                assert!(
+                    (a - b).abs() <= 1e-5 * scale,
+                    "{name} {}: {a} {b}",
+                    code.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn four_bits_that_onnx_does_not_have_are_refused() {
+    let (name, def, input) = models().remove(0);
+    let target = TargetSpec::Class { classes: 5 };
+    let model = Model::new(&def, &input, target).expect(&name);
+    let parameters = parameters(&model);
+    let mut weights = Weights4::default();
+    let export = |weights: &Weights4, opset| {
+        let options = ExportOptions {
+            opset,
+            numbers: Numbers::Int4(weights),
+            ..ExportOptions::default()
+        };
+        export(&model, &parameters, &options).map(|_| ())
+    };
+    assert_eq!(export(&weights, 20), Err(ExportError::FourBitOpset(20)));
+    assert_eq!(export(&weights, 21), Ok(()));
+    weights.format.code = Code4::Nf4;
+    assert_eq!(export(&weights, 21), Err(ExportError::Code("nf4")));
 }

@@ -212,4 +212,13 @@ pub enum GgufError {
     /// The model that it describes, or the one that was to be written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Weights of four bits that the blocks of the format do not hold.
+    #[error(
+        "the weights in four bits cannot be written as blocks of Q4_0: {found}; expected int4 in \
+         groups of 32, of a model whose products have no batch normalisation behind them"
+    )]
+    FourBits {
+        /// What was found.
+        found: String,
+    },
 }

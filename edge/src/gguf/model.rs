@@ -5,10 +5,11 @@ use std::sync::Arc;
 use fl_core::Parameters;
 use sha2::{Digest as _, Sha256};
 
-use super::{Gguf, GgufError, TensorKind, Value, Writer};
+use super::{BLOCK, Gguf, GgufError, TensorKind, Value, Writer};
 use crate::file::{self, FileError};
-use crate::graph::{Graph, Op, TensorId};
+use crate::graph::{Graph, Op, TensorId, units};
 use crate::model::Model;
+use crate::quant::{Code4, FourBits, Weight4, Weights4};
 
 const ARCHITECTURE: &str = "fledgling";
 const KEY_ARCHITECTURE: &str = "general.architecture";
@@ -37,6 +38,69 @@ pub fn write_model(
     parameters: &Parameters,
     kind: TensorKind,
 ) -> Result<Vec<u8>, GgufError> {
+    written(model, parameters, kind, None)
+}
+
+/// The same in [`TensorKind::Q4_0`], with the codes of weights that were brought into four bits
+/// before (by [`quant::gptq`](crate::quant::gptq) for instance) as they are. Other weights are
+/// rounded as ggml does.
+///
+/// # Errors
+/// [`GgufError::FourBits`] unless the weights are `int4` in groups of 32, of the model's shapes and
+/// without batch normalisations folded in; and as [`write_model`].
+pub fn write_four(
+    model: &Model,
+    parameters: &Parameters,
+    weights: &Weights4,
+) -> Result<Vec<u8>, GgufError> {
+    let FourBits { code, group, .. } = weights.format;
+    if (code, group) != (Code4::Int4, BLOCK) {
+        return Err(GgufError::FourBits {
+            found: format!("{} in groups of {group}", code.name()),
+        });
+    }
+    let mut folded = units(model.graph()).into_iter().filter(|unit| {
+        let (Op::Dense { weight, .. } | Op::Conv { weight, .. }) =
+            model.graph().nodes[unit.node].op
+        else {
+            return false;
+        };
+        let name = &model.layout().tensors()[weight].name;
+        unit.norm.is_some() && weights.tensors.contains_key(name)
+    });
+    if let Some(unit) = folded.next() {
+        let name = &model.graph().values[unit.output].name;
+        return Err(GgufError::FourBits {
+            found: format!("`{name}` has its batch normalisation folded in"),
+        });
+    }
+    written(model, parameters, TensorKind::Q4_0, Some(weights))
+}
+
+/// Blocks of a weight, a row of whole ones for each column.
+fn blocks(made: &Weight4) -> Vec<u8> {
+    let [terms, columns] = made.shape();
+    let mut bytes = Vec::with_capacity(made.groups() * columns * TensorKind::Q4_0.block_bytes());
+    for column in 0..columns {
+        for group in 0..made.groups() {
+            bytes.extend(made.scales()[group * columns + column].to_le_bytes());
+            let code = |index: usize| match group * BLOCK + index {
+                term if term < terms => made.codes()[term * columns + column],
+                // Zeros fill the last block.
+                _ => 8,
+            };
+            bytes.extend((0..BLOCK / 2).map(|low| code(low) | code(low + BLOCK / 2) << 4));
+        }
+    }
+    bytes
+}
+
+fn written(
+    model: &Model,
+    parameters: &Parameters,
+    kind: TensorKind,
+    weights: Option<&Weights4>,
+) -> Result<Vec<u8>, GgufError> {
     if parameters.layout() != model.layout() {
         return Err(FileError::OtherModel.into());
     }
@@ -58,7 +122,9 @@ pub fn write_model(
         let role = Role::of(graph, id);
         let shape = role.stored_shape(&spec.shape);
         let row = shape.last().copied().unwrap_or(1);
+        let given = weights.is_some_and(|weights| weights.tensors.contains_key(&spec.name));
         let kind = match role {
+            Role::Product if given => TensorKind::Q4_0,
             Role::Other => TensorKind::F32,
             Role::Product | Role::Table => {
                 let bytes = |kind| kind_bytes(kind, row);
@@ -73,8 +139,19 @@ pub fn write_model(
             Role::Product => transposed(values, &spec.shape),
             Role::Table | Role::Other => values.to_vec(),
         };
+        let stored = [row, shape.first().copied().unwrap_or(1)];
         let (shape, values) = filled(shape, values, kind);
-        writer.tensor(&spec.name, &shape, kind, &values)?;
+        match weights.and_then(|weights| weights.tensors.get(&spec.name)) {
+            Some(made) if role == Role::Product && made.shape() == stored => {
+                writer.raw(&spec.name, &shape, TensorKind::Q4_0, blocks(made))?;
+            }
+            Some(made) => {
+                return Err(GgufError::FourBits {
+                    found: format!("`{}` is of {:?}", spec.name, made.shape()),
+                });
+            }
+            None => writer.tensor(&spec.name, &shape, kind, &values)?,
+        }
     }
     let digest = digest(&writer)?;
     writer.value(KEY_DIGEST, Value::Text(digest))?;

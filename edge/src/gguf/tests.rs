@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::Model;
+use crate::quant::{Code4, FourBits, Weight4, Weights4};
 use crate::zoo::ModelDef;
 
 /// Made by the Python package `gguf`: see `gguf_file.py` beside it.
@@ -398,4 +399,47 @@ fn a_damaged_model_is_noticed_at_every_bit() {
         error,
         "it has no `fledgling.model`; it is a GGUF file of another program's model (architecture \"a\")"
     );
+}
+
+/// Codes that were found elsewhere come back as they are: a block is a group of 32.
+#[test]
+fn given_codes_come_back_exactly() {
+    let (model, parameters) = model("cnn-fedavg");
+    let format = FourBits::new(Code4::Int4, BLOCK).unwrap();
+    let mut weights = Weights4 {
+        format: format.clone(),
+        ..Weights4::default()
+    };
+    let mut expected = parameters.values().to_vec();
+    for tensor in model.layout().tensors() {
+        // Other codes than ggml would find.
+        let values = &mut expected[tensor.range()];
+        if tensor.shape.len() > 1 {
+            let columns = *tensor.shape.last().unwrap();
+            let made = Weight4::nearest(&tensor.name, &format, columns, values).unwrap();
+            values.copy_from_slice(&made.dequantized());
+            weights.tensors.insert(tensor.name.clone(), made);
+        }
+    }
+    let file = write_four(&model, &parameters, &weights).unwrap();
+    let (_, back) = read_model(&file).unwrap();
+    let same = back.values().iter().zip(&expected);
+    assert!(
+        same.clone()
+            .all(|(a, b)| a == b || a.to_bits() == b.to_bits())
+    );
+    let rounded = write_model(&model, &parameters, TensorKind::Q4_0).unwrap();
+    let close = file.len() as f64 / rounded.len() as f64;
+    assert!((0.99..1.01).contains(&close) && file != rounded, "{close}");
+    for (code, group) in [(Code4::Int4, 64), (Code4::Uint4, 32)] {
+        let mut other = weights.clone();
+        other.format = FourBits::new(code, group).unwrap();
+        let error = write_four(&model, &parameters, &other)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(code.name()) && error.contains("groups of 32"),
+            "{error}"
+        );
+    }
 }

@@ -1,5 +1,7 @@
 //! Shapes of the operators, checked once when a plan is made.
 
+use super::types::WeightKind;
+
 /// Why a geometry was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -123,6 +125,22 @@ impl Dense {
     #[must_use]
     pub fn packed_len(&self) -> usize {
         super::product::packed_len(self.inputs, self.outputs)
+    }
+
+    /// Bytes of the codes of weights of four bits, as [`super::Kernels::pack_dense_four`] lays
+    /// them out.
+    #[must_use]
+    pub fn nibbles_len(&self) -> usize {
+        super::product::nibbles_len(self.inputs, self.outputs)
+    }
+
+    /// Numbers of scratch for [`super::Kernels::served_dense`]: a block of weights of four bits.
+    #[must_use]
+    pub fn served_scratch_len(&self, kind: WeightKind) -> usize {
+        match kind {
+            WeightKind::Four => super::product::unpacked_len(self.inputs, self.outputs),
+            _ => 0,
+        }
     }
 }
 
@@ -278,20 +296,45 @@ impl Conv {
         groups * super::product::packed_len(terms, self.shape.filters / groups)
     }
 
-    /// Numbers of scratch for [`super::Kernels::served_conv`]: a band of a padded image where one
-    /// is needed, or the widened weights of one filter per channel.
+    /// Terms and outputs of the product that each of its groups is.
+    fn group_product(&self) -> [usize; 2] {
+        let ConvShape {
+            kernel: [high, wide],
+            channels,
+            filters,
+            groups,
+            ..
+        } = self.shape;
+        [high * wide * (channels / groups), filters / groups]
+    }
+
+    /// Bytes of the codes of weights of four bits, as [`super::Kernels::pack_conv_four`] lays them
+    /// out.
     #[must_use]
-    pub fn served_scratch_len(&self, weights_are_half: bool) -> usize {
+    pub fn nibbles_len(&self) -> usize {
+        let [terms, columns] = self.group_product();
+        self.shape.groups * super::product::nibbles_len(terms, columns)
+    }
+
+    /// Numbers of scratch for [`super::Kernels::served_conv`]: a band of a padded image where one
+    /// is needed, the widened weights of one filter per channel, and a block of those of four
+    /// bits.
+    #[must_use]
+    pub fn served_scratch_len(&self, kind: WeightKind) -> usize {
         if self.is_depthwise() {
-            if weights_are_half {
-                self.weight_len()
-            } else {
-                0
-            }
-        } else if self.is_padded() {
-            self.band_len::<f32>()
-        } else {
-            0
+            return match kind {
+                WeightKind::Half => self.weight_len(),
+                _ => 0,
+            };
+        }
+        let band = match self.is_padded() {
+            true => self.band_len::<f32>(),
+            false => 0,
+        };
+        let [terms, columns] = self.group_product();
+        band + match kind {
+            WeightKind::Four => super::product::unpacked_len(terms, columns),
+            _ => 0,
         }
     }
 

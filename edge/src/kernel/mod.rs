@@ -19,6 +19,10 @@
 //! ([`Kernels::served_conv_in_place`]), and add a residual on the way out ([`After`]). A tap of a window that lies outside the image multiplies a zero, as it
 //! does where the zero is really there. Weights in binary16 ([`Weights::Half`]) are widened, which
 //! is exact, and then follow the same law: the result is that of `f32` weights rounded to binary16.
+//! Weights of four bits ([`Weights::Four`]) are written out a block at a time: integer codes exactly
+//! (a difference below 16 times a binary16 scale has at most fifteen bits), entries of a table with
+//! the one rounding of the multiplication by their scale. Then they too follow the law: the result
+//! is that of those `f32` weights.
 //!
 //! A batch has at least one row. On x86-64 the instructions are chosen when the process starts to
 //! use kernels; elsewhere the portable kernels are compiled to the target's own vectors (on
@@ -43,6 +47,7 @@ mod geometry;
 mod half;
 pub mod int8;
 mod lanes;
+mod linear;
 mod loss;
 #[cfg(feature = "mmap")]
 mod map;
@@ -64,7 +69,10 @@ pub use lanes::{LANES, LaneRows, LaneStep};
 pub use map::Mapped;
 pub use normal::NORMAL_GROUP;
 pub use recurrent::{Cell, Recurrent};
-pub use types::{Activation, AdamStep, After, Fused, Gradient, Momentum, SgdStep, Weights, Write};
+pub use types::{
+    Activation, AdamStep, After, Fused, Gradient, Levels, Momentum, Nibbles, SgdStep, WeightKind,
+    Weights, Write,
+};
 
 use simd::Isa;
 
@@ -300,8 +308,36 @@ impl Kernels {
         }
     }
 
+    /// Packs codes of four bits, `[inputs, outputs]` with one in a byte, for
+    /// [`Kernels::served_dense`]: panels of sixteen columns, `[panel][input][column]`, two columns in
+    /// a byte. The lower halves of a row's bytes are the first half of the panel's columns; the last
+    /// panel has `ceil(columns / 2)` bytes in a row. `packed` holds [`Dense::nibbles_len`].
+    pub fn pack_dense_four(&self, d: &Dense, codes: &[u8], packed: &mut [u8]) {
+        assert!(codes.len() >= d.inputs * d.outputs, "codes are missing");
+        assert!(packed.len() >= d.nibbles_len(), "no room for the codes");
+        product::pack_nibbles(d.inputs, d.outputs, codes, d.outputs, packed);
+    }
+
+    /// The same for a convolution that is not of one filter per channel, for
+    /// [`Kernels::served_conv`]: the codes of an HWIO weight, group by group. `packed` holds
+    /// [`Conv::nibbles_len`].
+    pub fn pack_conv_four(&self, c: &Conv, codes: &[u8], packed: &mut [u8]) {
+        assert!(codes.len() >= c.weight_len(), "codes are missing");
+        assert!(packed.len() >= c.nibbles_len(), "no room for the codes");
+        let s = c.shape;
+        let group_out = s.filters / s.groups;
+        let terms = c.weight_len() / s.filters;
+        let len = product::nibbles_len(terms, group_out);
+        for group in 0..s.groups {
+            let (codes, packed) = (&codes[group * group_out..], &mut packed[group * len..]);
+            product::pack_nibbles(terms, group_out, codes, s.filters, packed);
+        }
+    }
+
     /// [`Kernels::dense`] over packed weights, to the same bits:
     /// `y = last(first(bias + x * weight) + residual)`.
+    ///
+    /// `scratch` holds at least [`Dense::served_scratch_len`].
     pub fn served_dense(
         &self,
         d: &Dense,
@@ -311,21 +347,24 @@ impl Kernels {
         bias: Option<&[f32]>,
         after: After<'_>,
         y: &mut [f32],
+        scratch: &mut [f32],
     ) {
         need("x", x, rows.saturating_mul(d.inputs));
-        assert!(weight.len() >= d.packed_len(), "the weight is too short");
+        weight.check(d.packed_len(), d.inputs, d.outputs, 1);
+        need("the scratch", scratch, d.served_scratch_len(weight.kind()));
         bias.inspect(|b| need("the bias", b, d.outputs));
         after
             .residual
             .inspect(|r| need("the residual", r, rows.saturating_mul(d.outputs)));
         need("y", y, rows.saturating_mul(d.outputs));
-        product::served_dense(self.isa, d, rows, x, weight, bias, after, y);
+        product::served_dense(self.isa, d, rows, x, weight, bias, after, y, scratch);
     }
 
     /// [`Kernels::conv`] over packed weights and an input without padding, to the same bits:
     /// `y = last(first(conv(x)) + residual)`.
     ///
-    /// `scratch` holds at least [`Conv::served_scratch_len`].
+    /// `scratch` holds at least [`Conv::served_scratch_len`]. There is no form of four bits where
+    /// each channel has one filter.
     pub fn served_conv(
         &self,
         c: &Conv,
@@ -338,14 +377,13 @@ impl Kernels {
         scratch: &mut [f32],
     ) {
         need("x", x, rows.saturating_mul(c.input_len()));
-        assert!(weight.len() >= c.packed_len(), "the weight is too short");
+        c.check_weights(weight);
         bias.inspect(|b| need("the bias", b, c.shape.filters));
         after
             .residual
             .inspect(|r| need("the residual", r, rows.saturating_mul(c.output_len())));
         need("y", y, rows.saturating_mul(c.output_len()));
-        let half = matches!(weight, Weights::Half(_));
-        need("the scratch", scratch, c.served_scratch_len(half));
+        need("the scratch", scratch, c.served_scratch_len(weight.kind()));
         product::served_conv(self.isa, c, rows, Some(x), weight, bias, after, y, scratch);
     }
 

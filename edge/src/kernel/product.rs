@@ -7,6 +7,7 @@
 mod band;
 mod conv;
 mod depthwise;
+mod four;
 mod packed;
 mod packed_tile;
 mod tile;
@@ -15,6 +16,7 @@ mod transpose;
 
 pub(super) use band::Band;
 pub(super) use conv::{conv, conv_dw, conv_dx, pad_images};
+pub(super) use four::{nibbles_len, pack_nibbles, unpacked_len};
 pub(super) use packed::{conv as served_conv, dense as served_dense, pack, packed_len};
 
 use super::geometry::Dense;

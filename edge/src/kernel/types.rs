@@ -52,22 +52,81 @@ pub enum Weights<'a> {
     Single(&'a [f32]),
     /// The bits of binary16 numbers, each widened when it is used.
     Half(&'a [u16]),
+    /// Codes of four bits with a scale for each group of terms.
+    Four(Nibbles<'a>),
+}
+
+/// How weights are stored: [`Weights`] without the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightKind {
+    /// f32.
+    Single,
+    /// binary16.
+    Half,
+    /// Codes of four bits.
+    Four,
+}
+
+/// Weights of four bits, in groups of consecutive terms of an output.
+///
+/// A weight is `(code - zero) * scale`, which is exact in `f32`, or `table[code] * scale`, rounded
+/// once. Products with it are those with that `f32` number.
+#[derive(Clone, Copy, Debug)]
+pub struct Nibbles<'a> {
+    /// Two codes in a byte, as [`super::Kernels::pack_dense_four`] lays them out.
+    pub codes: &'a [u8],
+    /// The bits of binary16 numbers, `[groups, columns]`.
+    pub scales: &'a [u16],
+    /// What codes stand for.
+    pub levels: Levels<'a>,
+    /// Terms that share a scale; at least one.
+    pub group: usize,
+}
+
+/// What codes of four bits stand for, before they are scaled.
+#[derive(Clone, Copy, Debug)]
+pub enum Levels<'a> {
+    /// `code - 8`.
+    Middle,
+    /// `code - zero`, with a zero point (below 16) for each scale.
+    Zeros(&'a [u8]),
+    /// An entry of a table.
+    Table(&'a [f32; 16]),
 }
 
 impl Weights<'_> {
-    /// Numbers.
+    /// How they are stored.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn kind(&self) -> WeightKind {
         match self {
-            Self::Single(weight) => weight.len(),
-            Self::Half(weight) => weight.len(),
+            Self::Single(_) => WeightKind::Single,
+            Self::Half(_) => WeightKind::Half,
+            Self::Four(_) => WeightKind::Four,
         }
     }
 
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Panics unless they are those of a product of `terms` and `columns` in `groups` equal parts of
+    /// the columns, of which `len` numbers are stored where each is stored as a float.
+    pub(super) fn check(&self, len: usize, terms: usize, columns: usize, groups: usize) {
+        let found = match self {
+            Self::Single(weight) => weight.len(),
+            Self::Half(weight) => weight.len(),
+            Self::Four(nibbles) => return nibbles.check(terms, columns, groups),
+        };
+        assert!(found >= len, "the weight holds {found} numbers of {len}");
+    }
+}
+
+impl Nibbles<'_> {
+    fn check(&self, terms: usize, columns: usize, groups: usize) {
+        assert!(self.group > 0, "a group has terms");
+        let bytes = groups * super::product::nibbles_len(terms, columns / groups);
+        assert!(self.codes.len() >= bytes, "the codes are too short");
+        let scales = terms.div_ceil(self.group) * columns;
+        assert!(self.scales.len() >= scales, "the scales are too short");
+        if let Levels::Zeros(zeros) = self.levels {
+            assert!(zeros.len() >= scales, "the zero points are too short");
+        }
     }
 }
 

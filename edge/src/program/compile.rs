@@ -3,6 +3,8 @@
 mod float;
 mod integer;
 
+pub(crate) use float::served_weight;
+
 use super::constants::{Constants, DType, Packing, Section, bytes_of};
 use super::step::{Constant, INPUT, Slot, Step};
 use super::{Numerics, Passes, Program, ProgramError};
@@ -10,7 +12,7 @@ use crate::graph::{Graph, Op, Unit, ValueId, units};
 use crate::kernel::int8::Affine;
 use crate::model::Model;
 use crate::plan::{Buffer, Kept};
-use crate::quant::{Float, Quantization};
+use crate::quant::{Float, FourBits, QuantError, Quantization, Weights4};
 use std::sync::Arc;
 
 /// Where a value lies, in each type in which it is at hand.
@@ -32,6 +34,12 @@ pub(super) struct Compiler<'a> {
     quantization: Option<&'a Quantization>,
     /// What the unit at hand stores its weights in when it computes in floats.
     float: Float,
+    /// How weights of products are stored in four bits, if they are.
+    format: Option<&'a FourBits>,
+    /// The same for the unit at hand.
+    four: Option<&'a FourBits>,
+    /// Weights that were brought into four bits before.
+    weights: Option<&'a Weights4>,
     steps: Vec<Step>,
     /// Of each step: its layer's name.
     names: Vec<String>,
@@ -63,6 +71,13 @@ impl<'a> Compiler<'a> {
         if let Some(parameters) = parameters {
             check(model, parameters)?;
         }
+        let format = match numerics {
+            Numerics::Int4(format) => Some(format),
+            _ => None,
+        };
+        if let Some(format) = format {
+            format.check()?;
+        }
         let mut compiler = Self {
             model,
             graph,
@@ -73,9 +88,12 @@ impl<'a> Compiler<'a> {
                 _ => None,
             },
             float: match numerics {
-                Numerics::F16 => Float::F16,
+                Numerics::F16 | Numerics::Int4(_) => Float::F16,
                 _ => Float::F32,
             },
+            format,
+            four: format,
+            weights: None,
             steps: Vec::new(),
             names: Vec::new(),
             complete: Vec::new(),
@@ -91,6 +109,19 @@ impl<'a> Compiler<'a> {
         let input = compiler.buffer(0, 0);
         compiler.held[0].real = Some(input);
         Ok(compiler)
+    }
+
+    /// With weights in four bits that were made before.
+    ///
+    /// # Errors
+    /// [`QuantError::UnknownTensor`] for one of no product of the model.
+    pub(super) fn with_weights(mut self, weights: &'a Weights4) -> Result<Self, ProgramError> {
+        let tensors = self.model.layout();
+        if let Some(name) = (weights.tensors.keys()).find(|name| tensors.tensor(name).is_none()) {
+            return Err(QuantError::UnknownTensor { name: name.clone() }.into());
+        }
+        self.weights = Some(weights);
+        Ok(self)
     }
 
     /// The program.
@@ -180,11 +211,13 @@ impl<'a> Compiler<'a> {
 
     /// Every unit kept in floats must be one of the model's.
     fn check_names(&self, units: &[Unit]) -> Result<(), ProgramError> {
-        let Some(quantization) = self.quantization else {
-            return Ok(());
+        let float_units = match (self.quantization, self.format) {
+            (Some(quantization), _) => &quantization.float_units,
+            (None, Some(format)) => &format.float_units,
+            (None, None) => return Ok(()),
         };
         let name = |unit: &Unit| self.graph.values[unit.output].name.as_str();
-        for asked in quantization.float_units.keys() {
+        for asked in float_units.keys() {
             if !units.iter().any(|unit| name(unit) == asked) {
                 return Err(ProgramError::UnknownUnit {
                     name: asked.clone(),
@@ -197,6 +230,11 @@ impl<'a> Compiler<'a> {
 
     fn unit(&mut self, unit: &Unit) -> Result<(), ProgramError> {
         let Some(quantization) = self.quantization else {
+            if let Some(format) = self.format {
+                let float = format.float_units.get(&self.name).copied();
+                self.four = self.format.filter(|_| float.is_none());
+                self.float = float.unwrap_or(Float::F16);
+            }
             return self.real_unit(unit);
         };
         if let Some(&float) = quantization.float_units.get(&self.name) {

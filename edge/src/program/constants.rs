@@ -54,6 +54,9 @@ pub enum Packing {
     /// Panels of sixteen columns and four terms, integers
     /// ([`int8::pack`](crate::kernel::int8::pack)).
     Panels16x4,
+    /// Codes of four bits, two in a byte, in panels of sixteen columns
+    /// ([`Kernels::pack_dense_four`](crate::kernel::Kernels::pack_dense_four)).
+    Nibbles16,
     /// Blocks of sixty-four channels and four rows, integers, one filter per channel
     /// ([`int8::pack`](crate::kernel::int8::pack)).
     Depthwise64x4,

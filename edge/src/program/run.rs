@@ -7,13 +7,14 @@ use std::sync::Arc;
 use bytemuck::{cast_slice, cast_slice_mut};
 
 use super::constants::Constants;
-use super::step::{Factor, INPUT, IntEnd, Served, Slot, Step, Weight};
+use super::step::{Factor, INPUT, IntEnd, Served, Slot, Step, StoredLevels, Weight};
 use super::stretch::{PART_BYTES, Schedule};
 use super::{Inputs, Program};
 use crate::arena::AlignedBytes;
 use crate::kernel::int8::{End, Requantize};
-use crate::kernel::{After, Kernels, Weights};
+use crate::kernel::{After, Kernels, Levels, Nibbles, Weights};
 use crate::plan::Place;
+use crate::quant::NF4;
 
 /// Who is shown values with their names.
 type Observer<'a> = dyn FnMut(&str, &[f32]) + 'a;
@@ -360,12 +361,22 @@ impl<'a> Context<'a> {
                 weight,
                 bias,
                 after,
+                scratch,
             } => {
                 let weight = weights(constants, weight);
                 let bias = bias.map(|bias| constants.values(bias));
-                let (x, other, [y]) = self.reals_with(x, after.residual, [y]);
+                let (x, other, y, scratch) = match scratch {
+                    None => {
+                        let (x, other, [y]) = self.reals_with(x, after.residual, [y]);
+                        (x, other, y, &mut [][..])
+                    }
+                    Some(scratch) => {
+                        let (x, other, [y, s]) = self.reals_with(x, after.residual, [y, scratch]);
+                        (x, other, y, s)
+                    }
+                };
                 let after = after_with(after, other);
-                k.served_dense(geometry, rows, x, weight, bias, after, y);
+                k.served_dense(geometry, rows, x, weight, bias, after, y, scratch);
             }
             Step::ServedConv {
                 ref geometry,
@@ -535,6 +546,7 @@ impl<'a> Context<'a> {
                             k.widen(&table[token as usize * size..][..size], y);
                         }
                     }
+                    Weight::Four(_) => unreachable!("a table of four bits"),
                 }
             }
             Step::Copy { x, y } => {
@@ -690,6 +702,16 @@ fn weights(constants: &Constants, weight: Weight) -> Weights<'_> {
     match weight {
         Weight::Single(weight) => Weights::Single(constants.values(weight)),
         Weight::Half(weight) => Weights::Half(constants.values(weight)),
+        Weight::Four(four) => Weights::Four(Nibbles {
+            codes: constants.bytes(four.codes),
+            scales: constants.values(four.scales),
+            levels: match four.levels {
+                StoredLevels::Middle => Levels::Middle,
+                StoredLevels::Zeros(zeros) => Levels::Zeros(constants.bytes(zeros)),
+                StoredLevels::Table => Levels::Table(&NF4),
+            },
+            group: four.group,
+        }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::kernel::int8::{Add, Affine, Rescale, Side};
 use crate::kernel::{
-    Activation, Attention, BatchNorm, Cell, Conv, Dense, Fused, Norm, Pool, Recurrent,
+    Activation, Attention, BatchNorm, Cell, Conv, Dense, Fused, Norm, Pool, Recurrent, WeightKind,
 };
 
 /// Index of a buffer.
@@ -30,6 +30,37 @@ pub(super) enum Weight {
     Single(Constant),
     /// binary16.
     Half(Constant),
+    /// Codes of four bits.
+    Four(StoredFour),
+}
+
+impl Weight {
+    /// How they are stored.
+    pub(super) fn kind(self) -> WeightKind {
+        match self {
+            Self::Single(_) => WeightKind::Single,
+            Self::Half(_) => WeightKind::Half,
+            Self::Four(_) => WeightKind::Four,
+        }
+    }
+}
+
+/// See [`Nibbles`](crate::kernel::Nibbles).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoredFour {
+    pub(super) codes: Constant,
+    pub(super) scales: Constant,
+    pub(super) levels: StoredLevels,
+    pub(super) group: usize,
+}
+
+/// See [`Levels`](crate::kernel::Levels).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StoredLevels {
+    Middle,
+    Zeros(Constant),
+    /// That of NF4.
+    Table,
 }
 
 /// What follows a product over packed weights: see [`After`](crate::kernel::After).
@@ -90,6 +121,8 @@ pub(super) enum Step {
         weight: Weight,
         bias: Option<Constant>,
         after: Served,
+        /// Where weights need one.
+        scratch: Option<Slot>,
     },
     /// Over packed weights and an input without padding.
     ServedConv {

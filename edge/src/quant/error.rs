@@ -99,4 +99,58 @@ pub enum QuantError {
         /// Tokens of the model.
         vocabulary: usize,
     },
+    /// A group of weights of four bits that is none.
+    #[error("a group of {group} weights; expected a power of two from 16 to {most}, such as 64")]
+    Group {
+        /// The group.
+        group: usize,
+        /// The largest.
+        most: usize,
+    },
+    /// A scale that no 16-bit float holds.
+    #[error(
+        "a group of weights of `{tensor}` needs a scale of {value} as it is served (normalisations \
+         folded in), and a 16-bit float holds at most 65504; keep its layer in f32, or train with \
+         weight decay"
+    )]
+    GroupScale {
+        /// The tensor.
+        tensor: String,
+        /// The scale.
+        value: f32,
+    },
+    /// A weight in four bits that is not the model's.
+    #[error(
+        "the weight `{name}` in four bits is {found:?} and the model has {expected:?} terms and \
+         columns, or its code or group is not that of the format; make it for this model"
+    )]
+    Foreign {
+        /// The tensor.
+        name: String,
+        /// Its terms and columns.
+        found: [usize; 2],
+        /// Those of the model.
+        expected: [usize; 2],
+    },
+    /// A weight in four bits that the model does not have.
+    #[error("there is a weight `{name}` in four bits and the model has none of that name")]
+    UnknownTensor {
+        /// The tensor.
+        name: String,
+    },
+    /// A damping that is none.
+    #[error("the damping is {value}; expected a finite number above 0, such as 0.01")]
+    Damping {
+        /// The damping.
+        value: f64,
+    },
+    /// Second moments that are not positive definite.
+    #[error(
+        "the second moments of the inputs of `{tensor}` are not positive definite; raise the \
+         damping, or give more samples"
+    )]
+    Moments {
+        /// The weight.
+        tensor: String,
+    },
 }

@@ -100,6 +100,15 @@ impl<'a> Samples<'a> {
         Ok(outputs)
     }
 
+    /// Shows every complete value of a program for all examples.
+    pub(super) fn observe(
+        &self,
+        program: Program,
+        observe: &mut dyn FnMut(&str, &[f32]),
+    ) -> Result<(), QuantError> {
+        Shown::new(Arc::new(program)).run(self, observe, &mut |_| {})
+    }
+
     /// The share of examples whose largest output is that of their class, as [`Served`] counts
     /// them; `None` where examples have no class.
     ///

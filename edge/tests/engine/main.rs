@@ -5,6 +5,7 @@ mod common;
 mod conformance;
 mod definitions;
 mod examples;
+mod fours;
 mod gradients;
 mod halves;
 mod integers;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fl_core::{InputSpec, Optimizer, ServedModel as _, TargetSpec};
 use fl_edge::kernel::Kernels;
 use fl_edge::qat::{QatForward, QatOptions};
+use fl_edge::quant::FourBits;
 use fl_edge::{
     Inputs, LayersDef, MODELS, Model, ModelDef, Numerics, Passes, Program, ProgramError, Runner,
     Served, Session, Step,
@@ -262,7 +263,8 @@ fn memory_is_as_planned_and_at_most_twice_the_model() {
         let model = &case.model;
         let parameters = trained(model);
         let data = case.data(1);
-        for numerics in all_numerics(model) {
+        let four = Numerics::Int4(FourBits::default());
+        for numerics in all_numerics(model).into_iter().chain([four]) {
             let name = format!("{} {}", case.name, numerics.name());
             let compile = || Program::compile(model, &parameters, &numerics, Passes::ALL);
             let ((program, mut runner), held) = held(|| {
@@ -277,12 +279,20 @@ fn memory_is_as_planned_and_at_most_twice_the_model() {
             let size = match numerics {
                 Numerics::F32 => 4 * model.parameters(),
                 Numerics::F16 => 2 * model.parameters(),
+                Numerics::Int4(_) => model.parameters().div_ceil(2),
                 _ => model.parameters(),
             };
             assert_eq!(program.parameter_bytes(), size, "{name}");
             let share = plan.peak() as f64 / size as f64;
-            // Recurrent weights and states stay in floats, and attention sees all pairs.
-            let most = if case.has_sequences() { 6.0 } else { 2.0 };
+            // Recurrent weights and states stay in floats, and attention sees all pairs. Values between
+            // layers are floats, whatever the weights are, and the smallest models have as many
+            // bytes of them as of weights of four bits.
+            let most = match (case.has_sequences(), &numerics) {
+                (true, Numerics::Int4(_)) => 24.0,
+                (true, _) => 6.0,
+                (false, Numerics::Int4(_)) => 5.5,
+                (false, _) => 2.0,
+            };
             assert!(share <= most, "{name}: {share}: {plan:?}");
             let mut logits = vec![0.0; program.output_len()];
             let (calls, _) = measured(|| runner.run(inputs(&data), &mut logits));

@@ -1,5 +1,6 @@
 //! Post-training quantization, against onnxruntime's tools and end to end.
 
+mod four;
 mod onnxruntime;
 mod search;
 mod served;

@@ -33,7 +33,7 @@ pub struct Args {
 enum Command {
     /// Show a model's layers, sizes and memory, and check its file
     Inspect(inspect::Args),
-    /// Calibrate a trained model on examples and write it as an integer program
+    /// Write a trained model in integers of eight bits, or its weights in four
     Quantize(quantize::Args),
     /// Write a trained model as a program to be served, as ONNX or as GGUF
     Convert(convert::Args),
@@ -121,6 +121,14 @@ pub enum ModelError {
         /// The calibrator that was chosen.
         calibrator: &'static str,
     },
+    /// An option of other numbers.
+    #[error("{option} is not used for {to}; leave it out, or choose other numbers with --to")]
+    OtherNumbers {
+        /// The option.
+        option: &'static str,
+        /// What was asked for.
+        to: &'static str,
+    },
     /// More levels than bins.
     #[error(
         "a cut of {bins} bins cannot be compared at {levels} levels; lower --levels or raise --bins"
@@ -205,6 +213,7 @@ impl ModelError {
                 | Self::NoRanges { .. }
                 | Self::NoClasses { .. }
                 | Self::UnusedOption { .. }
+                | Self::OtherNumbers { .. }
                 | Self::Levels { .. }
                 | Self::Form { .. }
         )

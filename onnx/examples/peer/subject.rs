@@ -8,7 +8,7 @@ use fl_core::{
     Optimizer, Parameters, Precision, Purpose, RoundId, Schedule, ScheduleUnit, Seed, Stream,
     TargetSpec, Trainer as _, WorkLimit,
 };
-use fl_edge::quant::{Calibration, Granularity, Quantization, Samples};
+use fl_edge::quant::{Calibration, Code4, FourBits, Granularity, Quantization, Samples, Weights4};
 use fl_edge::{EdgeTrainer, Model, ModelDef, Numerics, Passes, Program};
 use fl_onnx::{ExportOptions, Imported, Limits, export, import};
 use serde::Deserialize;
@@ -24,6 +24,8 @@ pub(crate) enum Numbers {
     F16,
     Int8Tensor,
     Int8Channel,
+    Int4,
+    Uint4,
 }
 
 pub(crate) struct Subject {
@@ -146,6 +148,8 @@ impl Subject {
             Numbers::F16 => Numerics::F16,
             Numbers::Int8Tensor => Numerics::Int8(self.quantization(Granularity::Tensor)?),
             Numbers::Int8Channel => Numerics::Int8(self.quantization(Granularity::Channel)?),
+            Numbers::Int4 => Numerics::Int4(FourBits::new(Code4::Int4, 32)?),
+            Numbers::Uint4 => Numerics::Int4(FourBits::new(Code4::Uint4, 64)?),
         })
     }
 
@@ -272,9 +276,17 @@ fn written(
     opset: i64,
     fold: bool,
 ) -> Outcome<Vec<u8>> {
+    let four;
     let options = ExportOptions {
         opset,
         numbers: match (numbers, numerics) {
+            (_, Numerics::Int4(format)) => {
+                four = Weights4 {
+                    format: format.clone(),
+                    ..Weights4::default()
+                };
+                fl_onnx::Numbers::Int4(&four)
+            }
             (_, Numerics::Int8(quantization)) => fl_onnx::Numbers::Int8(quantization),
             (Numbers::F16, _) => fl_onnx::Numbers::F16,
             _ => fl_onnx::Numbers::F32,

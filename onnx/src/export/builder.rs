@@ -6,7 +6,7 @@ use crate::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetId, StringStringEntry,
     TensorProto, ValueInfoProto, data_type,
 };
-use crate::tensor::{Data, Tensor};
+use crate::tensor::{Data, I4, Tensor, U4};
 
 /// A file in the making.
 #[derive(Debug)]
@@ -74,6 +74,20 @@ impl Builder {
     /// Adds numbers that stay `f32`: scales.
     pub(super) fn scales(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
         self.constant(name, shape, || Data::F32(values.to_vec()))
+    }
+
+    /// Adds codes of four bits: signed ones are eight less.
+    pub(super) fn nibbles(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        codes: &[u8],
+        signed: bool,
+    ) -> String {
+        self.constant(name, shape, || match signed {
+            true => Data::I4(codes.iter().map(|&code| I4::from_bits(code ^ 8)).collect()),
+            false => Data::U4(codes.iter().map(|&code| U4::from_bits(code)).collect()),
+        })
     }
 
     /// Adds numbers stored in `f16` and made `f32` again by a node.

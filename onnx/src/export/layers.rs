@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use fl_core::InputSpec;
 use fl_edge::Model;
 use fl_edge::graph::{Function, Graph, Op, Unit, ValueId, fold_batch_norm, units};
-use fl_edge::kernel::{Conv, Fused, Norm, Padding, Pool};
-use fl_edge::quant::{Float, QParams, Quantization, lower_product};
+use fl_edge::kernel::{Conv, Fused, Norm, Padding, Pool, f16_to_f32};
+use fl_edge::quant::{
+    Code4, Float, QParams, QuantError, Quantization, Weight4, Weights4, lower_product,
+};
 
 use super::builder::Builder;
 use super::{ExportError, ExportOptions, Numbers};
@@ -44,6 +46,8 @@ pub(super) struct Exporter<'a> {
     parameters: &'a [f32],
     fold: bool,
     quantization: Option<&'a Quantization>,
+    /// Weights in four bits.
+    four: Option<&'a Weights4>,
     pub(super) build: Builder,
     /// Of each value in the form that its shape has.
     held: Vec<Held>,
@@ -64,7 +68,11 @@ impl<'a> Exporter<'a> {
     ) -> Self {
         let quantization = match options.numbers {
             Numbers::Int8(quantization) => Some(quantization),
-            Numbers::F32 | Numbers::F16 => None,
+            _ => None,
+        };
+        let four = match options.numbers {
+            Numbers::Int4(weights) => Some(weights),
+            _ => None,
         };
         let points = graph
             .values
@@ -79,8 +87,9 @@ impl<'a> Exporter<'a> {
             model,
             graph,
             parameters,
-            fold: options.fold_batch_norm || quantization.is_some(),
+            fold: options.fold_batch_norm || quantization.is_some() || four.is_some(),
             quantization,
+            four,
             build: Builder::new(options.opset, matches!(options.numbers, Numbers::F16)),
             held: vec![Held::default(); graph.values.len()],
             rows: BTreeMap::new(),
@@ -516,9 +525,22 @@ impl<'a> Exporter<'a> {
 
     /// Numbers of a unit that computes in floats, stored as the unit asks.
     fn stored(&mut self, unit: &Unit, name: &str, shape: &[usize], values: &[f32]) -> String {
-        let half = self.quantization.is_some_and(|quantization| {
-            quantization.float_units.get(self.name(unit.output)) == Some(&Float::F16)
-        });
+        let output = self.name(unit.output);
+        let half = match (self.quantization, self.four) {
+            (Some(quantization), _) => quantization.float_units.get(output) == Some(&Float::F16),
+            // Weights alone.
+            (None, Some(weights)) => {
+                let op = &self.graph.nodes[unit.node].op;
+                let weighs = matches!(
+                    op,
+                    Op::Dense { .. } | Op::Conv { .. } | Op::Embedding { .. }
+                );
+                weighs
+                    && shape.len() > 1
+                    && weights.format.float_units.get(output) != Some(&Float::F32)
+            }
+            (None, None) => false,
+        };
         match half {
             true => self.build.halves(name, shape, values),
             false => self.build.floats(name, shape, values),
@@ -534,9 +556,19 @@ impl<'a> Exporter<'a> {
             _ => unreachable!("a product is a dense layer or a convolution"),
         };
         let product = self.folded(unit, weight, bias);
+        let four = self.four.filter(|weights| {
+            let depthwise =
+                matches!(&node.op, Op::Conv { geometry, .. } if geometry.is_depthwise());
+            let floats = &weights.format.float_units;
+            !depthwise && !floats.contains_key(self.name(unit.output))
+        });
+        let order = match four {
+            Some(_) => Order::Native,
+            None => Order::ChannelsFirst,
+        };
         let form = match is_conv {
             true => self.value(node.input, !integer)?,
-            false => self.row(node.input, Order::ChannelsFirst, !integer)?,
+            false => self.row(node.input, order, !integer)?,
         };
         let name = self.tensor(weight).0;
         let (shape, numbers) = self.moved(&node.op, node.input, &product.weight);
@@ -594,7 +626,10 @@ impl<'a> Exporter<'a> {
             }
             None => {
                 inputs.push(form.float.unwrap_or_default());
-                inputs.push(self.stored(unit, name, &shape, &numbers));
+                inputs.push(match four {
+                    Some(weights) => self.four_bits(weights, &node.op, name, &product.weight)?,
+                    None => self.stored(unit, name, &shape, &numbers),
+                });
                 if let Some(values) = &product.bias {
                     inputs.push(self.stored(unit, &bias_name, &[values.len()], values));
                 }
@@ -609,6 +644,74 @@ impl<'a> Exporter<'a> {
             }
             _ => self.build.node("Gemm", &inputs, output, Vec::new()),
         })
+    }
+
+    /// A weight in codes of four bits, made `f32` and brought into the file's order.
+    fn four_bits(
+        &mut self,
+        weights: &Weights4,
+        op: &Op,
+        name: &str,
+        weight: &[f32],
+    ) -> Result<String, ExportError> {
+        let columns = match op {
+            Op::Conv { geometry, .. } => geometry.shape().filters,
+            Op::Dense { geometry, .. } => geometry.outputs,
+            _ => unreachable!("a product is a dense layer or a convolution"),
+        };
+        let made = match weights.tensors.get(name) {
+            Some(made) if made.shape() == [weight.len() / columns, columns] => made.clone(),
+            Some(made) => {
+                return Err(QuantError::Foreign {
+                    name: name.to_owned(),
+                    found: made.shape(),
+                    expected: [weight.len() / columns, columns],
+                }
+                .into());
+            }
+            None => Weight4::nearest(name, &weights.format, columns, weight)?,
+        };
+        let [terms, _] = made.shape();
+        let (shape, sizes) = ([terms, columns], [made.groups(), columns]);
+        let signed = made.code() == Code4::Int4;
+        let codes = format!("{name}.codes");
+        let codes = self.build.nibbles(&codes, &shape, made.codes(), signed);
+        let scales: Vec<f32> = made.scales().iter().map(|&bits| f16_to_f32(bits)).collect();
+        let mut parts = vec![
+            codes,
+            self.build.halves(&format!("{name}.scale"), &sizes, &scales),
+        ];
+        if !signed {
+            let zeros = format!("{name}.zero_point");
+            parts.push(self.build.nibbles(&zeros, &sizes, made.zeros(), false));
+        }
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        // A block of more than the whole axis is not allowed.
+        let block = made.group().min(terms) as i64;
+        let attributes = vec![
+            AttributeProto::int("axis", 0),
+            AttributeProto::int("block_size", block),
+        ];
+        let Op::Conv { geometry, .. } = op else {
+            return Ok(self
+                .build
+                .node("DequantizeLinear", &parts, name, attributes));
+        };
+        let matrix = format!("{name}.matrix");
+        let matrix = self
+            .build
+            .node("DequantizeLinear", &parts, matrix, attributes);
+        let s = geometry.shape();
+        let sizes = [s.kernel[0], s.kernel[1], s.channels / s.groups, s.filters];
+        let sizes = self
+            .build
+            .sizes(&format!("{name}.shape"), &sizes.map(|n| n as i64));
+        let native = format!("{name}.native");
+        let native = self
+            .build
+            .node("Reshape", &[&matrix, &sizes], native, Vec::new());
+        let perm = AttributeProto::ints("perm", &[3, 2, 0, 1]);
+        Ok(self.build.node("Transpose", &[&native], name, vec![perm]))
     }
 
     fn constant_of(&mut self, parts: &[String; 3], name: &str, axis: AttributeProto) -> String {

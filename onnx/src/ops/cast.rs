@@ -2,7 +2,7 @@
 
 use super::{Ctx, OpFn, Outputs, one};
 use crate::error::{NodeError, TensorError};
-use crate::tensor::{DType, Data, Element, Tensor, each};
+use crate::tensor::{DType, Data, Element, I4, Tensor, U4, each};
 
 pub(super) fn find(op: &str, opset: i64) -> Option<OpFn> {
     Some(match op {
@@ -28,6 +28,8 @@ pub(super) fn convert(tensor: &Tensor, to: DType) -> Result<Tensor, NodeError> {
             DType::F32 => list::<S, f32>(v),
             DType::F64 => list::<S, f64>(v),
             DType::F16 => list::<S, half::f16>(v),
+            DType::I4 => list::<S, I4>(v),
+            DType::U4 => list::<S, U4>(v),
             DType::I8 => list::<S, i8>(v),
             DType::U8 => list::<S, u8>(v),
             DType::I16 => list::<S, i16>(v),

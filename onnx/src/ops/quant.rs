@@ -3,7 +3,7 @@
 use super::product::integer;
 use super::{Ctx, OpFn, Outputs, axis, cast, expand, one, walk};
 use crate::error::NodeError;
-use crate::tensor::{DType, Data, Element, Tensor, count};
+use crate::tensor::{DType, Data, Element, I4, Tensor, U4, count};
 
 pub(super) fn find(op: &str, opset: i64) -> Option<OpFn> {
     Some(match op {
@@ -82,11 +82,13 @@ fn narrow(
         T::wrap(values.map(round).collect())
     }
     Ok(match dtype {
+        DType::U4 => list::<U4>(values),
+        DType::I4 => list::<I4>(values),
         DType::U8 => list::<u8>(values),
         DType::I8 => list::<i8>(values),
         DType::U16 => list::<u16>(values),
         DType::I16 => list::<i16>(values),
-        _ => return Err(ctx.wrong_type(input, "u8, i8, u16 or i16")),
+        _ => return Err(ctx.wrong_type(input, "u4, i4, u8, i8, u16 or i16")),
     })
 }
 
@@ -108,7 +110,7 @@ fn quantize(ctx: &Ctx<'_>) -> Outputs {
     let zeros = match zero {
         Some(zero) => zero
             .to_i64()
-            .ok_or_else(|| ctx.wrong_type(2, "u8, i8, u16 or i16"))?,
+            .ok_or_else(|| ctx.wrong_type(2, "u4, i4, u8, i8, u16 or i16"))?,
         None => vec![0; scale.len()],
     };
     // The quotient has the precision asked for: that of the operands, or of the attribute.

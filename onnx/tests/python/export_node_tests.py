@@ -35,8 +35,12 @@ from onnx.backend.test.loader import load_model_tests  # noqa: E402
 TYPES = {
     TensorProto.FLOAT,
     TensorProto.FLOAT16,
+    TensorProto.INT4,
+    TensorProto.UINT4,
     TensorProto.INT8,
     TensorProto.UINT8,
+    TensorProto.INT16,
+    TensorProto.UINT16,
     TensorProto.INT32,
     TensorProto.INT64,
     TensorProto.BOOL,

@@ -6,7 +6,7 @@
 //! of the input that are yet to be copied, so an output of the input's shape can take its place.
 
 use super::super::geometry::Conv;
-use super::super::types::{After, Weights};
+use super::super::types::{After, WeightKind, Weights};
 use super::super::{Kernels, need};
 
 /// A band of at most so many bytes leaves most of the first cache to the weights.
@@ -40,6 +40,17 @@ impl Conv {
     /// Numbers in a band.
     pub(in super::super) fn band_len<T>(&self) -> usize {
         self.covered(self.band_lines::<T>()) * self.padded_line()
+    }
+
+    /// Panics unless these are all weights of the convolution, in a form that there is.
+    pub(in super::super) fn check_weights(&self, weights: Weights<'_>) {
+        let s = &self.shape;
+        assert!(
+            weights.kind() != WeightKind::Four || !self.is_depthwise(),
+            "no four bits with one filter per channel"
+        );
+        let terms = self.weight_len() / s.filters;
+        weights.check(self.packed_len(), terms, s.filters, s.groups);
     }
 
     /// Whether [`Kernels::served_conv_in_place`] computes it: the output has the input's shape,
@@ -148,14 +159,13 @@ impl Kernels {
         scratch: &mut [f32],
     ) {
         assert!(c.serves_in_place(), "{c:?} does not serve in place");
-        assert!(weight.len() >= c.packed_len(), "the weight is too short");
+        c.check_weights(weight);
         bias.inspect(|b| need("the bias", b, c.shape.filters));
         after
             .residual
             .inspect(|r| need("the residual", r, rows.saturating_mul(c.output_len())));
         need("y", y, rows.saturating_mul(c.output_len()));
-        let half = matches!(weight, Weights::Half(_));
-        need("the scratch", scratch, c.served_scratch_len(half));
+        need("the scratch", scratch, c.served_scratch_len(weight.kind()));
         super::packed::conv(self.isa, c, rows, None, weight, bias, after, y, scratch);
     }
 }

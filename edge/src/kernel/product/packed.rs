@@ -10,7 +10,7 @@ use super::super::simd::Isa;
 use super::super::types::{After, Fused, Weights};
 use super::band::{Band, Part};
 use super::packed_tile::{PackedFn, PackedTile, PackedTiles, Stored};
-use super::{Walk, depthwise};
+use super::{Walk, depthwise, four};
 
 /// Columns of a panel.
 pub(crate) const PANEL: usize = 16;
@@ -47,32 +47,52 @@ pub(in super::super) fn pack(
 
 /// The rows of a product: `groups` groups of `rows` rows.
 #[derive(Clone, Copy, Debug)]
-struct Rows {
-    a: *const f32,
-    stride: usize,
-    groups: usize,
+pub(super) struct Rows {
+    pub(super) a: *const f32,
+    pub(super) stride: usize,
+    pub(super) groups: usize,
     /// From group to group, in `a` and in `c`.
-    group_stride: usize,
-    group_c_stride: usize,
-    rows: usize,
+    pub(super) group_stride: usize,
+    pub(super) group_c_stride: usize,
+    pub(super) rows: usize,
 }
 
 /// The columns, the output and what lies like it.
 #[derive(Clone, Copy, Debug)]
-struct Columns<T> {
-    b: *const T,
-    terms: usize,
-    columns: usize,
-    bias: *const f32,
-    c: *mut f32,
-    c_stride: usize,
-    residual: *const f32,
-    first: Fused,
-    last: Fused,
+pub(super) struct Columns<T> {
+    pub(super) b: *const T,
+    pub(super) terms: usize,
+    pub(super) columns: usize,
+    pub(super) bias: *const f32,
+    /// Whether the sums start from what is in `c`, and not from the bias.
+    pub(super) continues: bool,
+    pub(super) c: *mut f32,
+    pub(super) c_stride: usize,
+    pub(super) residual: *const f32,
+    pub(super) first: Fused,
+    pub(super) last: Fused,
+}
+
+impl<T> Columns<T> {
+    /// The same with other weights.
+    fn over<U>(&self, b: *const U) -> Columns<U> {
+        Columns {
+            b,
+            terms: self.terms,
+            columns: self.columns,
+            bias: self.bias,
+            continues: self.continues,
+            c: self.c,
+            c_stride: self.c_stride,
+            residual: self.residual,
+            first: self.first,
+            last: self.last,
+        }
+    }
 }
 
 /// `p` moved by `offset`, where it is not null.
-fn moved(p: *const f32, offset: usize) -> *const f32 {
+pub(super) fn moved(p: *const f32, offset: usize) -> *const f32 {
     if p.is_null() {
         p
     } else {
@@ -86,7 +106,12 @@ fn pointer(slice: Option<&[f32]>) -> *const f32 {
 
 /// # Safety
 /// All operands must be valid for the elements described; `tiles` must be this machine's.
-unsafe fn product<T: Stored>(tiles: &PackedTiles<T>, left: &Rows, walk: &Walk, right: &Columns<T>) {
+pub(super) unsafe fn product<T: Stored>(
+    tiles: &PackedTiles<T>,
+    left: &Rows,
+    walk: &Walk,
+    right: &Columns<T>,
+) {
     if left.rows == 0 {
         return;
     }
@@ -135,6 +160,7 @@ unsafe fn product<T: Stored>(tiles: &PackedTiles<T>, left: &Rows, walk: &Walk, r
             c_stride: right.c_stride,
             columns: (right.columns - column).min(width * tiles.width),
             bias: moved(right.bias, column),
+            bias_stride: 0,
             residual: moved(right.residual, column),
             first: right.first,
             last: right.last,
@@ -144,11 +170,18 @@ unsafe fn product<T: Stored>(tiles: &PackedTiles<T>, left: &Rows, walk: &Walk, r
             for row_tile in 0..row_tiles {
                 let rows = base + usize::from(row_tile < extra);
                 let at = group * left.group_c_stride + row * right.c_stride;
+                let c = tile.c.wrapping_add(at);
+                let (bias, bias_stride) = match right.continues {
+                    true => (c.cast_const(), right.c_stride),
+                    false => (tile.bias, 0),
+                };
                 let tile = PackedTile {
                     a: tile
                         .a
                         .wrapping_add(group * left.group_stride + row * left.stride),
-                    c: tile.c.wrapping_add(at),
+                    c,
+                    bias,
+                    bias_stride,
                     residual: moved(tile.residual, at),
                     ..tile
                 };
@@ -161,11 +194,15 @@ unsafe fn product<T: Stored>(tiles: &PackedTiles<T>, left: &Rows, walk: &Walk, r
     }
 }
 
-/// A product of contiguous rows: a dense layer, or a convolution by single positions.
-///
-/// # Safety
-/// As for [`product`], for `rows` rows of `terms` and of `columns`.
-unsafe fn flat<T: Stored>(tiles: &PackedTiles<T>, rows: usize, a: *const f32, right: &Columns<T>) {
+/// A product of contiguous rows in blocks that stay in the cache: a dense layer, or a convolution
+/// by single positions.
+pub(super) fn row_blocks<T>(
+    tiles: &PackedTiles<f32>,
+    rows: usize,
+    a: *const f32,
+    right: &Columns<T>,
+    mut each: impl FnMut(&Rows, &Columns<T>),
+) {
     let bytes = (right.terms + right.columns) * size_of::<f32>();
     let most = (BLOCK_BYTES / bytes).max(tiles.two.len());
     let blocks = rows.div_ceil(most);
@@ -185,12 +222,28 @@ unsafe fn flat<T: Stored>(tiles: &PackedTiles<T>, rows: usize, a: *const f32, ri
         let right = Columns {
             c: right.c.wrapping_add(at),
             residual: moved(right.residual, at),
-            ..*right
+            ..right.over(right.b)
         };
-        // SAFETY: the caller's promise.
-        unsafe { product(tiles, &left, &Walk::straight(right.terms), &right) };
+        each(&left, &right);
         row += rows;
     }
+}
+
+/// A product of contiguous rows.
+///
+/// # Safety
+/// As for [`product`], for `rows` rows of `terms` and of `columns`.
+unsafe fn flat<T: Stored>(
+    isa: Isa,
+    tiles: &PackedTiles<T>,
+    rows: usize,
+    a: *const f32,
+    right: &Columns<T>,
+) {
+    row_blocks(PackedTiles::single(isa), rows, a, right, |left, right| {
+        // SAFETY: the caller's promise.
+        unsafe { product(tiles, left, &Walk::straight(right.terms), right) };
+    });
 }
 
 pub(in super::super) fn dense(
@@ -202,23 +255,27 @@ pub(in super::super) fn dense(
     bias: Option<&[f32]>,
     after: After<'_>,
     y: &mut [f32],
+    scratch: &mut [f32],
 ) {
     match weight {
         Weights::Single(weight) => {
             let right = columns(d.inputs, d.outputs, weight, bias, after, y);
             // SAFETY: `Kernels::served_dense` checked every length.
-            unsafe { flat(PackedTiles::single(isa), rows, x.as_ptr(), &right) }
+            unsafe { flat(isa, PackedTiles::single(isa), rows, x.as_ptr(), &right) }
         }
         Weights::Half(weight) => {
             let right = columns(d.inputs, d.outputs, weight, bias, after, y);
             // SAFETY: as above.
-            unsafe { flat(PackedTiles::half(isa), rows, x.as_ptr(), &right) }
+            unsafe { flat(isa, PackedTiles::half(isa), rows, x.as_ptr(), &right) }
+        }
+        Weights::Four(nibbles) => {
+            four::dense(isa, d, rows, x, nibbles, bias, after, y, scratch);
         }
     }
 }
 
 /// All columns of an output of `columns`.
-fn columns<T>(
+pub(super) fn columns<T>(
     terms: usize,
     columns: usize,
     weight: &[T],
@@ -231,6 +288,7 @@ fn columns<T>(
         terms,
         columns,
         bias: pointer(bias),
+        continues: false,
         c: y.as_mut_ptr(),
         c_stride: columns,
         residual: pointer(after.residual),
@@ -262,16 +320,20 @@ pub(in super::super) fn conv(
         }
         (Weights::Single(weight), _) => {
             let tiles = PackedTiles::single(isa);
-            convolve(tiles, c, rows, x, weight, bias, after, y, scratch);
+            convolve(isa, tiles, c, rows, x, weight, bias, after, y, scratch);
         }
         (Weights::Half(weight), _) => {
             let tiles = PackedTiles::half(isa);
-            convolve(tiles, c, rows, x, weight, bias, after, y, scratch);
+            convolve(isa, tiles, c, rows, x, weight, bias, after, y, scratch);
+        }
+        (Weights::Four(nibbles), _) => {
+            four::conv(isa, c, rows, x, nibbles, bias, after, y, scratch);
         }
     }
 }
 
 fn convolve<T: Stored>(
+    isa: Isa,
     tiles: &PackedTiles<T>,
     c: &Conv,
     rows: usize,
@@ -289,15 +351,29 @@ fn convolve<T: Stored>(
         let right = columns(s.channels, s.filters, weight, bias, after, y);
         let positions = rows * c.out_height * c.out_width;
         // SAFETY: `Kernels::served_conv` checked every length.
-        return unsafe { flat(tiles, positions, x.as_ptr(), &right) };
+        return unsafe { flat(isa, tiles, positions, x.as_ptr(), &right) };
     }
-    let compute = |y: &mut [f32], row: usize, part: &Part<'_, f32>| {
-        let at = row * c.output_len() + part.first * c.out_width * s.filters;
-        let (input, count) = (part.covered, part.count);
-        // SAFETY: `Kernels::served_conv` checked every length, and a part holds what its lines
-        // cover.
-        unsafe { output_lines(tiles, c, input, count, weight, bias, after, at, y) };
-    };
+    let (walk, terms) = walk_of(c);
+    let len = packed_len(terms, s.filters / s.groups);
+    bands(c, rows, x, y, scratch, |y, row, part| {
+        lines(c, row, part, bias, after, y, |group, left, right| {
+            let right = right.over(weight[group * len..].as_ptr());
+            // SAFETY: `Kernels::served_conv` checked every length, and a part holds what its lines
+            // cover.
+            unsafe { product(tiles, left, &walk, &right) };
+        });
+    });
+}
+
+/// Every image in bands of lines, with the (padded) lines of the input that they cover.
+pub(super) fn bands(
+    c: &Conv,
+    rows: usize,
+    x: Option<&[f32]>,
+    y: &mut [f32],
+    scratch: &mut [f32],
+    mut compute: impl FnMut(&mut [f32], usize, &Part<'_, f32>),
+) {
     for row in 0..rows {
         if let Some(x) = x
             && !c.is_padded()
@@ -317,27 +393,11 @@ fn convolve<T: Stored>(
     }
 }
 
-/// `count` lines of a convolution's output, which start at `at` in `y`, out of the (padded) lines
-/// of the input that they cover.
-///
-/// # Safety
-/// `input` must hold those lines, `weight` and `bias` what the convolution needs, `y` and the
-/// residual `count` lines from `at` on.
-unsafe fn output_lines<T: Stored>(
-    tiles: &PackedTiles<T>,
-    c: &Conv,
-    input: &[f32],
-    count: usize,
-    weight: &[T],
-    bias: Option<&[f32]>,
-    after: After<'_>,
-    at: usize,
-    y: &mut [f32],
-) {
+/// The walk over the terms of a window within one group of channels, and their number.
+pub(super) fn walk_of(c: &Conv) -> (Walk, usize) {
     let s = c.shape;
-    let (group_in, group_out) = (s.channels / s.groups, s.filters / s.groups);
+    let group_in = s.channels / s.groups;
     let [high, wide] = s.kernel;
-    let terms = high * wide * group_in;
     let line = c.padded_line();
     let walk = if s.groups == 1 {
         Walk {
@@ -356,26 +416,43 @@ unsafe fn output_lines<T: Stored>(
             run_len: group_in,
         }
     };
-    let whole = columns(terms, group_out, weight, bias, after, y);
+    (walk, high * wide * group_in)
+}
+
+/// The lines of a part of image `row`, group of channels by group: the operands of its product,
+/// the weights excepted.
+pub(super) fn lines(
+    c: &Conv,
+    row: usize,
+    part: &Part<'_, f32>,
+    bias: Option<&[f32]>,
+    after: After<'_>,
+    y: &mut [f32],
+    mut each: impl FnMut(usize, &Rows, &Columns<f32>),
+) {
+    let s = c.shape;
+    let (group_in, group_out) = (s.channels / s.groups, s.filters / s.groups);
+    let line = c.padded_line();
+    let (_, terms) = walk_of(c);
+    let at = row * c.output_len() + part.first * c.out_width * s.filters;
+    let whole = columns(terms, group_out, &[], bias, after, y);
     for group in 0..s.groups {
         let left = Rows {
-            a: input[group * group_in..].as_ptr(),
+            a: part.covered[group * group_in..].as_ptr(),
             stride: s.stride[1] * s.channels,
-            groups: count,
+            groups: part.count,
             group_stride: s.stride[0] * line,
             group_c_stride: c.out_width * s.filters,
             rows: c.out_width,
         };
         let at = at + group * group_out;
         let right = Columns {
-            b: weight[group * packed_len(terms, group_out)..].as_ptr(),
             c: whole.c.wrapping_add(at),
             c_stride: s.filters,
             bias: moved(whole.bias, group * group_out),
             residual: moved(whole.residual, at),
             ..whole
         };
-        // SAFETY: the caller's promise.
-        unsafe { product(tiles, &left, &walk, &right) };
+        each(group, &left, &right);
     }
 }

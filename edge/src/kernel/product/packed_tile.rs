@@ -56,6 +56,8 @@ pub(super) struct PackedTile<T> {
     pub(super) columns: usize,
     /// Where the accumulators start; null for zero.
     pub(super) bias: *const f32,
+    /// From row to row there: 0 for one start for all.
+    pub(super) bias_stride: usize,
     /// What is added after `first`, lying like `c`; null for nothing.
     pub(super) residual: *const f32,
     pub(super) first: Fused,
@@ -121,7 +123,8 @@ macro_rules! vectors {
 ///
 /// # Safety
 /// Every element that the tile describes must be valid: `a` for `R` rows, `b` for the panels of
-/// `W` vectors, `c` and what `residual` points to for `R` rows of `columns`, `bias` for `columns`.
+/// `W` vectors, `c` and what `residual` points to for `R` rows of `columns`, `bias`
+/// for `columns`, in each row where it has a stride.
 #[inline(always)]
 unsafe fn tile<V: Simd, T: Stored, const R: usize, const W: usize>(v: V, t: &PackedTile<T>) {
     let mut acc = [[v.splat(0.0); W]; R];
@@ -131,8 +134,10 @@ unsafe fn tile<V: Simd, T: Stored, const R: usize, const W: usize>(v: V, t: &Pac
     unsafe {
         if !t.bias.is_null() {
             vectors!(w, {
-                let bias = v.load_first(t.bias.wrapping_add(w * V::N), in_vector(w));
-                rows!(r, { acc[r][w] = bias });
+                rows!(r, {
+                    let bias = t.bias.wrapping_add(r * t.bias_stride + w * V::N);
+                    acc[r][w] = v.load_first(bias, in_vector(w));
+                });
             });
         }
         let mut b = t.b;

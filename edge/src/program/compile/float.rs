@@ -1,14 +1,18 @@
 //! Units in 32-bit floats.
 
+use std::borrow::Cow;
+
 use super::super::ProgramError;
 use super::super::constants::{DType, Packing, bytes_of};
-use super::super::step::{Constant, Factor, INPUT, Served, Slot, Step, Weight};
+use super::super::step::{
+    Constant, Factor, INPUT, Served, Slot, Step, StoredFour, StoredLevels, Weight,
+};
 use super::Compiler;
 use crate::graph::{Op, TensorId, Unit, ValueId, fold_batch_norm};
 use crate::kernel::{Activation, Fused, Kernels};
 use crate::model::Model;
 use crate::plan::{batch_norm, kernel_function};
-use crate::quant::Float;
+use crate::quant::{Code4, Float, FourBits, QuantError, Weight4};
 
 /// Bytes of a number.
 const REAL: usize = 4;
@@ -242,29 +246,42 @@ impl Compiler<'_> {
         };
         let bias = bias.map(|bias| (bias.name.clone(), bias.shape.clone()));
         let kernels = Kernels::best();
-        let (shape, packing) = match &node.op {
-            Op::Conv { geometry, .. }
-                if geometry.packed_len() == geometry.weight_len() && geometry.is_depthwise() =>
-            {
-                (tensors[weight].shape.clone(), Packing::Plain)
-            }
-            Op::Conv { geometry, .. } => (vec![geometry.packed_len() / 16, 16], Packing::Panels16),
-            Op::Dense { geometry, .. } => (vec![geometry.packed_len() / 16, 16], Packing::Panels16),
-            _ => unreachable!("no product"),
-        };
-        let weight = self.weight(name, shape, packing, |_| match &node.op {
-            Op::Conv { geometry, .. } => {
-                let mut packed = vec![0.0; geometry.packed_len()];
-                kernels.pack_conv(geometry, &weights, &mut packed);
-                packed
-            }
-            Op::Dense { geometry, .. } => {
-                let mut packed = vec![0.0; geometry.packed_len()];
-                kernels.pack_dense(geometry, &weights, &mut packed);
-                packed
-            }
-            _ => unreachable!("no product"),
+        let four = self.four.filter(|_| match &node.op {
+            Op::Conv { geometry, .. } => !geometry.is_depthwise(),
+            _ => true,
         });
+        let weight = if let Some(format) = four {
+            self.four_bits(name, &node.op, format, &weights)?
+        } else {
+            let (shape, packing) = match &node.op {
+                Op::Conv { geometry, .. }
+                    if geometry.packed_len() == geometry.weight_len()
+                        && geometry.is_depthwise() =>
+                {
+                    (tensors[weight].shape.clone(), Packing::Plain)
+                }
+                Op::Conv { geometry, .. } => {
+                    (vec![geometry.packed_len() / 16, 16], Packing::Panels16)
+                }
+                Op::Dense { geometry, .. } => {
+                    (vec![geometry.packed_len() / 16, 16], Packing::Panels16)
+                }
+                _ => unreachable!("no product"),
+            };
+            self.weight(name, shape, packing, |_| match &node.op {
+                Op::Conv { geometry, .. } => {
+                    let mut packed = vec![0.0; geometry.packed_len()];
+                    kernels.pack_conv(geometry, &weights, &mut packed);
+                    packed
+                }
+                Op::Dense { geometry, .. } => {
+                    let mut packed = vec![0.0; geometry.packed_len()];
+                    kernels.pack_dense(geometry, &weights, &mut packed);
+                    packed
+                }
+                _ => unreachable!("no product"),
+            })
+        };
         let bias = bias.map(|(name, shape)| {
             self.constant(name, DType::F32, shape, Packing::Plain, |_| {
                 bytes_of(&biases.unwrap_or_default())
@@ -273,6 +290,10 @@ impl Compiler<'_> {
         let y = match &node.op {
             &Op::Dense { geometry, .. } => {
                 let y = self.real_output(unit.own);
+                let scratch = match geometry.served_scratch_len(weight.kind()) {
+                    0 => None,
+                    len => Some(self.buffer(0, REAL * len)),
+                };
                 self.push(Step::ServedDense {
                     geometry,
                     x,
@@ -280,18 +301,18 @@ impl Compiler<'_> {
                     weight,
                     bias,
                     after,
+                    scratch,
                 });
                 y
             }
             Op::Conv { geometry, .. } => {
                 let geometry = geometry.clone();
-                let half = matches!(weight, Weight::Half(_));
                 let in_place = geometry.serves_in_place() && self.may_overwrite(node.input, x);
                 let y = match in_place {
                     true => x,
                     false => self.real_output(unit.own),
                 };
-                let scratch = self.buffer(0, REAL * geometry.served_scratch_len(half));
+                let scratch = self.buffer(0, REAL * geometry.served_scratch_len(weight.kind()));
                 self.push(match in_place {
                     true => Step::ServedConvInPlace {
                         geometry,
@@ -322,6 +343,92 @@ impl Compiler<'_> {
             self.clamp(residual.clamp, y);
         }
         Ok(y)
+    }
+
+    /// The weights of a product in codes of four bits: those that were given, or the nearest.
+    fn four_bits(
+        &mut self,
+        name: String,
+        op: &Op,
+        format: &FourBits,
+        weights: &[f32],
+    ) -> Result<Weight, ProgramError> {
+        let (len, [terms, columns]) = match op {
+            Op::Dense { geometry, .. } => {
+                (geometry.nibbles_len(), [geometry.inputs, geometry.outputs])
+            }
+            Op::Conv { geometry, .. } => {
+                let filters = geometry.shape().filters;
+                (
+                    geometry.nibbles_len(),
+                    [geometry.weight_len() / filters, filters],
+                )
+            }
+            _ => unreachable!("no product"),
+        };
+        let given = self.weights.and_then(|weights| weights.tensors.get(&name));
+        let made = match given {
+            _ if self.parameters.is_none() => None,
+            Some(given) if given.is(format, terms, columns) => Some(Cow::Borrowed(given)),
+            Some(given) => {
+                return Err(QuantError::Foreign {
+                    name,
+                    found: given.shape(),
+                    expected: [terms, columns],
+                }
+                .into());
+            }
+            None => Some(Cow::Owned(Weight4::nearest(
+                &name, format, columns, weights,
+            )?)),
+        };
+        let groups = terms.div_ceil(format.group);
+        let bytes = |part: fn(&Weight4) -> Vec<u8>| made.as_deref().map(part).unwrap_or_default();
+        let scales = bytes(|made| bytes_of(made.scales()));
+        let zeros = bytes(|made| made.zeros().to_vec());
+        let plain = Packing::Plain;
+        let shape = vec![groups, columns];
+        let packed = made.as_deref().map(|made| {
+            let mut packed = vec![0; len];
+            match op {
+                Op::Dense { geometry, .. } => {
+                    Kernels::best().pack_dense_four(geometry, made.codes(), &mut packed);
+                }
+                Op::Conv { geometry, .. } => {
+                    Kernels::best().pack_conv_four(geometry, made.codes(), &mut packed);
+                }
+                _ => unreachable!("no product"),
+            }
+            packed
+        });
+        let codes = self.constant(
+            name.clone(),
+            DType::U8,
+            vec![len],
+            Packing::Nibbles16,
+            |_| packed.unwrap_or_default(),
+        );
+        let name_of = |part| format!("{name}.{part}");
+        let scales = self.constant(name_of("scales"), DType::F16, shape.clone(), plain, |_| {
+            scales
+        });
+        let levels = match format.code {
+            Code4::Int4 => StoredLevels::Middle,
+            Code4::Nf4 => StoredLevels::Table,
+            Code4::Uint4 => StoredLevels::Zeros(self.constant(
+                name_of("zeros"),
+                DType::U8,
+                shape,
+                plain,
+                |_| zeros,
+            )),
+        };
+        Ok(Weight::Four(StoredFour {
+            codes,
+            scales,
+            levels,
+            group: format.group,
+        }))
     }
 
     /// Weights in the type that the unit at hand stores them in.
@@ -647,4 +754,19 @@ pub(super) fn folded_product(
         values(variance),
         epsilon,
     )
+}
+
+/// The name of a product's weight, and the weight as it is served: with the unit's normalisation
+/// folded in.
+pub(crate) fn served_weight(model: &Model, parameters: &[f32], unit: &Unit) -> (String, Vec<f32>) {
+    let node = &model.graph.nodes[unit.node];
+    let (Op::Dense { weight, bias, .. } | Op::Conv { weight, bias, .. }) = node.op else {
+        unreachable!("no product");
+    };
+    let tensor = &model.layout().tensors()[weight];
+    let values = match unit.norm {
+        Some(norm) => folded_product(model, parameters, weight, bias, norm).0,
+        None => parameters[tensor.range()].to_vec(),
+    };
+    (tensor.name.clone(), values)
 }

@@ -3,7 +3,7 @@
 use fl_core::{InputSpec, TargetSpec};
 use fl_edge::file::Kind;
 use fl_edge::qat::QatOptions;
-use fl_edge::quant::{Granularity, Quantization, Range};
+use fl_edge::quant::{FourBits, Granularity, Quantization, Range};
 use fl_edge::{LayerSummary, Model, Numerics, StepMemory};
 use serde::Serialize;
 
@@ -123,7 +123,8 @@ fn report(args: &Args, subject: &Subject) -> Result<Report, Error> {
     let ranges = values.map(|value| (value.name.as_str(), range));
     let int8 = Numerics::Int8(Quantization::from_ranges(ranges, Granularity::Channel));
     let mut inference = Vec::new();
-    for numerics in [Numerics::F32, Numerics::F16, int8] {
+    let int4 = Numerics::Int4(FourBits::default());
+    for numerics in [Numerics::F32, Numerics::F16, int8, int4] {
         let program = subject.compile(&start, &numerics)?;
         for &batch in &args.batch {
             let memory = program.memory(batch as usize);
@@ -214,6 +215,7 @@ fn print(report: &Report) -> Result<(), Error> {
                 bytes(4 * layer.parameters),
                 bytes(2 * layer.parameters),
                 bytes(layer.parameters),
+                bytes(layer.parameters.div_ceil(2)),
             ]
         })
         .collect();
@@ -225,6 +227,7 @@ fn print(report: &Report) -> Result<(), Error> {
         "f32",
         "f16",
         "8 bits",
+        "4 bits",
     ];
     section(output::table(&header, &rows));
     let mut rows: Vec<Vec<String>> = report

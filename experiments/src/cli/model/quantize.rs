@@ -1,5 +1,7 @@
 //! `model quantize`: a trained model in integers.
 
+pub(super) mod four;
+
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -8,8 +10,8 @@ use fl_core::{Examples as _, Parameters};
 use fl_datasets::ClientScratch;
 use fl_edge::file::write_program;
 use fl_edge::quant::{
-    CALIBRATION_SAMPLES, Calibration, Float, Granularity, Quantization, Samples, fewest_floats,
-    integer_units,
+    CALIBRATION_SAMPLES, Calibration, Code4, Float, Granularity, Quantization, Samples,
+    fewest_floats, integer_units,
 };
 use fl_edge::{Numerics, Program};
 use fl_onnx::{ExportOptions, Numbers};
@@ -26,12 +28,25 @@ use crate::results;
 pub(super) struct Args {
     /// A file of trained parameters, a variant's folder of results, or an ONNX file
     model: String,
-    /// The file to write: a program, or ONNX in QDQ form when it ends in .onnx
+    /// The file to write: a program, or ONNX when it ends in .onnx, or with --to int4 and --group 32
+    /// GGUF when it ends in .gguf
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// How ranges of activations are found
-    #[arg(long, value_enum, default_value_t = Method::MinMax)]
-    calibrator: Method,
+    /// The numbers: int8 for weights and activations, or weights alone in four bits
+    #[arg(long, value_enum, default_value_t = To::Int8)]
+    to: To,
+    /// Of four bits: weights that share a scale, a power of two from 16 to 1024 [default: 64]
+    #[arg(long, value_name = "N", value_parser = group)]
+    group: Option<u32>,
+    /// Of four bits: how codes are found [default: nearest]
+    #[arg(long, value_enum)]
+    method: Option<four::Rounding>,
+    /// Of gptq: round the terms with the largest inputs first
+    #[arg(long)]
+    act_order: bool,
+    /// Of int8: how ranges of activations are found [default: min-max]
+    #[arg(long, value_enum)]
+    calibrator: Option<Method>,
     /// Of percentile: the share of the magnitudes inside of a range, in per cent [default: 99.999]
     #[arg(long, value_name = "P", value_parser = percentile)]
     percentile: Option<f64>,
@@ -44,9 +59,9 @@ pub(super) struct Args {
     /// Of moving-average: the share of a batch in the average [default: 0.01]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     constant: Option<f32>,
-    /// Scales of a weight: one per output channel, or one per tensor
-    #[arg(long, value_enum, default_value_t = Scales::Channel)]
-    granularity: Scales,
+    /// Of int8: scales of a weight, one per output channel or one per tensor [default: channel]
+    #[arg(long, value_enum)]
+    granularity: Option<Scales>,
     /// The data set whose training examples are shown, and whose test examples judge the result
     #[arg(long, value_name = "NAME")]
     data: String,
@@ -56,7 +71,7 @@ pub(super) struct Args {
     /// A unit that stays in f16, by the name of its layer; may be repeated
     #[arg(long, value_name = "LAYER")]
     keep_f16: Vec<String>,
-    /// Keep the fewest units in f16 that lose at most so many points of accuracy against f32; the
+    /// Of int8: keep the fewest units in f16 that lose at most so many points of accuracy against f32; the
     /// search sees training examples alone, so that the test set judges what it found
     #[arg(long, value_name = "POINTS", value_parser = points)]
     budget: Option<f64>,
@@ -70,6 +85,38 @@ pub(super) struct Args {
 
 /// Training examples that judge a budget.
 const JUDGED: u32 = 2000;
+
+/// Weights that share a scale.
+pub(super) fn group(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(group) if group.is_power_of_two() && (16..=1024).contains(&group) => Ok(group),
+        _ => Err("expected a power of two from 16 to 1024, such as 64".to_owned()),
+    }
+}
+
+/// What a model is brought into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum To {
+    /// Integers of eight bits
+    Int8,
+    /// Weights of four bits, symmetric
+    Int4,
+    /// Weights of four bits with zero points
+    Uint4,
+    /// Weights of four bits that are quantiles of a normal distribution
+    Nf4,
+}
+
+impl To {
+    fn code(self) -> Option<Code4> {
+        match self {
+            Self::Int8 => None,
+            Self::Int4 => Some(Code4::Int4),
+            Self::Uint4 => Some(Code4::Uint4),
+            Self::Nf4 => Some(Code4::Nf4),
+        }
+    }
+}
 
 /// A number of percentage points.
 fn points(text: &str) -> Result<f64, String> {
@@ -96,9 +143,50 @@ fn share(text: &str) -> Result<f32, String> {
 }
 
 impl Args {
+    fn method_of_calibration(&self) -> Method {
+        self.calibrator.unwrap_or(Method::MinMax)
+    }
+
+    /// That no option of other numbers is given.
+    fn check(&self) -> Result<(), ModelError> {
+        let four = [
+            ("--group", self.group.is_some()),
+            ("--method", self.method.is_some()),
+            ("--act-order", self.act_order),
+        ];
+        let eight = [
+            ("--calibrator", self.calibrator.is_some()),
+            ("--percentile", self.percentile.is_some()),
+            ("--bins", self.bins.is_some()),
+            ("--levels", self.levels.is_some()),
+            ("--constant", self.constant.is_some()),
+            ("--granularity", self.granularity.is_some()),
+            ("--budget", self.budget.is_some()),
+        ];
+        let (foreign, to) = match self.to.code() {
+            None => (&four[..], "int8"),
+            Some(code) => (&eight[..], code.name()),
+        };
+        if let Some(&(option, _)) = foreign.iter().find(|(_, given)| *given) {
+            return Err(ModelError::OtherNumbers { option, to });
+        }
+        let solves = matches!(
+            self.method,
+            Some(four::Rounding::Gptq | four::Rounding::AwqGptq)
+        );
+        match self.act_order && !solves {
+            true => Err(ModelError::OtherNumbers {
+                option: "--act-order",
+                to: "this --method",
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// The calibrator with its numbers.
     fn calibration(&self) -> Result<Calibration, ModelError> {
-        let mut calibration = Calibration::named(self.calibrator.name()).unwrap_or_default();
+        let mut calibration =
+            Calibration::named(self.method_of_calibration().name()).unwrap_or_default();
         let whole = |count: Option<u32>, default: usize| count.map_or(default, |n| n as usize);
         let [percentile, bins, levels, constant] = match &mut calibration {
             Calibration::MinMax => [false; 4],
@@ -132,7 +220,7 @@ impl Args {
         match given.into_iter().find(|&(_, given, used)| given && !used) {
             Some((option, ..)) => Err(ModelError::UnusedOption {
                 option,
-                calibrator: self.calibrator.name(),
+                calibrator: self.method_of_calibration().name(),
             }),
             None => Ok(calibration),
         }
@@ -212,13 +300,17 @@ struct BudgetReport {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Error> {
+    args.check()?;
+    if let Some(code) = args.to.code() {
+        return four::run(args, code);
+    }
     let method = args.calibration()?;
     let subject = Subject::read(&args.model)?;
     let parameters = subject.parameters()?;
     let data = Data::load(&args.data, &subject.model)?;
     let granularity = match args.granularity {
-        Scales::Channel => Granularity::Channel,
-        Scales::Tensor => Granularity::Tensor,
+        Some(Scales::Tensor) => Granularity::Tensor,
+        Some(Scales::Channel) | None => Granularity::Channel,
     };
     let mut scratch = ClientScratch::default();
     let train = data.train(&mut scratch);
@@ -263,7 +355,7 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
     };
     let report = Report {
         output: args.out.display().to_string(),
-        calibrator: args.calibrator.name(),
+        calibrator: args.method_of_calibration().name(),
         granularity,
         samples: samples.len(),
         points: quantization.points.len(),
