@@ -96,7 +96,7 @@ impl DType {
     }
 
     /// Whether two elements share a byte in a file.
-    fn is_nibble(self) -> bool {
+    pub(crate) fn is_nibble(self) -> bool {
         matches!(self, Self::I4 | Self::U4)
     }
 

@@ -433,7 +433,7 @@ fn codes_in_a_file_are_the_codes_of_the_model() {
                 ..ExportOptions::default()
             };
             let bytes = export(&model, &parameters, &options).expect(&name);
-            if parameters.len() > 50_000 {
+            if parameters.len() > 100_000 {
                 assert!(5 * bytes.len() < whole.len(), "{name}: {}", bytes.len());
             }
             let found = interpreted(&bytes, fed(&input, &data));

@@ -318,6 +318,24 @@ impl Weight4 {
         self.codes[term * self.columns + column] = code;
     }
 
+    /// Takes a column of another weight of the same format and shape.
+    pub(super) fn copy_column(&mut self, from: &Self, column: usize) {
+        for (to, from) in [
+            (&mut self.codes, &from.codes),
+            (&mut self.zeros, &from.zeros),
+        ] {
+            let from = from.iter().skip(column).step_by(self.columns);
+            for (to, from) in to.iter_mut().skip(column).step_by(self.columns).zip(from) {
+                *to = *from;
+            }
+        }
+        let from = from.scales.iter().skip(column).step_by(self.columns);
+        let scales = self.scales.iter_mut().skip(column).step_by(self.columns);
+        for (to, from) in scales.zip(from) {
+            *to = *from;
+        }
+    }
+
     /// Groups of a column.
     #[must_use]
     pub fn groups(&self) -> usize {

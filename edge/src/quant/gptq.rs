@@ -13,7 +13,8 @@
 //! Transformers", arXiv:2210.17323, algorithm 1. As in the authors' program, scales of a group are
 //! fitted when its first term is reached (with `act_order` beforehand, to the weights as they
 //! were). Unlike there, a weight whose input was always zero is rounded and not set to zero: the
-//! next example may have another input.
+//! next example may have another input. And an output whose nearest codes lose less keeps those,
+//! as can be where inputs hardly know of one another.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -121,6 +122,7 @@ pub fn gptq(
         let mut found = nearest.clone();
         for (group, hessian) in moments.iter().enumerate() {
             layer.round(&tensor, hessian, &weight, group, options, &mut found)?;
+            layer.keep_better(hessian, &weight, group, &nearest, &mut found);
         }
         let loss = |made: &Weight4| layer.loss(&moments, &weight, &made.dequantized());
         layers.push(LayerLoss {
@@ -302,10 +304,35 @@ impl Layer {
             for (e, w) in error.iter_mut().zip(&weight) {
                 *e -= w;
             }
-            lost += hessian.energy(&error, self.columns);
-            all += hessian.energy(&weight, self.columns);
+            lost += hessian.energies(&error, self.columns).iter().sum::<f64>();
+            all += hessian.energies(&weight, self.columns).iter().sum::<f64>();
         }
         if lost == 0.0 { 0.0 } else { lost / all }
+    }
+
+    /// Takes the nearest codes of every column of a group of channels that loses less with them.
+    fn keep_better(
+        &self,
+        hessian: &Hessian,
+        weight: &[f32],
+        channels: usize,
+        nearest: &Weight4,
+        found: &mut Weight4,
+    ) {
+        let weight = self.part(weight, channels);
+        let lost = |made: &Weight4| {
+            let mut error = self.part(&made.dequantized(), channels);
+            for (e, w) in error.iter_mut().zip(&weight) {
+                *e -= w;
+            }
+            hessian.energies(&error, self.columns)
+        };
+        let losses = lost(nearest).into_iter().zip(lost(found));
+        for (column, (rounded, solved)) in losses.enumerate() {
+            if rounded < solved {
+                found.copy_column(nearest, channels * self.columns + column);
+            }
+        }
     }
 
     /// Rounds one group of channels.

@@ -71,10 +71,10 @@ impl Hessian {
         self.h[i.min(j) * self.n + i.max(j)]
     }
 
-    /// `sum over x of ‖Eᵀ x‖²` of `E = error[n, columns]`, row-major.
-    pub(super) fn energy(&self, error: &[f64], columns: usize) -> f64 {
+    /// The sum over `x` of `(Eᵀ x)²` of each column of `E = error[n, columns]`, row-major.
+    pub(super) fn energies(&self, error: &[f64], columns: usize) -> Vec<f64> {
         let n = self.n;
-        let mut sum = 0.0;
+        let mut sums = vec![0.0; columns];
         let mut coefficients = vec![0.0; n];
         let mut row = vec![0.0; columns];
         for i in 0..n {
@@ -87,9 +87,11 @@ impl Hessian {
             }
             row.fill(0.0);
             Kernels::best().subtract_rows(&coefficients, error, columns, &mut row);
-            sum += row.iter().zip(own).map(|(a, b)| a * b).sum::<f64>();
+            for (sum, (a, b)) in sums.iter_mut().zip(row.iter().zip(own)) {
+                *sum += a * b / 2.0;
+            }
         }
-        sum / 2.0
+        sums
     }
 
     /// Upper triangular `U` with `Uᵀ U = (P (H + damping) Pᵀ)⁻¹`, where row `i` of `P H Pᵀ` is row
@@ -204,7 +206,8 @@ mod tests {
                     expected += out * out;
                 }
             }
-            let off = (hessian.energy(&error, columns) / expected - 1.0).abs();
+            let found: f64 = hessian.energies(&error, columns).iter().sum();
+            let off = (found / expected - 1.0).abs();
             assert!(off < 1e-12, "{n}: {off}");
         }
     }

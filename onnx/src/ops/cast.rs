@@ -16,7 +16,8 @@ pub(super) fn find(op: &str, opset: i64) -> Option<OpFn> {
 /// saturate where a whole-number type cannot hold them.
 pub(super) fn convert(tensor: &Tensor, to: DType) -> Result<Tensor, NodeError> {
     fn list<S: Element, T: Element>(v: &[S]) -> Data {
-        let data = if S::DTYPE.is_float() {
+        // Four bits keep the low ones of a float, too.
+        let data = if S::DTYPE.is_float() && !T::DTYPE.is_nibble() {
             v.iter().map(|&x| T::from_f64(x.to_f64())).collect()
         } else {
             v.iter().map(|&x| T::from_i128(x.to_i128())).collect()
