@@ -262,3 +262,92 @@ fn legend(scene: &mut Scene, (left, base): (f64, f64)) {
         x += 13.0 + font::width(name, TICK_SIZE) + 16.0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::{Cell, ColumnKind, Row as _};
+
+    /// A row in which everything but the cells given is zero or nothing.
+    fn row(mode: &str, given: &[(&str, Cell)]) -> SecAggRow {
+        let cell = |&(name, kind): &(&str, ColumnKind)| {
+            let own = given.iter().find(|(column, _)| *column == name);
+            own.map(|(_, cell)| cell.clone())
+                .unwrap_or_else(|| match kind {
+                    ColumnKind::Count => Cell::Count(0),
+                    ColumnKind::Real => Cell::Real(Some(0.0)),
+                    ColumnKind::OptionalReal => Cell::Real(None),
+                    ColumnKind::Text if name == "mode" => Cell::Text(mode.to_owned()),
+                    ColumnKind::Text => Cell::Text(String::new()),
+                })
+        };
+        let cells: Vec<Cell> = SecAggRow::COLUMNS.iter().map(cell).collect();
+        SecAggRow::from_cells(&cells).unwrap()
+    }
+
+    #[test]
+    fn points_are_means_over_the_rounds() {
+        let seconds = |value| Cell::Real(Some(value));
+        let rows = |mode: &str| {
+            [
+                row(
+                    mode,
+                    &[
+                        ("clients", Cell::Count(4)),
+                        ("bytes_masked_input", Cell::Count(300)),
+                        ("bytes_forwarded_shares", Cell::Count(100)),
+                        ("bytes_survivors", Cell::Count(50)),
+                        ("modelled_client_unmask_seconds", seconds(0.5)),
+                    ],
+                ),
+                row(
+                    mode,
+                    &[
+                        ("clients", Cell::Count(6)),
+                        ("bytes_masked_input", Cell::Count(600)),
+                        ("bytes_survivors", Cell::Count(50)),
+                        ("modelled_client_unmask_seconds", seconds(1.5)),
+                    ],
+                ),
+            ]
+        };
+        let timing = [("client-mean", 2.0), ("client-mean", 4.0), ("server", 9.0)].map(
+            |(whose, seconds)| TimingRow {
+                what: format!("secagg-masked-input-{whose}"),
+                round: 0,
+                seconds,
+            },
+        );
+        let seen = |value| Point {
+            seen: Some(value),
+            modelled: None,
+        };
+        let modelled = |value| Point {
+            seen: None,
+            modelled: Some(value),
+        };
+        let none = Point::default();
+        let real = points(&rows("real"), &timing);
+        assert_eq!(real[0], [none, none, seen(100.0), none, seen(10.0)]);
+        assert_eq!(real[1], [none, none, seen(3.0), none, modelled(1.0)]);
+        assert_eq!(real[2], [none, none, seen(9.0), none, none]);
+        let ideal = points(&rows("ideal"), &timing);
+        assert_eq!(
+            ideal[0],
+            [none, none, modelled(100.0), none, modelled(10.0)]
+        );
+        assert_eq!(ideal[1], [none, none, none, none, modelled(1.0)]);
+        assert_eq!(ideal[2], [none; 5]);
+        // Under the active threat survivors are signed before anything is unmasked.
+        let signed = row(
+            "real",
+            &[
+                ("bytes_survivors", Cell::Count(3)),
+                ("bytes_signed_survivors", Cell::Count(4)),
+                ("bytes_unmask", Cell::Count(5)),
+                ("bytes_unmasking_shares", Cell::Count(6)),
+            ],
+        );
+        assert_eq!(bytes(&signed), [0, 0, 0, 7, 11]);
+    }
+}

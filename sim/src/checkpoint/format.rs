@@ -310,12 +310,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    impl DiskFile for Vec<u8> {
-        fn sync(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     fn sample() -> Checkpoint {
         Checkpoint {
             identity: Identity {
