@@ -8,7 +8,6 @@
 //! samples.
 #![expect(
     clippy::print_stdout,
-    clippy::disallowed_methods,
     reason = "a benchmark measures time and prints it"
 )]
 

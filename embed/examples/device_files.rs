@@ -1,6 +1,5 @@
 //! What `device.c` needs and what it should print: a program and a file of parameters in the folder
 //! that is named, and on standard output the numbers, computed through [`fl_edge`] itself.
-#![expect(clippy::print_stdout, reason = "an example for people and for a check")]
 
 use std::error::Error;
 use std::io::Write as _;

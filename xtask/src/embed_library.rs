@@ -104,7 +104,7 @@ fn compare(folder: &Path, program: &Path, expected: &str) -> Result<()> {
     );
     for (line, (c, rust)) in printed.iter().zip(&expected).enumerate() {
         // The loss alone has 64 bits; its text is the same number in 32 bits, too.
-        let same = c.parse::<f64>()? == rust.parse::<f64>()?
+        let same = c.parse::<f64>()?.to_bits() == rust.parse::<f64>()?.to_bits()
             || c.parse::<f32>()?.to_bits() == rust.parse::<f32>()?.to_bits();
         if !same {
             bail!("line {}: C has {c} and Rust {rust}", line + 1);
@@ -119,9 +119,7 @@ fn compare(folder: &Path, program: &Path, expected: &str) -> Result<()> {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     fs::write(&damaged, bytes)?;
-    let refused = Command::new(&program)
-        .args([&damaged, &files[1]])
-        .output()?;
+    let refused = Command::new(program).args([&damaged, &files[1]]).output()?;
     let message = String::from_utf8_lossy(&refused.stderr);
     ensure!(
         refused.status.code() == Some(1) && message.contains("the model file"),

@@ -442,7 +442,8 @@ mod tests {
         let (train, test) = windows.take_stores().unwrap();
         // Ten characters: targets 1..8 train, 8..10 test.
         let none = fl_core::NO_TARGET;
-        let expected: [(&Store, &[([u32; 3], [u32; 3])]); 2] = [
+        type Rows<'a> = &'a [([u32; 3], [u32; 3])];
+        let expected: [(&Store, Rows<'_>); 2] = [
             (
                 &train,
                 &[

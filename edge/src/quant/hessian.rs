@@ -196,7 +196,9 @@ mod tests {
                     assert!(off < 1e-9, "{n} {i} {j}: {off}");
                 }
             }
-            let error: Vec<f64> = (0..n * columns).map(|at| libm::sin(at as f64 + 1.0)).collect();
+            let error: Vec<f64> = (0..n * columns)
+                .map(|at| libm::sin(at as f64 + 1.0))
+                .collect();
             let mut expected = 0.0;
             for x in &inputs {
                 for column in 0..columns {

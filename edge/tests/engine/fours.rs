@@ -76,8 +76,10 @@ fn given_codes_and_units_in_floats() {
     let (data, parameters) = (case.data(2), trained(&case.model));
     let units = four_bit_units(&case.model);
     assert_eq!(units.len(), 4);
-    let mut format = FourBits::default();
-    format.float_units = BTreeMap::from([(units[3].clone(), Float::F32)]);
+    let format = FourBits {
+        float_units: BTreeMap::from([(units[3].clone(), Float::F32)]),
+        ..FourBits::default()
+    };
     // The weights of another model of the same shape.
     let other: Vec<f32> = parameters.iter().map(|w| 0.5 - 2.0 * w).collect();
     let mut tensors = BTreeMap::new();
