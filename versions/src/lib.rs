@@ -32,8 +32,8 @@
 
 mod digest;
 mod disk;
-mod patch;
-mod store;
+pub mod patch;
+pub mod store;
 
 pub use digest::{Digest, NoDigest, Version};
 pub use disk::{Disk, DiskFile, LocalDisk};
