@@ -279,6 +279,12 @@ fn the_schema_and_the_reference_are_printed() {
     assert!(schema.status.success());
     let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
     assert_eq!(schema["title"], "Fledgling experiment");
-    let page = fledgling(folder.path(), &["schema", "--markdown"]);
-    assert!(text(&page.stdout).starts_with("# The keys of an experiment\n"));
+    let page = text(&fledgling(folder.path(), &["schema", "--markdown"]).stdout);
+    assert!(page.starts_with("# The keys of an experiment\n"));
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference.md");
+    assert!(
+        page == std::fs::read_to_string(kept).unwrap(),
+        "docs/reference.md is out of date; write it again with \
+         `cargo run --release -- schema --markdown > docs/reference.md`"
+    );
 }

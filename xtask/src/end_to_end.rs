@@ -5,8 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process::{self, cargo, output, root};
-use crate::python;
+use crate::process::{self, output, root};
 
 /// What makes a run small whatever its model and data are.
 const REDUCED: &[&str] = &["rounds=2", "local.epochs=1", "evaluation.every=1"];
@@ -80,32 +79,11 @@ fn run_all(program: &Path, out: &Path) -> Result<()> {
     )
 }
 
-/// `docs/reference.md` is what the program prints of its keys.
-fn reference(program: &Path) -> Result<()> {
-    let printed = output(Command::new(program).args(["schema", "--markdown"]))?;
-    let kept = std::fs::read_to_string(root().join("docs").join("reference.md"))?;
-    if printed != kept {
-        bail!(
-            "docs/reference.md is out of date; write it again with \
-             `cargo run --release -- schema --markdown > docs/reference.md`"
-        );
-    }
-    Ok(())
-}
-
 /// Builds the program and runs every experiment into a temporary folder.
 pub(crate) fn run() -> Result<()> {
-    run_build()?;
-    let program = python::target()
-        .join("release")
-        .join(format!("fledgling{}", std::env::consts::EXE_SUFFIX));
-    reference(&program)?;
+    let program = process::build()?.join(format!("fledgling{}", std::env::consts::EXE_SUFFIX));
     let out = tempfile::tempdir()?;
     run_all(&program, out.path())
-}
-
-fn run_build() -> Result<()> {
-    process::run(cargo().args(["build", "--release", "--package", "fledgling"]))
 }
 
 /// Whether the experiment's data are embedded in the program or generated.

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::peers::edge;
-use crate::process::{cargo, root, run};
+use crate::process::{self, root, run};
 use crate::python;
 
 /// Needed node tests that must pass, of the 830 that the pinned version has.
@@ -19,18 +19,10 @@ pub(crate) fn nodes() -> Result<()> {
     let script = root().join("onnx/tests/python/export_node_tests.py");
     let file = python::target().join("onnx-nodes.bin");
     run(Command::new(python).arg(script).arg(&file))?;
-    run(cargo()
-        .args([
-            "run",
-            "--release",
-            "-p",
-            "fl-onnx",
-            "--example",
-            "node_tests",
-        ])
-        .arg("--")
-        .arg(file)
-        .arg(LEAST))
+    let program = process::build()?
+        .join("examples")
+        .join(format!("node_tests{}", std::env::consts::EXE_SUFFIX));
+    run(Command::new(program).arg(file).arg(LEAST))
 }
 
 /// What of the round trip to make.

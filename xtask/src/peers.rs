@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::process::{cargo, root, run};
+use crate::process::{self, root, run};
 use crate::python;
 
 /// What to compare.
@@ -37,19 +37,8 @@ pub(crate) struct Options {
 
 /// Builds the edge runtime's side and gives its place.
 pub(crate) fn edge() -> Result<PathBuf> {
-    run(cargo().args([
-        "build",
-        "--release",
-        "--package",
-        "fl-onnx",
-        "--example",
-        "peer",
-    ]))?;
     let program = format!("peer{}", std::env::consts::EXE_SUFFIX);
-    Ok(python::target()
-        .join("release")
-        .join("examples")
-        .join(program))
+    Ok(process::build()?.join("examples").join(program))
 }
 
 pub(crate) fn compare(options: &Options) -> Result<()> {

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::process::{cargo, root, run};
+use crate::process::{self, root, run};
 use crate::python;
 
 /// What to compare.
@@ -36,7 +36,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn compare(options: &Options) -> Result<()> {
-    run(cargo().args(["build", "--release", "--package", "fledgling"]))?;
+    let release = process::build()?;
     let peers = match &options.python {
         Some(python) => python.clone(),
         None => python::with("xtask/python/secagg-requirements.txt", "secagg-peers")?,
@@ -49,7 +49,7 @@ pub(crate) fn compare(options: &Options) -> Result<()> {
         .env("OPENBLAS_NUM_THREADS", "1")
         .arg("xtask/python/secagg_peers.py")
         .arg("--program")
-        .arg(python::target().join("release").join(program))
+        .arg(release.join(program))
         .args(["--clients", &options.clients.to_string()])
         .args(["--length", &options.length.to_string()])
         .args(["--dropout", &options.dropout.to_string()])
