@@ -150,6 +150,7 @@ fn first_difference(a: &VariantResults, b: &VariantResults) -> Option<Difference
             .or_else(|| results::of_tables(&a.clients, &b.clients))
             .or_else(|| results::of_tables(&a.privacy, &b.privacy))
             .or_else(|| results::of_tables(&a.groups, &b.groups))
+            .or_else(|| results::of_tables(&a.patches, &b.patches))
             .or_else(|| results::of_tables(&a.secagg, &b.secagg)),
     }
 }
@@ -258,6 +259,7 @@ mod tests {
             privacy: Vec::new(),
             secagg: Vec::new(),
             groups: Vec::new(),
+            patches: Vec::new(),
             timing: Vec::new(),
         }
     }

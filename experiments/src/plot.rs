@@ -155,6 +155,20 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
         );
         curves::draw(&quantity, &subtitle, &curves)
     };
+    let patches = {
+        let quantity = Quantity {
+            title: "Patch from the version before".to_owned(),
+            y_title: "Patch (% of the int8 file)".to_owned(),
+            kind: Kind::Percent,
+        };
+        let mut curves = curves(&series, |variant| {
+            let rows = variant.patches.iter();
+            rows.map(|row| (row.round as f64, row.share() * 100.0))
+                .collect()
+        });
+        curves.retain(|curve| !curve.points.is_empty());
+        curves::draw(&quantity, &subtitle, &curves)
+    };
     let spent = curves(&series, |variant| {
         let rows = variant.privacy.iter();
         rows.map(|row| (row.round as f64 + 1.0, row.budgeted()))
@@ -179,6 +193,7 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
         "accuracy",
         accuracy.or_else(|| percent("Training accuracy", |row| row.train_accuracy)),
     );
+    add("patches", patches);
     let runs: Vec<tradeoff::Run<'_>> = series
         .iter()
         .map(|series| tradeoff::Run {

@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::config::Experiment;
 use crate::error::Error;
 use crate::results::{
-    self, ClientRow, Difference, EvaluationRow, GroupsRow, PrivacyRow, Results, ResultsError,
-    RoundRow, Row, SecAggRow, Status, VariantResults,
+    self, ClientRow, Difference, EvaluationRow, GroupsRow, PatchRow, PrivacyRow, Results,
+    ResultsError, RoundRow, Row, SecAggRow, Status, VariantResults,
 };
 use crate::runner::{DataCache, Prepared, RunOptions};
 
@@ -303,6 +303,11 @@ impl Observer for Checker<'_, '_> {
         }
         let index = usize::try_from(self.evaluations).unwrap_or(usize::MAX);
         self.compare(recorded.evaluations.get(index), &row, row.round);
+        if let Some(patch) = PatchRow::of(record) {
+            let mut patches = recorded.patches.iter();
+            let found = patches.find(|found| found.round == patch.round);
+            self.compare(found, &patch, patch.round);
+        }
         self.evaluations += 1;
         if row.round >= self.wanted {
             self.enough.store(true, Ordering::Relaxed);

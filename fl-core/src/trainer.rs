@@ -171,4 +171,10 @@ pub trait ServedModel: Send + Sync {
         data: &dyn Examples,
         rows: core::ops::Range<usize>,
     ) -> Result<Evaluation, TrainError>;
+
+    /// The file that a device downloads to serve it; none of a model that cannot be served, or of an
+    /// engine without a file format.
+    fn file(&self) -> Option<Vec<u8>> {
+        None
+    }
 }

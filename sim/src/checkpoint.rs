@@ -16,7 +16,7 @@ use fl_core::RoundId;
 use fl_privacy::PrivacyError;
 
 pub use fl_versions::{Disk, DiskFile, LocalDisk};
-pub use format::{Checkpoint, CheckpointFault, Identity};
+pub use format::{Checkpoint, CheckpointFault, Identity, ServedFile};
 
 const PREFIX: &str = "round-";
 const SUFFIX: &str = ".checkpoint";
@@ -338,6 +338,7 @@ mod tests {
             accuracy: None,
             state: vec![round as u8; 100],
             privacy: String::new(),
+            served: None,
         }
     }
 

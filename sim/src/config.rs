@@ -66,6 +66,10 @@ pub struct EvaluationConfig {
     /// Whether the model is also judged as a device serves it in 8-bit integers.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub int8: bool,
+    /// Whether the file of that model is weighed, and the patch that leads to it from the one
+    /// evaluated before; needs `int8`.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub patches: bool,
     /// How the ranges of a model served in 8-bit integers are found; without a meaning where they
     /// were trained.
     #[serde(skip_serializing_if = "CalibrationConfig::is_default")]
@@ -81,6 +85,7 @@ impl Default for EvaluationConfig {
             per_client: PerClient::Last,
             max_clients: 10_000,
             int8: false,
+            patches: false,
             calibration: CalibrationConfig::default(),
         }
     }
@@ -216,6 +221,13 @@ impl SimulationConfig {
                     range: "a whole number of at least 1",
                 });
             }
+        }
+        if self.evaluation.patches && !self.evaluation.int8 {
+            return Err(SimError::OutOfRange {
+                key: "evaluation.patches",
+                value: "true".to_owned(),
+                range: "false, or evaluate the model in int8, too",
+            });
         }
         self.evaluation.calibration.validate()?;
         self.aggregation.validate()?;

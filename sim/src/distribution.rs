@@ -7,6 +7,9 @@ use fl_edge::SharedBytes;
 use fl_edge::file::{Dtype, FileError, ModelFile, TensorInfo};
 use fl_versions::{Patch, PatchError, Region, Width};
 
+use crate::checkpoint::ServedFile;
+use crate::record::PatchRecord;
+
 /// The patch that leads from one version to another. Of two model files, each tensor is set against
 /// the one of the same name, type and size, number by number; of other files, both ends are laid
 /// together.
@@ -24,6 +27,22 @@ pub fn patch(old: &SharedBytes, new: &SharedBytes) -> Result<Vec<u8>, PatchError
         _ => vec![Region::ends(old.len(), new.len())],
     };
     Patch::make(old, new, &regions)
+}
+
+/// What a device downloads that has the older version, beside the whole newer file. The patch is
+/// applied, and gives that file.
+///
+/// # Errors
+/// [`PatchError`].
+pub(crate) fn weigh(old: &ServedFile, new: &ServedFile) -> Result<PatchRecord, PatchError> {
+    let (before, after): (SharedBytes, SharedBytes) = (old.bytes.clone(), new.bytes.clone());
+    let patch = patch(&before, &after)?;
+    Patch::open(&patch)?.apply(&old.bytes, &mut std::io::sink())?;
+    Ok(PatchRecord {
+        from_round: old.round,
+        file_bytes: new.bytes.len() as u64,
+        patch_bytes: patch.len() as u64,
+    })
 }
 
 /// Whether a version is a model that this program can open, every byte as it was written: what a

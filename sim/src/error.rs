@@ -6,6 +6,7 @@ use fl_core::round::RoundError;
 use fl_core::{ClientId, ModularError, RoundId, TrainError};
 use fl_edge::quant::QuantError;
 use fl_privacy::PrivacyError;
+use fl_versions::PatchError;
 
 use crate::aggregation::AggregationError;
 use crate::audit::AuditError;
@@ -125,6 +126,14 @@ pub enum SimError {
          drawn has any; leave \"int8\" out of evaluation.precisions"
     )]
     NoCalibration,
+    /// No patch leads from one served model to the next.
+    #[error("evaluation after {round} rounds, the patch from the model before: {source}")]
+    Patch {
+        /// Rounds done.
+        round: RoundId,
+        /// Why.
+        source: PatchError,
+    },
     /// The observer could not record.
     #[error("recording after {round} rounds: {source}")]
     Observer {

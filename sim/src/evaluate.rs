@@ -134,6 +134,7 @@ pub(crate) fn judge<P: Population, E: Engine>(
             } else {
                 0
             },
+            patch: None,
             seconds: watch.seconds(),
         },
         clients,

@@ -82,8 +82,23 @@ pub struct EvaluationRecord {
     pub train_accuracy: Option<f64>,
     /// Clients over which the training loss was taken: the population, or the sample.
     pub train_clients: u64,
+    /// What a device downloads that has the int8 model evaluated before; none for the first, of a
+    /// model that cannot be served, or where it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<PatchRecord>,
     /// Wall-clock time of the evaluation.
     pub seconds: f64,
+}
+
+/// What leads from one version of the int8 model to a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatchRecord {
+    /// Rounds that the older model had seen.
+    pub from_round: u64,
+    /// Bytes of the newer model's file.
+    pub file_bytes: u64,
+    /// Bytes of the patch, which was applied and gave that file.
+    pub patch_bytes: u64,
 }
 
 /// Which of a client's examples were evaluated.

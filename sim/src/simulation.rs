@@ -24,9 +24,10 @@ use crate::audit::Tap;
 use crate::calibrate::{Drawn, Federation};
 use crate::checkpoint::{
     Checkpoint, CheckpointError, CheckpointStore, CheckpointWarning, Disk, Found, Identity,
-    LocalDisk,
+    LocalDisk, ServedFile,
 };
 use crate::config::{CalibrationSource, SimulationConfig, refused};
+use crate::distribution;
 use crate::error::SimError;
 use crate::evaluate::{judge, sample};
 use crate::executor::{Executor, Halt, Job};
@@ -34,7 +35,7 @@ use crate::fleet::ClientFate;
 use crate::population::{Engine, Population};
 use crate::privacy::{self, Privacy, PrivacyPlan};
 use crate::progress::Progress;
-use crate::record::{Observer, RecorderPosition};
+use crate::record::{Observer, PatchRecord, RecorderPosition};
 use crate::secagg::{ClosePair, Differencing, SecAggPlan};
 
 /// How a run ended.
@@ -97,6 +98,8 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     evaluated: bool,
     /// Its accuracy then.
     accuracy: Option<f64>,
+    /// The served model that was evaluated last, where patches are weighed.
+    served: Option<ServedFile>,
     /// Whether checkpoints of a former run are still to be removed.
     fresh: bool,
     position: RecorderPosition,
@@ -240,6 +243,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             saved: None,
             evaluated: false,
             accuracy: None,
+            served: None,
             fresh: true,
             position: RecorderPosition::default(),
             warnings: Vec::new(),
@@ -309,6 +313,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         self.saved = Some((checkpoint.round.0, checkpoint.evaluated));
         self.evaluated = checkpoint.evaluated;
         self.accuracy = checkpoint.accuracy;
+        self.served = checkpoint.served;
         self.position = checkpoint.position;
         self.fresh = false;
         self.warnings = warnings;
@@ -497,7 +502,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             };
             reached || round.0 >= end
         };
-        let judgement = judge(
+        let mut judgement = judge(
             &mut self.executor,
             &self.population,
             &config.evaluation,
@@ -508,6 +513,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             last,
             stop,
         )?;
+        if let Some(model) = int8.filter(|_| self.config.evaluation.patches) {
+            judgement.record.patch = self.weigh_patch(&*model, round)?;
+        }
         for client in &judgement.clients {
             observer.client_evaluated(client);
         }
@@ -515,6 +523,30 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         self.accuracy = judgement.record.test_accuracy;
         observer.evaluated(&judgement.record);
         Ok(())
+    }
+
+    /// The patch that leads to `model` from the one that was evaluated before it, which it replaces.
+    fn weigh_patch(
+        &mut self,
+        model: &dyn ServedModel,
+        round: RoundId,
+    ) -> Result<Option<PatchRecord>, SimError> {
+        // A device that is offered no file keeps what it has.
+        let Some(bytes) = model.file() else {
+            return Ok(None);
+        };
+        let served = ServedFile {
+            round: round.0,
+            bytes: Arc::new(bytes),
+        };
+        let patch = match &self.served {
+            Some(before) => Some(distribution::weigh(before, &served)),
+            None => None,
+        };
+        self.served = Some(served);
+        patch
+            .transpose()
+            .map_err(|source| SimError::Patch { round, source })
     }
 
     /// The global model as a device serves it, where it is to be judged.
@@ -596,6 +628,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 .privacy
                 .as_ref()
                 .map_or_else(String::new, PrivacyPlan::save),
+            served: self.served.clone(),
         })?;
         self.saved = moment;
         observer.checkpointed(round).map_err(recorded)

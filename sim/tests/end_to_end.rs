@@ -239,6 +239,67 @@ fn models_learn_for_integers() {
     assert_eq!(kept.evaluations, quantized.evaluations);
 }
 
+/// Each int8 model but the first is offered as a patch of the one before, whatever interrupts the
+/// run between the two.
+#[test]
+fn patches_between_evaluated_models_are_weighed() {
+    for precision in [Precision::QatInt8, Precision::F32] {
+        let config = config(12, 2, 0.1);
+        let config = SimulationConfig {
+            local: LocalPlan {
+                precision,
+                ..config.local
+            },
+            evaluation: EvaluationConfig {
+                int8: true,
+                patches: true,
+                ..config.evaluation
+            },
+            ..config
+        };
+        let (digest, kept) = run(config.clone(), digits());
+        let steps: Vec<_> = kept
+            .evaluations
+            .iter()
+            .map(|row| (row.round, row.patch.map(|patch| patch.from_round)))
+            .collect();
+        assert_eq!(
+            steps,
+            [(0, None), (5, Some(0)), (10, Some(5)), (12, Some(10))]
+        );
+        let patches: Vec<_> = kept
+            .evaluations
+            .iter()
+            .filter_map(|row| row.patch)
+            .collect();
+        // Two rounds move fewer weights by a step than five do; header and scales are sent anew.
+        assert!(
+            patches[2].patch_bytes < patches[0].patch_bytes,
+            "{patches:?}"
+        );
+        assert!(patches.iter().all(|one| one.patch_bytes < one.file_bytes));
+        // A weight of the network with its 55,210 parameters takes a byte.
+        assert!(
+            (55_210..70_000).contains(&patches[2].file_bytes),
+            "{patches:?}"
+        );
+
+        let dir = tempfile::tempdir().unwrap();
+        let (other, resumed) = resumed(dir.path(), &config, digits());
+        assert_eq!(other, digest);
+        assert_eq!(resumed.evaluations, kept.evaluations);
+    }
+    let (data, def) = digits();
+    let model = Arc::new(Model::new(&def, data.input(), data.target()).unwrap());
+    let mut alone = config(12, 2, 0.1);
+    alone.evaluation.patches = true;
+    let error = Simulation::new(alone, data, model).unwrap_err();
+    assert!(
+        error.to_string().contains("evaluation.patches is true"),
+        "{error}"
+    );
+}
+
 /// Clients that calibrate through the exact sum give a model that is about as good as one that was
 /// calibrated in one place; threads change no number, nor does an interruption.
 #[test]

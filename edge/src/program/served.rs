@@ -8,6 +8,7 @@ use fl_core::{ClientId, Evaluation, Examples, ServedModel, TrainError};
 use super::batch::{Batch, ForeignToken, Read};
 use super::{Program, Runner};
 use crate::arena::reserve;
+use crate::file::write_program;
 use crate::graph::target_width;
 use crate::kernel::Kernels;
 use crate::session::{bad_label, cross_entropy, judge_part};
@@ -116,6 +117,13 @@ impl ServedModel for Served {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.push(worker);
         Ok(evaluation)
+    }
+
+    fn file(&self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        // Memory takes all that is written to it; what is left is a program that has no file.
+        write_program(&self.program, &mut bytes).ok()?;
+        Some(bytes)
     }
 }
 

@@ -219,14 +219,16 @@ fn report(
         let int8 = summaries
             .iter()
             .any(|one| one.final_accuracy_int8.is_some());
+        let patched = summaries.iter().any(|one| one.patch_share.is_some());
         let private = summaries.iter().any(|one| one.epsilon.is_some());
         let secure = summaries.iter().any(|one| one.failed_rounds.is_some());
         let rows: Vec<Vec<String>> = summaries
             .iter()
-            .map(|one| row(one, int8, private, secure))
+            .map(|one| row(one, int8, patched, private, secure))
             .collect();
         let mut heads = vec!["variant", "rounds", "accuracy"];
         heads.extend(int8.then_some("in int8"));
+        heads.extend(patched.then_some("patch"));
         heads.extend(private.then_some("epsilon"));
         heads.extend(secure.then_some("failed rounds"));
         heads.extend(["loss", "time/round", "examples/s", "model"]);
@@ -265,17 +267,18 @@ fn close_pairs(summaries: &[Summary]) -> Option<String> {
     ))
 }
 
-/// A line of the table; with the accuracy in int8, with epsilon, and with the rounds that secure
-/// aggregation lost, where some variant has such.
-fn row(summary: &Summary, int8: bool, private: bool, secure: bool) -> Vec<String> {
+/// A line of the table; with the accuracy in int8, the last patch's share of the file, epsilon, and
+/// the rounds that secure aggregation lost, where some variant has such.
+fn row(summary: &Summary, int8: bool, patched: bool, private: bool, secure: bool) -> Vec<String> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let percent = |accuracy: f64| format!("{:.2} %", accuracy * 100.0);
+    let percent = |share: f64| format!("{:.2} %", share * 100.0);
     let mut row = vec![
         summary.name.clone(),
         output::count(summary.rounds),
         or_dash(summary.final_accuracy.map(percent)),
     ];
     row.extend(int8.then(|| or_dash(summary.final_accuracy_int8.map(percent))));
+    row.extend(patched.then(|| or_dash(summary.patch_share.map(percent))));
     row.extend(private.then(|| or_dash(epsilon(summary))));
     row.extend(secure.then(|| or_dash(summary.failed_rounds.map(output::count))));
     row.extend([

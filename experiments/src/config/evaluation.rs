@@ -33,6 +33,10 @@ pub struct EvaluationTable {
     /// has the ranges that were trained; else it is calibrated, as `calibration` says.
     #[schemars(extend("items" = { "enum": ["f32", "int8"] }))]
     pub precisions: Vec<MeasuredPrecision>,
+    /// Whether the file of the int8 model is weighed at each evaluation, and the patch that a device
+    /// downloads that has the one evaluated before; with `every = 1` from round to round.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub patches: bool,
     /// How the activation ranges of the int8 model are found where they are not trained: a table
     /// with `kind`, or only the kind as a string, "central" or "federated". Without it: on 256
     /// training examples in one place, by the smallest and the largest values.
@@ -72,6 +76,7 @@ impl Default for EvaluationTable {
             per_client,
             max_clients,
             int8: _,
+            patches,
             calibration: _,
         } = EvaluationConfig::default();
         Self {
@@ -85,6 +90,7 @@ impl Default for EvaluationTable {
             },
             max_clients,
             precisions: vec![MeasuredPrecision::F32],
+            patches,
             calibration: None,
         }
     }
@@ -116,6 +122,12 @@ impl EvaluationTable {
                 "must hold \"f32\" once and may hold \"int8\" once; write [\"f32\"] or [\"f32\", \"int8\"]",
             );
         }
+        if table.patches && int8s == 0 {
+            check.fault(
+                "patches",
+                "is about the model served in \"int8\", which evaluation.precisions does not hold; write precisions = [\"f32\", \"int8\"], or remove it",
+            );
+        }
         if let Some(calibration) = &mut table.calibration {
             if int8s == 0 {
                 check.fault(
@@ -142,6 +154,7 @@ impl EvaluationTable {
             },
             max_clients: self.max_clients,
             int8: self.precisions.contains(&MeasuredPrecision::Int8),
+            patches: self.patches,
             calibration: match &self.calibration {
                 Some(table) => table.config(),
                 None => CalibrationConfig::default(),

@@ -15,8 +15,8 @@ use super::manifest::{
 };
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PrivacyRow, RoundRow, Row, SecAggRow,
-    TimingRow,
+    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, RoundRow, Row,
+    SecAggRow, TimingRow,
 };
 use super::table;
 use super::writer::RunWriter;
@@ -283,6 +283,9 @@ impl ResultsFolder {
         if recorded.iter().any(|variant| !variant.groups.is_empty()) {
             tables.push(self.stage_table(&recorded, |variant| variant.groups.as_slice())?);
         }
+        if recorded.iter().any(|variant| !variant.patches.is_empty()) {
+            tables.push(self.stage_table(&recorded, |variant| variant.patches.as_slice())?);
+        }
         if recorded.iter().any(|variant| !variant.secagg.is_empty()) {
             tables.push(self.stage_table(&recorded, |variant| variant.secagg.as_slice())?);
         }
@@ -367,8 +370,13 @@ impl ResultsFolder {
                     let folder = self.path.join(variant);
                     let _ = fs::remove_file(folder.join(model::FILE));
                     let _ = fs::remove_dir(folder);
-                } else if ["privacy.parquet", "secagg.parquet", "groups.parquet"]
-                    .contains(&file.as_str())
+                } else if [
+                    "privacy.parquet",
+                    "secagg.parquet",
+                    "groups.parquet",
+                    "patches.parquet",
+                ]
+                .contains(&file.as_str())
                 {
                     let _ = fs::remove_file(self.path.join(file));
                 }
@@ -392,6 +400,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
     let mut privacy: Vec<PrivacyRow> = Vec::new();
     let mut secagg: Vec<SecAggRow> = Vec::new();
     let mut groups: Vec<GroupsRow> = Vec::new();
+    let mut patches: Vec<PatchRow> = Vec::new();
     let mut finished = None;
     for entry in entries {
         match entry {
@@ -413,6 +422,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
             Entry::Privacy(row) => privacy.push(row),
             Entry::SecAgg(row) => secagg.push(*row),
             Entry::Groups(row) => groups.push(row),
+            Entry::Patch(row) => patches.push(row),
             Entry::Finished(digest) => finished = Some(digest),
         }
     }
@@ -433,6 +443,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
         privacy,
         secagg,
         groups,
+        patches,
         timing,
     })
 }
@@ -504,6 +515,7 @@ mod tests {
                 test_accuracy: Some(0.9),
                 test_loss_int8: None,
                 test_accuracy_int8: None,
+                patch: None,
                 train_loss: None,
                 train_accuracy: None,
                 train_clients: 0,

@@ -18,8 +18,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::ResultsError;
 use super::row::{
-    Cell, ClientRow, ColumnKind, EvaluationRow, GroupsRow, PartitionRow, PrivacyRow, RoundRow, Row,
-    SecAggRow, TimingRow,
+    Cell, ClientRow, ColumnKind, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow,
+    RoundRow, Row, SecAggRow, TimingRow,
 };
 
 const MAGIC: [u8; 8] = *b"FLJRNL\0\x01";
@@ -49,6 +49,8 @@ pub(crate) enum Entry {
     SecAgg(Box<SecAggRow>),
     /// A row of `groups`.
     Groups(GroupsRow),
+    /// A row of `patches`.
+    Patch(PatchRow),
     /// The run is over and its model is written: the model's digest.
     Finished(String),
 }
@@ -66,6 +68,7 @@ impl Entry {
             Self::Privacy(_) => 8,
             Self::SecAgg(_) => 9,
             Self::Groups(_) => 10,
+            Self::Patch(_) => 11,
         }
     }
 
@@ -80,6 +83,7 @@ impl Entry {
             Self::Privacy(row) => encode_row(row, bytes),
             Self::SecAgg(row) => encode_row(&**row, bytes),
             Self::Groups(row) => encode_row(row, bytes),
+            Self::Patch(row) => encode_row(row, bytes),
         }
     }
 
@@ -96,6 +100,7 @@ impl Entry {
             8 => Self::Privacy(decode_row(payload)?),
             9 => Self::SecAgg(Box::new(decode_row(payload)?)),
             10 => Self::Groups(decode_row(payload)?),
+            11 => Self::Patch(decode_row(payload)?),
             _ => return None,
         })
     }

@@ -7,8 +7,8 @@ use super::error::ResultsError;
 use super::manifest::{self, HOST, Host, HostFacts, MANIFEST, Manifest, VariantManifest};
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PrivacyRow, RoundRow, Row, SecAggRow,
-    TimingRow,
+    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, RoundRow, Row,
+    SecAggRow, TimingRow,
 };
 use super::table;
 
@@ -44,6 +44,8 @@ pub struct VariantResults {
     pub secagg: Vec<SecAggRow>,
     /// One per round whose group means were combined, in order; none without a robust mean.
     pub groups: Vec<GroupsRow>,
+    /// One per evaluation but the first, where patches were weighed.
+    pub patches: Vec<PatchRow>,
     /// Wall-clock times.
     pub timing: Vec<TimingRow>,
 }
@@ -65,6 +67,9 @@ pub struct Summary {
     pub final_accuracy: Option<f64>,
     /// Test accuracy at the last evaluation of the model served in int8, where it was measured.
     pub final_accuracy_int8: Option<f64>,
+    /// Size of the last patch between int8 models, as a share of the whole file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch_share: Option<f64>,
     /// Upper bound of epsilon, of a private run: for the released models or, where clients add noise
     /// against it, for the server.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -155,6 +160,10 @@ impl Results {
             true => read_checked::<GroupsRow>(path, &manifest)?,
             false => Vec::new(),
         };
+        let patches = match manifest.files.contains_key("patches.parquet") {
+            true => read_checked::<PatchRow>(path, &manifest)?,
+            false => Vec::new(),
+        };
         let timing = match &host {
             Some(_) => table::read::<TimingRow>(path)?,
             None => Vec::new(),
@@ -170,6 +179,7 @@ impl Results {
                 privacy: of(&privacy, &variant.name),
                 secagg: of(&secagg, &variant.name),
                 groups: of(&groups, &variant.name),
+                patches: of(&patches, &variant.name),
                 timing: of(&timing, &variant.name),
                 manifest: variant.clone(),
             })
@@ -221,6 +231,7 @@ impl VariantResults {
             final_loss: last.and_then(|row| row.test_loss.or(row.train_loss)),
             final_accuracy: last.and_then(|row| row.test_accuracy.or(row.train_accuracy)),
             final_accuracy_int8: last.and_then(|row| row.test_accuracy_int8),
+            patch_share: self.patches.last().map(PatchRow::share),
             epsilon: private.map(PrivacyRow::budgeted),
             epsilon_unamplified: private.map(|row| row.epsilon_unamplified),
             delta: private.map(|row| row.delta),

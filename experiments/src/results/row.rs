@@ -282,6 +282,20 @@ row! {
 }
 
 row! {
+    /// What leads from the int8 model of one evaluation to that of the next.
+    "patches" PatchRow {
+        /// Rounds that the newer model has seen.
+        round: u64,
+        /// Rounds that the older one had seen.
+        from_round: u64,
+        /// Bytes of the newer model's file.
+        file_bytes: u64,
+        /// Bytes of the patch.
+        patch_bytes: u64,
+    }
+}
+
+row! {
     /// The groups of a round whose means were combined.
     "groups" GroupsRow {
         /// The round, counted from zero.

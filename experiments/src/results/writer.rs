@@ -13,7 +13,9 @@ use fl_sim::{
 use super::error::ResultsError;
 use super::journal::{Entry, Journal};
 use super::model;
-use super::row::{ClientRow, EvaluationRow, GroupsRow, PrivacyRow, RoundRow, SecAggRow, TimingRow};
+use super::row::{
+    ClientRow, EvaluationRow, GroupsRow, PatchRow, PrivacyRow, RoundRow, SecAggRow, TimingRow,
+};
 
 impl From<&RoundRecord> for RoundRow {
     fn from(record: &RoundRecord) -> Self {
@@ -100,6 +102,25 @@ impl GroupsRow {
             trimmed: groups.trimmed,
             distance: groups.distance,
         })
+    }
+}
+
+impl PatchRow {
+    /// What an evaluation's record says of the patch to its model; none without.
+    pub(crate) fn of(record: &EvaluationRecord) -> Option<Self> {
+        let patch = record.patch?;
+        Some(Self {
+            round: record.round,
+            from_round: patch.from_round,
+            file_bytes: patch.file_bytes,
+            patch_bytes: patch.patch_bytes,
+        })
+    }
+
+    /// The patch's share of the whole file.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.patch_bytes as f64 / self.file_bytes.max(1) as f64
     }
 }
 
@@ -293,6 +314,9 @@ impl Observer for RunWriter {
 
     fn evaluated(&mut self, record: &EvaluationRecord) {
         self.append(&Entry::Evaluation(record.into()));
+        if let Some(row) = PatchRow::of(record) {
+            self.append(&Entry::Patch(row));
+        }
         self.time("evaluation", record.round, record.seconds);
     }
 

@@ -166,6 +166,14 @@ pub(crate) const CASES: &[Case] = &[
         ],
     ),
     fault(
+        "patches without int8",
+        "[selection]",
+        "[evaluation]\npatches = true\n[selection]",
+        &[
+            r#"bad.toml:22:11: `evaluation.patches`: is about the model served in "int8", which evaluation.precisions does not hold; write precisions = ["f32", "int8"], or remove it"#,
+        ],
+    ),
+    fault(
         "a calibration without int8",
         "[selection]",
         "[evaluation]\ncalibration = \"federated\"\n[selection]",

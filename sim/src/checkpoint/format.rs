@@ -5,7 +5,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | magic `\x89FLCKPT\n` |
-//! | 4 | version, 2 |
+//! | 4 | version, 3 |
 //! | 32 + 32 + 32 | digests of the configuration, the data and the model's layout |
 //! | 4 + n | name of the kernel, UTF-8, n at most 256 |
 //! | 8 | rounds done |
@@ -13,9 +13,11 @@
 //! | 1 + 8 | 0 before this round's evaluation, 1 after it, 2 if it gave an accuracy; its `f64` bits, else zeros |
 //! | 8 + n | the strategy's state |
 //! | 8 + n | the privacy plan's state with its ledger, JSON; empty without privacy |
+//! | 8 + 8 + n | rounds of the served model evaluated last, and its file; zeros and empty without |
 //! | 32 | SHA-256 of everything before |
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use fl_core::RoundId;
 use sha2::{Digest as _, Sha256};
@@ -24,12 +26,12 @@ use super::DiskFile;
 use crate::record::RecorderPosition;
 
 const MAGIC: [u8; 8] = *b"\x89FLCKPT\n";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const CHECKSUM_LEN: u64 = 32;
 const MAX_KERNEL_LEN: u32 = 256;
 /// Magic, version, three digests, length of the kernel's name, round, position, accuracy, length
-/// of the state, length of the privacy plan's state, checksum.
-const MIN_LEN: u64 = 8 + 4 + 3 * 32 + 4 + 8 + 8 + 9 + 8 + 8 + CHECKSUM_LEN;
+/// of the state, length of the privacy plan's state, the served model's round and length, checksum.
+const MIN_LEN: u64 = 8 + 4 + 3 * 32 + 4 + 8 + 8 + 9 + 8 + 8 + 8 + 8 + CHECKSUM_LEN;
 
 /// What a checkpoint belongs to. A run resumes only from a checkpoint with its own identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +63,17 @@ pub struct Checkpoint {
     pub state: Vec<u8>,
     /// The privacy plan's state with its ledger; empty without privacy.
     pub privacy: String,
+    /// The served model that was evaluated last, where patches between such are weighed.
+    pub served: Option<ServedFile>,
+}
+
+/// A served model's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedFile {
+    /// Rounds that the model had seen.
+    pub round: u64,
+    /// The file, not empty.
+    pub bytes: Arc<Vec<u8>>,
 }
 
 /// What is wrong with a checkpoint file.
@@ -134,11 +147,16 @@ pub(super) fn encode(checkpoint: &Checkpoint, file: &mut dyn DiskFile) -> io::Re
     head.extend_from_slice(&checkpoint.accuracy.unwrap_or(0.0).to_bits().to_le_bytes());
     head.extend_from_slice(&(checkpoint.state.len() as u64).to_le_bytes());
     out.write(&head)?;
-    for chunk in checkpoint.state.chunks(1 << 20) {
-        out.write(chunk)?;
-    }
+    out.write_long(&checkpoint.state)?;
     out.write(&(checkpoint.privacy.len() as u64).to_le_bytes())?;
     out.write(checkpoint.privacy.as_bytes())?;
+    let (round, served) = match &checkpoint.served {
+        Some(served) => (served.round, served.bytes.as_slice()),
+        None => (0, &[][..]),
+    };
+    out.write(&round.to_le_bytes())?;
+    out.write(&(served.len() as u64).to_le_bytes())?;
+    out.write_long(served)?;
     let checksum = out.hash.finalize();
     file.write_all(&checksum)
 }
@@ -152,6 +170,13 @@ impl Hashing<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hash.update(bytes);
         self.file.write_all(bytes)
+    }
+
+    /// In pieces, so that what is hashed is still in the cache when it is written.
+    fn write_long(&mut self, bytes: &[u8]) -> io::Result<()> {
+        bytes
+            .chunks(1 << 20)
+            .try_for_each(|chunk| self.write(chunk))
     }
 }
 
@@ -225,6 +250,17 @@ pub(super) fn decode(length: u64, input: &mut dyn Read) -> Result<Checkpoint, Ch
     let privacy_len = u64::from_le_bytes(reader.array("the length of the privacy ledger")?);
     let privacy = String::from_utf8(reader.bytes("the privacy ledger", privacy_len)?)
         .map_err(|_| CheckpointFault::Value("the privacy ledger"))?;
+    let served_round = u64::from_le_bytes(reader.array("the served model's round")?);
+    let served_len = u64::from_le_bytes(reader.array("the length of the served model")?);
+    let served = reader.bytes("the served model", served_len)?;
+    let served = match (served.is_empty(), served_round) {
+        (false, round) => Some(ServedFile {
+            round,
+            bytes: Arc::new(served),
+        }),
+        (true, 0) => None,
+        (true, _) => return Err(CheckpointFault::Value("the served model's round")),
+    };
     if reader.left != 0 {
         return Err(CheckpointFault::Value("the length of the file"));
     }
@@ -241,6 +277,7 @@ pub(super) fn decode(length: u64, input: &mut dyn Read) -> Result<Checkpoint, Ch
         accuracy,
         state,
         privacy,
+        served,
     })
 }
 
@@ -324,6 +361,10 @@ mod tests {
             accuracy: Some(0.25),
             state: (0..=255).collect(),
             privacy: "[ledger]".to_owned(),
+            served: Some(ServedFile {
+                round: 15,
+                bytes: Arc::new(vec![7; 40]),
+            }),
         }
     }
 
@@ -348,6 +389,7 @@ mod tests {
         checkpoint.evaluated = false;
         checkpoint.state.clear();
         checkpoint.privacy.clear();
+        checkpoint.served = None;
         checkpoint.identity.kernel.clear();
         let shortest = bytes(&checkpoint);
         assert_eq!(shortest.len() as u64, MIN_LEN);
