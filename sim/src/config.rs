@@ -63,6 +63,10 @@ pub struct EvaluationConfig {
     /// Of a larger population, a sample of so many clients, drawn once for the whole run, stands
     /// for all of them in `train` and `per_client`; at least 1.
     pub max_clients: u64,
+    /// Of a larger central test set, a sample of so many examples, drawn once for the whole run,
+    /// stands for all; at least 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_examples: Option<u64>,
     /// Whether the model is also judged as a device serves it in 8-bit integers.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub int8: bool,
@@ -84,6 +88,7 @@ impl Default for EvaluationConfig {
             train: false,
             per_client: PerClient::Last,
             max_clients: 10_000,
+            max_examples: None,
             int8: false,
             patches: false,
             calibration: CalibrationConfig::default(),
@@ -208,6 +213,7 @@ impl SimulationConfig {
             ("rounds", Some(self.rounds)),
             ("evaluation.every", Some(self.evaluation.every)),
             ("evaluation.max_clients", Some(self.evaluation.max_clients)),
+            ("evaluation.max_examples", self.evaluation.max_examples),
             (
                 "checkpoint.every",
                 self.checkpoint.as_ref().map(|c| c.every),

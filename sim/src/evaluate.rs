@@ -4,13 +4,17 @@
 //! Losses are added in a fixed order (rows within a chunk or client, then chunks or clients in
 //! their order), so the numbers are the same for any number of threads. Of a population larger
 //! than [`EvaluationConfig::max_clients`], one sample of that size, drawn uniformly for the whole
-//! run from a [`Purpose::Evaluation`] stream, stands for all.
+//! run from a [`Purpose::Evaluation`] stream, stands for all; and of a larger central test set one
+//! of [`EvaluationConfig::max_examples`].
 
 use std::sync::atomic::AtomicBool;
 
 use fl_core::registry::Registered as _;
 use fl_core::select::{Candidates, Selector as _, Uniform, UniformConfig};
-use fl_core::{ClientId, Evaluation, Parameters, Purpose, RoundId, Seed, ServedModel, Stream};
+use fl_core::{
+    ClientId, Evaluation, Examples, InputSpec, InputsMut, Parameters, Purpose, RoundId, Seed,
+    ServedModel, Stream, TargetSpec, TargetsMut,
+};
 
 use crate::clock::Stopwatch;
 use crate::config::{EvaluationConfig, PerClient, refused};
@@ -19,14 +23,58 @@ use crate::executor::{ClientScore, Executor, Halt, Judged, Wanted, add};
 use crate::population::{Engine, Population};
 use crate::record::{ClientEvaluation, EvaluationRecord};
 
-/// The clients that stand for the population.
-pub(crate) fn sample(
-    config: &EvaluationConfig,
-    seed: Seed,
-    population: u64,
-) -> Result<Vec<ClientId>, SimError> {
-    let stream = Stream::at(Purpose::Evaluation, seed, RoundId(0), ClientId(0));
-    some(config.max_clients, stream, RoundId(0), population)
+/// What stands for everything in evaluations, drawn once for a run.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    /// The clients that stand for the population.
+    clients: Vec<ClientId>,
+    /// The examples that stand for the central test set, in order; none for all of them.
+    examples: Option<Vec<u32>>,
+}
+
+impl Sample {
+    pub(crate) fn draw<P: Population>(
+        config: &EvaluationConfig,
+        seed: Seed,
+        population: &P,
+    ) -> Result<Self, SimError> {
+        // Clients and examples have a stream each.
+        let stream = |whose| Stream::at(Purpose::Evaluation, seed, RoundId(0), ClientId(whose));
+        let round = RoundId(0);
+        let tests = population.test().map_or(0, Examples::len) as u64;
+        let most = config.max_examples.filter(|&most| most < tests);
+        let drawn = |most| some(most, stream(1), round, tests);
+        let rows = |drawn: Vec<ClientId>| drawn.iter().map(|row| row.0 as u32).collect();
+        Ok(Self {
+            clients: some(config.max_clients, stream(0), round, population.clients())?,
+            examples: most.map(drawn).transpose()?.map(rows),
+        })
+    }
+}
+
+/// Some examples of others.
+struct Part<'a> {
+    whole: &'a dyn Examples,
+    rows: &'a [u32],
+}
+
+impl Examples for Part<'_> {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn input(&self) -> &InputSpec {
+        self.whole.input()
+    }
+
+    fn target(&self) -> TargetSpec {
+        self.whole.target()
+    }
+
+    fn fill(&self, rows: &[u32], inputs: InputsMut<'_>, targets: TargetsMut<'_>) {
+        let rows: Vec<u32> = rows.iter().map(|&row| self.rows[row as usize]).collect();
+        self.whole.fill(&rows, inputs, targets);
+    }
 }
 
 /// So many clients of a larger population, uniformly and in order; all of a smaller one.
@@ -71,7 +119,7 @@ pub(crate) fn judge<P: Population, E: Engine>(
     executor: &mut Executor<P, E>,
     population: &P,
     config: &EvaluationConfig,
-    sample: &[ClientId],
+    sample: &Sample,
     parameters: &Parameters,
     int8: Option<&dyn ServedModel>,
     round: RoundId,
@@ -80,11 +128,7 @@ pub(crate) fn judge<P: Population, E: Engine>(
 ) -> Result<Judgement, Halt> {
     let watch = Stopwatch::start();
     let trained = Judged::Trained(parameters);
-    let central = population
-        .test()
-        .filter(|data| !data.is_empty())
-        .map(|data| executor.evaluate_test(trained, data, round, stop))
-        .transpose()?;
+    let central = score_central(executor, population, trained, sample, round, stop)?;
     let single = |test: Option<&Evaluation>| match config.per_client {
         PerClient::Never => false,
         PerClient::Last => last(test.map(Evaluation::accuracy)),
@@ -97,7 +141,8 @@ pub(crate) fn judge<P: Population, E: Engine>(
     };
     let mut scores = Vec::new();
     if wanted.test || wanted.train {
-        scores = executor.evaluate_clients(population, trained, sample, wanted, round, stop)?;
+        scores =
+            executor.evaluate_clients(population, trained, &sample.clients, wanted, round, stop)?;
     }
     let test = central.or_else(|| total(scores.iter().filter_map(|score| score.test)));
     let single = single(test.as_ref());
@@ -130,7 +175,7 @@ pub(crate) fn judge<P: Population, E: Engine>(
             train_loss: train.as_ref().map(Evaluation::loss),
             train_accuracy: train.as_ref().map(Evaluation::accuracy),
             train_clients: if train.is_some() {
-                sample.len() as u64
+                sample.clients.len() as u64
             } else {
                 0
             },
@@ -141,24 +186,45 @@ pub(crate) fn judge<P: Population, E: Engine>(
     })
 }
 
+/// The score on the central test set, or on the sample that stands for it; none without a set.
+fn score_central<P: Population, E: Engine>(
+    executor: &Executor<P, E>,
+    population: &P,
+    model: Judged<'_>,
+    sample: &Sample,
+    round: RoundId,
+    stop: &AtomicBool,
+) -> Result<Option<Evaluation>, Halt> {
+    let Some(whole) = population.test().filter(|data| !data.is_empty()) else {
+        return Ok(None);
+    };
+    let score = match &sample.examples {
+        Some(rows) => executor.evaluate_test(model, &Part { whole, rows }, round, stop),
+        None => executor.evaluate_test(model, whole, round, stop),
+    };
+    score.map(Some)
+}
+
 /// The test score of the model as a device serves it: on the same examples as the trained one's.
 fn score_int8<P: Population, E: Engine>(
     executor: &mut Executor<P, E>,
     population: &P,
     model: &dyn ServedModel,
-    sample: &[ClientId],
+    sample: &Sample,
     round: RoundId,
     stop: &AtomicBool,
 ) -> Result<Option<Evaluation>, Halt> {
     let served = Judged::Served(model);
-    if let Some(data) = population.test().filter(|data| !data.is_empty()) {
-        return executor.evaluate_test(served, data, round, stop).map(Some);
+    let central = score_central(executor, population, served, sample, round, stop)?;
+    if central.is_some() {
+        return Ok(central);
     }
     let wanted = Wanted {
         test: true,
         train: false,
     };
-    let scores = executor.evaluate_clients(population, served, sample, wanted, round, stop)?;
+    let scores =
+        executor.evaluate_clients(population, served, &sample.clients, wanted, round, stop)?;
     Ok(total(scores.iter().filter_map(|score| score.test)))
 }
 
@@ -215,16 +281,15 @@ mod tests {
 
     #[test]
     fn a_small_population_is_evaluated_whole_and_a_large_one_by_one_sample() {
-        let config = EvaluationConfig {
-            max_clients: 50,
-            ..EvaluationConfig::default()
+        let some = |seed, population| {
+            let stream = Stream::at(Purpose::Evaluation, Seed(seed), RoundId(0), ClientId(0));
+            some(50, stream, RoundId(0), population).unwrap()
         };
-        let all = sample(&config, Seed(1), 50).unwrap();
-        assert_eq!(all, (0..50).map(ClientId).collect::<Vec<_>>());
-        let some = sample(&config, Seed(1), 1_000_000_000).unwrap();
-        assert_eq!(some.len(), 50);
-        assert!(some.windows(2).all(|pair| pair[0] < pair[1]));
-        assert_eq!(some, sample(&config, Seed(1), 1_000_000_000).unwrap());
-        assert_ne!(some, sample(&config, Seed(2), 1_000_000_000).unwrap());
+        assert_eq!(some(1, 50), (0..50).map(ClientId).collect::<Vec<_>>());
+        let drawn = some(1, 1_000_000_000);
+        assert_eq!(drawn.len(), 50);
+        assert!(drawn.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(drawn, some(1, 1_000_000_000));
+        assert_ne!(drawn, some(2, 1_000_000_000));
     }
 }

@@ -29,7 +29,7 @@ use crate::checkpoint::{
 use crate::config::{CalibrationSource, SimulationConfig, refused};
 use crate::distribution;
 use crate::error::SimError;
-use crate::evaluate::{judge, sample};
+use crate::evaluate::{Sample, judge};
 use crate::executor::{Executor, Halt, Job};
 use crate::fleet::ClientFate;
 use crate::population::{Engine, Population};
@@ -104,8 +104,8 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     fresh: bool,
     position: RecorderPosition,
     warnings: Vec<CheckpointWarning>,
-    /// Clients that stand for all in evaluations.
-    sample: Vec<ClientId>,
+    /// What stands for all in evaluations.
+    sample: Sample,
     /// Examples on which a quantized model is calibrated, once they were drawn.
     calibration: Option<Drawn>,
     pub(crate) engine: E,
@@ -231,7 +231,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             secagg,
             differencing: Differencing::default(),
             tap: None,
-            sample: sample(&config.evaluation, config.seed, population.clients())?,
+            sample: Sample::draw(&config.evaluation, config.seed, &population)?,
             calibration: None,
             engine,
             config,

@@ -86,6 +86,38 @@ fn an_evaluation_is_what_the_trainer_says_of_all_examples() {
     assert_eq!(record.train_clients, 60);
 }
 
+/// A sample is judged in place of a larger test set and changes no model; of a limit that the set
+/// does not reach, nothing is left out.
+#[test]
+fn a_sample_stands_for_a_larger_test_set() {
+    let whole = population().test().unwrap().len() as u64;
+    let run = |max_examples| {
+        let config = SimulationConfig {
+            evaluation: EvaluationConfig {
+                max_examples,
+                ..config().evaluation
+            },
+            ..config()
+        };
+        let mut simulation = simulation(config);
+        let journal = play(&mut simulation);
+        (simulation.parameters().values().to_vec(), journal)
+    };
+    let (parameters, all) = run(None);
+    for more in [whole, whole + 1] {
+        assert_eq!(run(Some(more)).1.evaluations, all.evaluations);
+    }
+    let (same, part) = run(Some(30));
+    assert_eq!(same, parameters, "what is judged changes no model");
+    let accuracy = |journal: &common::Journal| {
+        let last = journal.evaluations.last().unwrap();
+        last.test_accuracy.unwrap()
+    };
+    let right = accuracy(&part) * 30.0;
+    assert!((right - right.round()).abs() < 1e-9, "{right} of 30");
+    assert_ne!(part.evaluations, all.evaluations);
+}
+
 #[test]
 fn without_a_central_test_set_the_clients_held_out_examples_are_it() {
     let run = |population: TinyPopulation, train| {

@@ -28,6 +28,11 @@ pub struct EvaluationTable {
     /// `per_client`; at least 1.
     #[schemars(range(min = 1))]
     pub max_clients: u64,
+    /// Of a larger test set, a sample of so many examples, drawn once for the whole run, stands for
+    /// all; at least 1, and all of them when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_examples: Option<u64>,
     /// Arithmetics in which the global model is measured on the test set: "f32" always, and "int8"
     /// for the model as a device serves it. After `local.precision = "qat-int8"` the int8 model
     /// has the ranges that were trained; else it is calibrated, as `calibration` says.
@@ -75,6 +80,7 @@ impl Default for EvaluationTable {
             train,
             per_client,
             max_clients,
+            max_examples,
             int8: _,
             patches,
             calibration: _,
@@ -89,6 +95,7 @@ impl Default for EvaluationTable {
                 PerClient::Each => PerClientName::Each,
             },
             max_clients,
+            max_examples,
             precisions: vec![MeasuredPrecision::F32],
             patches,
             calibration: None,
@@ -102,7 +109,13 @@ impl EvaluationTable {
         let node = &named(node, "calibration");
         let mut table = decode::<Self>(node, "evaluation", errors)?;
         let check = Check::new(node, "evaluation", errors);
-        for (key, value) in [("every", table.every), ("max_clients", table.max_clients)] {
+        let least = [
+            ("every", Some(table.every)),
+            ("max_clients", Some(table.max_clients)),
+            ("max_examples", table.max_examples),
+        ];
+        for (key, value) in least {
+            let value = value.unwrap_or(1);
             check.demand(key, value >= 1, &value, "a whole number of at least 1");
         }
         let times = |wanted| {
@@ -153,6 +166,7 @@ impl EvaluationTable {
                 PerClientName::Each => PerClient::Each,
             },
             max_clients: self.max_clients,
+            max_examples: self.max_examples,
             int8: self.precisions.contains(&MeasuredPrecision::Int8),
             patches: self.patches,
             calibration: match &self.calibration {

@@ -18,6 +18,14 @@ pub(crate) const CASES: &[Case] = &[
         ],
     ),
     fault(
+        "targets at every position of pictures",
+        r#"name = "digits""#,
+        "name = \"digits\"\nevery_position = true",
+        &[
+            "bad.toml:7:1: `dataset.every_position`: unknown key; expected one of partition, limit, holdout, normalise, feature_noise",
+        ],
+    ),
+    fault(
         "a limit of nothing",
         r#"name = "digits""#,
         "name = \"digits\"\nlimit = 0",

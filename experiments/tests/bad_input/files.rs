@@ -140,4 +140,12 @@ pub(crate) const CASES: &[Case] = &[
  code: 1,
  messages: &["bad.toml:7:8: `dataset.path`: t.txt holds no speaker with enough text for one window; choose a smaller `window`"],
  },
+    Case {
+ what: "one answer where every position has a target",
+ from: "name = \"digits\"\npartition = { kind = \"dirichlet\", alpha = 0.3, clients = 20 }\n\n[model]\nkind = \"logreg\"",
+ to: "name = \"text\"\npath = \"t.txt\"\nwindow = 3\nevery_position = true\n\n[model]\nlayer = [{ kind = \"embedding\", size = 2 }, { kind = \"last\" }, { kind = \"dense\" }]",
+ files: &[("t.txt", b"A:\nabcdefghijabcdefghij\n")],
+ code: 2,
+ messages: &["bad.toml:12:9: `model.layer`: the model ends with shape [10] and every position has a target, which needs [3, 10]; end with a dense layer without `units` on the sequence itself, behind no flatten, last or pooling layer"],
+ },
 ];

@@ -26,6 +26,12 @@ pub(crate) const CASES: &[Case] = &[
         ],
     ),
     fault(
+        "a model of text's option of the wrong type",
+        r#"kind = "logreg""#,
+        "kind = \"lstm-shakespeare\"\nunits = \"many\"",
+        &[r#"bad.toml:11:9: `model.units`: found the string "many", expected a list"#],
+    ),
+    fault(
         "a misspelt key of a layer",
         r#"kind = "logreg""#,
         r#"layer = [{ kind = "dense", unit = 10 }]"#,

@@ -166,6 +166,14 @@ pub(crate) const CASES: &[Case] = &[
         ],
     ),
     fault(
+        "a test set of nothing",
+        "[selection]",
+        "[evaluation]\nmax_examples = 0\n[selection]",
+        &[
+            "bad.toml:22:16: `evaluation.max_examples`: found 0, expected a whole number of at least 1",
+        ],
+    ),
+    fault(
         "patches without int8",
         "[selection]",
         "[evaluation]\npatches = true\n[selection]",

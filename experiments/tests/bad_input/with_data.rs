@@ -82,6 +82,22 @@ pub(crate) const CASES: &[Case] = &[
         ],
     ),
     fault(
+        "a model for text where there are pictures",
+        r#"kind = "logreg""#,
+        r#"kind = "lstm-shakespeare""#,
+        &[
+            "bad.toml:10:8: `model.kind`: the model `lstm-shakespeare` takes tokens and the data hold examples of shape [8, 8, 1]; choose a data set of text, or the model `logreg` or `mlp-2nn`",
+        ],
+    ),
+    fault(
+        "a recurrent layer over pictures",
+        r#"kind = "logreg""#,
+        r#"layer = [{ kind = "lstm", units = 8 }, { kind = "last" }, { kind = "dense" }]"#,
+        &[
+            "bad.toml:10:10: `model.layer.0`: layer 1 `lstm1`: it takes a sequence [length, features] and its input has shape [8, 8, 1]; put it behind an `embedding` layer, or choose a data set of sequences",
+        ],
+    ),
+    fault(
         "a convolution larger than its input",
         r#"kind = "logreg""#,
         r#"layer = [{ kind = "conv2d", filters = 3, kernel = 9, padding = "valid" }, { kind = "flatten" }, { kind = "dense" }]"#,
