@@ -117,6 +117,18 @@ pub enum EdgeError {
         /// What it is.
         kind: &'static str,
     },
+    /// A layer that a teacher is matched at has no value of its own in integers.
+    #[error(
+        "the teacher is matched at layer `{layer}`, which quantization-aware training computes \
+         inside the layer after it; name the layer whose normalisation or activation ends it: one \
+         of {known}"
+    )]
+    QatInside {
+        /// The layer.
+        layer: String,
+        /// Layers that have a value, printed.
+        known: String,
+    },
     /// An observation's share in a range is no share.
     #[error(
         "the momentum of ranges is {momentum}; expected a number above 0 and at most 1, for \

@@ -242,6 +242,33 @@ pub(crate) fn target_width(target: TargetSpec) -> usize {
     }
 }
 
+impl Graph {
+    /// Of each root value: whether parameters come before it, so that it has a gradient to hand on.
+    pub(crate) fn learning(&self) -> Vec<bool> {
+        let mut learning = vec![false; self.values.len()];
+        for node in &self.nodes {
+            let own = matches!(
+                node.op,
+                Op::Dense { .. }
+                    | Op::Conv { .. }
+                    | Op::Norm { .. }
+                    | Op::BatchNorm { .. }
+                    | Op::Embedding { .. }
+                    | Op::Recurrent { .. }
+                    | Op::Position { .. }
+            );
+            let learns = own || node.inputs().any(|value| learning[self.values[value].root]);
+            learning[self.values[node.output].root] = learns;
+        }
+        learning
+    }
+
+    /// Whether parameters come before a value.
+    pub(crate) fn depends_on_parameters(&self, value: ValueId) -> bool {
+        self.learning()[self.values[value].root]
+    }
+}
+
 impl Node {
     /// Multiply-accumulate operations of its product for one example.
     pub(crate) fn macs(&self) -> u64 {

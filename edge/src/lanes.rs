@@ -110,7 +110,7 @@ impl Lanes {
         else {
             return None;
         };
-        if model.qat_options().is_some() {
+        if model.qat_options().is_some() || model.distillation().is_some() {
             return None;
         }
         if model.loss() != Loss::SoftmaxCrossEntropy || model.parameters() > MOST_PARAMETERS {

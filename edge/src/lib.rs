@@ -57,6 +57,7 @@
 //! | [`Program`], [`Runner`] | a model with fixed parameters compiled to be served, in f32, f16 or int8 | precision, memory |
 //! | [`EdgeTrainer`] | a client: order of examples, epochs, the update | the local plan |
 //! | [`qat`] | quantization-aware training: a session whose forward pass is the device's, in integers | points, ranges |
+//! | [`distill`] | a session that learns from a teacher: response, features, relations | programs, layers |
 //! | `lanes` | sixteen clients of a small model in one step | numbers, clients |
 //! | [`kernel`] | the numbers themselves, for each instruction set | slices |
 //! | [`mod@file`] | model files, served from a memory map | bytes |
@@ -99,6 +100,7 @@
 
 mod arena;
 pub mod device;
+pub mod distill;
 mod error;
 pub mod file;
 pub mod gguf;

@@ -3,8 +3,9 @@
 use core::ops::Range;
 use std::sync::Arc;
 
-use fl_core::{InputSpec, Layout, Parameters, Stream, TargetSpec};
+use fl_core::{InputSpec, Layout, Parameters, ParametersError, Stream, TargetSpec};
 
+use crate::distill::{DistillError, DistillOptions, Distillation, Teacher, Teaching};
 use crate::error::EdgeError;
 use crate::graph::{self, Graph, LayerSummary, Op, Start};
 use crate::plan::{Memory, Mode};
@@ -26,6 +27,8 @@ pub struct Model {
     trained: Vec<Range<usize>>,
     /// How it is trained for quantization, where it is.
     qat: Option<QatOptions>,
+    /// Who teaches it, where somebody does.
+    distillation: Option<Distillation>,
 }
 
 impl Model {
@@ -52,6 +55,7 @@ impl Model {
         }
         Ok(Self {
             qat: None,
+            distillation: None,
             trained,
             definition: def.clone(),
             graph,
@@ -91,6 +95,9 @@ impl Model {
         if self.qat.replace(options).is_some() {
             return Ok(self);
         }
+        if let Some(distillation) = &self.distillation {
+            distillation.check_units(&self.graph)?;
+        }
         let points = qat::points(&self.graph);
         let tensors = self.layout.tensors().iter();
         let tensors = tensors.map(|tensor| (tensor.name.clone(), tensor.shape.clone()));
@@ -106,6 +113,90 @@ impl Model {
             self.trained.push(start..self.layout.len());
         }
         Ok(self)
+    }
+
+    /// The same model, [taught](crate::distill) by another: sessions and trainers of it minimise the
+    /// distillation's loss. Projections of features, where there are some, are tensors behind its
+    /// own; [`Self::student`] takes them away. Evaluation is that of the student alone.
+    ///
+    /// # Errors
+    /// [`DistillError`] when teacher and student do not go together, or options are out of range.
+    pub fn with_teacher(
+        mut self,
+        teacher: Teacher,
+        options: DistillOptions,
+    ) -> Result<Self, DistillError> {
+        if self.qat.is_some() {
+            return Err(DistillError::Ranges);
+        }
+        if self.distillation.is_some() {
+            self = self.alone()?;
+        }
+        let (distillation, projections) =
+            Distillation::fit(&self.graph, &self.layout, teacher, options)?;
+        let tensors = self.layout.tensors().iter();
+        let tensors = tensors.map(|tensor| (tensor.name.clone(), tensor.shape.clone()));
+        let start = self.layout.len();
+        let added = projections
+            .iter()
+            .map(|it| (it.name.clone(), it.shape.clone()));
+        self.layout = Arc::new(Layout::new(tensors.chain(added))?);
+        self.starts.extend(projections.iter().map(|it| it.start));
+        if start < self.layout.len() {
+            self.trained.push(start..self.layout.len());
+        }
+        self.distillation = Some(distillation);
+        Ok(self)
+    }
+
+    /// Who teaches the model, and what; none unless it is [taught](Self::with_teacher).
+    #[must_use]
+    pub fn teacher(&self) -> Option<(&Teacher, &DistillOptions)> {
+        let distillation = self.distillation.as_ref()?;
+        Some((&distillation.teacher, &distillation.options))
+    }
+
+    /// Numbers of the layout without the projections of a [distillation](crate::distill): those of
+    /// the [student](Self::student).
+    #[must_use]
+    pub fn student_parameters(&self) -> usize {
+        let taught = self.distillation.as_ref();
+        self.layout.len() - taught.map_or(0, Distillation::projections_len)
+    }
+
+    pub(crate) fn distillation(&self) -> Option<&Distillation> {
+        self.distillation.as_ref()
+    }
+
+    /// The model without its teacher.
+    fn alone(&self) -> Result<Self, EdgeError> {
+        let model = Self::new(&self.definition, self.input(), self.target())?;
+        match self.qat {
+            Some(options) => model.with_ranges(options),
+            None => Ok(model),
+        }
+    }
+
+    /// What is left when the lessons are over: the model without its teacher, and its parameters
+    /// without projections. Of a model that is not taught, the same again.
+    ///
+    /// # Errors
+    /// [`EdgeError::Parameters`] when the parameters are another model's.
+    pub fn student(&self, parameters: &Parameters) -> Result<(Self, Parameters), EdgeError> {
+        let student = self.alone()?;
+        let mut left = Parameters::zeros(Arc::clone(student.layout()));
+        let from = parameters.layout();
+        for tensor in student.layout().tensors() {
+            let found = from.tensor(&tensor.name);
+            let Some(found) = found.filter(|found| found.shape == tensor.shape) else {
+                return Err(EdgeError::Parameters(ParametersError::WrongLength {
+                    expected: self.parameters(),
+                    given: from.len(),
+                }));
+            };
+            left.values_mut()[tensor.range()].copy_from_slice(&parameters.values()[found.range()]);
+        }
+        Ok((student, left))
     }
 
     /// How the model is trained for quantization; none unless it is
@@ -251,7 +342,9 @@ impl Model {
     #[must_use]
     pub fn qat_peak_bytes(&self, batch: usize) -> Option<usize> {
         let options = self.qat?;
-        Some(qat::planned_bytes(self, options, batch))
+        let taught = self.distillation.as_ref();
+        let taught = taught.map_or(0, |it| Teaching::planned_bytes(it, batch.max(1)));
+        Some(qat::planned_bytes(self, options, batch) + taught)
     }
 
     fn planned_bytes(&self, batch: usize, mode: Mode) -> usize {
@@ -263,7 +356,12 @@ impl Model {
             Mode::PerExample => true,
         };
         let vectors = if stored { 2 } else { 1 };
-        4 * (vectors * self.parameters() + memory.len()) + memory.bytes()
+        let taught = self
+            .distillation
+            .as_ref()
+            .filter(|_| mode != Mode::Evaluation);
+        let taught = taught.map_or(0, |it| Teaching::planned_bytes(it, memory.rows()));
+        4 * (vectors * self.parameters() + memory.len()) + memory.bytes() + taught
     }
 
     /// The memory of a training step at a batch, operator by operator: forward, the loss,

@@ -13,6 +13,7 @@ mod walk;
 
 use core::ops::{Range, RangeInclusive};
 
+use crate::distill::Lesson;
 use crate::model::Model;
 use place::place;
 use planner::Planner;
@@ -123,6 +124,8 @@ pub(crate) struct Memory {
     pub(crate) weighted: Vec<Backward>,
     /// Whether some gradients are stored even when the others go straight into the parameters.
     pub(crate) stores_gradients: bool,
+    /// What is learned from a teacher's layers, where something is.
+    pub(crate) lesson: Option<Lesson>,
 }
 
 impl Memory {
@@ -159,12 +162,13 @@ impl Memory {
             norms: Vec::new(),
             weighted: Vec::new(),
             stores_gradients: walk.stores_gradients,
+            lesson: None,
         }
     }
 
     /// Whether a batch cannot be worked through in parts.
     pub(crate) fn whole_batch(&self) -> bool {
-        !self.running.is_empty()
+        !self.running.is_empty() || self.lesson.as_ref().is_some_and(Lesson::whole_batch)
     }
 
     /// Examples in the largest batch.

@@ -364,6 +364,14 @@ impl Program {
         batch.div_ceil(parts)
     }
 
+    /// Whether [`Runner::run_observed`] shows the value of this name.
+    pub(crate) fn shows(&self, name: &str) -> bool {
+        let complete = self.complete.iter().flatten();
+        complete
+            .into_iter()
+            .any(|&(value, _)| self.value_name(value) == name)
+    }
+
     fn takes_tokens(&self) -> bool {
         matches!(self.model.input(), InputSpec::Tokens { .. })
     }

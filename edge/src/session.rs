@@ -5,6 +5,7 @@ mod example;
 mod noise;
 mod private;
 mod run;
+mod teaching;
 
 use core::num::NonZeroUsize;
 use core::ops::Range;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use fl_core::{Evaluation, Examples, Optimizer, Stream};
 
 use crate::arena::Aligned;
+use crate::distill::Teaching;
 use crate::graph::target_width;
 use crate::kernel::{AdamStep, Kernels, Momentum, SgdStep};
 use crate::model::Model;
@@ -21,6 +23,7 @@ use crate::qat::{Qat, QatForward};
 use batch::{Batch, judge};
 use example::Norms;
 use run::{backward, forward, move_statistics};
+use teaching::Lesson;
 
 pub(crate) use batch::{bad_label, cross_entropy, judge as judge_part};
 pub use example::{Clipped, PerExampleError};
@@ -135,6 +138,8 @@ pub struct Session {
     target_width: usize,
     /// Quantization-aware training, where that is what it does.
     qat: Option<Box<Qat>>,
+    /// The teacher at work, where the model has one and was trained.
+    teaching: Option<Box<Teaching>>,
 }
 
 impl Session {
@@ -160,6 +165,7 @@ impl Session {
             first: Aligned::default(),
             second: Aligned::default(),
             qat: None,
+            teaching: None,
         };
         session.weights.reserve(session.model.parameters());
         session
@@ -243,6 +249,7 @@ impl Session {
 
     /// Parameters and a fresh optimizer.
     fn start_at(&mut self, global: &[f32], optimizer: &Optimizer) {
+        self.keep_answers(0);
         self.weights.values_mut().copy_from_slice(global);
         let parameters = self.model.parameters();
         let (first, second) = match optimizer {
@@ -270,6 +277,7 @@ impl Session {
             self.target_width,
             &self.model,
         );
+        self.make_room_for_teacher(rows);
     }
 
     /// One step on the examples at `rows`; the sum of their losses, added in their order.
@@ -445,6 +453,7 @@ impl Session {
             self.input_len,
             self.target_width,
         )?;
+        teaching::ask(&mut self.teaching, buffers, memory, &self.model, rows);
         buffers.draw_masks(memory, rows.len(), stream);
         match &mut self.qat {
             Some(qat) => {
@@ -467,6 +476,16 @@ impl Session {
             self.target_width,
             Some(1.0 / batch as f32),
         );
+        let lesson = Lesson {
+            memory,
+            model: &self.model,
+            weights: self.weights.values_mut(),
+            gradient: self.gradient.values_mut(),
+            update,
+            rows: rows.len(),
+            scale: 1.0 / batch as f32,
+        };
+        teaching::teach(self.kernels, &mut self.teaching, buffers, lesson);
         for value in &buffers.losses[..rows.len()] {
             loss += f64::from(*value);
         }

@@ -171,6 +171,13 @@ impl EdgeTrainer {
         };
         session.begin_round(task.round.0);
         session.start(parameters, &plan.optimizer, batch);
+        let visits = match plan.work {
+            LocalWork::Epochs(_) => epochs,
+            LocalWork::Steps(_) => (steps * batch as u64).div_ceil(examples as u64),
+        };
+        if visits > 1 {
+            session.keep_answers(examples);
+        }
         reserve(&mut self.order, examples);
         let mut result = LocalResult {
             examples: ExampleCount(examples as u64),

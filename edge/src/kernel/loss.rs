@@ -68,6 +68,74 @@ vectorized! {
         }
     }
 
+    fn softened_divergence(
+        v,
+        rows: usize,
+        classes: usize,
+        logits: &[f32],
+        teacher: &[f32],
+        temperature: f32,
+        share: f32,
+        scale: f32,
+        losses: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        let (mut own, mut other) = ([0.0f32; 256], [0.0f32; 256]);
+        let by = v.splat(1.0 / temperature);
+        let largest = |z: &[f32]| {
+            let mut max = z[0];
+            for &z in &z[1..] {
+                if z > max {
+                    max = z;
+                }
+            }
+            max
+        };
+        for row in 0..rows {
+            let z = &logits[row * classes..][..classes];
+            let t = &teacher[row * classes..][..classes];
+            let g = &mut gradient[row * classes..][..classes];
+            let m = v.splat(largest(z));
+            let n = v.splat(largest(t));
+            let (mut sum, mut sum_t) = (0.0f32, 0.0f32);
+            for (z, t) in z.chunks(own.len()).zip(t.chunks(own.len())) {
+                let (e, f) = (&mut own[..z.len()], &mut other[..z.len()]);
+                map!(v, z.len(); a = z; {} e => math::exp(v, v.mul(v.sub(a, m), by)));
+                map!(v, z.len(); a = t; {} f => math::exp(v, v.mul(v.sub(a, n), by)));
+                for (&e, &f) in e.iter().zip(&*f) {
+                    sum += e;
+                    sum_t += f;
+                }
+            }
+            let log = scalar(v, math::ln, sum);
+            let log_t = scalar(v, math::ln, sum_t);
+            let constant = v.splat(log - log_t);
+            let inverse = v.splat(1.0 / sum);
+            let inverse_t = v.splat(1.0 / sum_t);
+            let factor = v.splat(share * temperature * scale);
+            let mut divergence = 0.0f32;
+            let parts = z.chunks(own.len()).zip(t.chunks(own.len()));
+            for ((z, t), g) in parts.zip(g.chunks_mut(own.len())) {
+                let (e, f) = (&mut own[..z.len()], &mut other[..z.len()]);
+                if classes > 256 {
+                    map!(v, z.len(); a = z; {} e => math::exp(v, v.mul(v.sub(a, m), by)));
+                    map!(v, z.len(); a = t; {} f => math::exp(v, v.mul(v.sub(a, n), by)));
+                }
+                map!(v, z.len(); a = e, b = f, c = g; {
+                    let p = v.mul(a, inverse);
+                    let q = v.mul(b, inverse_t);
+                } g => v.fma(v.sub(p, q), factor, c));
+                map!(v, z.len(); a = z, b = t, c = f; {
+                    let own = v.mul(v.sub(a, m), by);
+                    let taught = v.mul(v.sub(b, n), by);
+                    let logs = v.add(v.sub(taught, own), constant);
+                } f => v.mul(v.mul(c, inverse_t), logs));
+                divergence += sum_in_order(f);
+            }
+            losses[row] += share * (temperature * temperature) * divergence;
+        }
+    }
+
     fn mean_squared_error(
         v,
         rows: usize,
@@ -180,6 +248,78 @@ mod tests {
                 close(gradient[3 * row + class], exact);
             }
         }
+    }
+
+    /// The formula of the paper, for few classes and for more than a block of them.
+    #[test]
+    fn softened_divergence_against_f64() {
+        for (classes, temperature, share, scale) in [
+            (3usize, 1.0f32, 1.0f32, 1.0f32),
+            (3, 4.0, 0.9, 0.5),
+            (300, 2.5, 0.3, 0.25),
+        ] {
+            let rows = 2;
+            let number = |i: usize, by: u32| ((i as u32 * by) % 97) as f32 / 13.0 - 3.5;
+            let z: Vec<f32> = (0..rows * classes).map(|i| number(i, 37)).collect();
+            let t: Vec<f32> = (0..rows * classes).map(|i| 2.0 * number(i, 53)).collect();
+            let (mut losses, mut gradient) = (vec![0.5; rows], vec![0.25; rows * classes]);
+            Kernels::best().softened_divergence(
+                rows,
+                classes,
+                &z,
+                &t,
+                temperature,
+                share,
+                scale,
+                &mut losses,
+                &mut gradient,
+            );
+            let temperature = f64::from(temperature);
+            let softmax = |x: &[f32]| -> Vec<f64> {
+                let e: Vec<f64> = x
+                    .iter()
+                    .map(|&x| libm::exp(f64::from(x) / temperature))
+                    .collect();
+                let sum: f64 = e.iter().sum();
+                e.into_iter().map(|e| e / sum).collect()
+            };
+            let (share, scale) = (f64::from(share), f64::from(scale));
+            for (row, loss) in losses.into_iter().enumerate() {
+                let at = row * classes..(row + 1) * classes;
+                let (p, q) = (softmax(&z[at.clone()]), softmax(&t[at.clone()]));
+                let divergence: f64 = p
+                    .iter()
+                    .zip(&q)
+                    .map(|(p, q)| q * (libm::log(*q) - libm::log(*p)))
+                    .sum();
+                close(loss, 0.5 + share * temperature * temperature * divergence);
+                for ((found, p), q) in gradient[at].iter().zip(&p).zip(&q) {
+                    close(*found, 0.25 + share * temperature * scale * (p - q));
+                }
+            }
+        }
+    }
+
+    /// A student who answers as the teacher does has nothing left to learn, however far the logits
+    /// are from zero.
+    #[test]
+    fn the_divergence_of_equals_is_zero() {
+        let z = [500.0, -500.0, 20.0];
+        let shifted = z.map(|z| z + 300.0);
+        let (mut losses, mut gradient) = ([0.0], [0.0; 3]);
+        let k = Kernels::best();
+        k.softened_divergence(
+            1,
+            3,
+            &z,
+            &shifted,
+            2.0,
+            1.0,
+            1.0,
+            &mut losses,
+            &mut gradient,
+        );
+        assert_eq!((losses, gradient), ([0.0], [0.0; 3]));
     }
 
     /// A logit that is not a number is seen in the loss, whichever class it belongs to.

@@ -759,6 +759,48 @@ impl Kernels {
         }
     }
 
+    /// Adds how far softened outputs are from a teacher's, as distillation counts it: with
+    /// `p = softmax(z / T)` of the logits, `q = softmax(t / T)` of the teacher's, and `T` the
+    /// temperature,
+    /// `losses[row] += share * T^2 * sum q (ln q - ln p)` and
+    /// `gradient += (p - q) * (share * T * scale)`.
+    ///
+    /// # Source
+    /// Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 2.
+    pub fn softened_divergence(
+        &self,
+        rows: usize,
+        classes: usize,
+        logits: &[f32],
+        teacher: &[f32],
+        temperature: f32,
+        share: f32,
+        scale: f32,
+        losses: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        need("the logits", logits, rows.saturating_mul(classes));
+        need(
+            "the teacher's logits",
+            teacher,
+            rows.saturating_mul(classes),
+        );
+        need("the losses", losses, rows);
+        need("the gradient", gradient, rows.saturating_mul(classes));
+        loss::softened_divergence(
+            self.isa,
+            rows,
+            classes,
+            logits,
+            teacher,
+            temperature,
+            share,
+            scale,
+            losses,
+            gradient,
+        );
+    }
+
     /// Mean squared error: `losses[row] = sum (z - t)^2 / width`,
     /// `gradient = (z - t) * (2 * scale / width)`.
     pub fn mean_squared_error(

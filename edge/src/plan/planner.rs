@@ -4,6 +4,7 @@ mod backward;
 
 use super::place::Kept;
 use super::{Backward, Bytes, Forward, Memory, Mode, NormStep, Running, Slot, Walk};
+use crate::distill::{self, Lesson};
 use crate::graph::{Function, Node, Op, ValueId};
 use crate::kernel::{Activation, BatchNorm, Fused};
 use crate::model::Model;
@@ -24,6 +25,8 @@ pub(super) struct Planner<'a> {
     forward: Vec<Forward>,
     norms: Vec<NormStep>,
     weighted: Vec<Backward>,
+    /// Of each root value: whether it is compared with one of a teacher.
+    tapped: Vec<bool>,
 }
 
 /// Stands for "no buffer yet".
@@ -44,6 +47,7 @@ impl<'a> Planner<'a> {
             forward: Vec::new(),
             norms: Vec::new(),
             weighted: Vec::new(),
+            tapped: tapped(model, mode),
         }
     }
 
@@ -55,13 +59,19 @@ impl<'a> Planner<'a> {
         for index in 0..self.walk.graph.nodes.len() {
             self.walk.time += 1;
             self.forward(index);
+            let root = self.walk.root(self.walk.graph.nodes[index].output);
+            if self.tapped[root] {
+                self.keep(self.activation[root], Kept::Values);
+            }
         }
         self.walk.time += 1;
         let root = self.walk.root(self.walk.graph.output);
         let output = self.use_activation(root);
         let output_gradient = self.walk.buffer(self.walk.len(root), 0);
+        let mut lesson = None;
         if self.mode != Mode::Evaluation && self.walk.needs_gradient[root] {
             self.walk.gradient[root] = Some(output_gradient);
+            lesson = self.lesson();
             for index in (0..self.walk.graph.nodes.len()).rev() {
                 self.walk.time += 1;
                 self.backward(index);
@@ -75,8 +85,22 @@ impl<'a> Planner<'a> {
             forward: self.forward,
             norms: self.norms,
             weighted: self.weighted,
+            lesson,
             ..Memory::of_walk(self.walk, [input, output, output_gradient], |it| it)
         }
+    }
+
+    /// What is learned from a teacher's layers, at the time of the loss.
+    fn lesson(&mut self) -> Option<Lesson> {
+        let model = self.walk.model;
+        let distillation = model
+            .distillation()
+            .filter(|_| self.mode == Mode::Training)?;
+        let taps = distillation.taps();
+        let slots: Vec<Slot> = taps
+            .map(|value| self.use_activation(self.walk.root(value)))
+            .collect();
+        Some(distill::plan(&mut self.walk, distillation, &slots))
     }
 
     fn use_activation(&mut self, root: ValueId) -> Slot {
@@ -108,7 +132,8 @@ impl<'a> Planner<'a> {
     /// maximum is above zero exactly where the input that it came from is.
     fn relu_left_to_pool(&self, index: usize) -> bool {
         let root = self.walk.root(self.walk.graph.nodes[index].output);
-        self.walk.graph.readers(root) == 1
+        !self.tapped[root]
+            && self.walk.graph.readers(root) == 1
             && self
                 .walk
                 .graph
@@ -120,7 +145,7 @@ impl<'a> Planner<'a> {
     /// What the node that gives this value left to the pooling that reads it.
     fn left_to_pool(&self, value: ValueId) -> Fused {
         let root = self.walk.root(value);
-        if self.walk.graph.readers(root) != 1 {
+        if self.tapped[root] || self.walk.graph.readers(root) != 1 {
             return Fused::None;
         }
         let giver = self
@@ -431,6 +456,18 @@ impl<'a> Planner<'a> {
         let scale = 1.0 / (1.0 - rate);
         self.forward.push(Forward::Dropout { keep, scale, y });
     }
+}
+
+/// Of each root value: whether training compares it with one of a teacher.
+fn tapped(model: &Model, mode: Mode) -> Vec<bool> {
+    let graph = &model.graph;
+    let mut tapped = vec![false; graph.values.len()];
+    if let Some(distillation) = model.distillation().filter(|_| mode == Mode::Training) {
+        for value in distillation.taps() {
+            tapped[graph.values[value].root] = true;
+        }
+    }
+    tapped
 }
 
 pub(crate) fn kernel_function(function: Function) -> Activation {

@@ -2,7 +2,7 @@
 //! gradients on.
 
 use super::{Buffer, Bytes, Kept, Mask, Route, Running, Slot, Tensor};
-use crate::graph::{Graph, Op, ValueId};
+use crate::graph::{Graph, ValueId};
 use crate::kernel::Write;
 use crate::model::Model;
 
@@ -27,24 +27,6 @@ impl<'a, B: From<Route>> Walk<'a, B> {
     pub(crate) fn new(model: &'a Model, rows: usize) -> Self {
         let graph = &model.graph;
         let values = graph.values.len();
-        let mut needs_gradient = vec![false; values];
-        for node in &graph.nodes {
-            let own = matches!(
-                node.op,
-                Op::Dense { .. }
-                    | Op::Conv { .. }
-                    | Op::Norm { .. }
-                    | Op::BatchNorm { .. }
-                    | Op::Embedding { .. }
-                    | Op::Recurrent { .. }
-                    | Op::Position { .. }
-            );
-            let needs = own
-                || node
-                    .inputs()
-                    .any(|value| needs_gradient[graph.values[value].root]);
-            needs_gradient[graph.values[node.output].root] = needs;
-        }
         Self {
             model,
             graph,
@@ -53,7 +35,7 @@ impl<'a, B: From<Route>> Walk<'a, B> {
             buffers: Vec::new(),
             bytes: 0,
             gradient: vec![None; values],
-            needs_gradient,
+            needs_gradient: graph.learning(),
             backward: Vec::new(),
             masks: Vec::new(),
             running: Vec::new(),

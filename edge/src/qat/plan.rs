@@ -8,6 +8,7 @@ mod forward;
 
 use super::step::{Backward, Codes, Forward, Marks, Point, Product, ScaleId};
 use super::{QatForward, Statistics};
+use crate::distill::{self, Lesson};
 use crate::graph::{Graph, ValueId, units};
 use crate::kernel::Fused;
 use crate::model::Model;
@@ -145,8 +146,10 @@ impl<'a> Planner<'a> {
         let x = self.codes_of(root);
         self.forward.push(Forward::Open { x, to: output });
         let output_gradient = self.walk.buffer(self.walk.len(root), 0);
+        let mut lesson = None;
         if self.training() && self.walk.needs_gradient[root] {
             self.walk.gradient[root] = Some(output_gradient);
+            lesson = self.lesson();
             for unit in units.iter().rev() {
                 self.walk.time += 1;
                 self.backward(unit);
@@ -166,7 +169,24 @@ impl<'a> Planner<'a> {
             scratch: self.scratch,
         };
         let ends = [input, output, output_gradient];
-        (Memory::of_walk(self.walk, ends, |_| Vec::new()), plan)
+        let mut memory = Memory::of_walk(self.walk, ends, |_| Vec::new());
+        memory.lesson = lesson;
+        (memory, plan)
+    }
+
+    /// What is learned from a teacher's layers, at the time of the loss: of numbers that the
+    /// integers stand for.
+    fn lesson(&mut self) -> Option<Lesson> {
+        let model = self.walk.model;
+        let distillation = model.distillation()?;
+        let mut slots = Vec::new();
+        for value in distillation.taps() {
+            let x = self.codes_of(value);
+            let to = self.walk.buffer(self.walk.len(value), 0);
+            self.forward.push(Forward::Open { x, to });
+            slots.push(to);
+        }
+        Some(distill::plan(&mut self.walk, distillation, &slots))
     }
 
     fn training(&self) -> bool {

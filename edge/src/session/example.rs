@@ -15,6 +15,7 @@ use fl_core::{Examples, Stream};
 use super::batch::Batch;
 use super::private::Clip;
 use super::run::{Update, backward_inputs, backward_parameters, forward, step_stored};
+use super::teaching::{self, Lesson};
 use super::{BadExample, Session, most_rows};
 use crate::arena::{pick, reserve};
 use crate::kernel::{Conv, Dense, Gradient, Kernels, Write};
@@ -36,6 +37,13 @@ pub enum PerExampleError {
          of `Session::new`"
     )]
     QuantizationAware,
+    /// Layers of a teacher are matched.
+    #[error(
+        "a teacher's layers or relations have no gradients of single examples here: a relation is \
+         the batch's, and a projection is trained beside the model; learn the teacher's response \
+         alone, without `features` and `relation`"
+    )]
+    Distillation,
     /// A label or token is outside the model's range.
     #[error("{0}")]
     BadExample(BadExample),
@@ -213,6 +221,10 @@ impl Session {
 
     /// Whether examples have gradients of their own.
     pub(super) fn check_examples(&self) -> Result<(), PerExampleError> {
+        let taught = self.model.distillation();
+        if taught.is_some_and(|taught| !taught.is_response_alone()) {
+            return Err(PerExampleError::Distillation);
+        }
         if self.training.whole_batch() {
             return Err(PerExampleError::BatchNorm);
         }
@@ -238,6 +250,7 @@ impl Session {
             kernels,
             weights,
             gradient,
+            teaching,
             ..
         } = self;
         let Norms {
@@ -265,6 +278,7 @@ impl Session {
             };
             let totals = &mut totals[squares.first..][..part.len()];
             batch.fill(memory, model, data, part, self.input_len, self.target_width)?;
+            teaching::ask(teaching, batch, memory, model, part);
             batch.draw_masks(memory, part.len(), stream);
             forward(kernels, memory, batch, weights, part.len());
             batch.loss(
@@ -275,6 +289,16 @@ impl Session {
                 self.target_width,
                 Some(1.0),
             );
+            let lesson = Lesson {
+                memory,
+                model,
+                weights,
+                gradient,
+                update: Update::Store,
+                rows: part.len(),
+                scale: 1.0,
+            };
+            teaching::teach(kernels, teaching, batch, lesson);
             for loss in &batch.losses[..part.len()] {
                 found.loss += f64::from(*loss);
             }
@@ -361,6 +385,7 @@ impl Session {
         reserve(totals, rows);
         reserve(factors, wanted);
         self.norms.rows = rows;
+        self.make_room_for_teacher(self.norms.part());
     }
 }
 

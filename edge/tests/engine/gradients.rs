@@ -17,6 +17,11 @@ fn loss(session: &mut Session, case: &Case, weights: &[f32], batch: usize) -> f6
 }
 
 fn check(case: &Case, tolerance: f64) {
+    check_above(case, tolerance, 0.02);
+}
+
+/// Slopes below `floor` times the length of a step count as that.
+pub(crate) fn check_above(case: &Case, tolerance: f64, floor: f64) {
     let batch = 5;
     let mut session = Session::new(case.model.clone(), Kernels::best());
     let mut weights = start(case);
@@ -53,7 +58,7 @@ fn check(case: &Case, tolerance: f64) {
                 .map(|width| {
                     let step = width / norm;
                     let slope = (at(step) - at(-step)) / (2.0 * f64::from(step));
-                    (slope - expected).abs() / (0.02 * f64::from(norm) + expected.abs())
+                    (slope - expected).abs() / (floor * f64::from(norm) + expected.abs())
                 })
                 .into_iter()
                 .fold(f64::INFINITY, f64::min);

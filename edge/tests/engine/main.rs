@@ -4,6 +4,7 @@ mod allocations;
 mod common;
 mod conformance;
 mod definitions;
+mod distilled;
 mod examples;
 mod fours;
 mod gradients;
