@@ -8,6 +8,7 @@ use std::sync::Arc;
 use fl_core::{ClientId, Examples, Layout, Parameters, ServedModel, Stream, TrainError, Trainer};
 use fl_edge::Observed;
 use fl_edge::quant::Probe;
+use sha2::{Digest as _, Sha256};
 
 use crate::config::CalibrationConfig;
 
@@ -56,6 +57,12 @@ pub trait Engine: Send + Sync {
 
     /// The initial global parameters.
     fn init(&self, stream: &mut Stream) -> Parameters;
+
+    /// A fingerprint of what teaches the model, and of what it teaches; none without a teacher. A
+    /// run goes on only with the teacher that it began with.
+    fn teacher(&self) -> Option<[u8; 32]> {
+        None
+    }
 
     /// A name for the arithmetic in use (e.g. `avx2`), for the checkpoint and the manifest.
     fn kernel(&self) -> String;
@@ -144,6 +151,32 @@ impl Engine for Arc<fl_edge::Model> {
 
     fn init(&self, stream: &mut Stream) -> Parameters {
         fl_edge::Model::init(self, stream)
+    }
+
+    fn teacher(&self) -> Option<[u8; 32]> {
+        let (teacher, options) = fl_edge::Model::teacher(self)?;
+        let mut hash = Sha256::new();
+        hash.update(teacher.digest());
+        // Every bit of every option, and every name with its end.
+        let mut numbers = vec![options.temperature, options.alpha];
+        let mut names = Vec::new();
+        for feature in &options.features {
+            numbers.push(feature.weight);
+            names.extend([Some(&feature.student), Some(&feature.teacher)]);
+        }
+        if let Some(relation) = &options.relation {
+            numbers.extend([relation.distance, relation.angle]);
+            names.extend([relation.student.as_ref(), relation.teacher.as_ref()]);
+        }
+        for name in &names {
+            hash.update((name.map_or(u64::MAX, |name| name.len() as u64)).to_le_bytes());
+            hash.update(name.map_or("", |name| name));
+        }
+        for number in &numbers {
+            hash.update(number.to_bits().to_le_bytes());
+        }
+        hash.update((names.len() as u64).to_le_bytes());
+        Some(hash.finalize().into())
     }
 
     fn kernel(&self) -> String {

@@ -217,7 +217,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             identity: Identity {
                 config: config.digest()?,
                 data: population.digest(),
-                layout: layout_digest(engine.layout()),
+                layout: model_digest(engine.layout(), engine.teacher()),
                 kernel: engine.kernel(),
             },
             server: RoundServer::new(
@@ -279,7 +279,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             checkpoint,
             warnings,
         } = found;
-        check_identity(&path, &checkpoint.identity, &self.identity)?;
+        let taught = self.engine.teacher().is_some();
+        check_identity(&path, &checkpoint.identity, &self.identity, taught)?;
         if checkpoint.round.0 > self.config.rounds {
             return Err(CheckpointError::BeyondRounds {
                 path,
@@ -658,11 +659,20 @@ fn setup(
     }
 }
 
-fn check_identity(path: &Path, found: &Identity, own: &Identity) -> Result<(), CheckpointError> {
+fn check_identity(
+    path: &Path,
+    found: &Identity,
+    own: &Identity,
+    taught: bool,
+) -> Result<(), CheckpointError> {
+    let model = match taught {
+        true => "model or teacher",
+        false => "model",
+    };
     let parts = [
         ("configuration", found.config == own.config),
         ("data set", found.data == own.data),
-        ("model", found.layout == own.layout),
+        (model, found.layout == own.layout),
     ];
     for (what, same) in parts {
         if !same {
@@ -682,8 +692,8 @@ fn check_identity(path: &Path, found: &Identity, own: &Identity) -> Result<(), C
     Ok(())
 }
 
-/// SHA-256 of the names and shapes of a model's tensors.
-fn layout_digest(layout: &fl_core::Layout) -> [u8; 32] {
+/// SHA-256 of the names and shapes of a model's tensors, and of what teaches it.
+fn model_digest(layout: &fl_core::Layout, teacher: Option<[u8; 32]>) -> [u8; 32] {
     let mut hash = Sha256::new();
     for tensor in layout.tensors() {
         hash.update((tensor.name.len() as u64).to_le_bytes());
@@ -692,6 +702,9 @@ fn layout_digest(layout: &fl_core::Layout) -> [u8; 32] {
         for &size in &tensor.shape {
             hash.update((size as u64).to_le_bytes());
         }
+    }
+    if let Some(teacher) = teacher {
+        hash.update(teacher);
     }
     hash.finalize().into()
 }
