@@ -250,6 +250,7 @@ mod tests {
                     classes: None,
                     digest: String::new(),
                 },
+                teacher: None,
                 config: toml::from_str(config).unwrap(),
             },
             rounds,

@@ -22,6 +22,8 @@ pub use aggregation::AggregationTable;
 pub use calibration::CalibrationTable;
 pub(crate) use diagnostic::suggest;
 pub use diagnostic::{ConfigErrors, Diagnostic};
+pub(crate) use distillation::key as distillation_key;
+pub use distillation::{DistillationTable, TeacherSource, TeacherVariant};
 pub use evaluation::EvaluationTable;
 pub use fleet::FleetTable;
 pub use local::LocalTable;
@@ -43,6 +45,7 @@ mod check;
 mod dataset;
 mod de;
 mod diagnostic;
+pub mod distillation;
 pub mod evaluation;
 pub mod fleet;
 pub mod local;
@@ -102,6 +105,11 @@ pub struct Variant {
     /// Everything that decides the result, as TOML with all defaults written out and without
     /// `[[variant]]` tables. Reading it again with [`Experiment::from_table`] gives this variant.
     pub config: toml::Table,
+    /// Where the teacher's model file lies, where there is a teacher and that is known: the
+    /// final model of another variant has to be made first.
+    pub teacher: Option<PathBuf>,
+    /// The variant whose final model teaches.
+    pub taught_by: Option<Arc<Variant>>,
     tree: Node,
 }
 
@@ -265,6 +273,20 @@ impl Variant {
 
     /// Paths in an experiment are relative to its file; from here on to the working directory.
     fn move_paths(&mut self, folder: &Path) {
+        if let Some(table) = &mut self.local.distillation
+            && let TeacherSource::File(path) = &mut table.teacher
+            && path.is_relative()
+            && !folder.as_os_str().is_empty()
+        {
+            *path = folder.join(&*path);
+            self.teacher = Some(path.clone());
+            if let Some(local) = resolved::to_toml(&self.local) {
+                self.config.insert("local".to_owned(), local);
+            }
+        }
+        if let Some(teacher) = self.taught_by.as_mut().map(Arc::make_mut) {
+            teacher.move_paths(folder);
+        }
         let paths = [
             ("path", &mut self.dataset.path),
             ("test_path", &mut self.dataset.test_path),
@@ -329,13 +351,58 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<Experiment> {
         })
         .collect();
     errors.forget_variant_of_what_all_share(total);
-    let variants = read.into_iter().collect::<Option<Vec<_>>>()?;
+    let mut variants = read.into_iter().collect::<Option<Vec<_>>>()?;
+    link_teachers(&mut variants, errors);
     let name = variants.first()?.config.get("name")?.as_str()?.to_owned();
     Some(Experiment {
         name,
         path: None,
         variants,
     })
+}
+
+/// Finds the variants whose final models teach others.
+fn link_teachers(variants: &mut [Variant], errors: &Diagnostics) {
+    for index in 0..variants.len() {
+        let (before, rest) = variants.split_at_mut(index);
+        let Some(variant) = rest.first_mut() else {
+            return;
+        };
+        let distillation = variant.local.distillation.as_mut();
+        let Some(TeacherSource::Variant(source)) = distillation.map(|table| &mut table.teacher)
+        else {
+            continue;
+        };
+        let name = source.variant.clone();
+        // A configuration that was resolved stands by itself: its teacher is found by its results.
+        if source.configuration.is_some() {
+            continue;
+        }
+        let Some(teacher) = before.iter().find(|other| other.name == name) else {
+            let names: Vec<&str> = before.iter().map(|other| other.name.as_str()).collect();
+            let message = match names.as_slice() {
+                [] => format!(
+                    "{name:?} is no earlier variant, and there is none before this one; put the variant that trains the teacher first, or give the path of a model file"
+                ),
+                names => format!(
+                    "{name:?} is no earlier variant; {}",
+                    suggest(&name, names.iter().copied())
+                ),
+            };
+            for fault in variant
+                .located("local.distillation.teacher.variant", message)
+                .0
+            {
+                errors.add(fault);
+            }
+            continue;
+        };
+        source.configuration = Some(teacher.key().hexadecimal());
+        variant.taught_by = Some(Arc::new(teacher.clone()));
+        if let Some(local) = resolved::to_toml(&variant.local) {
+            variant.config.insert("local".to_owned(), local);
+        }
+    }
 }
 
 /// The names and overrides of the `[[variant]]` tables.
@@ -485,6 +552,11 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
     };
 
     let top = top?;
+    let local = local?;
+    let local_teacher = match local.distillation.as_ref().map(|table| &table.teacher) {
+        Some(TeacherSource::File(path)) => Some(path.clone()),
+        Some(TeacherSource::Variant(_)) | None => None,
+    };
     let mut variant = Variant {
         name: top.name.clone(),
         seed: Seed(top.seed),
@@ -492,7 +564,7 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         stop_at_accuracy: top.stop_at_accuracy,
         dataset: dataset?,
         model: model?,
-        local: local?,
+        local,
         strategy: strategy?,
         selection: selection?,
         fleet: fleet?,
@@ -501,6 +573,8 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         aggregation: aggregation?,
         secagg: secagg?,
         config: toml::Table::new(),
+        teacher: local_teacher,
+        taught_by: None,
         tree: tree.clone(),
     };
     let colluding = variant.privacy.as_ref().and_then(PrivacyTable::colluding);

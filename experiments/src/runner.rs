@@ -3,15 +3,20 @@
 
 use std::sync::Arc;
 
-use fl_core::{ClientId, Precision, RingError, RingPlan, Seed};
+use fl_core::{
+    ClientId, Parameters, Precision, Purpose, RingError, RingPlan, RoundId, Seed, Stream,
+};
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
+use fl_edge::distill::Teacher;
 use fl_edge::{EdgeError, Model};
 use fl_privacy::PrivacyError;
 use fl_sim::{CheckpointConfig, Privacy, PrivacyPlan, SecAggPlan, SimError, SimulationConfig};
 
-use crate::config::{PrivacyTable, QatTable, SecAggTable, Variant, privacy_key, secagg_key};
+use crate::config::{
+    PrivacyTable, QatTable, SecAggTable, Variant, distillation_key, privacy_key, secagg_key,
+};
 use crate::error::Error;
-use crate::results::{DatasetFacts, PartitionRow, VariantFacts, VariantKey};
+use crate::results::{self, DatasetFacts, PartitionRow, VariantFacts, VariantKey};
 
 /// Clients of which the classes are recorded, for the picture of the partition.
 const PICTURED_CLIENTS: u64 = 30;
@@ -62,8 +67,55 @@ pub struct Prepared {
     pub data: FederatedDataset,
     /// The model, fitted to the data.
     pub model: Arc<Model>,
+    /// Whether the teacher is yet to be trained, by an earlier variant. Until then one of the same
+    /// model stands for it, so that everything can be checked.
+    waits: bool,
     /// Differential privacy, for the simulator.
     privacy: Option<Privacy>,
+}
+
+/// Who teaches a variant.
+struct Teaches {
+    teacher: Teacher,
+    waits: bool,
+}
+
+impl Teaches {
+    /// None without a teacher.
+    fn of(variant: &Variant, data: &FederatedDataset) -> Result<Option<Self>, Error> {
+        if variant.local.distillation.is_none() {
+            return Ok(None);
+        }
+        let at = "local.distillation.teacher";
+        if let Some(path) = &variant.teacher {
+            let help = "give the path of a model file (`model.safetensors` among the results of a run), or { variant = \"NAME\" } for an earlier variant of this experiment";
+            let refused = |error: String| variant.fault(at, format!("{error}; {help}"));
+            let file = results::open_model(path).map_err(|error| refused(error.to_string()))?;
+            let teacher = Teacher::of_file(&file).map_err(|error| refused(error.to_string()))?;
+            let waits = false;
+            return Ok(Some(Self { teacher, waits }));
+        }
+        let Some(by) = &variant.taught_by else {
+            return Err(variant.fault(
+                at,
+                "the results of the teacher's variant are not at hand; run the whole experiment from its file",
+            ));
+        };
+        let fault = |error: String| {
+            let message = format!("variant {:?} has no such model: {error}", by.name);
+            variant.fault(at, message)
+        };
+        let model = Model::new(&by.model, data.input(), data.target());
+        let model = Arc::new(model.map_err(|error| fault(error.to_string()))?);
+        let mut stream = Stream::at(Purpose::ModelInit, by.seed, RoundId(0), ClientId(0));
+        let parameters = model.init(&mut stream);
+        let teacher = Teacher::new(&model, parameters.values());
+        let teacher = teacher.map_err(|error| fault(error.to_string()))?;
+        Ok(Some(Self {
+            teacher,
+            waits: true,
+        }))
+    }
 }
 
 impl Prepared {
@@ -75,6 +127,12 @@ impl Prepared {
         let data = cache.load(variant)?;
         let mut model = Model::new(&variant.model, data.input(), data.target())
             .map_err(|error| variant.fault(&model_key(&error), error.to_string()))?;
+        let teacher = Teaches::of(variant, &data)?;
+        if let (Some(table), Some(teacher)) = (&variant.local.distillation, &teacher) {
+            model = model
+                .with_teacher(teacher.teacher.clone(), table.options())
+                .map_err(|error| variant.fault(&distillation_key(&error), error.to_string()))?;
+        }
         if variant.local.plan().precision == Precision::QatInt8 {
             let options = variant.local.qat.as_ref().map(QatTable::options);
             model = model
@@ -91,6 +149,7 @@ impl Prepared {
             variant: variant.clone(),
             data,
             model: Arc::new(model),
+            waits: teacher.is_some_and(|teacher| teacher.waits),
             privacy: privacy.transpose().map_err(refused)?,
         };
         prepared.check_examples()?;
@@ -110,6 +169,19 @@ impl Prepared {
                 "local.precision",
                 "privacy.kind = \"example\" trains in \"f32\" alone: the ranges that \"qat-int8\" observes would be released without noise; choose \"f32\", or privacy.kind = \"central\"",
             ));
+        }
+        if let Some(table) = &self.variant.local.distillation {
+            let key = match (table.features.is_empty(), &table.relation) {
+                (false, _) => Some("features"),
+                (true, Some(_)) => Some("relation"),
+                (true, None) => None,
+            };
+            if let Some(key) = key {
+                return Err(self.variant.fault(
+                    &format!("local.distillation.{key}"),
+                    "privacy.kind = \"example\" learns the teacher's response alone: a relation is the whole batch's, so that no example has a gradient of it, and projections of features are not clipped example by example; remove features and relation, or choose privacy.kind = \"central\"",
+                ));
+            }
         }
         if !self.model.has_single_examples() {
             return Err(self.variant.fault(
@@ -181,6 +253,50 @@ impl Prepared {
         }
     }
 
+    /// Whether the variant can be run: its teacher, where there is one, is at hand.
+    ///
+    /// # Errors
+    /// [`Error::Config`] at the teacher that is yet to be trained.
+    pub fn ready(&self) -> Result<(), Error> {
+        match &self.variant.taught_by {
+            Some(by) if self.waits => Err(self.variant.fault(
+                "local.distillation.teacher",
+                format!(
+                    "variant {:?} has not been run to its end with this configuration, and its final model is the teacher; run it first, with --variant {}, or leave --variant out",
+                    by.name, by.name
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is left of a model of this run when its lessons are over, without the projections of
+    /// a distillation; none where nothing was taught.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the parameters are another model's.
+    pub fn student(&self, parameters: &Parameters) -> Result<Option<(Model, Parameters)>, Error> {
+        if self.model.teacher().is_none() {
+            return Ok(None);
+        }
+        let student = self.model.student(parameters);
+        let student = student.map_err(|error| self.variant.fault("model", error.to_string()));
+        student.map(Some)
+    }
+
+    /// SHA-256 of the teacher, hexadecimal; none without one that is at hand.
+    #[must_use]
+    pub fn teacher_digest(&self) -> Option<String> {
+        let (teacher, _) = self.model.teacher().filter(|_| !self.waits)?;
+        Some(
+            teacher
+                .digest()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        )
+    }
+
     /// The simulation's configuration.
     #[must_use]
     pub fn simulation(&self, options: &RunOptions) -> SimulationConfig {
@@ -210,7 +326,8 @@ impl Prepared {
         VariantFacts {
             key: self.variant.key(),
             seed: self.variant.seed.0,
-            parameters: self.model.parameters() as u64,
+            parameters: self.model.student_parameters() as u64,
+            teacher: self.teacher_digest(),
             dataset: self.dataset_facts(),
             partition: self.partition_sample(),
         }

@@ -7,7 +7,7 @@ use fl_core::Parameters;
 use fl_sim::{ClientEvaluation, EvaluationRecord, Observer, Outcome, RoundRecord, Simulation};
 use serde::Serialize;
 
-use crate::config::Experiment;
+use crate::config::{Experiment, TeacherSource};
 use crate::error::Error;
 use crate::results::{
     self, ClientRow, Difference, EvaluationRow, GroupsRow, PatchRow, PrivacyRow, Results,
@@ -120,6 +120,10 @@ fn verify_variant(
     let source = results.path.join(results::MANIFEST).display().to_string();
     let mut variant = Experiment::from_table(&source, &manifest.config)?;
     variant.name.clone_from(&manifest.name);
+    let source = variant.local.distillation.as_ref().map(|it| &it.teacher);
+    if let Some(TeacherSource::Variant(teacher)) = source {
+        variant.teacher = Some(results.model_path(&teacher.variant));
+    }
     let prepared = Prepared::new(&variant, cache)?;
     let mut report = VariantReport {
         name: manifest.name.clone(),
@@ -138,6 +142,19 @@ fn verify_variant(
             column: "digest".to_owned(),
             first: manifest.dataset.digest.clone(),
             second: data,
+        });
+        return Ok(Some(report));
+    }
+    let teacher = prepared.teacher_digest();
+    if teacher != manifest.teacher {
+        let named = |digest: Option<String>| digest.unwrap_or_else(|| "none".to_owned());
+        report.difference = Some(Difference {
+            table: "teacher".to_owned(),
+            round: None,
+            client: None,
+            column: "digest".to_owned(),
+            first: named(manifest.teacher.clone()),
+            second: named(teacher),
         });
         return Ok(Some(report));
     }
@@ -181,8 +198,13 @@ fn verify_variant(
     {
         let model = results::read_model(&results.model_path(&manifest.name))?;
         report.model = true;
-        report.difference = model_difference(&model, simulation.parameters()).or_else(|| {
-            let repeated = simulation.parameters().digest().to_string();
+        let student = prepared.student(simulation.parameters())?;
+        let parameters = match &student {
+            Some((_, parameters)) => parameters,
+            None => simulation.parameters(),
+        };
+        report.difference = model_difference(&model, parameters).or_else(|| {
+            let repeated = parameters.digest().to_string();
             let recorded = manifest.model_digest.clone().unwrap_or_default();
             (recorded != repeated).then(|| Difference {
                 table: "model".to_owned(),

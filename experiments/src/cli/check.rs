@@ -12,7 +12,7 @@ use fl_sim::{
 use serde::Serialize;
 
 use super::{Exit, ExperimentArgs, output};
-use crate::config::Variant;
+use crate::config::{TeacherSource, Variant};
 use crate::error::Error;
 use crate::runner::{DataCache, Prepared, RunOptions};
 
@@ -54,6 +54,9 @@ struct Explanation {
     expected_cohort: f64,
     /// What a client does, and the strategy.
     training: String,
+    /// Who teaches, where somebody does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    teacher: Option<Teaching>,
     /// Expected examples processed in a round, all epochs together.
     examples_per_round: u64,
     /// Parameters down, and updates or the vectors of a ring up, uncompressed; with secure
@@ -108,6 +111,77 @@ impl Sums {
             "  sums      of {} bits, for values within ±{}; rounding moves the mean by at most {:.1e} (a 32-bit float of 0.1: by 3.7e-9)",
             self.bits, self.range, self.mean_error
         )
+    }
+}
+
+/// The teacher of a distillation.
+#[derive(Debug, Serialize)]
+struct Teaching {
+    /// The path of its file, or the variant that trains it.
+    from: String,
+    model: String,
+    parameters: u64,
+    macs_per_example: u64,
+    /// In which it is served.
+    precision: &'static str,
+    /// Of a teacher that is at hand.
+    sha256: Option<String>,
+    temperature: f32,
+    alpha: f32,
+    features: usize,
+    relation: bool,
+    /// Parameters that are trained and travel beside the student's, and are left out in the end.
+    projections: u64,
+}
+
+impl Teaching {
+    fn of(prepared: &Prepared) -> Option<Self> {
+        let (teacher, options) = prepared.model.teacher()?;
+        let table = prepared.variant.local.distillation.as_ref()?;
+        let model = teacher.model();
+        let all = prepared.model.parameters();
+        Some(Self {
+            from: match &table.teacher {
+                TeacherSource::File(path) => path.display().to_string(),
+                TeacherSource::Variant(by) => format!("variant {}", by.variant),
+            },
+            model: model.definition().kind().to_owned(),
+            parameters: model.parameters() as u64,
+            macs_per_example: model.macs_per_example(),
+            precision: teacher.program().numerics().name(),
+            sha256: prepared.teacher_digest(),
+            temperature: options.temperature,
+            alpha: options.alpha,
+            features: options.features.len(),
+            relation: options.relation.is_some(),
+            projections: (all - prepared.model.student_parameters()) as u64,
+        })
+    }
+
+    fn lines(&self) -> [String; 2] {
+        let count = output::count;
+        let digest: String = match &self.sha256 {
+            Some(digest) => digest.chars().take(12).collect(),
+            None => "yet to be trained".to_owned(),
+        };
+        let relation = if self.relation { ", a relation" } else { "" };
+        [
+            format!(
+                "  teacher   {} ({digest}): {}, {} parameters, {} multiply-adds per example in {}",
+                self.from,
+                self.model,
+                count(self.parameters),
+                count(self.macs_per_example),
+                self.precision,
+            ),
+            format!(
+                "            temperature {}, alpha {}, {} features{relation}; {} parameters of projections travel and are left out in the end; what the teacher learned of private data is in what it teaches",
+                self.temperature,
+                self.alpha,
+                self.features,
+                count(self.projections),
+            ),
+        ]
     }
 }
 
@@ -418,6 +492,7 @@ fn explain(prepared: &Prepared) -> Explanation {
         cohort: variant.selection.cohort(clients),
         expected_cohort: cohort,
         training: describe_training(variant),
+        teacher: Teaching::of(prepared),
         examples_per_round: (cohort * per_client).round() as u64,
         bytes_per_round: traffic(cohort, 2 * 4 * parameters),
         memory_per_thread: training as u64 + 8 * parameters,
@@ -449,7 +524,12 @@ fn describe_table(table: &toml::Table) -> String {
 /// `strategy` and `local` in a line, as they are in the configuration.
 fn describe_training(variant: &Variant) -> String {
     let inline = |name: &str| match variant.config.get(name) {
-        Some(toml::Value::Table(table)) => describe_table(table),
+        Some(toml::Value::Table(table)) => {
+            let mut table = table.clone();
+            // It has a line of its own.
+            table.remove("distillation");
+            describe_table(&table)
+        }
         _ => String::new(),
     };
     format!("{}; {}", inline("strategy"), inline("local"))
@@ -496,6 +576,7 @@ fn print(it: &Explanation, shown: Option<&Explanation>) -> Result<(), Error> {
         lines.extend(table.lines().map(|line| format!("           {line}")));
     }
     lines.push(format!("  training  {}", it.training));
+    lines.extend(it.teacher.iter().flat_map(Teaching::lines));
     lines.push(format!(
         "  a round   {} clients, about {} examples, {} of parameters and updates",
         match it.cohort {

@@ -97,11 +97,22 @@ fn run_variant(
     cache: &mut DataCache,
     stop: &Arc<AtomicBool>,
 ) -> Result<bool, Error> {
+    let mut variant = variant.clone();
+    if let Some(by) = &variant.taught_by {
+        variant.teacher = folder.finished_model(&by.key())?;
+    }
+    let variant = &variant;
     let key = variant.key();
-    if args.resume && folder.finished(&key)? {
+    let finished = args.resume && folder.finished(&key)?;
+    if finished && variant.local.distillation.is_none() {
         return Ok(true);
     }
     let prepared = Prepared::new(variant, cache)?;
+    prepared.ready()?;
+    // A file may hold another teacher than it did.
+    if finished && folder.taught_by(&key)? == prepared.teacher_digest() {
+        return Ok(true);
+    }
     let config = prepared.simulation(&RunOptions {
         threads: args.threads.unwrap_or(0).into(),
         checkpoint: Some(CheckpointConfig {
@@ -145,7 +156,10 @@ fn run_variant(
             Ok(false)
         }
         Outcome::Finished | Outcome::TargetReached { .. } | Outcome::BudgetSpent { .. } => {
-            recorder.finish(&prepared.model, simulation.parameters())?;
+            match prepared.student(simulation.parameters())? {
+                Some((model, parameters)) => recorder.finish(&model, &parameters)?,
+                None => recorder.finish(&prepared.model, simulation.parameters())?,
+            }
             Ok(true)
         }
     }

@@ -112,6 +112,10 @@ pub(crate) fn missing_key(key: &str) -> String {
         ("dataset.name", "name = \"digits\""),
         ("local.batch", "batch = 10, or batch = \"full\""),
         ("local.learning_rate", "learning_rate = 0.1"),
+        (
+            "local.distillation.teacher",
+            "teacher = { variant = \"teacher\" }, or the path of a model file",
+        ),
         ("evaluation.calibration.kind", "kind = \"federated\""),
         ("local.schedule.decay", "decay = 0.99"),
         ("local.schedule.every", "every = 10"),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::check::Check;
 use super::de::{decode, join, split_kind};
 use super::diagnostic::Diagnostics;
+use super::distillation::DistillationTable;
 use super::node::Node;
 use super::qat::QatTable;
 
@@ -44,6 +45,9 @@ pub struct LocalTable {
     /// How quantization-aware training quantizes: a table; read where `precision` is "qat-int8".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qat: Option<QatTable>,
+    /// What clients learn from a teacher beside their labels: a table; nothing by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<DistillationTable>,
     /// How the learning rate changes: a table with `kind`, or only the kind as a string.
     #[serde(default)]
     pub schedule: ScheduleTable,
@@ -65,6 +69,8 @@ struct Keys {
     precision: PrecisionName,
     #[serde(rename = "qat")]
     _qat: Option<IgnoredAny>,
+    #[serde(rename = "distillation")]
+    _distillation: Option<IgnoredAny>,
     #[serde(rename = "schedule")]
     _schedule: Option<IgnoredAny>,
     #[serde(rename = "optimizer")]
@@ -371,6 +377,12 @@ impl LocalTable {
             Some(node) => QatTable::read(node, &join(path, "qat"), errors).map(Some),
             None => Some(None),
         };
+        let distillation = match table.get("distillation") {
+            Some(node) => {
+                DistillationTable::read(node, &join(path, "distillation"), errors).map(Some)
+            }
+            None => Some(None),
+        };
         let optimizer = match table.get("optimizer") {
             Some(node) => OptimizerTable::read(node, &join(path, "optimizer"), errors),
             None => Some(OptimizerTable::default()),
@@ -411,6 +423,7 @@ impl LocalTable {
                 PrecisionName::F32 => qat?,
                 PrecisionName::QatInt8 => Some(qat?.unwrap_or_default()),
             },
+            distillation: distillation?,
             schedule: schedule?,
             optimizer: optimizer?,
         })

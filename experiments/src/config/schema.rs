@@ -13,6 +13,7 @@ use fl_edge::ModelDef;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::distillation::{DistillationTable, FeatureTable, RelationTable};
 use super::{
     AggregationTable, CalibrationTable, EvaluationTable, FleetTable, LocalTable, PrivacyTable,
     QatTable, SecAggTable,
@@ -140,6 +141,17 @@ pub fn markdown() -> String {
         "### `[local.qat]`\n{}",
         properties::<QatTable>(&mut generator)
     );
+    let _ = writeln!(
+        page,
+        "### `[local.distillation]`\n{}",
+        properties::<DistillationTable>(&mut generator)
+    );
+    for (key, properties) in [
+        ("features", properties::<FeatureTable>(&mut generator)),
+        ("relation", properties::<RelationTable>(&mut generator)),
+    ] {
+        let _ = writeln!(page, "### `local.distillation.{key}`\n{properties}");
+    }
     page.push_str("## `[strategy]`\nWithout the table: `fedavg`.\n\n");
     page.push_str(&registry::markdown(StrategyConfig::KINDS));
     page.push_str(

@@ -41,11 +41,18 @@ pub struct VariantFacts {
     pub parameters: u64,
     /// The data.
     pub dataset: DatasetFacts,
+    /// SHA-256 of the teacher, hexadecimal; where there is one.
+    pub teacher: Option<String>,
     /// Classes of a sample of the clients.
     pub partition: Vec<PartitionRow>,
 }
 
 impl VariantKey {
+    /// The digest, hexadecimal.
+    pub(crate) fn hexadecimal(&self) -> String {
+        atomic::hex(&self.digest())
+    }
+
     /// SHA-256 of name and configuration.
     pub(crate) fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
@@ -137,6 +144,30 @@ impl ResultsFolder {
         })
     }
 
+    /// The digest of the teacher of what was run with this configuration; none where nothing was, or
+    /// nobody taught.
+    ///
+    /// # Errors
+    /// [`ResultsError`] when what is there cannot be read.
+    pub fn taught_by(&self, key: &VariantKey) -> Result<Option<String>, ResultsError> {
+        Ok(self
+            .recorded(key)?
+            .and_then(|recorded| recorded.manifest.teacher))
+    }
+
+    /// The model file of a variant that was run to its end, here, with this configuration.
+    ///
+    /// # Errors
+    /// [`ResultsError`] when what is there cannot be read.
+    pub fn finished_model(&self, key: &VariantKey) -> Result<Option<PathBuf>, ResultsError> {
+        let finished = |found: &VariantResults| found.manifest.status == Status::Finished;
+        if self.journalled(key)?.is_some_and(|it| finished(&it)) {
+            return Ok(Some(self.work_model(&key.name)));
+        }
+        let published = self.published(key)?.filter(finished);
+        Ok(published.map(|_| self.path.join(&key.name).join(model::FILE)))
+    }
+
     /// Starts the record of a variant from its first round.
     ///
     /// # Errors
@@ -152,6 +183,7 @@ impl ResultsFolder {
             parameters: facts.parameters,
             model_digest: None,
             dataset: facts.dataset.clone(),
+            teacher: facts.teacher.clone(),
             config: facts.key.config.clone(),
         };
         let text = toml::to_string(&unfinished).map_err(|error| ResultsError::Encode {
@@ -178,7 +210,8 @@ impl ResultsFolder {
         let path = self.journal_path(&facts.key.name);
         let (journal, entries) = Journal::resume(&path, &facts.key.digest(), position)?;
         let recorded = collect(&path, entries)?;
-        if recorded.manifest.dataset != facts.dataset {
+        let manifest = &recorded.manifest;
+        if manifest.dataset != facts.dataset || manifest.teacher != facts.teacher {
             return Err(ResultsError::OtherConfiguration { path });
         }
         Ok(RunWriter::new(journal, self.work_model(&facts.key.name)))
@@ -476,6 +509,7 @@ mod tests {
                 classes: Some(10),
                 digest: "00".to_owned(),
             },
+            teacher: None,
             partition: vec![PartitionRow {
                 client: 0,
                 class: 1,

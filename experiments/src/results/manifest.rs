@@ -77,6 +77,9 @@ pub struct VariantManifest {
     pub model_digest: Option<String>,
     /// The data.
     pub dataset: DatasetFacts,
+    /// SHA-256 of the teacher, hexadecimal; where there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub teacher: Option<String>,
     /// Everything that decides the result, with all defaults written out.
     pub config: toml::Table,
 }
@@ -214,6 +217,7 @@ pub(crate) mod tests {
                     classes: Some(10),
                     digest: "cd".to_owned(),
                 },
+                teacher: None,
                 config,
             }],
         }

@@ -48,6 +48,50 @@ pub(crate) const CASES: &[Case] = &[
         ],
     ),
     fault(
+        "a distillation without a teacher",
+        "learning_rate = 0.1",
+        "learning_rate = 0.1\ndistillation = { temperature = 2 }",
+        &[
+            r#"bad.toml:16:16: `local.distillation.teacher`: missing; add for example teacher = { variant = "teacher" }, or the path of a model file"#,
+        ],
+    ),
+    fault(
+        "a teacher that is a number",
+        "learning_rate = 0.1",
+        "learning_rate = 0.1\ndistillation = { teacher = 3 }",
+        &["bad.toml:16:28: `local.distillation.teacher`: found 3, expected a path in quotes"],
+    ),
+    fault(
+        "a misspelt lesson",
+        "learning_rate = 0.1",
+        "learning_rate = 0.1\ndistillation = { teacher = \"t\", temprature = 3.0 }",
+        &[
+            "bad.toml:16:33: `local.distillation.temprature`: unknown key; did you mean `temperature`?",
+        ],
+    ),
+    fault(
+        "a share of the labels above 1",
+        "learning_rate = 0.1",
+        "learning_rate = 0.1\ndistillation = { teacher = \"t\", alpha = 1.5 }",
+        &["bad.toml:16:41: `local.distillation.alpha`: `alpha` is 1.5; it must be from 0 to 1"],
+    ),
+    fault(
+        "a feature that weighs nothing",
+        "learning_rate = 0.1",
+        "learning_rate = 0.1\ndistillation = { teacher = \"t\", features = [{ student = \"a\", teacher = \"b\", weight = 0.0 }] }",
+        &[
+            "bad.toml:16:89: `local.distillation.features.0.weight`: `features.0.weight` is 0; it must be a number above 0",
+        ],
+    ),
+    fault(
+        "a teacher that is no variant",
+        "learning_rate = 0.1",
+        "learning_rate = 0.1\ndistillation = { teacher = { variant = \"big\" } }",
+        &[
+            r#"bad.toml:16:40: `local.distillation.teacher.variant`: "big" is no earlier variant, and there is none before this one; put the variant that trains the teacher first, or give the path of a model file"#,
+        ],
+    ),
+    fault(
         "a learning rate below zero",
         "learning_rate = 0.1",
         "learning_rate = -0.1",

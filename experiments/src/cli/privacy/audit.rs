@@ -113,6 +113,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<Exit, Error> {
     for variant in &experiment.variants {
         let named = args.experiment.variants.contains(&variant.name);
         let prepared = Prepared::new(variant, &mut cache)?;
+        prepared.ready()?;
         let config = prepared.simulation(&RunOptions {
             threads: args.threads.unwrap_or(0).into(),
             checkpoint: None,
