@@ -56,6 +56,7 @@
 //! | [`Session`] | runs the plan: forward, backward, step | numbers |
 //! | [`Program`], [`Runner`] | a model with fixed parameters compiled to be served, in f32, f16 or int8 | precision, memory |
 //! | [`EdgeTrainer`] | a client: order of examples, epochs, the update | the local plan |
+//! | [`prune`] | masks of weights that stay zero, and smaller models without some channels | sizes of weights |
 //! | [`qat`] | quantization-aware training: a session whose forward pass is the device's, in integers | points, ranges |
 //! | [`distill`] | a session that learns from a teacher: response, features, relations | programs, layers |
 //! | `lanes` | sixteen clients of a small model in one step | numbers, clients |
@@ -115,6 +116,7 @@ pub mod layer;
 mod model;
 mod plan;
 mod program;
+pub mod prune;
 pub mod qat;
 pub mod quant;
 mod serve;

@@ -11,7 +11,7 @@ use core::num::NonZeroUsize;
 use core::ops::Range;
 use std::sync::Arc;
 
-use fl_core::{Evaluation, Examples, Optimizer, Stream};
+use fl_core::{Evaluation, Examples, Mask, Optimizer, Stream};
 
 use crate::arena::Aligned;
 use crate::distill::Teaching;
@@ -140,6 +140,8 @@ pub struct Session {
     qat: Option<Box<Qat>>,
     /// The teacher at work, where the model has one and was trained.
     teaching: Option<Box<Teaching>>,
+    /// Weights that training keeps at zero.
+    held: Option<Arc<Mask>>,
 }
 
 impl Session {
@@ -166,6 +168,7 @@ impl Session {
             second: Aligned::default(),
             qat: None,
             teaching: None,
+            held: None,
         };
         session.weights.reserve(session.model.parameters());
         session
@@ -224,6 +227,21 @@ impl Session {
         self
     }
 
+    /// From the next [`start`](Self::start) on, trains with what `pruned` holds at zero; with none,
+    /// all moves again. Gradients that are stored are zero there too, before their norm is clipped
+    /// and before an optimizer sees them; [clipped gradients](Self::clipped_gradient) of single
+    /// examples are clipped with them.
+    ///
+    /// # Panics
+    /// When the mask is not of this model's parameters.
+    pub fn hold(&mut self, pruned: Option<Arc<Mask>>) {
+        if let Some(mask) = &pruned {
+            let expected = self.model.parameters();
+            assert_eq!(mask.parameters(), expected, "a mask of this model");
+        }
+        self.held = pruned.filter(|mask| !mask.is_empty());
+    }
+
     /// The model.
     #[must_use]
     pub fn model(&self) -> &Arc<Model> {
@@ -251,6 +269,7 @@ impl Session {
     fn start_at(&mut self, global: &[f32], optimizer: &Optimizer) {
         self.keep_answers(0);
         self.weights.values_mut().copy_from_slice(global);
+        self.keep_held();
         let parameters = self.model.parameters();
         let (first, second) = match optimizer {
             Optimizer::Sgd { momentum, .. } => (*momentum > 0.0, false),
@@ -263,6 +282,13 @@ impl Session {
         if second {
             self.second.reserve(parameters);
             self.second.values_mut().fill(0.0);
+        }
+    }
+
+    /// Puts what is held back to zero.
+    fn keep_held(&mut self) {
+        if let Some(mask) = &self.held {
+            mask.apply(self.weights.values_mut());
         }
     }
 
@@ -312,6 +338,7 @@ impl Session {
                 anchor: step.anchor,
             };
             let loss = self.pass(data, rows, rows.len(), update, stream)?;
+            self.keep_held();
             self.move_statistics(rows.len());
             return Ok(loss);
         }
@@ -362,6 +389,9 @@ impl Session {
     fn apply(&mut self, step: &Step<'_>) {
         let kernels = self.kernels;
         let model = Arc::clone(&self.model);
+        if let Some(mask) = &self.held {
+            mask.apply(self.gradient.values_mut());
+        }
         if let Some(most) = step.max_norm {
             let gradient = self.gradient.values_mut();
             let squares = model.trained().iter();
@@ -374,6 +404,8 @@ impl Session {
         for part in model.trained() {
             self.apply_to(step, part.clone());
         }
+        // The proximal term may pull there.
+        self.keep_held();
     }
 
     /// Moves some of the parameters.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fl_core::{
     ClientId, Evaluation, ExampleCount, Examples, FitTask, InputSpec, Layout, LocalResult,
-    LocalWork, Parameters, Precision, TrainError, Trainer, WorkLimit,
+    LocalWork, Mask, Parameters, Precision, TrainError, Trainer, WorkLimit,
 };
 
 use crate::arena::reserve;
@@ -25,6 +25,8 @@ mod private;
 /// Plans with [`LocalPlan::privacy`](fl_core::LocalPlan::privacy) are trained client by client with
 /// [`Session::private_step`] and [`GaussianNoise`](crate::GaussianNoise), on every model whose
 /// examples have gradients of their own: without batch normalisation, in 32-bit floats.
+///
+/// Under a [mask](Trainer::hold) clients are trained one by one.
 #[derive(Debug)]
 pub struct EdgeTrainer {
     kernels: &'static Kernels,
@@ -35,6 +37,8 @@ pub struct EdgeTrainer {
     order: Vec<u32>,
     /// A sampled batch.
     rows: Vec<u32>,
+    /// Weights that stay at zero.
+    held: Option<Arc<Mask>>,
 }
 
 impl EdgeTrainer {
@@ -54,6 +58,7 @@ impl EdgeTrainer {
             qat: None,
             order: Vec::new(),
             rows: Vec::new(),
+            held: None,
         }
     }
 
@@ -164,6 +169,9 @@ impl EdgeTrainer {
                     let forward = QatForward::Integer;
                     self.qat =
                         Session::quantization_aware(model, self.kernels, forward).map(Box::new);
+                    if let Some(session) = &mut self.qat {
+                        session.hold(self.held.clone());
+                    }
                 }
                 self.qat.as_deref_mut().unwrap_or(&mut self.session)
             }
@@ -253,7 +261,8 @@ impl Trainer for EdgeTrainer {
     ) -> Result<(), TrainError> {
         let count = tasks.len().min(results.len());
         let (tasks, results) = (&mut tasks[..count], &mut results[..count]);
-        if let Some(mut lanes) = self.lanes.take_if(|lanes| lanes.suit(tasks)) {
+        let held = self.held.is_some();
+        if let Some(mut lanes) = (self.lanes).take_if(|lanes| !held && lanes.suit(tasks)) {
             let checked = tasks
                 .iter()
                 .try_for_each(|task| self.check_task(global.values(), task));
@@ -267,6 +276,24 @@ impl Trainer for EdgeTrainer {
         }
         for (task, result) in tasks.iter_mut().zip(results) {
             *result = self.fit_one(global, task)?;
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, pruned: Option<&Arc<Mask>>) -> Result<(), TrainError> {
+        let expected = self.model().parameters();
+        if let Some(mask) = pruned
+            && mask.parameters() != expected
+        {
+            return Err(TrainError::ParameterMismatch {
+                expected,
+                found: mask.parameters(),
+            });
+        }
+        self.held = pruned.cloned();
+        self.session.hold(pruned.cloned());
+        if let Some(session) = &mut self.qat {
+            session.hold(pruned.cloned());
         }
         Ok(())
     }

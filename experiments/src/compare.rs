@@ -151,6 +151,7 @@ fn first_difference(a: &VariantResults, b: &VariantResults) -> Option<Difference
             .or_else(|| results::of_tables(&a.privacy, &b.privacy))
             .or_else(|| results::of_tables(&a.groups, &b.groups))
             .or_else(|| results::of_tables(&a.patches, &b.patches))
+            .or_else(|| results::of_tables(&a.pruning, &b.pruning))
             .or_else(|| results::of_tables(&a.secagg, &b.secagg)),
     }
 }
@@ -261,6 +262,7 @@ mod tests {
             secagg: Vec::new(),
             groups: Vec::new(),
             patches: Vec::new(),
+            pruning: Vec::new(),
             timing: Vec::new(),
         }
     }

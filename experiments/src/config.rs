@@ -29,6 +29,7 @@ pub use fleet::FleetTable;
 pub use local::LocalTable;
 pub use privacy::PrivacyTable;
 pub(crate) use privacy::key as privacy_key;
+pub use pruning::PruningTable;
 pub use qat::QatTable;
 pub use secagg::SecAggTable;
 pub(crate) use secagg::key as secagg_key;
@@ -53,6 +54,7 @@ mod merge;
 mod model;
 mod node;
 pub mod privacy;
+pub mod pruning;
 pub mod qat;
 mod resolved;
 pub mod schema;
@@ -102,6 +104,8 @@ pub struct Variant {
     pub aggregation: AggregationTable,
     /// Secure aggregation; none without.
     pub secagg: Option<SecAggTable>,
+    /// Weights that are pruned on the way; none without.
+    pub pruning: Option<PruningTable>,
     /// Everything that decides the result, as TOML with all defaults written out and without
     /// `[[variant]]` tables. Reading it again with [`Experiment::from_table`] gives this variant.
     pub config: toml::Table,
@@ -125,6 +129,7 @@ const TABLES: &[&str] = &[
     "privacy",
     "aggregation",
     "secagg",
+    "pruning",
 ];
 
 /// The keys at the top of a file.
@@ -156,6 +161,8 @@ struct Top {
     _aggregation: Option<IgnoredAny>,
     #[serde(rename = "secagg")]
     _secagg: Option<IgnoredAny>,
+    #[serde(rename = "pruning")]
+    _pruning: Option<IgnoredAny>,
     #[serde(rename = "variant")]
     _variant: Option<IgnoredAny>,
 }
@@ -550,6 +557,10 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         Some(node) => SecAggTable::read(node, errors),
         None => Some(None),
     };
+    let pruning = match root.get("pruning") {
+        Some(node) => PruningTable::read(node, errors).map(Some),
+        None => Some(None),
+    };
 
     let top = top?;
     let local = local?;
@@ -572,6 +583,7 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         privacy: privacy?,
         aggregation: aggregation?,
         secagg: secagg?,
+        pruning: pruning?,
         config: toml::Table::new(),
         teacher: local_teacher,
         taught_by: None,
@@ -613,6 +625,9 @@ fn resolve(name: &str, variant: &Variant) -> Option<toml::Table> {
     }
     if let Some(secagg) = &variant.secagg {
         table.insert("secagg".to_owned(), resolved::to_toml(secagg)?);
+    }
+    if let Some(pruning) = &variant.pruning {
+        table.insert("pruning".to_owned(), resolved::to_toml(pruning)?);
     }
     Some(table)
 }

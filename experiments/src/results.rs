@@ -41,7 +41,7 @@ pub use manifest::{DatasetFacts, FileDigest, HostFacts, Manifest, Status, Varian
 pub use model::read as read_model;
 pub use row::{
     Cell, ClientRow, ColumnKind, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow,
-    RoundRow, Row, SecAggRow, TimingRow,
+    PruningRow, RoundRow, Row, SecAggRow, TimingRow,
 };
 pub use writer::RunWriter;
 

@@ -13,7 +13,8 @@ use fl_privacy::PrivacyError;
 use fl_sim::{CheckpointConfig, Privacy, PrivacyPlan, SecAggPlan, SimError, SimulationConfig};
 
 use crate::config::{
-    PrivacyTable, QatTable, SecAggTable, Variant, distillation_key, privacy_key, secagg_key,
+    PrivacyTable, PruningTable, QatTable, SecAggTable, Variant, distillation_key, privacy_key,
+    secagg_key,
 };
 use crate::error::Error;
 use crate::results::{self, DatasetFacts, PartitionRow, VariantFacts, VariantKey};
@@ -316,6 +317,7 @@ impl Prepared {
                 .aggregation
                 .config(variant.secagg.as_ref().and_then(SecAggTable::robust)),
             secagg: variant.secagg.as_ref().and_then(SecAggTable::config),
+            pruning: variant.pruning.as_ref().map(PruningTable::config),
             stop_at_accuracy: variant.stop_at_accuracy,
         }
     }

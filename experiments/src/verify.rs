@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::config::{Experiment, TeacherSource};
 use crate::error::Error;
 use crate::results::{
-    self, ClientRow, Difference, EvaluationRow, GroupsRow, PatchRow, PrivacyRow, Results,
-    ResultsError, RoundRow, Row, SecAggRow, Status, VariantResults,
+    self, ClientRow, Difference, EvaluationRow, GroupsRow, PatchRow, PrivacyRow, PruningRow,
+    Results, ResultsError, RoundRow, Row, SecAggRow, Status, VariantResults,
 };
 use crate::runner::{DataCache, Prepared, RunOptions};
 
@@ -297,6 +297,9 @@ impl Observer for Checker<'_, '_> {
         }
         if let Some(groups) = GroupsRow::of(record) {
             self.compare(recorded.groups.get(index), &groups, row.round);
+        }
+        if let Some(pruning) = PruningRow::of(record) {
+            self.compare(recorded.pruning.get(index), &pruning, row.round);
         }
         if let Some(secagg) = SecAggRow::of(record) {
             self.compare(recorded.secagg.get(index), &secagg, row.round);

@@ -858,3 +858,164 @@ fn the_model_of_a_run_is_a_model_file() -> Result<(), Box<dyn Error>> {
     assert_eq!(file["layers"], found["layers"]);
     Ok(())
 }
+
+/// Every form of pruning at the prompt, and what comes of the files.
+#[test]
+fn a_model_is_pruned() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let at = folder.path();
+    let model = digits(&at.join("m.safetensors"), "cnn-fedavg");
+    let prune = |more: &[&str]| {
+        let mut args = vec![
+            "model",
+            "prune",
+            "m.safetensors",
+            "--out",
+            "p.safetensors",
+            "--json",
+        ];
+        args.extend(more);
+        let found = lines(at, &args).remove(0);
+        let bytes = std::fs::read(at.join("p.safetensors")).expect("written");
+        assert_eq!(found["file_bytes"]["after"], bytes.len());
+        let file = ModelFile::open(Arc::new(bytes)).expect("a model file");
+        let parameters = file.parameters().expect("whole");
+        (found, Arc::clone(file.model()), parameters)
+    };
+
+    let (found, same, parameters) = prune(&["--unstructured", "0.8"]);
+    let weights = found["weights"].as_u64().ok_or("a count")?;
+    let expected = (0.8 * weights as f64).round() as u64;
+    // The biases start at zero and do not count.
+    assert_eq!(found["zeros"], expected);
+    assert_eq!(same.layout(), model.layout());
+    let zeros = parameters
+        .values()
+        .iter()
+        .filter(|&&value| value == 0.0)
+        .count();
+    let biases = model.parameters() as u64 - weights;
+    assert_eq!(zeros as u64, expected + biases);
+    assert_eq!(found["macs"]["before"], found["macs"]["after"]);
+    let packed = |found: &Value| {
+        let bytes = &found["zstd_bytes"];
+        number(bytes, "after") / number(bytes, "before")
+    };
+    assert!(packed(&found) < 0.4, "{found}");
+    let of_layers: u64 = (found["layers"].as_array().ok_or("a list")?.iter())
+        .filter_map(|layer| layer["zeros"].as_u64())
+        .sum();
+    assert_eq!(of_layers, expected);
+
+    let (each, ..) = prune(&["--unstructured", "0.5", "--scope", "layer"]);
+    let conv = &each["layers"][0];
+    assert_eq!(conv["zeros"], 400, "half of 25 x 32: {conv}");
+
+    let (four, ..) = prune(&["--two-of-four"]);
+    // conv1 has 25 inputs, of which the last is alone: 12 of each filter go.
+    assert_eq!(four["layers"][0]["zeros"], 12 * 32);
+    assert!(number(&four, "sparsity") > 0.49);
+
+    let (found, smaller, _) = prune(&["--filters", "0.3"]);
+    assert_eq!(found["layers"][2]["name"], "conv2");
+    assert_eq!(
+        found["layers"][2]["output_shape"],
+        serde_json::json!([4, 4, 45])
+    );
+    assert_eq!(smaller.parameters() as u64, found["parameters"]["after"]);
+    assert_eq!(found["macs"]["after"], smaller.macs_per_example());
+    assert_eq!(found["sets"][3]["kept"]["because"], "output");
+    let (found, ..) = prune(&["--filters", "0.3", "--multiple", "16"]);
+    assert_eq!(found["layers"][2]["output_shape"][2], 48);
+    let (found, ..) = prune(&["--layer", "conv2=0.5", "--layer", "fc1=0.25"]);
+    assert_eq!(found["layers"][0]["output_shape"][2], 32);
+    assert_eq!(found["layers"][2]["output_shape"][2], 32);
+    let (found, ..) = prune(&["--filters", "0.5", "--scope", "global"]);
+    assert_eq!(found["sets"].as_array().map(Vec::len), Some(4));
+
+    // A pruned file is a model file like any other.
+    let estimate = &lines(
+        at,
+        &[
+            "device",
+            "estimate",
+            "p.safetensors",
+            "--device",
+            "sbc-pi-5",
+            "--json",
+        ],
+    )[0];
+    assert_eq!(estimate["macs"], found["macs"]["after"]);
+    lines(at, &["model", "inspect", "p.safetensors", "--json"]);
+    let page = fledgling(
+        at,
+        &[
+            "model",
+            "prune",
+            "m.safetensors",
+            "-o",
+            "q.safetensors",
+            "--filters",
+            "0.3",
+        ],
+    );
+    let page = text(&page.stdout);
+    for part in [
+        "conv2 (conv2d)",
+        "multiply-adds",
+        "under zstd",
+        "kept           fc2: they are the model's outputs",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+
+    for (args, code, part) in [
+        (
+            &["--unstructured", "1"][..],
+            2,
+            "expected a share of at least 0 and below 1, such as 0.8",
+        ),
+        (&["--filters", "x"], 2, "expected a share"),
+        (
+            &["--layer", "conv2"],
+            2,
+            "expected a layer's name and a share, such as conv2=0.3",
+        ),
+        (
+            &["--layer", "conv9=0.3"],
+            2,
+            "no layer with filters is called `conv9`; expected one of conv1, conv2, fc1",
+        ),
+        (&["--layer", "fc2=0.3"], 2, "they are the model's outputs"),
+        (
+            &["--two-of-four", "--scope", "layer"],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["--unstructured", "0.5", "--filters", "0.5"],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["--unstructured", "0.5", "--multiple", "8"],
+            2,
+            "cannot be used with",
+        ),
+        (&[], 2, "required"),
+    ] {
+        let mut all = vec!["model", "prune", "m.safetensors", "--out", "no.safetensors"];
+        all.extend(args);
+        let (found, told) = fails(at, &all);
+        assert_eq!(found, Some(code), "{args:?}: {told}");
+        assert!(told.contains(part), "{args:?}: {told}");
+    }
+    let (code, told) = fails(
+        at,
+        &["model", "prune", "logreg", "-o", "no", "--filters", "0.3"],
+    );
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("without trained parameters"), "{told}");
+    assert!(!at.join("no.safetensors").exists());
+    Ok(())
+}

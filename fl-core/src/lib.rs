@@ -9,6 +9,7 @@
 //! - [`params`], [`examples`], [`plan`], [`trainer`]: a model is one flat `f32` vector with a
 //!   [`Layout`]; a client's data are a view; a [`LocalPlan`] says how to train; a [`Trainer`]
 //!   does it and leaves `update = local - global`.
+//! - [`mask`]: parameters that are zero and stay so.
 //! - [`select`]: which clients take part.
 //! - [`update`], [`transform`]: what leaves a client, and what happened to it on the way.
 //! - [`modular`]: sums of vectors of `Z_2^b`, as secure aggregation gives them.
@@ -108,6 +109,7 @@
 
 pub mod bits;
 pub mod examples;
+pub mod mask;
 pub mod modular;
 pub mod norm;
 pub mod params;
@@ -128,6 +130,7 @@ pub mod units;
 pub mod update;
 
 pub use examples::{Examples, InputSpec, InputsMut, NO_TARGET, TargetSpec, TargetsMut};
+pub use mask::Mask;
 pub use modular::{ModularError, ModularSum};
 pub use params::{Layout, ModelDigest, Parameters, ParametersError, TensorSpec};
 pub use plan::{

@@ -42,6 +42,7 @@
 
 use std::collections::VecDeque;
 
+use crate::mask::Mask;
 use crate::params::Parameters;
 use crate::plan::LocalPlan;
 use crate::registry::ConfigError;
@@ -425,6 +426,16 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
     #[must_use]
     pub fn global(&self) -> &Parameters {
         self.state.global()
+    }
+
+    /// Sets what `mask` prunes to zero in the model and in the strategy's memory of its motion.
+    /// Between rounds; the round machine does not know masks, so after a round it is to be done
+    /// again.
+    ///
+    /// # Panics
+    /// When the mask is not of this model's parameters.
+    pub fn prune(&mut self, mask: &Mask) {
+        self.state.prune(mask);
     }
 
     /// What the strategy is told of the round.

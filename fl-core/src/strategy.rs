@@ -24,6 +24,7 @@ use core::fmt::Debug;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::mask::Mask;
 use crate::params::Parameters;
 use crate::plan::LocalPlan;
 use crate::sum::Aggregate;
@@ -113,6 +114,13 @@ pub enum StrategyError {
 pub trait ModelState {
     /// The global model.
     fn global(&self) -> &Parameters;
+
+    /// Sets what `mask` prunes to zero, in the model and in whatever is remembered of how it
+    /// moved.
+    ///
+    /// # Panics
+    /// When the mask is not of this model's parameters.
+    fn prune(&mut self, mask: &Mask);
 }
 
 /// A federated algorithm. Its suite is `testing::strategy` (feature `testing`).
@@ -230,6 +238,12 @@ macro_rules! strategies {
             fn global(&self) -> &Parameters {
                 match self {
                     $(Self::$Entry(state) => state.global(),)+
+                }
+            }
+
+            fn prune(&mut self, mask: &Mask) {
+                match self {
+                    $(Self::$Entry(state) => state.prune(mask),)+
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::examples::Examples;
+use crate::mask::Mask;
 use crate::params::{Layout, Parameters};
 use crate::plan::{LocalPlan, WorkLimit};
 use crate::stream::Stream;
@@ -145,6 +146,22 @@ pub trait Trainer: Send {
         tasks: &mut [FitTask<'_>],
         results: &mut [LocalResult],
     ) -> Result<(), TrainError>;
+
+    /// From now on trains with what `pruned` holds at zero, whatever its gradient; with none, all
+    /// moves again. Trainers that cannot do so refuse.
+    ///
+    /// # Errors
+    /// [`TrainError::Unsupported`] by default, [`TrainError::ParameterMismatch`] for a mask of
+    /// another model.
+    fn hold(&mut self, pruned: Option<&Arc<Mask>>) -> Result<(), TrainError> {
+        match pruned {
+            None => Ok(()),
+            Some(_) => Err(TrainError::Unsupported {
+                what: "training with pruned weights".to_owned(),
+                instead: "train without `pruning`".to_owned(),
+            }),
+        }
+    }
 
     /// Loss and accuracy of `parameters` on `rows` of `data`, in inference mode (no dropout).
     /// Losses are added in row order.

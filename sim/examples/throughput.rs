@@ -233,6 +233,7 @@ fn config(cohort: u64, rounds: u64, threads: usize) -> SimulationConfig {
         privacy: None,
         aggregation: AggregationConfig::default(),
         secagg: None,
+        pruning: None,
         stop_at_accuracy: None,
     }
 }

@@ -15,6 +15,7 @@ use crate::aggregation::AggregationConfig;
 use crate::error::SimError;
 use crate::fleet::FleetConfig;
 use crate::privacy::Privacy;
+use crate::pruning::PruningConfig;
 use crate::secagg::SecAggConfig;
 
 /// Everything about a run but its data and its model.
@@ -40,6 +41,8 @@ pub struct SimulationConfig {
     pub aggregation: AggregationConfig,
     /// Secure aggregation; none without.
     pub secagg: Option<SecAggConfig>,
+    /// Weights that are pruned on the way; none without.
+    pub pruning: Option<PruningConfig>,
     /// Worker threads; 0 for one per core. Changes no bit of any result.
     pub threads: usize,
     /// Where checkpoints are kept; none for a run that cannot be resumed.
@@ -237,6 +240,9 @@ impl SimulationConfig {
         }
         self.evaluation.calibration.validate()?;
         self.aggregation.validate()?;
+        if let Some(pruning) = &self.pruning {
+            pruning.validate()?;
+        }
         if let Some(secagg) = &self.secagg {
             secagg.validate()?;
             if let Some(robust) = &self.aggregation.robust
@@ -296,6 +302,7 @@ impl SimulationConfig {
             privacy,
             aggregation,
             secagg,
+            pruning,
             threads: _,
             checkpoint: _,
             stop_at_accuracy: _,
@@ -311,6 +318,9 @@ impl SimulationConfig {
         }
         if let Some(secagg) = secagg {
             text.extend(serde_json::to_vec(&("secagg", secagg)).map_err(encode)?);
+        }
+        if let Some(pruning) = pruning {
+            text.extend(serde_json::to_vec(&("pruning", pruning)).map_err(encode)?);
         }
         if !aggregation.is_default() {
             text.extend(serde_json::to_vec(&("aggregation", aggregation)).map_err(encode)?);

@@ -4,6 +4,7 @@ use fl_core::registry::ConfigError;
 use fl_core::ring::RingError;
 use fl_core::round::RoundError;
 use fl_core::{ClientId, ModularError, RoundId, TrainError};
+use fl_edge::prune::PruneError;
 use fl_edge::quant::QuantError;
 use fl_privacy::PrivacyError;
 use fl_versions::PatchError;
@@ -103,6 +104,17 @@ pub enum SimError {
     #[error("evaluation after {round} rounds, int8: {source}")]
     Quantize {
         /// Rounds done.
+        round: RoundId,
+        /// Why.
+        source: TrainError,
+    },
+    /// The weights to be pruned cannot be so many, or then.
+    #[error("pruning: {0}")]
+    Pruning(#[from] PruneError),
+    /// The global model could not be pruned.
+    #[error("pruning before round {round}: {source}")]
+    Prune {
+        /// The round.
         round: RoundId,
         /// Why.
         source: TrainError,

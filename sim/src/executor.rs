@@ -14,9 +14,9 @@ use fl_core::ring::RingPlan;
 use fl_core::round::RoundError;
 use fl_core::sum::{Absorbed, Aggregator as _, ExactSum, SumError};
 use fl_core::{
-    ClientId, Evaluation, Examples, FitTask, LocalPlan, LocalResult, ModularError, ModularSum,
-    Parameters, Purpose, RoundId, Seed, ServedModel, Stream, TrainError, Trainer, Weight,
-    WorkLimit,
+    ClientId, Evaluation, Examples, FitTask, LocalPlan, LocalResult, Mask, ModularError,
+    ModularSum, Parameters, Purpose, RoundId, Seed, ServedModel, Stream, TrainError, Trainer,
+    Weight, WorkLimit,
 };
 
 use fl_edge::quant::federated::Histograms;
@@ -95,6 +95,8 @@ pub(crate) struct RoundTask<'a> {
     pub(crate) live: Option<&'a Live>,
     /// Groups that are summed each by itself.
     pub(crate) groups: Option<&'a Groups>,
+    /// Weights that clients hold at zero.
+    pub(crate) pruned: Option<&'a Arc<Mask>>,
 }
 
 /// How the model did on one client.
@@ -618,7 +620,8 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
             })
             .collect();
         self.trainer
-            .fit(task.global, &mut tasks, &mut self.results)
+            .hold(task.pruned)
+            .and_then(|()| self.trainer.fit(task.global, &mut tasks, &mut self.results))
             .map_err(|source| SimError::Train {
                 round: task.round,
                 client: match source {

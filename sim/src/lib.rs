@@ -50,6 +50,7 @@ mod play;
 pub mod population;
 pub mod privacy;
 pub mod progress;
+pub mod pruning;
 pub mod record;
 mod schedule;
 pub mod secagg;
@@ -68,6 +69,7 @@ pub use privacy::{
     CentralPrivacy, ClientPrivacy, ExampleLevelPrivacy, Privacy, PrivacyPlan, PrivacyRecord,
 };
 pub use progress::{Activity, Progress};
+pub use pruning::{Pruning, PruningConfig, PruningRecord};
 pub use record::{
     ClientEvaluation, ClientSplit, EvaluationRecord, Observer, RecorderPosition, RoundRecord,
     Silent,

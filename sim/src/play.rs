@@ -31,6 +31,17 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     /// Plays one round; when it is given up, everything is as before it.
     pub(crate) fn play(&mut self, stop: &AtomicBool) -> Result<RoundRecord, Halt> {
         let watch = Stopwatch::start();
+        let undo = self.prune()?;
+        let mut played = self.play_pruned(stop);
+        match &mut played {
+            Ok(record) => record.seconds = watch.seconds(),
+            Err(_) => undo.into_iter().for_each(|undo| self.unprune(undo)),
+        }
+        played
+    }
+
+    /// The round itself.
+    fn play_pruned(&mut self, stop: &AtomicBool) -> Result<RoundRecord, Halt> {
         let round = self.server.round();
         let failed = |source: RoundError| SimError::Round { round, source };
         let mut record = RoundRecord {
@@ -106,6 +117,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                     .or(planned),
                 live: sessions.as_ref().and_then(Sessions::live),
                 groups: groups.as_ref(),
+                pruned: self.pruned.as_ref(),
             };
             let jobs = &self.buffers.jobs;
             let trained = match self.executor.train(&self.population, &task, jobs, stop) {
@@ -168,8 +180,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 record.bytes_up = secagg.bytes.up();
             }
         }
+        self.keep_pruned();
+        record.pruning = self.pruning_record();
         record.update_norm = distance(&self.buffers.before, self.server.global().values());
-        record.seconds = watch.seconds();
         Ok(record)
     }
 

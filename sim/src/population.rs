@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 
-use fl_core::{ClientId, Examples, Layout, Parameters, ServedModel, Stream, TrainError, Trainer};
+use fl_core::{
+    ClientId, Examples, Layout, Mask, Parameters, ServedModel, Stream, TrainError, Trainer,
+};
 use fl_edge::Observed;
 use fl_edge::quant::Probe;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::CalibrationConfig;
+use crate::pruning::Pruning;
 
 /// A population of clients and their examples, materialised one client at a time.
 pub trait Population: Send + Sync {
@@ -101,6 +104,28 @@ pub trait Engine: Send + Sync {
         Err(TrainError::Unsupported {
             what: "evaluation in int8".to_owned(),
             instead: "leave \"int8\" out of evaluation.precisions".to_owned(),
+        })
+    }
+
+    /// How many of the parameters may be pruned; none by default.
+    fn prunable(&self) -> usize {
+        0
+    }
+
+    /// What is pruned of `parameters`, with all of `before`.
+    ///
+    /// # Errors
+    /// [`TrainError::Unsupported`] by default.
+    fn prune(
+        &self,
+        parameters: &Parameters,
+        pruning: &Pruning,
+        before: &Mask,
+    ) -> Result<Mask, TrainError> {
+        let _ = (parameters, pruning, before);
+        Err(TrainError::Unsupported {
+            what: "pruning".to_owned(),
+            instead: "train without `pruning`".to_owned(),
         })
     }
 }
@@ -206,5 +231,22 @@ impl Engine for Arc<fl_edge::Model> {
             ..
         } = *calibration;
         fl_edge::serve_int8(self, parameters.values(), observed, calibrator, granularity)
+    }
+
+    fn prunable(&self) -> usize {
+        fl_edge::prune::prunable_values(self)
+    }
+
+    fn prune(
+        &self,
+        parameters: &Parameters,
+        pruning: &Pruning,
+        before: &Mask,
+    ) -> Result<Mask, TrainError> {
+        let mask = pruning.mask(self, parameters.values(), before);
+        mask.map_err(|error| TrainError::Unsupported {
+            what: format!("such a pruning: {error}"),
+            instead: "change `pruning`".to_owned(),
+        })
     }
 }

@@ -7,6 +7,7 @@ use crate::aggregation::GroupsRecord;
 use crate::checkpoint::CheckpointWarning;
 use crate::error::ObserverError;
 use crate::privacy::PrivacyRecord;
+use crate::pruning::PruningRecord;
 use crate::secagg::{ClosePair, SecAggRecord};
 
 /// One round, as it went: `cohort = reported + dropped + surplus + rejected`. Everything but
@@ -58,6 +59,9 @@ pub struct RoundRecord {
     /// What its secure aggregation did and cost; none without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secagg: Option<SecAggRecord>,
+    /// The weights that are pruned; none without pruning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruning: Option<PruningRecord>,
     /// Wall-clock time of the round without evaluation and checkpoint.
     pub seconds: f64,
 }

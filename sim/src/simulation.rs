@@ -13,7 +13,7 @@ use fl_core::select::AnySelector;
 use fl_core::strategy::{AnyState, AnyStrategy, ModelState as _, Strategy as _};
 use fl_core::sum::ExactSum;
 use fl_core::transform::TransformChain;
-use fl_core::{ClientId, Parameters, Purpose, RingPlan, RoundId, ServedModel, Stream};
+use fl_core::{ClientId, Mask, Parameters, Purpose, RingPlan, RoundId, ServedModel, Stream};
 use fl_datasets::FederatedDataset;
 use fl_edge::{Model, Observed};
 use fl_privacy::plan::ExamplePermit;
@@ -89,6 +89,8 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     pub(crate) secagg: Option<SecAggPlan>,
     /// What was released lately, with secure aggregation.
     pub(crate) differencing: Differencing,
+    /// Weights that are pruned; none before the first pruning.
+    pub(crate) pruned: Option<Arc<Mask>>,
     /// Listens to what is released; only while the run is audited.
     pub(crate) tap: Option<Box<Tap>>,
     store: Option<CheckpointStore>,
@@ -230,6 +232,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             privacy,
             secagg,
             differencing: Differencing::default(),
+            pruned: None,
             tap: None,
             sample: Sample::draw(&config.evaluation, config.seed, &population)?,
             calibration: None,
@@ -294,14 +297,16 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             reason,
         };
         let damaged = |error: postcard::Error| bad(error.to_string());
-        let state: AnyState = match self.secagg {
-            None => postcard::from_bytes(&checkpoint.state).map_err(damaged)?,
+        let (state, mask): (AnyState, _) = match self.secagg {
+            None => postcard::take_from_bytes(&checkpoint.state).map_err(damaged)?,
             Some(_) => {
-                let (state, recent) = postcard::from_bytes(&checkpoint.state).map_err(damaged)?;
+                let ((state, recent), rest) =
+                    postcard::take_from_bytes(&checkpoint.state).map_err(damaged)?;
                 self.differencing = recent;
-                state
+                (state, rest)
             }
         };
+        self.decode_mask(mask).map_err(bad)?;
         if state.global().layout() != self.server.global().layout() {
             return Err(bad("its parameters are another model's".to_owned()).into());
         }
@@ -601,6 +606,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     /// Writes a checkpoint unless the newest is of this moment.
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), SimError> {
         let round = self.server.round();
+        let mask = self.encode_mask();
         let Some(store) = &mut self.store else {
             return Ok(());
         };
@@ -614,6 +620,10 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             None => postcard::to_stdvec(self.server.state()),
             Some(_) => postcard::to_stdvec(&(self.server.state(), &self.differencing)),
         };
+        let state = state.and_then(|mut state| {
+            state.extend(mask?);
+            Ok(state)
+        });
         let state = state.map_err(|error| SimError::Encode {
             what: "strategy's state",
             reason: error.to_string(),

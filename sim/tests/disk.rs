@@ -164,6 +164,7 @@ fn config(dir: &Path) -> SimulationConfig {
         privacy: None,
         aggregation: AggregationConfig::default(),
         secagg: None,
+        pruning: None,
         stop_at_accuracy: None,
     }
 }

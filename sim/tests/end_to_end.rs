@@ -77,6 +77,7 @@ fn config(rounds: u64, epochs: u32, rate: f32) -> SimulationConfig {
         privacy: None,
         aggregation: AggregationConfig::default(),
         secagg: None,
+        pruning: None,
         stop_at_accuracy: None,
     }
 }

@@ -79,6 +79,7 @@ fn config(privacy: ExampleLevelPrivacy, cohort: u64, batch: BatchSize) -> Simula
         checkpoint: None,
         aggregation: AggregationConfig::default(),
         secagg: None,
+        pruning: None,
         stop_at_accuracy: None,
     }
 }

@@ -52,6 +52,7 @@ fn config(dir: &Path, threads: usize) -> SimulationConfig {
         privacy: None,
         aggregation: AggregationConfig::default(),
         secagg: None,
+        pruning: None,
         stop_at_accuracy: None,
     }
 }

@@ -305,6 +305,7 @@ impl Session {
                     trained,
                     self.weights.values_mut(),
                 );
+                self.keep_held();
             }
             None => {
                 let trained = self.model.trained();

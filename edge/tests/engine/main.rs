@@ -18,5 +18,6 @@ mod program;
 mod protected;
 mod random;
 mod sequences;
+mod stacks;
 mod stretches;
 mod training;

@@ -169,7 +169,7 @@ proptest! {
 
     #[test]
     fn random_models_with_every_pass(
-        layers in crate::random::layers(),
+        layers in crate::stacks::layers(),
         size in [1usize..8, 1usize..8],
         channels in 1usize..4,
     ) {

@@ -2,12 +2,13 @@
 
 use fl_core::strategy::{AnyStrategy, Strategy as _};
 use fl_core::{ClientId, ExampleCount, GroupMean, LocalWork, RingPlan, Weight};
+use fl_edge::prune::{prunable_values, two_of_four};
 use fl_privacy::plan::ClientPlan;
 use fl_privacy::{PrivacyError, PrivacyStatement};
 use fl_secagg::{CostModel, Counts, Topology};
 use fl_sim::{
-    Observer, PrivacyPlan, RoundRecord, SecAggError, SecAggMode, SecAggPlan, SecAggThreat,
-    Simulation,
+    Observer, PrivacyPlan, PruningConfig, RoundRecord, SecAggError, SecAggMode, SecAggPlan,
+    SecAggThreat, Simulation,
 };
 use serde::Serialize;
 
@@ -79,6 +80,9 @@ struct Explanation {
     /// The sessions of secure aggregation, where there is some.
     #[serde(skip_serializing_if = "Option::is_none")]
     secagg: Option<SecAgg>,
+    /// What is pruned, where anything is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pruning: Option<Pruned>,
     /// Estimated seconds of the whole run.
     seconds: Option<f64>,
 }
@@ -182,6 +186,94 @@ impl Teaching {
                 count(self.projections),
             ),
         ]
+    }
+}
+
+/// What is pruned in the end.
+#[derive(Debug, Serialize)]
+struct Pruned {
+    /// Weights that may be pruned.
+    weights: u64,
+    /// Those that are in the end.
+    pruned: u64,
+    /// Those that should be, had the run as many rounds as that takes.
+    wanted: u64,
+    /// Prunings in the rounds of the run.
+    prunings: u64,
+    /// The rounds before which the first and the last of them are.
+    first: Option<u64>,
+    last: Option<u64>,
+}
+
+impl Pruned {
+    fn of(prepared: &Prepared) -> Option<Self> {
+        let rounds = prepared.variant.rounds;
+        let config = prepared.variant.pruning.as_ref()?.config();
+        let weights = prunable_values(&prepared.model);
+        let two_of_four = || {
+            let values = vec![1.0; prepared.model.parameters()];
+            let mask = two_of_four(&prepared.model, &values);
+            mask.map_or(0, |mask| mask.pruned() as u64)
+        };
+        // Of each layer by itself, whole weights: off by less than one in each.
+        let share = |sparsity: f64| (sparsity * weights as f64).round() as u64;
+        let (pruned, wanted, first, last) = match config {
+            PruningConfig::TwoOfFour { start } => {
+                let wanted = two_of_four();
+                let pruned = if start < rounds { wanted } else { 0 };
+                (pruned, wanted, start, start)
+            }
+            PruningConfig::Magnitude { schedule, .. } => (
+                share(schedule.reached(rounds.saturating_sub(1))),
+                share(schedule.sparsity),
+                schedule.start,
+                schedule.end(),
+            ),
+        };
+        let every = match config {
+            PruningConfig::Magnitude { schedule, .. } => schedule.every.max(1),
+            PruningConfig::TwoOfFour { .. } => 1,
+        };
+        let prunings = match rounds.checked_sub(first + 1) {
+            Some(_) => (last.min(rounds - 1) - first) / every + 1,
+            None => 0,
+        };
+        Some(Self {
+            weights: weights as u64,
+            pruned,
+            wanted,
+            prunings,
+            first: (prunings > 0).then_some(first),
+            last: (prunings > 0).then(|| first + (prunings - 1) * every),
+        })
+    }
+
+    fn line(&self) -> String {
+        let percent = |count: u64| 100.0 * count as f64 / self.weights.max(1) as f64;
+        let mut line = match (self.first, self.last) {
+            (Some(first), Some(last)) => format!(
+                "  pruning   {} of {} weights ({:.1} %) are zero in the end, by {} {}",
+                output::count(self.pruned),
+                output::count(self.weights),
+                percent(self.pruned),
+                match self.prunings {
+                    1 => "one pruning".to_owned(),
+                    n => format!("{n} prunings"),
+                },
+                match first == last {
+                    true => format!("before round {first}"),
+                    false => format!("before rounds {first} to {last}"),
+                }
+            ),
+            _ => "  pruning   no weight is pruned".to_owned(),
+        };
+        if self.pruned < self.wanted {
+            line.push_str(&format!(
+                "; the {:.1} % that are asked for take more rounds than the run has",
+                percent(self.wanted)
+            ));
+        }
+        line
     }
 }
 
@@ -501,6 +593,7 @@ fn explain(prepared: &Prepared) -> Explanation {
         robust: None,
         caveat: None,
         secagg: None,
+        pruning: Pruned::of(prepared),
         seconds: None,
     }
 }
@@ -624,6 +717,7 @@ fn print(it: &Explanation, shown: Option<&Explanation>) -> Result<(), Error> {
     lines.extend(it.sums.iter().map(Sums::line));
     lines.extend(it.robust.iter().map(Robust::line));
     lines.extend(it.secagg.iter().flat_map(SecAgg::lines));
+    lines.extend(it.pruning.iter().map(Pruned::line));
     lines.extend(it.caveat.iter().map(|text| format!("            {text}")));
     if let Some(seconds) = it.seconds {
         lines.push(format!("  time      about {}", output::seconds(seconds)));

@@ -5,6 +5,7 @@ mod container;
 mod convert;
 mod data;
 mod inspect;
+mod prune;
 mod quantize;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use clap::Subcommand;
 use fl_core::{ClientId, InputSpec, Parameters, Purpose, RoundId, Seed, Stream};
 use fl_edge::file::{FileError, Mapped, ModelFile};
 use fl_edge::gguf::{self, GgufError};
+use fl_edge::prune::PruneError;
 use fl_edge::quant::{QuantError, Quantization};
 use fl_edge::{EdgeError, Model, ModelDef, Numerics, Passes, Program, ProgramError};
 
@@ -35,6 +37,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Write a trained model in integers of eight bits, or its weights in four
     Quantize(quantize::Args),
+    /// Set weights of a trained model to zero, or remove its filters
+    Prune(prune::Args),
     /// Write a trained model as a program to be served, as ONNX or as GGUF
     Convert(convert::Args),
     /// Time a model on this machine, on one thread
@@ -49,6 +53,7 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
     match &args.command {
         Command::Inspect(args) => inspect::run(args)?,
         Command::Quantize(args) => quantize::run(args)?,
+        Command::Prune(args) => prune::run(args)?,
         Command::Convert(args) => convert::run(args)?,
         Command::Bench(args) => bench::run(args)?,
     }
@@ -168,6 +173,9 @@ pub enum ModelError {
     /// The model cannot be quantized so.
     #[error(transparent)]
     Quantization(#[from] QuantError),
+    /// The model cannot be pruned so.
+    #[error(transparent)]
+    Prune(#[from] PruneError),
     /// The model cannot be made.
     #[error(transparent)]
     Model(#[from] EdgeError),
@@ -216,6 +224,7 @@ impl ModelError {
                 | Self::OtherNumbers { .. }
                 | Self::Levels { .. }
                 | Self::Form { .. }
+                | Self::Prune(_)
         )
     }
 }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::distillation::{DistillationTable, FeatureTable, RelationTable};
 use super::{
     AggregationTable, CalibrationTable, EvaluationTable, FleetTable, LocalTable, PrivacyTable,
-    QatTable, SecAggTable,
+    PruningTable, QatTable, SecAggTable,
 };
 
 /// The JSON schema (draft 2020-12) of an experiment.
@@ -50,6 +50,7 @@ pub fn json_schema() -> Value {
         table::<AggregationTable>(&mut generator),
     );
     tables.insert("secagg".to_owned(), table::<SecAggTable>(&mut generator));
+    tables.insert("pruning".to_owned(), table::<PruningTable>(&mut generator));
     let name = json!({
         "type": "string",
         "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
@@ -187,6 +188,11 @@ pub fn markdown() -> String {
         page,
         "## `[secagg]`\n{}",
         properties::<SecAggTable>(&mut generator)
+    );
+    let _ = writeln!(
+        page,
+        "## `[pruning]`\n{}",
+        properties::<PruningTable>(&mut generator)
     );
     page
 }

@@ -15,8 +15,8 @@ use super::manifest::{
 };
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, RoundRow, Row,
-    SecAggRow, TimingRow,
+    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow, RoundRow,
+    Row, SecAggRow, TimingRow,
 };
 use super::table;
 use super::writer::RunWriter;
@@ -322,6 +322,9 @@ impl ResultsFolder {
         if recorded.iter().any(|variant| !variant.secagg.is_empty()) {
             tables.push(self.stage_table(&recorded, |variant| variant.secagg.as_slice())?);
         }
+        if recorded.iter().any(|variant| !variant.pruning.is_empty()) {
+            tables.push(self.stage_table(&recorded, |variant| variant.pruning.as_slice())?);
+        }
         for (name, staged) in &tables {
             files.insert(name.clone(), staged.digest().clone());
         }
@@ -408,6 +411,7 @@ impl ResultsFolder {
                     "secagg.parquet",
                     "groups.parquet",
                     "patches.parquet",
+                    "pruning.parquet",
                 ]
                 .contains(&file.as_str())
                 {
@@ -434,6 +438,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
     let mut secagg: Vec<SecAggRow> = Vec::new();
     let mut groups: Vec<GroupsRow> = Vec::new();
     let mut patches: Vec<PatchRow> = Vec::new();
+    let mut pruning: Vec<PruningRow> = Vec::new();
     let mut finished = None;
     for entry in entries {
         match entry {
@@ -456,6 +461,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
             Entry::SecAgg(row) => secagg.push(*row),
             Entry::Groups(row) => groups.push(row),
             Entry::Patch(row) => patches.push(row),
+            Entry::Pruning(row) => pruning.push(row),
             Entry::Finished(digest) => finished = Some(digest),
         }
     }
@@ -477,6 +483,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
         secagg,
         groups,
         patches,
+        pruning,
         timing,
     })
 }
@@ -541,6 +548,7 @@ mod tests {
                 privacy: None,
                 groups: None,
                 secagg: None,
+                pruning: None,
                 seconds: 0.01,
             });
             writer.evaluated(&EvaluationRecord {

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use super::error::ResultsError;
 use super::row::{
     Cell, ClientRow, ColumnKind, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow,
-    RoundRow, Row, SecAggRow, TimingRow,
+    PruningRow, RoundRow, Row, SecAggRow, TimingRow,
 };
 
 const MAGIC: [u8; 8] = *b"FLJRNL\0\x01";
@@ -51,6 +51,8 @@ pub(crate) enum Entry {
     Groups(GroupsRow),
     /// A row of `patches`.
     Patch(PatchRow),
+    /// A row of `pruning`.
+    Pruning(PruningRow),
     /// The run is over and its model is written: the model's digest.
     Finished(String),
 }
@@ -69,6 +71,7 @@ impl Entry {
             Self::SecAgg(_) => 9,
             Self::Groups(_) => 10,
             Self::Patch(_) => 11,
+            Self::Pruning(_) => 12,
         }
     }
 
@@ -84,6 +87,7 @@ impl Entry {
             Self::SecAgg(row) => encode_row(&**row, bytes),
             Self::Groups(row) => encode_row(row, bytes),
             Self::Patch(row) => encode_row(row, bytes),
+            Self::Pruning(row) => encode_row(row, bytes),
         }
     }
 
@@ -101,6 +105,7 @@ impl Entry {
             9 => Self::SecAgg(Box::new(decode_row(payload)?)),
             10 => Self::Groups(decode_row(payload)?),
             11 => Self::Patch(decode_row(payload)?),
+            12 => Self::Pruning(decode_row(payload)?),
             _ => return None,
         })
     }

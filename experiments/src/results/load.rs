@@ -7,8 +7,8 @@ use super::error::ResultsError;
 use super::manifest::{self, HOST, Host, HostFacts, MANIFEST, Manifest, VariantManifest};
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, RoundRow, Row,
-    SecAggRow, TimingRow,
+    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow, RoundRow,
+    Row, SecAggRow, TimingRow,
 };
 use super::table;
 
@@ -46,6 +46,8 @@ pub struct VariantResults {
     pub groups: Vec<GroupsRow>,
     /// One per evaluation but the first, where patches were weighed.
     pub patches: Vec<PatchRow>,
+    /// One per round, in order; none without pruning.
+    pub pruning: Vec<PruningRow>,
     /// Wall-clock times.
     pub timing: Vec<TimingRow>,
 }
@@ -164,6 +166,10 @@ impl Results {
             true => read_checked::<PatchRow>(path, &manifest)?,
             false => Vec::new(),
         };
+        let pruning = match manifest.files.contains_key("pruning.parquet") {
+            true => read_checked::<PruningRow>(path, &manifest)?,
+            false => Vec::new(),
+        };
         let timing = match &host {
             Some(_) => table::read::<TimingRow>(path)?,
             None => Vec::new(),
@@ -180,6 +186,7 @@ impl Results {
                 secagg: of(&secagg, &variant.name),
                 groups: of(&groups, &variant.name),
                 patches: of(&patches, &variant.name),
+                pruning: of(&pruning, &variant.name),
                 timing: of(&timing, &variant.name),
                 manifest: variant.clone(),
             })
@@ -401,5 +408,12 @@ fn arithmetic(config: &toml::Table) -> Vec<String> {
     let range = key("aggregation", "range").and_then(|range| range.as_float());
     marks.extend(range.map(|range| format!("±{range}")));
     marks.extend(key("secagg", "robust").and_then(text));
+    let pruned = key("pruning", "sparsity").and_then(|share| share.as_float());
+    marks.extend(pruned.map(|share| format!("{} % pruned", (1000.0 * share).round() / 10.0)));
+    marks.extend(
+        key("pruning", "kind")
+            .and_then(text)
+            .filter(|kind| kind != "magnitude"),
+    );
     marks
 }

@@ -312,6 +312,20 @@ row! {
 }
 
 row! {
+    /// The pruned weights of a round.
+    "pruning" PruningRow {
+        /// The round, counted from zero.
+        round: u64,
+        /// Weights that may be pruned: all but biases, normalisations, embeddings and positions.
+        weights: u64,
+        /// Those that were zero while the round's clients trained, and are after it.
+        pruned: u64,
+        /// Their share.
+        sparsity: f64,
+    }
+}
+
+row! {
     /// What the secure aggregation of a round did, and what it weighed.
     "secagg" SecAggRow {
         /// The round, counted from zero.

@@ -14,7 +14,8 @@ use super::error::ResultsError;
 use super::journal::{Entry, Journal};
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, GroupsRow, PatchRow, PrivacyRow, RoundRow, SecAggRow, TimingRow,
+    ClientRow, EvaluationRow, GroupsRow, PatchRow, PrivacyRow, PruningRow, RoundRow, SecAggRow,
+    TimingRow,
 };
 
 impl From<&RoundRecord> for RoundRow {
@@ -121,6 +122,19 @@ impl PatchRow {
     #[must_use]
     pub fn share(&self) -> f64 {
         self.patch_bytes as f64 / self.file_bytes.max(1) as f64
+    }
+}
+
+impl PruningRow {
+    /// What a round's record says of what is pruned; none without pruning.
+    pub(crate) fn of(record: &RoundRecord) -> Option<Self> {
+        let pruning = record.pruning?;
+        Some(Self {
+            round: record.round,
+            weights: pruning.weights,
+            pruned: pruning.pruned,
+            sparsity: pruning.sparsity(),
+        })
     }
 }
 
@@ -297,6 +311,9 @@ impl Observer for RunWriter {
         }
         if let Some(row) = GroupsRow::of(record) {
             self.append(&Entry::Groups(row));
+        }
+        if let Some(row) = PruningRow::of(record) {
+            self.append(&Entry::Pruning(row));
         }
         if let Some(row) = SecAggRow::of(record) {
             self.append(&Entry::SecAgg(Box::new(row)));

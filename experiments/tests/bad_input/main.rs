@@ -9,6 +9,7 @@ mod files;
 mod local;
 mod model;
 mod privacy;
+mod pruning;
 mod round;
 mod secagg;
 mod text;
@@ -148,6 +149,11 @@ fn faults_of_privacy() {
 #[test]
 fn faults_of_secure_aggregation() {
     run(secagg::CASES);
+}
+
+#[test]
+fn faults_of_pruning() {
+    run(pruning::CASES);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod plot;
 mod private;
+mod pruning;
 mod resume;
 mod secagg;
 mod support;

@@ -12,6 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ModelState, RoundInfo, Stragglers, Strategy, StrategyError, Weighting, step};
+use crate::mask::Mask;
 use crate::params::Parameters;
 use crate::plan::LocalPlan;
 use crate::registry::{ConfigError, KeyInfo, Registered};
@@ -62,6 +63,13 @@ pub struct FedAvgState {
 impl ModelState for FedAvgState {
     fn global(&self) -> &Parameters {
         &self.global
+    }
+
+    fn prune(&mut self, mask: &Mask) {
+        mask.apply(self.global.values_mut());
+        if !self.velocity.is_empty() {
+            mask.apply(&mut self.velocity);
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ModelState, RoundInfo, Stragglers, Strategy, StrategyError, Weighting, step};
+use crate::mask::Mask;
 use crate::params::Parameters;
 use crate::plan::LocalPlan;
 use crate::registry::{ConfigError, KeyInfo, Registered};
@@ -68,6 +69,10 @@ pub struct FedProxState {
 impl ModelState for FedProxState {
     fn global(&self) -> &Parameters {
         &self.global
+    }
+
+    fn prune(&mut self, mask: &Mask) {
+        mask.apply(self.global.values_mut());
     }
 }
 

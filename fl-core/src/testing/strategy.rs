@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{bits, local_plan, normals, stream};
+use crate::mask::Mask;
 use crate::params::{Layout, Parameters};
 use crate::ring::{RingPlan, WeightBounds};
 use crate::strategy::{ModelState, RoundInfo, Strategy};
@@ -14,7 +15,8 @@ const LEN: usize = 23;
 
 /// Checks what holds for every strategy: a zero update is a fixed point; permuting or grouping
 /// clients changes no bit; the state survives serialisation; applying is a function; weights keep
-/// to what was announced; a mean of another length is refused.
+/// to what was announced; a mean of another length is refused; what is pruned is zero, and stays so
+/// while updates have zeros there, whatever moved it before.
 ///
 /// # Panics
 /// When a law is broken.
@@ -24,6 +26,7 @@ pub fn strategy<S: Strategy>(make: &dyn Fn() -> S) {
     serialised(make);
     weights(make);
     wrong_length(make);
+    pruned(make);
 }
 
 /// Checks a strategy whose first step takes the mean as it is: with one client the new model is
@@ -131,6 +134,38 @@ fn zero_update<S: Strategy>(make: &dyn Fn() -> S) {
             bits(state.global().values()),
             bits(start.values()),
             "zero updates move nothing"
+        );
+    }
+}
+
+fn pruned<S: Strategy>(make: &dyn Fn() -> S) {
+    let strategy = make();
+    let mut state = strategy.init(model(0));
+    let mut mask = Mask::none(LEN);
+    (0..LEN).step_by(3).for_each(|index| mask.insert(index));
+    for round in 0..4 {
+        let mut updates = updates(round);
+        if round == 2 {
+            let before = bits(state.global().values());
+            state.prune(&mask);
+            let after = bits(state.global().values());
+            for (index, (before, after)) in before.into_iter().zip(after).enumerate() {
+                let expected = if mask.contains(index) { 0 } else { before };
+                assert_eq!(after, expected, "only what is pruned becomes zero");
+            }
+        }
+        if round >= 2 {
+            updates.iter_mut().for_each(|update| mask.apply(update));
+        }
+        let mean = mean(&strategy, &updates, RoundId(round));
+        let applied = strategy.apply(state, &mean, &info(round));
+        state = applied.expect("a finite mean is applied");
+    }
+    for (index, value) in state.global().values().iter().enumerate() {
+        assert_eq!(
+            *value == 0.0,
+            mask.contains(index),
+            "pruned weights stay zero"
         );
     }
 }
@@ -266,6 +301,10 @@ mod tests {
     impl ModelState for State {
         fn global(&self) -> &Parameters {
             &self.global
+        }
+
+        fn prune(&mut self, mask: &Mask) {
+            mask.apply(self.global.values_mut());
         }
     }
 

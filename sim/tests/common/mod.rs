@@ -542,6 +542,7 @@ pub(crate) fn config() -> SimulationConfig {
         privacy: None,
         aggregation: AggregationConfig::default(),
         secagg: None,
+        pruning: None,
         stop_at_accuracy: None,
     }
 }
