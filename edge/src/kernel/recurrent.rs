@@ -15,17 +15,20 @@
 //!
 //! `h'` and `c'` are those of the position before, zero before the first. The order of gates and
 //! the formulas are ONNX's (`LSTM`; `GRU` with `linear_before_reset = 1`). The product `h' R` is
-//! that of [`Kernels::dense`], over all rows of a batch at once.
+//! that of [`Kernels::dense`], over all rows of a batch at once. Served in integers it is that of
+//! [`Kernels::int8_dense`] over the state in integers; everything else stays in floats, as a cell
+//! adds up over positions what eight bits would lose.
 //!
 //! # Source
 //! Hochreiter & Schmidhuber 1997, "Long short-term memory", with the forget gate of Gers et al.
 //! 2000; Cho et al. 2014, arXiv:1406.1078, with the reset gate after the product as in cuDNN.
 
 use super::geometry::{Dense, GeometryError};
+use super::int8::{self, Affine, End};
 use super::math;
 use super::product;
 use super::simd::{map, vectorized};
-use super::types::{Fused, Gradient};
+use super::types::{After, Fused, Gradient, Weights};
 use super::{Kernels, elementwise, need, need_gradient};
 
 /// What a recurrent layer computes at a position.
@@ -322,8 +325,82 @@ impl Kernels {
         kept: &mut [f32],
         scratch: &mut [f32],
     ) {
-        need("the gates", gates, rows.saturating_mul(r.gates_len()));
         need("the weight", weight, r.transposed_len());
+        let d = r.product();
+        self.positions(r, rows, gates, bias, y, kept, scratch, |state, sums| {
+            product::dense(self.isa, &d, rows, state, weight, None, Fused::None, sums);
+        });
+    }
+
+    /// [`Kernels::recurrent`] over a weight that was packed for [`Kernels::served_dense`], to the
+    /// bits that it gives for the numbers that are stored.
+    ///
+    /// `block` holds [`Dense::served_scratch_len`] of [`Recurrent::product`].
+    pub fn served_recurrent(
+        &self,
+        r: &Recurrent,
+        rows: usize,
+        gates: &mut [f32],
+        weight: Weights<'_>,
+        bias: &[f32],
+        y: &mut [f32],
+        kept: &mut [f32],
+        scratch: &mut [f32],
+        block: &mut [f32],
+    ) {
+        let d = r.product();
+        let after = After {
+            first: Fused::None,
+            residual: None,
+            last: Fused::None,
+        };
+        self.positions(r, rows, gates, bias, y, kept, scratch, |state, sums| {
+            self.served_dense(&d, rows, state, weight, None, after, sums, block);
+        });
+    }
+
+    /// [`Kernels::recurrent`] with the product in integers: of the state as integers of `point` with
+    /// a weight from [`Packing::dense`](super::int8::Packing::dense), packed for its zero point.
+    /// `scales` is what a step of a sum is worth, once or for each gate of each unit.
+    ///
+    /// `codes` holds [`Recurrent::units`] for each row.
+    pub fn int8_recurrent(
+        &self,
+        r: &Recurrent,
+        rows: usize,
+        gates: &mut [f32],
+        point: Affine,
+        (packed, folded, scales): (&[i8], &[i32], &[f32]),
+        bias: &[f32],
+        y: &mut [f32],
+        kept: &mut [f32],
+        scratch: &mut [f32],
+        codes: &mut [u8],
+    ) {
+        let d = r.product();
+        int8::need("the codes", codes, rows.saturating_mul(r.units));
+        let codes = &mut codes[..rows * r.units];
+        self.positions(r, rows, gates, bias, y, kept, scratch, |state, sums| {
+            self.int8_quantize(point, state, codes);
+            let end = End::Dequantize { scales, y: sums };
+            self.int8_dense(&d, rows, codes, packed, folded, end);
+        });
+    }
+
+    /// Position by position, with `product` for `h' R`: of `[rows, units]` to
+    /// `[rows, gates * units]`.
+    fn positions(
+        &self,
+        r: &Recurrent,
+        rows: usize,
+        gates: &mut [f32],
+        bias: &[f32],
+        y: &mut [f32],
+        kept: &mut [f32],
+        scratch: &mut [f32],
+        mut product: impl FnMut(&[f32], &mut [f32]),
+    ) {
+        need("the gates", gates, rows.saturating_mul(r.gates_len()));
         need("y", y, rows.saturating_mul(r.states_len()));
         need("what is kept", kept, rows.saturating_mul(r.states_len()));
         need(
@@ -340,16 +417,7 @@ impl Kernels {
         for step in 0..r.steps {
             match step {
                 0 => sums.fill(0.0),
-                _ => product::dense(
-                    self.isa,
-                    &r.product(),
-                    rows,
-                    state,
-                    weight,
-                    None,
-                    Fused::None,
-                    sums,
-                ),
+                _ => product(state, sums),
             }
             match r.cell {
                 Cell::Lstm => lstm(self.isa, r, rows, step, sums, gates, kept, state, y),

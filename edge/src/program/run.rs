@@ -444,6 +444,55 @@ impl<'a> Context<'a> {
                 let bias = bias.map_or(&[][..], |bias| constants.values(bias));
                 k.recurrent(geometry, rows, gates, weight, bias, y, kept, scratch);
             }
+            Step::ServedRecurrent {
+                ref geometry,
+                gates,
+                y,
+                kept,
+                scratch,
+                weight,
+                bias,
+                block,
+            } => {
+                let weight = weights(constants, weight);
+                let bias = bias.map_or(&[][..], |bias| constants.values(bias));
+                let (gates, y, kept, scratch, block) = match block {
+                    None => {
+                        let ([], [gates, y, kept, s]) = self.reals([], [gates, y, kept, scratch]);
+                        (gates, y, kept, s, &mut [][..])
+                    }
+                    Some(block) => {
+                        let ([], [gates, y, kept, s, block]) =
+                            self.reals([], [gates, y, kept, scratch, block]);
+                        (gates, y, kept, s, block)
+                    }
+                };
+                k.served_recurrent(geometry, rows, gates, weight, bias, y, kept, scratch, block);
+            }
+            Step::IntRecurrent {
+                ref geometry,
+                gates,
+                y,
+                kept,
+                scratch,
+                point,
+                weight: [packed, folded, scales],
+                bias,
+                codes,
+            } => {
+                let ([], [gates, y, kept, scratch, codes]) =
+                    self.pick([], [gates, y, kept, scratch, codes]);
+                let [gates, y, kept, scratch] = [gates, y, kept, scratch].map(cast_slice_mut);
+                let weight = (
+                    constants.values(packed),
+                    constants.values(folded),
+                    constants.values(scales),
+                );
+                let bias = bias.map_or(&[][..], |bias| constants.values(bias));
+                k.int8_recurrent(
+                    geometry, rows, gates, point, weight, bias, y, kept, scratch, codes,
+                );
+            }
             Step::Attention {
                 ref geometry,
                 x,

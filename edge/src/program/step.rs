@@ -231,6 +231,32 @@ pub(super) enum Step {
         weight: Constant,
         bias: Option<Constant>,
     },
+    /// The same over a packed weight.
+    ServedRecurrent {
+        geometry: Recurrent,
+        gates: Slot,
+        y: Slot,
+        kept: Slot,
+        scratch: Slot,
+        weight: Weight,
+        bias: Option<Constant>,
+        /// A block of weights of four bits.
+        block: Option<Slot>,
+    },
+    /// The same with the product of the state in integers.
+    IntRecurrent {
+        geometry: Recurrent,
+        gates: Slot,
+        y: Slot,
+        kept: Slot,
+        scratch: Slot,
+        /// Of the state.
+        point: Affine,
+        /// Packed weight, folded zero point, what a sum's step is worth.
+        weight: [Constant; 3],
+        bias: Option<Constant>,
+        codes: Slot,
+    },
     Attention {
         geometry: Attention,
         x: Slot,
@@ -375,9 +401,15 @@ impl Step {
             Self::Norm { .. } | Self::NormInPlace { .. } => "norm",
             Self::BatchNormFactor { .. } | Self::BatchNorm { .. } => "batch-norm",
             Self::Embedding { .. } => "embedding",
-            Self::Recurrent { geometry, .. } => match geometry.cell() {
-                Cell::Lstm => "lstm",
-                Cell::Gru => "gru",
+            Self::Recurrent { geometry, .. } | Self::ServedRecurrent { geometry, .. } => {
+                match geometry.cell() {
+                    Cell::Lstm => "lstm",
+                    Cell::Gru => "gru",
+                }
+            }
+            Self::IntRecurrent { geometry, .. } => match geometry.cell() {
+                Cell::Lstm => "int8 lstm",
+                Cell::Gru => "int8 gru",
             },
             Self::Attention { .. } => "attention",
             Self::Last { .. } => "last",

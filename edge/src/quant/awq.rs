@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use super::Samples;
 use super::error::QuantError;
-use super::four::{FourBits, Weight4, four_bit_units};
+use super::four::{FourBits, Weight4, solved_units};
 use super::gptq::{Layer, input_name};
 use crate::graph::{Function, Graph, Op, TensorId, Unit, units};
 use crate::kernel::{Fused, Kernels};
@@ -78,7 +78,7 @@ pub fn awq(
 ) -> Result<Awq, ProgramError> {
     format.check()?;
     let graph = &model.graph;
-    let names = four_bit_units(model);
+    let names = solved_units(model);
     let mut parameters = parameters.to_vec();
     let mut layers = Vec::new();
     for unit in &units(graph) {

@@ -417,19 +417,37 @@ pub struct Weights4 {
 }
 
 /// The units of a model whose weights can be stored in four bits, by name, in the order of
-/// computation: dense layers and convolutions but those with one filter per channel.
+/// computation: dense layers, convolutions but those with one filter per channel, and recurrent
+/// layers. The weight that a recurrent layer multiplies its state with is always rounded to the
+/// nearest: GPTQ and AWQ look at what goes into a layer, and a state never leaves it.
 #[must_use]
 pub fn four_bit_units(model: &Model) -> Vec<String> {
+    names(model, |op| {
+        is_solved(op) || matches!(op, Op::Recurrent { .. })
+    })
+}
+
+/// Those of them for whose weights GPTQ and AWQ search.
+pub(super) fn solved_units(model: &Model) -> Vec<String> {
+    names(model, is_solved)
+}
+
+fn is_solved(op: &Op) -> bool {
+    match op {
+        Op::Dense { .. } => true,
+        Op::Conv { geometry, .. } => !geometry.is_depthwise(),
+        _ => false,
+    }
+}
+
+fn names(model: &Model, wanted: impl Fn(&Op) -> bool) -> Vec<String> {
     let graph = &model.graph;
     let units = units(graph);
-    let four = units
+    let wanted = units
         .iter()
-        .filter(|unit| match &graph.nodes[unit.node].op {
-            Op::Dense { .. } => true,
-            Op::Conv { geometry, .. } => !geometry.is_depthwise(),
-            _ => false,
-        });
-    four.map(|unit| graph.values[unit.output].name.clone())
+        .filter(|unit| wanted(&graph.nodes[unit.node].op));
+    wanted
+        .map(|unit| graph.values[unit.output].name.clone())
         .collect()
 }
 

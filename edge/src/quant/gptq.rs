@@ -22,7 +22,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::error::QuantError;
-use super::four::{FourBits, Weight4, Weights4, four_bit_units};
+use super::four::{FourBits, Weight4, Weights4, solved_units};
 use super::hessian::Hessian;
 use super::{Float, Samples};
 use crate::graph::{Graph, Op, Unit, units};
@@ -95,7 +95,7 @@ pub fn gptq(
         .into());
     }
     let graph = &model.graph;
-    let names = four_bit_units(model);
+    let names = solved_units(model);
     let mut weights = Weights4 {
         format: format.clone(),
         tensors: BTreeMap::new(),
@@ -147,7 +147,7 @@ pub fn layer_losses(
     samples: &Samples<'_>,
 ) -> Result<Vec<LayerLoss>, ProgramError> {
     let graph = &model.graph;
-    let names = four_bit_units(model);
+    let names = solved_units(model);
     let mut layers = Vec::new();
     for unit in &units(graph) {
         let name = &graph.values[unit.output].name;

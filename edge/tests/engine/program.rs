@@ -284,7 +284,7 @@ fn memory_is_as_planned_and_at_most_twice_the_model() {
             };
             assert_eq!(program.parameter_bytes(), size, "{name}");
             let share = plan.peak() as f64 / size as f64;
-            // Recurrent weights and states stay in floats, and attention sees all pairs. Values between
+            // Recurrent states stay in floats, and attention sees all pairs. Values between
             // layers are floats, whatever the weights are, and the smallest models have as many
             // bytes of them as of weights of four bits.
             let most = match (case.has_sequences(), &numerics) {

@@ -65,7 +65,7 @@ pub(super) use level::Level;
 use portable::round_even;
 use tile::{Finish, PerColumn, Sums};
 
-fn need<T>(what: &str, slice: &[T], len: usize) {
+pub(super) fn need<T>(what: &str, slice: &[T], len: usize) {
     assert!(
         slice.len() >= len,
         "{what} holds {} elements of {len}",

@@ -9,7 +9,7 @@ use super::super::step::{
 };
 use super::Compiler;
 use crate::graph::{Op, TensorId, Unit, ValueId, fold_batch_norm};
-use crate::kernel::{Activation, Fused, Kernels};
+use crate::kernel::{Activation, Fused, Kernels, Recurrent};
 use crate::model::Model;
 use crate::plan::{batch_norm, kernel_function};
 use crate::quant::{Code4, Float, FourBits, QuantError, Weight4};
@@ -62,6 +62,7 @@ impl Compiler<'_> {
             }
             Op::Add { other } => self.real_add(input, other, unit.own)?,
             Op::Dense { .. } | Op::Conv { .. } => self.real_product(unit)?,
+            Op::Recurrent { .. } => self.real_recurrent(unit)?,
             _ => {
                 let x = self.real(input)?;
                 self.real_simple(unit, x)
@@ -345,6 +346,86 @@ impl Compiler<'_> {
         Ok(y)
     }
 
+    /// A recurrent layer whose product is in floats.
+    fn real_recurrent(&mut self, unit: &Unit) -> Result<Slot, ProgramError> {
+        let Op::Recurrent {
+            geometry,
+            weight: tensor,
+            bias,
+        } = self.graph.nodes[unit.node].op
+        else {
+            unreachable!("no recurrent layer");
+        };
+        let input = self.graph.nodes[unit.node].input;
+        let x = self.real(input)?;
+        let gates = self.own_copy(input, x, 1);
+        let bias = bias.map(|bias| self.tensor(bias));
+        let (kept, scratch, y) = self.recurrent_buffers(unit, geometry);
+        self.touch(gates);
+        if !(self.passes.layout || self.float == Float::F16) {
+            let weight = self.tensor(tensor);
+            self.push(Step::Recurrent {
+                geometry,
+                gates,
+                y,
+                kept,
+                scratch,
+                weight,
+                bias,
+            });
+            return Ok(y);
+        }
+        let d = geometry.product();
+        let tensor = &self.model.layout().tensors()[tensor];
+        let (name, range) = (tensor.name.clone(), tensor.range());
+        let weight = match self.four {
+            Some(format) => {
+                let values = self.parameters.map(|all| &all[range]);
+                let product = Op::Dense {
+                    geometry: d,
+                    weight: 0,
+                    bias: None,
+                    fused: Fused::None,
+                };
+                self.four_bits(name, &product, format, values.unwrap_or_default())?
+            }
+            None => {
+                let shape = vec![d.packed_len() / 16, 16];
+                self.weight(name, shape, Packing::Panels16, |parameters| {
+                    let mut packed = vec![0.0; d.packed_len()];
+                    Kernels::best().pack_dense(&d, &parameters[range], &mut packed);
+                    packed
+                })
+            }
+        };
+        let block = match d.served_scratch_len(weight.kind()) {
+            0 => None,
+            len => Some(self.buffer(0, REAL * len)),
+        };
+        self.push(Step::ServedRecurrent {
+            geometry,
+            gates,
+            y,
+            kept,
+            scratch,
+            weight,
+            bias,
+            block,
+        });
+        Ok(y)
+    }
+
+    /// What is kept, scratch and states of a recurrent layer.
+    pub(super) fn recurrent_buffers(
+        &mut self,
+        unit: &Unit,
+        geometry: Recurrent,
+    ) -> (Slot, Slot, Slot) {
+        let kept = self.buffer(REAL * geometry.states_len(), 0);
+        let scratch = self.buffer(REAL * geometry.forward_scratch_len(), 0);
+        (kept, scratch, self.real_output(unit.own))
+    }
+
     /// The weights of a product in codes of four bits: those that were given, or the nearest.
     fn four_bits(
         &mut self,
@@ -579,7 +660,7 @@ impl Compiler<'_> {
     }
 
     /// A value's buffer if this unit, with so many reads, is its last reader; else a copy.
-    fn own_copy(&mut self, value: ValueId, x: Slot, reads: usize) -> Slot {
+    pub(super) fn own_copy(&mut self, value: ValueId, x: Slot, reads: usize) -> Slot {
         if x != INPUT && self.is_last_reader(value, reads) {
             return x;
         }
@@ -663,28 +744,6 @@ impl Compiler<'_> {
                 y
             }
             Op::BatchNorm { .. } => self.real_batch_norm(unit.node, unit, x),
-            Op::Recurrent {
-                geometry,
-                weight,
-                bias,
-            } => {
-                let gates = self.own_copy(node.input, x, 1);
-                let (weight, bias) = (self.tensor(weight), bias.map(|bias| self.tensor(bias)));
-                let kept = self.buffer(REAL * geometry.states_len(), 0);
-                let scratch = self.buffer(REAL * geometry.forward_scratch_len(), 0);
-                let y = self.real_output(unit.own);
-                self.touch(gates);
-                self.push(Step::Recurrent {
-                    geometry,
-                    gates,
-                    y,
-                    kept,
-                    scratch,
-                    weight,
-                    bias,
-                });
-                y
-            }
             Op::Attention(geometry) => {
                 let probabilities = self.buffer(REAL * geometry.probabilities_len(), 0);
                 let scratch = self.buffer(0, REAL * geometry.forward_scratch_len());
@@ -717,7 +776,11 @@ impl Compiler<'_> {
                 self.push(Step::Position { table, y });
                 y
             }
-            Op::Dense { .. } | Op::Conv { .. } | Op::Add { .. } | Op::Embedding { .. } => {
+            Op::Dense { .. }
+            | Op::Conv { .. }
+            | Op::Add { .. }
+            | Op::Embedding { .. }
+            | Op::Recurrent { .. } => {
                 unreachable!("compiled elsewhere")
             }
         }

@@ -13,7 +13,7 @@ use crate::graph::{Op, Residual, Unit, ValueId, clamp_of};
 use crate::kernel::int8::{self, Add, Affine, Rescale, Side};
 use crate::kernel::{Activation, Fused, Kernels};
 use crate::plan::kernel_function;
-use crate::quant::{Quantization, lower_product};
+use crate::quant::{QParams, Quantization, lower_product};
 
 /// Bytes of a number of scratch.
 const REAL: usize = 4;
@@ -111,7 +111,10 @@ impl Compiler<'_> {
             // In floats between two values of integers.
             Op::Recurrent { .. } | Op::Attention(_) | Op::Position { .. } => {
                 let x = self.real(node.input)?;
-                let y = self.real_simple(unit, x);
+                let y = match node.op {
+                    Op::Recurrent { .. } => self.integer_recurrent(unit, x)?,
+                    _ => self.real_simple(unit, x),
+                };
                 self.hold_real(unit.own, y);
                 self.codes(unit.own)?;
                 // Others read what was rounded.
@@ -313,6 +316,59 @@ impl Compiler<'_> {
         Ok(())
     }
 
+    /// A recurrent layer over gates in floats, with the product of its state in integers.
+    fn integer_recurrent(&mut self, unit: &Unit, x: Slot) -> Result<Slot, ProgramError> {
+        let Op::Recurrent {
+            geometry,
+            weight,
+            bias,
+        } = self.graph.nodes[unit.node].op
+        else {
+            unreachable!("no recurrent layer");
+        };
+        let gates = self.own_copy(self.graph.nodes[unit.node].input, x, 1);
+        let tensor = &self.model.layout().tensors()[weight];
+        let packing = int8::Packing::dense(&geometry.product());
+        let columns = packing.columns();
+        let granularity = self.quantization().granularity;
+        // A state is the layer's output of the position before.
+        let point = self.point(unit.own)?;
+        let state = QParams::new(point.scale, point.zero_point)?;
+        let parts = self.parameters.map(|parameters| {
+            let weight = &parameters[tensor.range()];
+            // Its end is in floats: the output's point is not used.
+            let lowered = lower_product(weight, None, columns, state, state, granularity);
+            let (mut packed, mut folded) = (vec![0; packing.len()], vec![0; columns]);
+            let zero_point = point.zero_point;
+            packing.pack(&lowered.weight, None, zero_point, &mut packed, &mut folded);
+            (packed, folded, lowered.accumulator_scales)
+        });
+        let (packed, folded, scales) = parts.unwrap_or_default();
+        let weight = self.integer_constants(
+            &tensor.name,
+            (packing.len(), &packed),
+            (columns, &folded),
+            ("scale", granularity.scales(columns), &scales),
+            Packing::Panels16x4,
+        );
+        let bias = bias.map(|bias| self.tensor(bias));
+        let (kept, scratch, y) = self.recurrent_buffers(unit, geometry);
+        let codes = self.buffer(geometry.units(), 0);
+        self.touch(gates);
+        self.push(Step::IntRecurrent {
+            geometry,
+            gates,
+            y,
+            kept,
+            scratch,
+            point,
+            weight,
+            bias,
+            codes,
+        });
+        Ok(y)
+    }
+
     /// How a residual addition rounds, and at which point.
     fn sum(
         &self,
@@ -405,8 +461,7 @@ impl Compiler<'_> {
         let columns = packing.columns();
         let granularity = self.quantization().granularity;
         let tensors = self.model.layout().tensors();
-        let [x, y] =
-            [from, to].map(|point| crate::quant::QParams::new(point.scale, point.zero_point));
+        let [x, y] = [from, to].map(|point| QParams::new(point.scale, point.zero_point));
         let (x, y) = (x?, y?);
         let parts = self.parameters.map(|parameters| {
             let (weight, bias) = match unit.norm {
@@ -431,31 +486,49 @@ impl Compiler<'_> {
             (packed, folded, lowered.multipliers)
         });
         let (packed, folded, multipliers) = parts.unwrap_or_default();
-        let name = tensors[weight].name.clone();
         let tag = match packing.name() {
             "depthwise64x4" => Packing::Depthwise64x4,
             _ => Packing::Panels16x4,
         };
-        let (len, scales) = (packing.len(), granularity.scales(columns));
-        let weight = self.constant(name.clone(), DType::I8, vec![len], tag, |_| {
-            bytes_of(&packed)
-        });
+        Ok(self.integer_constants(
+            &tensors[weight].name,
+            (packing.len(), &packed),
+            (columns, &folded),
+            ("multiplier", granularity.scales(columns), &multipliers),
+            tag,
+        ))
+    }
+
+    /// The constants of a product in integers, each with its length: packed weight, folded bias, and
+    /// what its sums are multiplied by.
+    fn integer_constants(
+        &mut self,
+        name: &str,
+        (len, packed): (usize, &[i8]),
+        (columns, folded): (usize, &[i32]),
+        (what, factors, values): (&str, usize, &[f32]),
+        packing: Packing,
+    ) -> [Constant; 3] {
         let plain = Packing::Plain;
-        let bias = self.constant(
-            format!("{name}.sum"),
-            DType::I32,
-            vec![columns],
-            plain,
-            |_| bytes_of(&folded),
-        );
-        let multipliers = self.constant(
-            format!("{name}.multiplier"),
-            DType::F32,
-            vec![scales],
-            plain,
-            |_| bytes_of(&multipliers),
-        );
-        Ok([weight, bias, multipliers])
+        [
+            self.constant(name.to_owned(), DType::I8, vec![len], packing, |_| {
+                bytes_of(packed)
+            }),
+            self.constant(
+                format!("{name}.sum"),
+                DType::I32,
+                vec![columns],
+                plain,
+                |_| bytes_of(folded),
+            ),
+            self.constant(
+                format!("{name}.{what}"),
+                DType::F32,
+                vec![factors],
+                plain,
+                |_| bytes_of(values),
+            ),
+        ]
     }
 
     /// An embedding's table at its point.
