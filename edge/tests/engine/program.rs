@@ -288,9 +288,8 @@ fn memory_is_as_planned_and_at_most_twice_the_model() {
             // layers are floats, whatever the weights are, and the smallest models have as many
             // bytes of them as of weights of four bits.
             let most = match (case.has_sequences(), &numerics) {
-                (true, Numerics::Int4(_)) => 24.0,
-                (true, _) => 6.0,
-                (false, Numerics::Int4(_)) => 5.5,
+                (_, Numerics::Int4(_)) => 5.5,
+                (true, _) => 3.1,
                 (false, _) => 2.0,
             };
             assert!(share <= most, "{name}: {share}: {plan:?}");
