@@ -48,7 +48,6 @@ pub use writer::RunWriter;
 pub(crate) use atomic::write as write_file;
 pub(crate) use difference::{of_rows, of_tables};
 pub(crate) use manifest::MANIFEST;
-pub(crate) use model::open as open_model;
 pub(crate) use model::stage_with as stage_model;
 pub(crate) use plots::write as write_drawn;
 

@@ -8,6 +8,7 @@ use fl_core::{
 };
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
 use fl_edge::distill::Teacher;
+use fl_edge::file::{Mapped, ModelFile};
 use fl_edge::{EdgeError, Model};
 use fl_privacy::PrivacyError;
 use fl_sim::{CheckpointConfig, Privacy, PrivacyPlan, SecAggPlan, SimError, SimulationConfig};
@@ -17,7 +18,7 @@ use crate::config::{
     secagg_key,
 };
 use crate::error::Error;
-use crate::results::{self, DatasetFacts, PartitionRow, VariantFacts, VariantKey};
+use crate::results::{DatasetFacts, PartitionRow, VariantFacts, VariantKey};
 
 /// Clients of which the classes are recorded, for the picture of the partition.
 const PICTURED_CLIENTS: u64 = 30;
@@ -90,8 +91,11 @@ impl Teaches {
         let at = "local.distillation.teacher";
         if let Some(path) = &variant.teacher {
             let help = "give the path of a model file (`model.safetensors` among the results of a run), or { variant = \"NAME\" } for an earlier variant of this experiment";
-            let refused = |error: String| variant.fault(at, format!("{error}; {help}"));
-            let file = results::open_model(path).map_err(|error| refused(error.to_string()))?;
+            let refused =
+                |error: String| variant.fault(at, format!("{}: {error}; {help}", path.display()));
+            let map = Mapped::open(path).map_err(|error| refused(error.to_string()))?;
+            let file = ModelFile::open(Arc::new(map));
+            let file = file.map_err(|error| refused(error.to_string()))?;
             let teacher = Teacher::of_file(&file).map_err(|error| refused(error.to_string()))?;
             let waits = false;
             return Ok(Some(Self { teacher, waits }));

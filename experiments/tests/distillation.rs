@@ -24,7 +24,7 @@ fn good(folder: &Path, args: &[&str]) -> Output {
     output
 }
 
-/// Name, accuracy and digest of each variant.
+/// Name and digest of each variant.
 fn lines(output: &Output) -> Vec<(String, String)> {
     let line = |line: &str| -> (String, String) {
         let line: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
@@ -91,7 +91,7 @@ fn a_variant_teaches_the_next_ones() {
     experiment(at);
     let check = text(&good(at, &["check", "lesson.toml"]).stdout);
     for part in [
-        "teacher   variant teacher (yet to be trained): layers, 3010 parameters",
+        "teacher   variant teacher (yet to be trained): layers, 3,010 parameters",
         "temperature 2, alpha 0.5, 1 features, a relation; 520 parameters of projections",
     ] {
         assert!(check.contains(part), "{check}");
@@ -246,7 +246,7 @@ fn a_file_teaches_and_is_part_of_the_run() {
         "b/teacher/model.safetensors",
         "--data",
         "digits",
-        "--to",
+        "--out",
         "int8.safetensors",
     ];
     good(at, &quantize);
@@ -277,8 +277,8 @@ fn what_is_refused_names_file_line_and_key() {
     let teacher = "student.toml:12:28: `local.distillation.teacher`: ";
     let cases: [(&str, String); 9] = [
         ("", String::new()),
-        ("local.distillation.teacher=\"none.safetensors\"", "none.safetensors".to_owned()),
-        ("local.distillation.teacher=\"damaged.safetensors\"", "damaged.safetensors".to_owned()),
+        ("local.distillation.teacher=\"none.safetensors\"", "`local.distillation.teacher`: none.safetensors: No such file or directory".to_owned()),
+        ("local.distillation.teacher=\"damaged.safetensors\"", "`local.distillation.teacher`: damaged.safetensors: ".to_owned()),
         (
             "dataset={name=\"fashion-mini\", partition={kind=\"iid\", clients=10}}",
             format!("{teacher}the teacher takes inputs Real([8, 8, 1]) and the student Real([28, 28, 1])"),
@@ -288,7 +288,7 @@ fn what_is_refused_names_file_line_and_key() {
             "`local.distillation.features.0.student`: `features.0.student` names `flat`, and the student has no such layer".to_owned(),
         ),
         (
-            "local.distillation.features=[{student=\"dense1\", teacher=\"fd\"}]",
+            "local.distillation.features=[{student=\"fc\", teacher=\"fd\"}]",
             "the teacher has no such layer".to_owned(),
         ),
         (
@@ -316,7 +316,7 @@ fn what_is_refused_names_file_line_and_key() {
         assert!(said.contains(&message), "{set}: {said}");
     }
     // Single examples have no gradient of a relation.
-    let private = "privacy={kind=\"example\", noise_multiplier=1.0, max_norm=1.0}";
+    let private = "privacy={kind=\"example\", noise_multiplier=1.0, max_norm=1.0, delta=1e-6}";
     let relation = "local.distillation.relation={distance=1.0}";
     let refused = fledgling(
         at,

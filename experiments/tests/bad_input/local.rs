@@ -80,7 +80,7 @@ pub(crate) const CASES: &[Case] = &[
         "learning_rate = 0.1",
         "learning_rate = 0.1\ndistillation = { teacher = \"t\", features = [{ student = \"a\", teacher = \"b\", weight = 0.0 }] }",
         &[
-            "bad.toml:16:89: `local.distillation.features.0.weight`: `features.0.weight` is 0; it must be a number above 0",
+            "bad.toml:16:86: `local.distillation.features.0.weight`: `features.0.weight` is 0; it must be a number above 0",
         ],
     ),
     fault(
