@@ -1,5 +1,7 @@
 //! Memory that a session owns.
 
+use alloc::vec;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 /// Numbers whose first one lies at the start of a cache line, where the allocator's block allows.

@@ -1,5 +1,8 @@
 //! What can be wrong with a model definition.
 
+use alloc::format;
+use alloc::string::String;
+
 use fl_core::ParametersError;
 
 use crate::quant::QuantError;

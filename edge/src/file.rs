@@ -52,11 +52,15 @@
 mod error;
 mod header;
 mod program;
+#[cfg(feature = "std")]
 mod write;
 
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
 use core::fmt;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use fl_core::{InputSpec, Parameters, TargetSpec};
 use serde::{Deserialize, Serialize};
@@ -64,7 +68,9 @@ use sha2::{Digest as _, Sha256};
 
 pub use error::FileError;
 pub use header::{ALIGNMENT, Dtype, TensorInfo};
+#[cfg(feature = "std")]
 pub(crate) use write::description;
+#[cfg(feature = "std")]
 pub use write::{write_parameters, write_program};
 
 #[cfg(feature = "mmap")]

@@ -45,8 +45,11 @@ mod error;
 mod model;
 mod value;
 
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 use core::ops::Range;
-use std::collections::BTreeSet;
 
 pub use block::{BLOCK, TensorKind};
 pub use error::GgufError;

@@ -5,6 +5,10 @@ mod build;
 mod fold;
 mod unit;
 
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use fl_core::{InputSpec, TargetSpec};
 
 use crate::kernel::{Attention, Cell, Conv, Dense, Fused, Norm, Pool, Recurrent};

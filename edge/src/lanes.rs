@@ -10,6 +10,8 @@
 //! decay and proximal term) without clipping or privacy of single examples. Everything else trains
 //! client by client.
 
+use alloc::vec::Vec;
+
 use fl_core::{
     ExampleCount, FitTask, InputSpec, InputsMut, LocalPlan, LocalResult, Optimizer, TargetSpec,
     TargetsMut,

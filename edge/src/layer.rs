@@ -1,5 +1,6 @@
 //! The layers that a `[[layer]]` table may describe.
 
+use alloc::string::String;
 use core::fmt;
 
 use serde::de::{self, Deserializer, SeqAccess, Visitor};

@@ -98,12 +98,26 @@
 //! - No threads, clocks, files or randomness of its own; randomness comes with the task, and a
 //!   file is opened only by [`file::Mapped::open`], at the path that it is given (feature `mmap`).
 #![deny(unsafe_code)]
+#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(
+    not(feature = "simd"),
+    expect(
+        dead_code,
+        unreachable_code,
+        unused_variables,
+        reason = "the tokens of kernels that this build leaves out cannot be"
+    )
+)]
+
+extern crate alloc;
 
 mod arena;
+#[cfg(feature = "std")]
 pub mod device;
 pub mod distill;
 mod error;
 pub mod file;
+#[cfg(feature = "std")]
 pub mod gguf;
 pub mod graph;
 #[expect(
@@ -111,6 +125,7 @@ pub mod graph;
     reason = "vector loads and stores, calls into code compiled for detected instructions, memory maps"
 )]
 pub mod kernel;
+#[cfg(feature = "std")]
 mod lanes;
 pub mod layer;
 mod model;
@@ -119,9 +134,11 @@ mod program;
 pub mod prune;
 pub mod qat;
 pub mod quant;
+#[cfg(feature = "std")]
 mod serve;
 mod session;
 mod tagged;
+#[cfg(feature = "std")]
 mod train;
 pub mod zoo;
 
@@ -129,13 +146,19 @@ pub use error::{EdgeError, LayerError};
 pub use graph::LayerSummary;
 pub use layer::LayerDef;
 pub use model::Model;
+#[cfg(feature = "std")]
+pub use program::Served;
 pub use program::{
     Constants, DType, Inputs, Numerics, Packing, Passes, Program, ProgramError, ProgramMemory,
-    Runner, SECTION_ALIGNMENT, Section, Served, SharedBytes, StepMemory,
+    Runner, SECTION_ALIGNMENT, Section, SharedBytes, StepMemory,
 };
+#[cfg(feature = "std")]
 pub use serve::{Observed, needs_calibration, serve_int8};
+#[cfg(feature = "std")]
+pub use session::GaussianNoise;
 pub use session::{
-    BadExample, Clipped, Clipping, DpSgd, DpSgdError, GaussianNoise, PerExampleError, Session, Step,
+    BadExample, Clipped, Clipping, DpSgd, DpSgdError, PerExampleError, Session, Step,
 };
+#[cfg(feature = "std")]
 pub use train::EdgeTrainer;
 pub use zoo::{LayersDef, Loss, MODELS, ModelDef};

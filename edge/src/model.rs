@@ -1,7 +1,10 @@
 //! A model: what it computes and what parameters it has.
 
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::ops::Range;
-use std::sync::Arc;
 
 use fl_core::{InputSpec, Layout, Parameters, ParametersError, Stream, TargetSpec};
 

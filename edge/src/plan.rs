@@ -11,6 +11,7 @@ mod route;
 mod step;
 mod walk;
 
+use alloc::vec::Vec;
 use core::ops::{Range, RangeInclusive};
 
 use crate::distill::Lesson;

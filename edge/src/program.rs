@@ -33,17 +33,21 @@
 //! - In integers, no pass changes an integer. Batch normalisations after products are always
 //!   folded there: the weights that are rounded are the folded ones.
 
+#[cfg(feature = "std")]
 mod batch;
 mod compile;
 mod constants;
 mod error;
 mod memory;
 mod run;
+#[cfg(feature = "std")]
 mod served;
 mod step;
 mod stretch;
 
-use std::sync::Arc;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use fl_core::InputSpec;
 use serde::{Deserialize, Serialize};
@@ -56,12 +60,15 @@ use compile::Compiler;
 use step::{INPUT, Slot, Step};
 use stretch::{PART_BYTES, Schedule};
 
+#[cfg(feature = "std")]
 pub(crate) use batch::{Batch, ForeignToken, Read};
+#[cfg(feature = "std")]
 pub(crate) use compile::served_weight;
 pub use constants::{Constants, DType, Packing, SECTION_ALIGNMENT, Section, SharedBytes};
 pub use error::ProgramError;
 pub use memory::{ProgramMemory, StepMemory};
 pub use run::Runner;
+#[cfg(feature = "std")]
 pub use served::Served;
 
 /// What is joined and rearranged when a model is compiled: a switch each.

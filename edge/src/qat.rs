@@ -54,6 +54,10 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 use crate::arena::{Aligned, reserve};

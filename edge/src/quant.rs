@@ -32,32 +32,43 @@
 //!
 //! [`fewest_floats`] finds which units are better left in floats. [`lower_product`] then gives the integers of a dense layer or a convolution.
 
+#[cfg(feature = "std")]
 mod awq;
 mod calibrate;
 mod error;
 pub mod federated;
 mod four;
+#[cfg(feature = "std")]
 mod gptq;
+#[cfg(feature = "std")]
 mod hessian;
 mod histogram;
 mod lower;
 mod params;
+#[cfg(feature = "std")]
 mod samples;
+#[cfg(feature = "std")]
 mod sensitivity;
 mod weight;
 
-use std::collections::BTreeMap;
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "std")]
 pub use awq::{Awq, AwqLayer, awq};
 pub use calibrate::{CALIBRATION_SAMPLES, Calibration, Calibrator};
 pub use error::QuantError;
 pub use four::{Code4, FourBits, GROUP, MOST_GROUP, NF4, Weight4, Weights4, four_bit_units};
+#[cfg(feature = "std")]
 pub use gptq::{Gptq, GptqOptions, LayerLoss, gptq, layer_losses};
 pub use lower::{LoweredProduct, lower_product};
 pub use params::{QParams, Range};
+#[cfg(feature = "std")]
 pub use samples::{Probe, Samples};
+#[cfg(feature = "std")]
 pub use sensitivity::{MixedPrecision, Sensitivity, fewest_floats, integer_units, sensitivities};
 pub use weight::{
     Granularity, fit_weight_scales, multipliers, quantize_bias, quantize_weights, weight_scales,

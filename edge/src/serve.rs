@@ -1,6 +1,9 @@
 //! A trained model as devices serve it in integers.
 
-use std::sync::Arc;
+use alloc::borrow::ToOwned as _;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::Arc;
 
 use fl_core::{Evaluation, Examples, ServedModel, TrainError};
 

@@ -2,14 +2,17 @@
 
 mod batch;
 mod example;
+#[cfg(feature = "std")]
 mod noise;
 mod private;
 mod run;
 mod teaching;
 
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::num::NonZeroUsize;
 use core::ops::Range;
-use std::sync::Arc;
 
 use fl_core::{Evaluation, Examples, Mask, Optimizer, Stream};
 
@@ -25,8 +28,10 @@ use example::Norms;
 use run::{backward, forward, move_statistics};
 use teaching::Lesson;
 
+#[cfg(feature = "std")]
 pub(crate) use batch::{bad_label, cross_entropy, judge as judge_part};
 pub use example::{Clipped, PerExampleError};
+#[cfg(feature = "std")]
 pub use noise::GaussianNoise;
 pub use private::{Clipping, DpSgd, DpSgdError};
 pub(crate) use run::{Update, gradient_of, step_stored};

@@ -4,6 +4,9 @@
 //! Here only the keys that stand before `kind` are copied; the others are read in place, and an
 //! error keeps its line.
 
+use alloc::borrow::ToOwned as _;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 
@@ -65,7 +68,7 @@ where
 
 /// The keys before `kind`, then the others.
 struct Rest<A> {
-    before: std::vec::IntoIter<(String, Copied)>,
+    before: alloc::vec::IntoIter<(String, Copied)>,
     value: Option<Copied>,
     pending: Option<&'static str>,
     map: A,

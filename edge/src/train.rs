@@ -1,6 +1,10 @@
 //! Training a client: the order of its examples, the steps, and its update.
 
-use std::sync::Arc;
+use alloc::borrow::ToOwned as _;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use fl_core::{
     ClientId, Evaluation, ExampleCount, Examples, FitTask, InputSpec, Layout, LocalResult,

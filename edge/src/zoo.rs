@@ -1,5 +1,9 @@
 //! Models by name. A model is one file here and one line in the `models!` list below.
 
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::vec::Vec;
+
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
@@ -184,7 +188,7 @@ impl ModelDef {
     /// The model of the zoo called `kind`, with its default options.
     #[must_use]
     pub fn named(kind: &str) -> Option<Self> {
-        let rest = de::value::MapDeserializer::<_, de::value::Error>::new(std::iter::empty::<(
+        let rest = de::value::MapDeserializer::<_, de::value::Error>::new(core::iter::empty::<(
             &str,
             &str,
         )>());

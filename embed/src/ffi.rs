@@ -4,9 +4,12 @@
 //! caller says, and that an object is one of ours and used by one thread at a time, no library can
 //! check: it is the contract that the header states, and what the `SAFETY` comments refer to.
 
+use alloc::boxed::Box;
+use alloc::string::{String, ToString as _};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ffi::c_char;
 use core::slice;
-use std::sync::Arc;
 
 use fl_edge::{Inputs, SharedBytes};
 

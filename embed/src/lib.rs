@@ -12,9 +12,15 @@
 //! Whatever is wrong with an argument or a file is an error with a message. What C cannot say is
 //! left to the caller: a pointer must lead to as many numbers as its length says.
 #![deny(unsafe_code)]
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
 
 #[expect(unsafe_code, reason = "pointers from C, and functions with names of C")]
 pub mod ffi;
+#[cfg(not(any(feature = "std", test)))]
+#[expect(unsafe_code, reason = "memory and the end of the process are C's")]
+mod host;
 #[cfg(feature = "train")]
 mod learner;
 mod server;

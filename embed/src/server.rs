@@ -1,6 +1,6 @@
 //! Serving a model.
 
-use std::sync::Arc;
+use alloc::sync::Arc;
 
 use fl_core::InputSpec;
 use fl_edge::file::{Kind, ModelFile};

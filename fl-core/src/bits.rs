@@ -4,6 +4,9 @@
 //! lower-case hexadecimal digits, eight per value. Every bit survives, NaN payloads and negative
 //! zeros included, whatever the format does to decimal numbers.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use serde::de::Visitor;
 use serde::{Deserializer, Serializer};
 

@@ -1,5 +1,7 @@
 //! What a trainer sees of a client's data: a view that fills batches, never a copy of the data.
 
+use alloc::vec::Vec;
+
 /// The shape and kind of one example's input.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum InputSpec {

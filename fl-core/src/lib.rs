@@ -106,6 +106,9 @@
 //! # }
 //! ```
 #![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
 
 pub mod bits;
 pub mod examples;
@@ -117,7 +120,9 @@ pub mod plan;
 pub mod registry;
 pub mod ring;
 pub mod robust;
+#[cfg(feature = "std")]
 pub mod round;
+#[cfg(feature = "std")]
 pub mod select;
 pub mod strategy;
 pub mod stream;
@@ -140,10 +145,12 @@ pub use plan::{
 pub use registry::{ConfigError, KeyInfo, KindError, KindInfo, Registered};
 pub use ring::{RingError, RingPlan, WeightBounds};
 pub use robust::GroupMean;
+#[cfg(feature = "std")]
 pub use round::{
     Answer, Event, Message, Notice, Outcome, Phase, Refusal, Refusals, RoundError, RoundRecord,
     RoundServer, RoundSettings, RunSetup, Transmit,
 };
+#[cfg(feature = "std")]
 pub use select::{AnySelector, Candidates, SelectError, Selection, Selector, SelectorConfig};
 pub use strategy::{
     AnyState, AnyStrategy, ModelState, RoundInfo, Stragglers, Strategy, StrategyConfig,

@@ -6,6 +6,9 @@
 //! `2^64`, so that what it is modulo `2^b` can be read off at any time. Where vectors are not masked
 //! (a simulation), it also shows how many coordinates left the ring ([`ModularSum::wrapped`]).
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::ring::sign_extended;
 
 /// Why vectors were not added.

@@ -1,6 +1,10 @@
 //! Model parameters as one flat vector with named views.
 
-use std::sync::Arc;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -72,7 +76,7 @@ impl Layout {
     where
         I: IntoIterator<Item = (String, Vec<usize>)>,
     {
-        let mut names = std::collections::BTreeSet::new();
+        let mut names = alloc::collections::BTreeSet::new();
         let mut specs = Vec::new();
         let mut offset = 0usize;
         for (name, shape) in tensors {

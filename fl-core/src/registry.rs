@@ -9,6 +9,9 @@
 //! (`Deserialize`, `deny_unknown_fields`), a table of its keys (checked against serde's field list
 //! by the generated test) and a constructor that refuses values out of range.
 
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 use core::fmt::{Debug, Display, Write as _};
 
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
@@ -296,7 +299,7 @@ macro_rules! registry {
                     )+
                     _ => ::core::result::Result::Err($crate::registry::KindError::Unknown {
                         family: $family,
-                        given: kind.to_owned(),
+                        given: kind.into(),
                         known: Self::KINDS,
                     }),
                 }

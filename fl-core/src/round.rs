@@ -40,7 +40,10 @@
 //!
 //! [`handle_timeout`]: RoundServer::handle_timeout
 
-use std::collections::VecDeque;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use crate::mask::Mask;
 use crate::params::Parameters;

@@ -4,6 +4,7 @@
 //! there is nothing to checkpoint. Its cost grows with the cohort, not with the population, except
 //! where every client's weight must be looked at.
 
+use alloc::vec::Vec;
 use core::fmt::Debug;
 
 use crate::units::{ClientId, ExampleCount};

@@ -3,6 +3,8 @@
 //! A worker keeps one [`ExactSum`] (one `i64` per parameter), absorbs the updates of its clients as
 //! they come and is merged with the others at the end; see [`crate::ring`] for the encoding.
 
+use alloc::vec;
+use alloc::vec::Vec;
 use core::fmt::Debug;
 
 use serde::{Deserialize, Serialize};

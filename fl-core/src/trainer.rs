@@ -1,6 +1,7 @@
 //! The seam between a round and the device that trains: `update = local - global`.
 
-use std::sync::Arc;
+use alloc::string::String;
+use alloc::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 

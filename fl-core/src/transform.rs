@@ -5,6 +5,8 @@
 //! linear in the update wherever it has something to undo. The same chain, built from the same
 //! settings, runs in the simulator and on a device.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt::Debug;
 
 use crate::norm::{l2_norm, scale};

@@ -1,5 +1,8 @@
 //! What a client sends back.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ring::RingPlan;

@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::process::{cargo, root, run};
-use crate::{end_to_end, graph, onnx};
+use crate::{embed_library, end_to_end, graph, onnx};
 
 type Check = fn() -> Result<()>;
 
 /// Every check, cheapest first, with the time each took.
 pub(crate) fn all() -> Result<()> {
-    let checks: [(&str, Check); 8] = [
+    let checks: [(&str, Check); 9] = [
         ("format", format),
         ("dependency graph", graph::check),
         ("end to end", end_to_end::run),
@@ -20,6 +20,7 @@ pub(crate) fn all() -> Result<()> {
         ("ONNX round trip", || {
             onnx::round_trip(&onnx::RoundTrip::default())
         }),
+        ("library for apps", embed_library::check),
         ("lints", lints),
         ("documentation", documentation),
         ("licences", licences),

@@ -1,5 +1,10 @@
 //! The embedded device classes, and profiles read from and written to TOML.
 
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::profile::{DeviceProfile, ProfileError, ProfileProblem};
 
 /// Bytes of a profile that are read at most; the embedded ones have below 10 kB.

@@ -1,5 +1,7 @@
 //! Seconds and joules of some work on a device. All of it is modelled.
 
+use alloc::vec::Vec;
+
 use serde::Serialize;
 
 use super::delegate::{Assignment, Choice, Coverage};

@@ -8,6 +8,8 @@
 //!
 //! Delegates are about time only. Every number is computed by this crate's kernels.
 
+use alloc::vec::Vec;
+
 use serde::Serialize;
 
 use super::profile::{Delegate, DelegateKind, DeviceProfile, Precision};

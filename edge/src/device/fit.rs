@@ -9,6 +9,9 @@
 //! same product. The search is a pattern search (Hooke & Jeeves 1961) in logarithms: no randomness,
 //! and the same result everywhere.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::cost::{Sparsity, Threads, operator};
 use super::profile::{Delegate, Precision, Rates};
 use super::work::Work;

@@ -3,6 +3,12 @@
 //! Batch normalisation is left out, since it is folded into the convolution before it when a
 //! network is served; local response normalisation (AlexNet) has no layer here and is left out too.
 
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use fl_core::{InputSpec, TargetSpec};
 
 use crate::layer::{

@@ -20,7 +20,11 @@
 //! A number is a table `{ value, source }`, and `source` begins with a key of `[sources]`; so no
 //! number is without one, and each says how far it can be trusted. Unknown keys are refused.
 
-use std::collections::BTreeMap;
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 

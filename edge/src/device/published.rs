@@ -4,7 +4,9 @@
 //! its device's rates were fitted to ([`fit`]) apart from those that were held out; no
 //! figure of a profile was chosen by looking at a held-out time.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 

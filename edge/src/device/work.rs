@@ -6,6 +6,9 @@
 //! ([`units`]): what is computed in one pass reads and writes once. Training counts
 //! every node forward, its two backward products, and the step of the optimizer.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{Function, Graph, Node, Op, ValueId, units};

@@ -1,5 +1,7 @@
 //! Why a model file was refused.
 
+use alloc::string::String;
+
 use crate::error::EdgeError;
 use crate::program::ProgramError;
 
@@ -217,6 +219,7 @@ pub enum FileError {
     )]
     Decimals,
     /// The system refused to write.
+    #[cfg(feature = "std")]
     #[error("{0}; check the disk")]
     Write(#[from] std::io::Error),
 }

@@ -3,9 +3,14 @@
 //! Written against the format's own description (<https://github.com/huggingface/safetensors>,
 //! section "Format"). Stricter than it in one point: no name stands twice, also in metadata.
 
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
-use std::collections::BTreeMap;
 
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap as _;
@@ -156,11 +161,12 @@ impl Header {
     ///
     /// The tensors must lie one behind the other.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, FileError> {
-        let mut text = vec![0; 8];
-        serde_json::to_writer(&mut text, self).map_err(|source| FileError::Json {
+        let json = serde_json::to_vec(self).map_err(|source| FileError::Json {
             part: "header",
             source,
         })?;
+        let mut text = vec![0; 8];
+        text.extend_from_slice(&json);
         text.resize(text.len().next_multiple_of(ALIGNMENT), b' ');
         let length = text.len() - 8;
         if length > MOST_HEADER {

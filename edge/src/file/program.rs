@@ -1,6 +1,10 @@
 //! Files of compiled programs.
 
-use std::sync::Arc;
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,11 @@
 //! Writing model files.
 
-use std::collections::BTreeMap;
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 use std::io::Write;
 
 use fl_core::Parameters;

@@ -1,5 +1,7 @@
 //! How numbers are stored: whole ones, and blocks of small integers with a scale.
 
+use alloc::vec::Vec;
+
 use crate::kernel::{f16_to_f32, f32_to_f16};
 
 /// Numbers of a block.

@@ -1,5 +1,7 @@
 //! Why a GGUF file was refused.
 
+use alloc::string::String;
+
 use super::block::TensorKind;
 use crate::file::FileError;
 

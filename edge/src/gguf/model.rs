@@ -1,6 +1,11 @@
 //! Our own models in GGUF files.
 
-use std::sync::Arc;
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use fl_core::Parameters;
 use sha2::{Digest as _, Sha256};

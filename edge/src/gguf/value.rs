@@ -1,5 +1,9 @@
 //! Named values: reading, writing, printing.
 
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use super::error::GgufError;

@@ -1,6 +1,11 @@
 //! Builds the graph of a definition: names, shapes, tensors.
 
-use std::collections::BTreeMap;
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec;
+use alloc::vec::Vec;
 
 use fl_core::{InputSpec, TargetSpec};
 

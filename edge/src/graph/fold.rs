@@ -1,6 +1,11 @@
 //! Batch normalisation folded into the product before it: one recipe, wherever a model is served
 //! or quantized.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
+#[cfg(not(feature = "std"))]
+use crate::kernel::Float as _;
 use crate::kernel::Kernels;
 
 /// The weight and bias of a product that gives what the product and a batch normalisation by

@@ -9,6 +9,9 @@
 //! - a product's own value, after its clamp ([`Unit::own`]);
 //! - a unit's output, unless it [passes on](Unit::passes_on) its input's numbers.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::{Function, Graph, Node, Op, ValueId};
 use crate::kernel::Fused;
 

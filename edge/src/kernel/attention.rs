@@ -21,6 +21,8 @@ use super::math;
 use super::product::{self, Strided};
 use super::simd::{map, vectorized};
 use super::{Kernels, need};
+#[cfg(not(feature = "std"))]
+use crate::kernel::Float as _;
 
 /// The shape of an attention.
 #[derive(Clone, Copy, Debug, PartialEq)]

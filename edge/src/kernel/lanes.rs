@@ -4,6 +4,8 @@
 //! depend on its neighbours. A lane may take part with fewer rows than the others: sums over rows
 //! then leave the rows beyond its own out by selection, never by adding zeros.
 
+use alloc::vec::Vec;
+
 use super::elementwise::{full_gradient, relu6};
 use super::geometry::Dense;
 use super::math;

@@ -2,6 +2,8 @@
 
 use super::math;
 use super::simd::{MAX_WIDTH, Simd, map, vectorized};
+#[cfg(not(feature = "std"))]
+use crate::kernel::Float as _;
 
 /// The sum, from front to back.
 #[inline(always)]

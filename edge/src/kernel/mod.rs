@@ -43,6 +43,8 @@
 mod attention;
 mod batch_norm;
 mod elementwise;
+#[cfg(not(feature = "std"))]
+mod float;
 mod geometry;
 mod half;
 pub mod int8;
@@ -53,6 +55,7 @@ mod loss;
 mod map;
 mod math;
 mod norm;
+#[cfg(feature = "std")]
 mod normal;
 mod pool;
 mod product;
@@ -62,17 +65,23 @@ mod simd;
 mod types;
 
 pub use attention::Attention;
+#[cfg(not(feature = "std"))]
+pub(crate) use float::Float;
 pub use geometry::{BatchNorm, Conv, ConvShape, Dense, GeometryError, Norm, Padding, Pool};
 pub use half::{f16_to_f32, f32_to_f16};
 pub use lanes::{LANES, LaneRows, LaneStep};
 #[cfg(feature = "mmap")]
 pub use map::Mapped;
+#[cfg(feature = "std")]
 pub use normal::NORMAL_GROUP;
 pub use recurrent::{Cell, Recurrent};
 pub use types::{
     Activation, AdamStep, After, Fused, Gradient, Levels, Momentum, Nibbles, SgdStep, WeightKind,
     Weights, Write,
 };
+
+#[cfg(feature = "simd")]
+use alloc::vec::Vec;
 
 use simd::Isa;
 
@@ -86,7 +95,8 @@ pub struct Kernels {
 }
 
 /// The name of the kernels that this process uses: `avx512`, `avx2` or `portable`. (On other
-/// architectures than x86-64 the portable kernels are compiled to its own vectors.)
+/// architectures than x86-64 the portable kernels are compiled to its own vectors. Without the
+/// feature `simd` there is one name.)
 #[must_use]
 pub fn name() -> &'static str {
     Kernels::best().name()
@@ -126,16 +136,27 @@ impl Kernels {
     /// Every set of kernels that this machine can run, fastest first.
     #[must_use]
     pub fn all_available() -> &'static [Self] {
-        static ALL: std::sync::OnceLock<Vec<Kernels>> = std::sync::OnceLock::new();
-        ALL.get_or_init(|| {
-            Isa::available()
-                .into_iter()
-                .map(|isa| Self {
-                    isa,
-                    integers: int8::Level::of(isa),
-                })
-                .collect()
-        })
+        #[cfg(feature = "simd")]
+        {
+            static ALL: std::sync::OnceLock<Vec<Kernels>> = std::sync::OnceLock::new();
+            ALL.get_or_init(|| {
+                Isa::available()
+                    .into_iter()
+                    .map(|isa| Self {
+                        isa,
+                        integers: int8::Level::of(isa),
+                    })
+                    .collect()
+            })
+        }
+        #[cfg(not(feature = "simd"))]
+        {
+            static ONLY: [Kernels; 1] = [Kernels {
+                isa: Isa::ONLY,
+                integers: int8::Level::ONLY,
+            }];
+            &ONLY
+        }
     }
 
     /// `avx512`, `avx2` or `portable`.
@@ -1128,6 +1149,7 @@ impl Kernels {
     /// stream that `key` names (its groups of [`NORMAL_GROUP`] numbers, from `first` on; the rest
     /// of the last group is skipped). For simulation; `normal` in the sources says how they are
     /// made.
+    #[cfg(feature = "std")]
     pub fn add_normals(&self, key: &[u32; 8], first: u64, std: f32, values: &mut [f32]) {
         normal::add(self.isa, key, first, std, values);
     }

@@ -10,6 +10,8 @@ use super::elementwise::{apply_activation, apply_gradient};
 use super::geometry::{Conv, Dense};
 use super::simd::Scalar;
 use super::types::{Fused, Gradient, Write};
+#[cfg(not(feature = "std"))]
+use crate::kernel::Float as _;
 
 /// Gives the complete gradient element to where it goes. `old` is where the sum starts.
 pub(super) fn gradient_start(gradient: &Gradient<'_>, index: usize) -> f32 {

@@ -5,10 +5,16 @@
 //! operation acts on each element alone and rounds once as IEEE 754 asks, so a kernel written
 //! over this trait gives the same bits at every vector width.
 
+pub(crate) mod token;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
 
+#[cfg(feature = "simd")]
+use alloc::vec::Vec;
+
 use super::half::{f16_to_f32, f32_to_f16};
+#[cfg(not(feature = "std"))]
+use crate::kernel::Float as _;
 
 /// A processor's vector instructions.
 pub(crate) trait Simd: Copy {
@@ -230,16 +236,17 @@ impl Simd for Scalar {
 /// Eight numbers at a time in plain code, which the compiler turns into whatever vectors the
 /// target has (four-wide NEON on aarch64).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Portable;
+pub(crate) struct Portable(token::PlainFloats);
 
 impl Portable {
     /// The token.
     ///
     /// # Safety
-    /// None is needed; the function is `unsafe` like its namesakes.
+    /// The build must have plain kernels ([`token::PLAIN_FLOATS`]).
     #[inline(always)]
     pub(crate) unsafe fn assume() -> Self {
-        Self
+        // SAFETY: the caller's promise.
+        Self(unsafe { token::PLAIN_FLOATS.unwrap_unchecked() })
     }
 }
 
@@ -394,7 +401,23 @@ pub(crate) enum Isa {
 }
 
 impl Isa {
+    /// The only one of a build that leaves no choice.
+    #[cfg(not(feature = "simd"))]
+    pub(crate) const ONLY: Self = {
+        #[cfg(target_arch = "x86_64")]
+        let vectors = token::FUSED_256;
+        #[cfg(not(target_arch = "x86_64"))]
+        let vectors = None::<core::convert::Infallible>;
+        match (vectors, token::PLAIN_FLOATS) {
+            #[cfg(target_arch = "x86_64")]
+            (Some(proof), _) => Self::Avx2(x86::Avx2(proof)),
+            (_, Some(proof)) => Self::Portable(Portable(proof)),
+            _ => panic!("a build has kernels of one kind or the other"),
+        }
+    };
+
     /// Fastest first.
+    #[cfg(feature = "simd")]
     pub(crate) fn available() -> Vec<Self> {
         let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -402,7 +425,7 @@ impl Isa {
             all.extend(x86::Avx512::detect().map(Self::Avx512));
             all.extend(x86::Avx2::detect().map(Self::Avx2));
         }
-        all.push(Self::Portable(Portable));
+        all.push(Self::Portable(Portable(())));
         all
     }
 

@@ -1,5 +1,7 @@
 //! Buffers and their places in the arena.
 
+use alloc::vec;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 /// Numbers between the starts of buffers: 64 bytes.

@@ -2,6 +2,9 @@
 
 mod backward;
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::place::Kept;
 use super::{Backward, Bytes, Forward, Memory, Mode, NormStep, Running, Slot, Walk};
 use crate::distill::{self, Lesson};

@@ -1,6 +1,9 @@
 //! What every plan's walk over the graph does alike: it counts time, makes buffers and hands
 //! gradients on.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::{Buffer, Bytes, Kept, Mask, Route, Running, Slot, Tensor};
 use crate::graph::{Graph, ValueId};
 use crate::kernel::Write;

@@ -1,5 +1,7 @@
 //! Examples as a runner and a loss take them.
 
+use alloc::vec::Vec;
+
 use fl_core::{Examples, InputSpec, InputsMut, TargetSpec, TargetsMut};
 
 use super::Inputs;

@@ -3,7 +3,12 @@
 mod float;
 mod integer;
 
+#[cfg(feature = "std")]
 pub(crate) use float::served_weight;
+
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use super::constants::{Constants, DType, Packing, Section, bytes_of};
 use super::step::{Constant, INPUT, Slot, Step};
@@ -13,7 +18,7 @@ use crate::kernel::int8::Affine;
 use crate::model::Model;
 use crate::plan::{Buffer, Kept};
 use crate::quant::{Float, FourBits, QuantError, Quantization, Weights4};
-use std::sync::Arc;
+use alloc::sync::Arc;
 
 /// Where a value lies, in each type in which it is at hand.
 #[derive(Clone, Copy, Debug, Default)]

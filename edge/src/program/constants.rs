@@ -1,8 +1,11 @@
 //! The constants of a program: one block of bytes with a table.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
-use std::sync::Arc;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use serde::{Deserialize, Serialize};

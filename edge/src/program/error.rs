@@ -1,5 +1,7 @@
 //! What can be wrong with a program.
 
+use alloc::string::String;
+
 use crate::quant::QuantError;
 
 /// Why a model cannot be served so.

@@ -1,5 +1,8 @@
 //! What a program takes of memory.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use serde::Serialize;
 
 use super::Program;

@@ -1,8 +1,10 @@
 //! Running a program.
 
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::array;
 use core::fmt;
-use std::sync::Arc;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 

@@ -1,5 +1,8 @@
 //! Evaluating a model as a device serves it.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -6,6 +6,8 @@
 //! that passes it at once, from few to many: a stretch starts when the one before it has run for
 //! enough parts. The number changes no bit, and the arena holds only what a part needs.
 
+use alloc::vec;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::Program;

@@ -1,5 +1,8 @@
 //! A product's integers, made anew from the master weights in every step.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::step::{Geometry, Product};
 use crate::graph::{fold_batch_norm_into, fold_factors};
 use crate::kernel::Kernels;

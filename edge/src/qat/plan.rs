@@ -6,6 +6,9 @@
 mod backward;
 mod forward;
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::step::{Backward, Codes, Forward, Marks, Point, Product, ScaleId};
 use super::{QatForward, Statistics};
 use crate::distill::{self, Lesson};

@@ -16,7 +16,12 @@
 //! Acceleration", arXiv:2306.00978, section 3.2, equations 4 and 5; the scales are divided by the root
 //! of their largest times their smallest one, as the authors' program does.
 
-use std::sync::Arc;
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use serde::Serialize;
 

@@ -1,6 +1,8 @@
 //! Ranges of activations from samples: post-training calibration.
 
-use std::collections::BTreeMap;
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString as _};
 
 use serde::{Deserialize, Serialize};
 

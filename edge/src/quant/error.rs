@@ -1,5 +1,7 @@
 //! What can be wrong with a quantization.
 
+use alloc::string::String;
+
 /// Why numbers cannot be quantized so.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]

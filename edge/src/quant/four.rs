@@ -25,8 +25,14 @@
 //! Groups: Frantar et al. 2023, arXiv:2210.17323, section 4 ("additional tricks"). NF4: Dettmers
 //! et al. 2023, arXiv:2305.14314, section 3 and appendix E.
 
-use std::collections::BTreeMap;
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
+#[cfg(not(feature = "std"))]
+use crate::kernel::Float as _;
 use serde::{Deserialize, Serialize};
 
 use super::Float;

@@ -16,8 +16,12 @@
 //! next example may have another input. And an output whose nearest codes lose less keeps those,
 //! as can be where inputs hardly know of one another.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use serde::Serialize;
 

@@ -1,5 +1,7 @@
 //! Second moments of a product's inputs, and their factors.
 
+use alloc::vec;
+use alloc::vec::Vec;
 use core::fmt;
 
 use crate::kernel::Kernels;

@@ -1,6 +1,11 @@
 //! Histograms with equal bins, and the ranges that are read from them.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::params::Range;
+#[cfg(not(feature = "std"))]
+use crate::kernel::Float as _;
 
 /// Counts of values in bins of equal width between two edges, as `numpy.histogram` counts `f32`
 /// values: edges, quotients and comparisons in `f32`, the last bin with its right edge.

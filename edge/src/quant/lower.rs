@@ -1,5 +1,8 @@
 //! A product of the graph with all of its integers.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::params::QParams;
 use super::weight::{Granularity, fit_weight_scales, multipliers, quantize_bias, weight_scales_by};
 use crate::kernel::Kernels;

@@ -1,5 +1,7 @@
 //! Scale and zero point of an activation.
 
+#[cfg(not(feature = "std"))]
+use crate::kernel::Float as _;
 use serde::{Deserialize, Serialize};
 
 use super::error::QuantError;

@@ -1,7 +1,12 @@
 //! Examples on which a model is calibrated and judged, and the one loop that shows them to it.
 
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::fmt;
-use std::sync::Arc;
 
 use fl_core::{Examples, InputSpec, InputsMut, ServedModel, TargetSpec, TargetsMut, TrainError};
 

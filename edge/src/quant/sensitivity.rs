@@ -9,8 +9,10 @@
 //! The search is the accuracy-driven fallback of Intel's Neural Compressor (2.x, "tuning
 //! strategies", `basic`, fallback of op types by sensitivity) with a measure that needs no labels.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::samples::Samples;
 use super::{Float, Quantization};

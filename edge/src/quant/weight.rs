@@ -8,6 +8,8 @@
 //! The lengths of slices are checked and a wrong one panics: the model that owns the tensors
 //! makes them fit.
 
+#[cfg(not(feature = "std"))]
+use crate::kernel::Float as _;
 use serde::{Deserialize, Serialize};
 
 use super::params::QParams;

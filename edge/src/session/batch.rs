@@ -1,5 +1,7 @@
 //! One batch: its examples, its buffers, its loss.
 
+use alloc::vec::Vec;
+
 use fl_core::{
     Evaluation, Examples, InputSpec, InputsMut, NO_TARGET, Stream, TargetSpec, TargetsMut,
 };

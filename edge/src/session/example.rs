@@ -10,6 +10,8 @@
 //! example's factor and the gradient is computed once for the whole batch (Bu et al. 2023,
 //! arXiv:2210.00038, "book-keeping"). The backward pass through the inputs runs only once.
 
+use alloc::vec::Vec;
+
 use fl_core::{Examples, Stream};
 
 use super::batch::Batch;

@@ -1,6 +1,9 @@
 //! Training a client whose examples are protected: differentially private SGD on batches drawn by
 //! Poisson sampling, as [`fl_core::ExamplePrivacy`] describes it.
 
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+
 use fl_core::{
     ExampleClipping, ExampleCount, ExamplePrivacy, FitTask, LocalResult, Precision, Purpose,
     TrainError,

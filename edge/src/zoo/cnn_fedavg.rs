@@ -4,6 +4,10 @@
 //!
 //! The paper does not say how the weights start; we take TensorFlow's default (Glorot uniform).
 
+use alloc::vec::Vec;
+use alloc::vec;
+use alloc::format;
+
 use fl_core::{InputSpec, TargetSpec};
 use serde::{Deserialize, Serialize};
 

@@ -2,6 +2,9 @@
 //! two 3x3 convolutions of 32 and 64 channels without padding, 2x2 max pooling, dropout 0.25, a
 //! dense layer of 128 units, dropout 0.5, and the softmax output. Weights start Glorot uniform.
 
+use alloc::vec::Vec;
+use alloc::vec;
+
 use fl_core::{InputSpec, TargetSpec};
 use serde::{Deserialize, Serialize};
 

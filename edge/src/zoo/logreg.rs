@@ -2,6 +2,9 @@
 //!
 //! The model of the synthetic data sets of Li et al. 2020 (FedProx, arXiv:1812.06127, §5.1).
 
+use alloc::vec::Vec;
+use alloc::vec;
+
 use fl_core::{InputSpec, TargetSpec};
 use serde::{Deserialize, Serialize};
 

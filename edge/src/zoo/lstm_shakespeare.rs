@@ -6,6 +6,10 @@
 //! Where every position has a target, every position's state predicts; where an example has one
 //! target, the last position's alone.
 
+use alloc::vec::Vec;
+use alloc::vec;
+use alloc::format;
+
 use fl_core::{InputSpec, TargetSpec};
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,10 @@
 //! A multilayer perceptron: dense layers on the flat input, 784-256-128-10 by default; 235,146
 //! parameters for MNIST. Weights start Glorot uniform.
 
+use alloc::vec::Vec;
+use alloc::vec;
+use alloc::format;
+
 use fl_core::{InputSpec, TargetSpec};
 use serde::{Deserialize, Serialize};
 

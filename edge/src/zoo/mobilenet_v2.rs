@@ -12,6 +12,11 @@
 //! Batch normalisation is what the paper has; read in [`BatchNormDef`] what it means in federated
 //! learning. `norm = "group"` is the alternative of Hsieh et al. 2020 (arXiv:1910.00189, §5).
 
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use alloc::vec;
+use alloc::format;
+
 use fl_core::{InputSpec, TargetSpec};
 use serde::{Deserialize, Serialize};
 

@@ -6,6 +6,12 @@
 //! Shortcuts that change shape are 1x1 convolutions (option B). Convolutions have no bias and
 //! start He normal.
 
+use alloc::string::{String};
+use alloc::vec::Vec;
+use alloc::borrow::ToOwned as _;
+use alloc::vec;
+use alloc::format;
+
 use fl_core::{InputSpec, TargetSpec};
 use serde::{Deserialize, Serialize};
 

@@ -6,6 +6,11 @@
 //! Where every position has a target, every position predicts; where an example has one target,
 //! the last position alone.
 
+use alloc::vec::Vec;
+use alloc::borrow::ToOwned as _;
+use alloc::vec;
+use alloc::format;
+
 use fl_core::{InputSpec, TargetSpec};
 use serde::{Deserialize, Serialize};
 

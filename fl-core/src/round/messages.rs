@@ -1,5 +1,7 @@
 //! What goes into and comes out of a [`RoundServer`](super::RoundServer).
 
+use alloc::boxed::Box;
+
 use serde::{Deserialize, Serialize};
 
 use crate::select::SelectError;

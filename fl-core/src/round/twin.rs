@@ -1,6 +1,9 @@
 //! FedAvg and FedProx as their papers print them, in plain `f64`, against the round machine.
 
-use std::sync::Arc;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use super::*;
 use crate::examples::Examples;

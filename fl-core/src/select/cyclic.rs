@@ -8,6 +8,8 @@
 //! else there is; sizes differ by at most one; and time grows with the group, not with the
 //! population (with the list, where candidates are listed).
 
+use alloc::vec::Vec;
+
 use rand_core::Rng as _;
 use serde::{Deserialize, Serialize};
 

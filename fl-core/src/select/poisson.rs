@@ -3,6 +3,8 @@
 //!
 //! The cohort's size varies from round to round and may be zero; all reports are waited for.
 
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Candidates, SelectError, Selection, Selector};

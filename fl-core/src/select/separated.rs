@@ -9,7 +9,8 @@
 //! numbers, and draws each once. Places are remembered, not ids: the candidates must be the same
 //! in every round.
 
-use std::collections::{BTreeSet, VecDeque};
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,9 @@
 //! "A sample of brilliance", Communications of the ACM 30(9), algorithm F2). Time and memory grow
 //! with the cohort.
 
-use std::collections::BTreeSet;
+use alloc::collections::BTreeSet;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 

@@ -7,7 +7,8 @@
 //! Time grows with the number of candidates, memory with the cohort. Clients without examples are
 //! never chosen.
 
-use std::collections::BinaryHeap;
+use alloc::collections::BinaryHeap;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 

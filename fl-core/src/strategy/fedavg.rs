@@ -9,6 +9,9 @@
 //! The paper's clients all finish. Those that do not are dropped by default, as in the comparison
 //! of Li et al. 2020 (arXiv:1812.06127, section 5.2); `stragglers = "partial"` keeps their work.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ModelState, RoundInfo, Stragglers, Strategy, StrategyError, Weighting, step};

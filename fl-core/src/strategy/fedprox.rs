@@ -9,6 +9,9 @@
 //! former is the selector `weighted` with `weighting = "uniform"`, up to sampling without
 //! replacement.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ModelState, RoundInfo, Stragglers, Strategy, StrategyError, Weighting, step};

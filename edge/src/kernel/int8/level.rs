@@ -1,12 +1,18 @@
 //! The tiers of instructions: which this machine has, and code compiled for each.
 
+#[cfg(test)]
+use alloc::vec::Vec;
+
 #[cfg(target_arch = "aarch64")]
 use super::neon::Neon;
 use super::portable::Portable;
 use super::tile::{EndFn, Finish, Sums, Tier, Tile, TileFn, ending, tile};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Vnni256, Vnni512};
+#[cfg(feature = "simd")]
 use crate::kernel::simd::Isa;
+#[cfg(any(test, not(feature = "simd")))]
+use crate::kernel::simd::token;
 
 /// A tier that this machine can run.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +35,7 @@ pub(in crate::kernel) enum Level {
 
 impl Level {
     /// The best tier among an instruction set's.
+    #[cfg(feature = "simd")]
     pub(in crate::kernel) fn of(isa: Isa) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
@@ -51,8 +58,30 @@ impl Level {
             return Self::Neon(neon);
         }
         let _ = isa;
-        Self::Portable(Portable)
+        Self::Portable(Portable(()))
     }
+
+    /// The only tier of a build that leaves no choice.
+    #[cfg(not(feature = "simd"))]
+    pub(in crate::kernel) const ONLY: Self = {
+        #[cfg(target_arch = "aarch64")]
+        {
+            Self::Neon(Neon(()))
+        }
+        #[cfg(not(target_arch = "aarch64"))]
+        {
+            #[cfg(target_arch = "x86_64")]
+            let vectors = token::FUSED_256;
+            #[cfg(not(target_arch = "x86_64"))]
+            let vectors = None::<core::convert::Infallible>;
+            match (vectors, token::PLAIN_INTEGERS) {
+                #[cfg(target_arch = "x86_64")]
+                (Some(proof), _) => Self::Avx2(Avx2(proof)),
+                (_, Some(proof)) => Self::Portable(Portable(proof)),
+                _ => panic!("a build has kernels of one kind or the other"),
+            }
+        }
+    };
 
     /// Every tier of this machine, fastest first.
     #[cfg(test)]
@@ -66,7 +95,7 @@ impl Level {
         }
         #[cfg(target_arch = "aarch64")]
         all.extend(Neon::detect().map(Self::Neon));
-        all.push(Self::Portable(Portable));
+        all.extend(token::PLAIN_INTEGERS.map(Portable).map(Self::Portable));
         all
     }
 

@@ -6,12 +6,13 @@ use super::tile::Tier;
 
 /// NEON.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::kernel) struct Neon(());
+pub(in crate::kernel) struct Neon(pub(super) ());
 
+#[cfg(feature = "simd")]
 impl Neon {
     /// The token; NEON is part of the architecture's baseline.
     pub(super) fn detect() -> Option<Self> {
-        std::arch::is_aarch64_feature_detected!("neon").then_some(Self(()))
+        cfg!(target_feature = "neon").then_some(Self(()))
     }
 }
 

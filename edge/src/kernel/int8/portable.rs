@@ -2,10 +2,13 @@
 //! whatever vectors the target has.
 
 use super::tile::Tier;
+#[cfg(not(feature = "std"))]
+use crate::kernel::Float as _;
+use crate::kernel::simd::token::{PLAIN_INTEGERS, PlainIntegers};
 
 /// Plain code.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::kernel) struct Portable;
+pub(in crate::kernel) struct Portable(pub(super) PlainIntegers);
 
 /// Applies a scalar operation to every element.
 macro_rules! each {
@@ -67,7 +70,8 @@ impl Tier for Portable {
 
     #[inline(always)]
     unsafe fn assume() -> Self {
-        Self
+        // SAFETY: the caller's promise.
+        Self(unsafe { PLAIN_INTEGERS.unwrap_unchecked() })
     }
     #[inline(always)]
     fn begin(self, bias: [i32; 16]) -> [i32; 16] {

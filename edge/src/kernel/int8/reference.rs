@@ -2,8 +2,12 @@
 //! weights, no folding, no packing. Tests compare every kernel with these. Slices are as long as
 //! the geometry says.
 
+use alloc::vec::Vec;
+
 use super::super::geometry::{Conv, Dense, Pool};
 use super::types::{Add, Affine, INSIDE, POSITIVE, Requantize, Side};
+#[cfg(not(feature = "std"))]
+use crate::kernel::Float as _;
 
 /// The sums of a dense layer: `acc = bias + sum (x - zero_point) * weight`, weights
 /// `[inputs, outputs]`.

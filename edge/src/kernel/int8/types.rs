@@ -1,5 +1,8 @@
 //! What becomes of integer sums: requantization, residual additions, ends of products.
 
+#[cfg(not(feature = "std"))]
+use crate::kernel::Float as _;
+
 /// How an integer tensor stands for real numbers: `real = (q - zero_point) * scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Affine {

@@ -6,40 +6,46 @@
 use core::arch::x86_64::*;
 
 use super::tile::{Rounding, Tier};
+use crate::kernel::simd::token::{CHOSEN, Chosen, FUSED_256, Fused256};
 
 /// AVX-512 with VNNI: sixteen sums in a register, four terms of each in one instruction.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::kernel) struct Vnni512(());
+pub(in crate::kernel) struct Vnni512(Chosen);
 
 /// AVX2 with VNNI.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::kernel) struct Vnni256(());
+pub(in crate::kernel) struct Vnni256(Chosen);
 
 /// AVX2 with FMA: widens to 16 bits and multiplies pairs.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::kernel) struct Avx2(());
+pub(in crate::kernel) struct Avx2(pub(super) Fused256);
 
+#[cfg(feature = "simd")]
 impl Vnni512 {
     pub(super) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vnni")
+        (std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
+            && std::arch::is_x86_feature_detected!("avx512vl")
+            && std::arch::is_x86_feature_detected!("avx512dq")
+            && std::arch::is_x86_feature_detected!("avx512vnni")
             && Avx2::detect().is_some())
         .then_some(Self(()))
     }
 }
 
+#[cfg(feature = "simd")]
 impl Vnni256 {
     pub(super) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avxvnni") && Avx2::detect().is_some()).then_some(Self(()))
+        (std::arch::is_x86_feature_detected!("avxvnni") && Avx2::detect().is_some())
+            .then_some(Self(()))
     }
 }
 
+#[cfg(feature = "simd")]
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+        (std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma"))
+            .then_some(Self(()))
     }
 }
 
@@ -80,7 +86,8 @@ impl Tier for Vnni512 {
 
     #[inline(always)]
     unsafe fn assume() -> Self {
-        Self(())
+        // SAFETY: the caller's promise: a build without these kernels never gets here.
+        Self(unsafe { CHOSEN.unwrap_unchecked() })
     }
     #[inline(always)]
     fn begin(self, bias: __m512i) -> __m512i {
@@ -271,13 +278,14 @@ unsafe fn first_256(n: usize) -> __m256i {
 
 /// What the two tiers of 256 bits share: sixteen elements are two registers.
 macro_rules! halves {
-    () => {
+    ($proof:expr) => {
         type I = [__m256i; 2];
         type F = [__m256; 2];
 
         #[inline(always)]
         unsafe fn assume() -> Self {
-            Self(())
+            // SAFETY: the caller's promise: a build without these kernels never gets here.
+            Self(unsafe { $proof.unwrap_unchecked() })
         }
         #[inline(always)]
         unsafe fn pair(
@@ -439,7 +447,7 @@ impl Tier for Vnni256 {
     type A = __m256i;
     type B = [__m256i; 2];
     type Acc = [__m256i; 2];
-    halves!();
+    halves!(CHOSEN);
 
     #[inline(always)]
     fn begin(self, bias: [__m256i; 2]) -> [__m256i; 2] {
@@ -476,7 +484,7 @@ impl Tier for Avx2 {
     type B = [__m256i; 4];
     /// Two sums for each of four columns in each.
     type Acc = [__m256i; 4];
-    halves!();
+    halves!(FUSED_256);
 
     #[inline(always)]
     fn begin(self, _bias: [__m256i; 2]) -> [__m256i; 4] {

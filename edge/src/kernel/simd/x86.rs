@@ -3,6 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::Simd;
+use super::token::{CHOSEN, Chosen, FUSED_256, Fused256};
 
 /// The mask of the first `n <= 16` numbers.
 #[inline(always)]
@@ -24,7 +25,7 @@ unsafe fn first_256(n: usize) -> __m256i {
 
 /// AVX-512F: sixteen numbers.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512(Chosen);
 
 impl Avx512 {
     /// The token.
@@ -33,15 +34,17 @@ impl Avx512 {
     /// The processor must have the instructions.
     #[inline(always)]
     pub(crate) unsafe fn assume() -> Self {
-        Self(())
+        // SAFETY: the caller's promise: a build without these kernels never gets here.
+        Self(unsafe { CHOSEN.unwrap_unchecked() })
     }
 
     /// The token, where the processor has the instructions.
+    #[cfg(feature = "simd")]
     pub(super) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c"))
+        (std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx2")
+            && std::arch::is_x86_feature_detected!("fma")
+            && std::arch::is_x86_feature_detected!("f16c"))
         .then_some(Self(()))
     }
 }
@@ -239,7 +242,7 @@ impl Simd for Avx512 {
 
 /// AVX2 with FMA: eight numbers.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2(pub(super) Fused256);
 
 impl Avx2 {
     /// The token.
@@ -248,14 +251,16 @@ impl Avx2 {
     /// The processor must have the instructions.
     #[inline(always)]
     pub(crate) unsafe fn assume() -> Self {
-        Self(())
+        // SAFETY: the caller's promise: a build without these kernels never gets here.
+        Self(unsafe { FUSED_256.unwrap_unchecked() })
     }
 
     /// The token, where the processor has the instructions.
+    #[cfg(feature = "simd")]
     pub(super) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c"))
+        (std::arch::is_x86_feature_detected!("avx2")
+            && std::arch::is_x86_feature_detected!("fma")
+            && std::arch::is_x86_feature_detected!("f16c"))
         .then_some(Self(()))
     }
 }

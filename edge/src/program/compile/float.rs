@@ -1,6 +1,10 @@
 //! Units in 32-bit floats.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use super::super::ProgramError;
 use super::super::constants::{DType, Packing, bytes_of};

@@ -4,6 +4,10 @@
 //! those read and give `u8` in one step (normalisations, embeddings). Only units that a
 //! quantization keeps in floats leave `f32` behind.
 
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::super::ProgramError;
 use super::super::constants::{DType, Packing, bytes_of};
 use super::super::step::{Constant, INPUT, IntEnd, IntResidual, Slot, Step};
