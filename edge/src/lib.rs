@@ -97,6 +97,14 @@
 //!   `f64`.
 //! - No threads, clocks, files or randomness of its own; randomness comes with the task, and a
 //!   file is opened only by [`file::Mapped::open`], at the path that it is given (feature `mmap`).
+//!
+//! # Features
+//! All but `profiles` are on by default, and none changes a number. `std` brings what needs the
+//! standard library: [`EdgeTrainer`], [`mod@device`], [`gguf`], files that are written, calibration
+//! and noise for simulations; without it the crate needs `alloc`, opens model files, serves and
+//! trains. `simd` brings kernels for AVX2, AVX-512 and VNNI, of which a process takes the best that
+//! its processor has; without it there are only those that the target is known to have. `mmap`
+//! serves from memory maps, and `profiles` reads device profiles.
 #![deny(unsafe_code)]
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(

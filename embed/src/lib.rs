@@ -9,6 +9,9 @@
 //! objects that it returns. An object may be moved between threads, and be used by one at a time. A
 //! model's bytes stay where the app has them, in flash memory or in a map: weights are read there.
 //!
+//! Built for apps it does without the standard library (no feature `std`; see `README.md` beside this
+//! crate, also for its size); tests and Rust programs have it.
+//!
 //! Whatever is wrong with an argument or a file is an error with a message. What C cannot say is
 //! left to the caller: a pointer must lead to as many numbers as its length says.
 #![deny(unsafe_code)]

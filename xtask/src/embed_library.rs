@@ -34,7 +34,7 @@ const FORMS: [Form; 2] = [
         name: "full",
         features: &["--no-default-features", "--features", "train"],
         program: "device",
-        most: 1_500_000,
+        most: 950_000,
     },
 ];
 

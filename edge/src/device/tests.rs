@@ -790,5 +790,41 @@ mod catalogue_files {
         assert_eq!(cpu.choice, Choice::Whole(DelegateKind::Cpu));
         assert!((0.005..=0.015).contains(&npu.seconds), "{}", npu.seconds);
         assert!(cpu.seconds > 3.0 * npu.seconds, "{}", cpu.seconds);
+        let all = ask(&[DelegateKind::Npu], Threads::All);
+        assert!(all.seconds > 2.5 * npu.seconds, "{}", all.seconds);
+        // 50 to 100 ms are what older phones take on one thread, as published; not this one.
+        let runs = published::published().expect("reads").run;
+        let one_thread = |device: &str| {
+            let mut runs = runs.iter().filter(|run| {
+                run.device == device
+                    && run.one_thread
+                    && run.precision == Precision::F32
+                    && !run.training
+            });
+            runs.find_map(|run| run.held_out.get("mobilenet-v2").copied())
+        };
+        for device in ["flagship-16", "flagship-17", "low-17", "upper-mid-18"] {
+            let ms = one_thread(device).expect("published");
+            assert!((50.0..=100.0).contains(&ms), "{device}: {ms}");
+        }
+        let ms = one_thread("mid-19").expect("published");
+        assert!(cpu.seconds * 1e3 < ms && ms < 50.0, "{ms}");
+    }
+
+    #[test]
+    fn training_times_of_two_known_phones() {
+        let profiles: Vec<_> = ["flagship-19", "mid-19"]
+            .map(|name| catalogue::named(name).expect("known").expect("reads"))
+            .into();
+        let checks = published::checks(&profiles).expect("reads");
+        let mut training = checks.iter().filter(|check| check.training);
+        let (flagship, mid) = (training.next().expect("fitted"), training.next());
+        let mid = mid.expect("held out");
+        assert!(
+            flagship.fitted && flagship.error.abs() < 0.001,
+            "{}",
+            flagship.error
+        );
+        assert!(!mid.fitted && mid.error.abs() < 0.05, "{}", mid.error);
     }
 }
