@@ -49,6 +49,9 @@ mod relation;
 mod teach;
 mod teacher;
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 pub use error::DistillError;

@@ -52,7 +52,13 @@
 mod error;
 mod header;
 mod program;
-#[cfg(feature = "std")]
+#[cfg_attr(
+    not(feature = "std"),
+    expect(
+        unused_imports,
+        reason = "without the standard library nothing is written"
+    )
+)]
 mod write;
 
 use alloc::borrow::ToOwned as _;
@@ -68,7 +74,6 @@ use sha2::{Digest as _, Sha256};
 
 pub use error::FileError;
 pub use header::{ALIGNMENT, Dtype, TensorInfo};
-#[cfg(feature = "std")]
 pub(crate) use write::description;
 #[cfg(feature = "std")]
 pub use write::{write_parameters, write_program};

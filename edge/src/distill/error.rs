@@ -1,5 +1,7 @@
 //! Why a model cannot be taught so.
 
+use alloc::string::String;
+
 use fl_core::ParametersError;
 
 use crate::error::EdgeError;

@@ -1,6 +1,11 @@
 //! Whether teacher and student go together, and what that takes.
 
-use std::collections::BTreeSet;
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use fl_core::{Layout, TargetSpec};
 

@@ -1,5 +1,7 @@
 //! The lesson's part in a plan of memory: where the student's layers and their gradients lie.
 
+use alloc::vec::Vec;
+
 use super::fit::{Distillation, Related};
 use super::relation;
 use crate::graph::ValueId;

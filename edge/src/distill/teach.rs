@@ -1,5 +1,7 @@
 //! A lesson: the teacher answers, and the student's loss follows it.
 
+use alloc::vec;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use fl_core::{NO_TARGET, TargetSpec};
@@ -84,7 +86,7 @@ impl Teaching {
         let program = &distillation.teacher.program;
         let at_once = program.rows_for(rows);
         if self.runner.as_ref().is_none_or(|it| it.rows() < at_once) {
-            let program = std::sync::Arc::clone(program);
+            let program = alloc::sync::Arc::clone(program);
             self.runner = Some(Runner::with_kernels(program, at_once, k));
         }
         reserve(&mut self.logits, rows * distillation.width);

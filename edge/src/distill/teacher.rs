@@ -1,6 +1,6 @@
 //! Who teaches: a program with a fingerprint.
 
-use std::sync::Arc;
+use alloc::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 

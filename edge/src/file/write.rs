@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+#[cfg(feature = "std")]
 use std::io::Write;
 
 use fl_core::Parameters;
@@ -27,6 +28,7 @@ use crate::program::Program;
 ///
 /// # Errors
 /// [`FileError::OtherModel`], or [`FileError::Write`] with what the writer said.
+#[cfg(feature = "std")]
 pub fn write_parameters(
     model: &Model,
     parameters: &Parameters,
@@ -115,6 +117,7 @@ fn json(part: &'static str, value: &impl Serialize) -> Result<String, FileError>
 ///
 /// # Errors
 /// [`FileError::Decimals`], or [`FileError::Write`] with what the writer said.
+#[cfg(feature = "std")]
 pub fn write_program(program: &Program, writer: &mut dyn Write) -> Result<(), FileError> {
     let constants = program.constants();
     let mut tensors = Vec::<TensorInfo>::new();

@@ -1,5 +1,7 @@
 //! A session's teacher, where it has one: asked before the forward pass, followed after the loss.
 
+use alloc::boxed::Box;
+
 use fl_core::InputSpec;
 
 use super::Session;
