@@ -19,6 +19,9 @@ mod filters;
 mod magnitude;
 mod schedule;
 
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
 use crate::error::EdgeError;
 use crate::graph::{Graph, Op, TensorId};
 use crate::model::Model;

@@ -1,5 +1,8 @@
 //! Which parameters are pruned, that is zero and stay so: one bit each.
 
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use serde::{Deserialize, Serialize};

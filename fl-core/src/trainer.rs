@@ -1,5 +1,6 @@
 //! The seam between a round and the device that trains: `update = local - global`.
 
+use alloc::borrow::ToOwned as _;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -9,7 +9,12 @@
 //! A channel can go where all that it feeds computes the rest as before. Group normalisation couples
 //! the channels of a group, so there whole groups go. What cannot go says why ([`KeptBecause`]).
 
-use std::collections::BTreeMap;
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec;
+use alloc::vec::Vec;
 
 use super::{PruneError, check_length, check_share, part_of};
 use crate::graph::{Graph, Op, TensorId, ValueId};

@@ -1,5 +1,6 @@
 //! Masks by the size of weights, at random, and rewinding.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use fl_core::Stream;

@@ -1,5 +1,8 @@
 //! How sparse a model is to be at which time.
 
+use alloc::borrow::ToOwned as _;
+use alloc::string::{String, ToString as _};
+
 use serde::{Deserialize, Serialize};
 
 use super::{PruneError, check_share};
