@@ -4,6 +4,7 @@
 //! those read and give `u8` in one step (normalisations, embeddings). Only units that a
 //! quantization keeps in floats leave `f32` behind.
 
+use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
