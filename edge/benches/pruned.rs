@@ -4,7 +4,7 @@
 //! served in `f32` at batch 1 as it is (`dense`), with 30 % of its filters removed, with those
 //! that stay rounded up to multiples of 16 (`/16`), and with 80 % of its weights at zero. The four run
 //! in turns; the figures are medians over all turns. One thread. The single layers are followed only
-//! by a mean over positions and ten outputs. The model's ratio is that of the profile `sbc-pi-4`, for one
+//! by a mean over positions and ten outputs. The model's ratio is that of the profile `laptop-m1`, for one
 //! thread.
 #![expect(
     clippy::print_stdout,
@@ -21,7 +21,7 @@ use fl_edge::prune::{FilterShares, Filters, Scope, magnitude, prune_filters};
 use fl_edge::{Inputs, Model, ModelDef, Numerics, Passes, Program, Runner};
 
 const TURNS: usize = 41;
-const PROFILE: &str = "sbc-pi-4";
+const PROFILE: &str = "laptop-m1";
 
 struct Served {
     runner: Runner,
