@@ -545,10 +545,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             round: round.0,
             bytes: Arc::new(bytes),
         };
-        let patch = match &self.served {
-            Some(before) => Some(distribution::weigh(before, &served)),
-            None => None,
-        };
+        let before = self.served.as_ref();
+        let patch = before.map(|before| distribution::weigh(before, &served));
         self.served = Some(served);
         patch
             .transpose()
