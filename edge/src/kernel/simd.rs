@@ -425,7 +425,7 @@ impl Isa {
             all.extend(x86::Avx512::detect().map(Self::Avx512));
             all.extend(x86::Avx2::detect().map(Self::Avx2));
         }
-        all.push(Self::Portable(Portable(())));
+        all.push(Self::Portable(Portable(token::Built)));
         all
     }
 

@@ -58,7 +58,7 @@ impl Level {
             return Self::Neon(neon);
         }
         let _ = isa;
-        Self::Portable(Portable(()))
+        Self::Portable(Portable(crate::kernel::simd::token::Built))
     }
 
     /// The only tier of a build that leaves no choice.

@@ -29,7 +29,7 @@ impl Vnni512 {
             && std::arch::is_x86_feature_detected!("avx512dq")
             && std::arch::is_x86_feature_detected!("avx512vnni")
             && Avx2::detect().is_some())
-        .then_some(Self(()))
+        .then_some(Self(crate::kernel::simd::token::Built))
     }
 }
 
@@ -37,7 +37,7 @@ impl Vnni512 {
 impl Vnni256 {
     pub(super) fn detect() -> Option<Self> {
         (std::arch::is_x86_feature_detected!("avxvnni") && Avx2::detect().is_some())
-            .then_some(Self(()))
+            .then_some(Self(crate::kernel::simd::token::Built))
     }
 }
 
@@ -45,7 +45,7 @@ impl Vnni256 {
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
         (std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma"))
-            .then_some(Self(()))
+            .then_some(Self(crate::kernel::simd::token::Built))
     }
 }
 

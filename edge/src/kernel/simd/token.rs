@@ -4,17 +4,21 @@
 //! With the feature `simd` there are kernels for every instruction set, and the process chooses.
 //! Without it there is one, the best that the target is known to have.
 
+/// Kernels are in the build.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Built;
+
 macro_rules! built {
     ($(#[$doc:meta])* $type:ident, $(#[$token:meta])* $value:ident, $when:meta) => {
         $(#[$doc])*
         #[cfg($when)]
-        pub(crate) type $type = ();
+        pub(crate) type $type = Built;
         $(#[$doc])*
         #[cfg(not($when))]
         pub(crate) type $type = core::convert::Infallible;
         $(#[$token])*
         #[cfg($when)]
-        pub(crate) const $value: Option<$type> = Some(());
+        pub(crate) const $value: Option<$type> = Some(Built);
         $(#[$token])*
         #[cfg(not($when))]
         pub(crate) const $value: Option<$type> = None;

@@ -45,7 +45,7 @@ impl Avx512 {
             && std::arch::is_x86_feature_detected!("avx2")
             && std::arch::is_x86_feature_detected!("fma")
             && std::arch::is_x86_feature_detected!("f16c"))
-        .then_some(Self(()))
+        .then_some(Self(super::token::Built))
     }
 }
 
@@ -261,7 +261,7 @@ impl Avx2 {
         (std::arch::is_x86_feature_detected!("avx2")
             && std::arch::is_x86_feature_detected!("fma")
             && std::arch::is_x86_feature_detected!("f16c"))
-        .then_some(Self(()))
+        .then_some(Self(super::token::Built))
     }
 }
 
