@@ -10,22 +10,28 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use fl_core::select::{SelectorConfig, UniformConfig};
 use fl_core::strategy::{FedAvgConfig, FedProxConfig, StrategyConfig};
 use fl_core::{
-    BatchSize, Evaluation, Examples, FitTask, Layout, LearningRate, LocalPlan, LocalResult,
-    LocalWork, Mask, Optimizer, Parameters, Precision, Seed, Stream, TrainError, Trainer,
+    BatchSize, ClientId, Evaluation, Examples, FitTask, Layout, LearningRate, LocalPlan,
+    LocalResult, LocalWork, Mask, Optimizer, Parameters, Precision, Purpose, RoundId, Seed, Stream,
+    TrainError, Trainer,
 };
 use fl_datasets::partition::{Iid, PartitionConfig};
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
+use fl_edge::distill::{DistillOptions, Feature, Teacher};
 use fl_edge::prune::{GradualSchedule, Scope, prunable, prunable_values, sparsity};
 use fl_edge::qat::QatOptions;
 use fl_edge::{EdgeTrainer, Model, ModelDef};
+use fl_privacy::plan::{ClientNoise, RingNoise};
 use fl_privacy::{Delta, Epsilon, NoiseMultiplier};
 use fl_sim::{
-    AggregationConfig, CentralPrivacy, CheckpointConfig, Engine, EvaluationConfig,
-    EvaluationRecord, FleetConfig, LocalDisk, Observer, Outcome, Privacy, Pruning, PruningConfig,
-    RoundRecord, SimError, Simulation, SimulationConfig,
+    AggregationConfig, CentralPrivacy, CheckpointConfig, ClientPrivacy, Engine, EvaluationConfig,
+    EvaluationRecord, ExampleLevelPrivacy, FleetConfig, LocalDisk, Observer, Outcome, Privacy,
+    Pruning, PruningConfig, RoundRecord, SecAggConfig, SecAggMode, SimError, Simulation,
+    SimulationConfig,
 };
 
 const ROUNDS: u64 = 6;
+/// Units of the layers.
+const SMALL: [usize; 2] = [24, 16];
 
 fn digits() -> FederatedDataset {
     let partition = PartitionConfig::Iid(Iid { clients: 20 });
@@ -33,9 +39,14 @@ fn digits() -> FederatedDataset {
     fl_datasets::load(&config, &DataRoot::new("not-needed"), Seed(1)).unwrap()
 }
 
+fn network(data: &FederatedDataset, hidden: [usize; 2]) -> Model {
+    let def = format!(r#"{{"kind": "mlp-2nn", "hidden": {hidden:?}}}"#);
+    let def: ModelDef = serde_json::from_str(&def).unwrap();
+    Model::new(&def, data.input(), data.target()).unwrap()
+}
+
 fn model(data: &FederatedDataset, precision: Precision) -> Arc<Model> {
-    let def: ModelDef = serde_json::from_str(r#"{"kind": "mlp-2nn", "hidden": [24, 16]}"#).unwrap();
-    let model = Model::new(&def, data.input(), data.target()).unwrap();
+    let model = network(data, SMALL);
     Arc::new(match precision {
         Precision::QatInt8 => model.with_ranges(QatOptions::default()).unwrap(),
         _ => model,
@@ -130,6 +141,10 @@ struct Played {
 fn play(config: SimulationConfig) -> Played {
     let data = digits();
     let model = model(&data, config.local.precision);
+    play_model(config, data, model)
+}
+
+fn play_model(config: SimulationConfig, data: FederatedDataset, model: Arc<Model>) -> Played {
     let mut simulation = Simulation::new(config, data, Arc::clone(&model)).unwrap();
     let mut kept = Kept::default();
     let outcome = simulation.run(&mut kept, &AtomicBool::new(false)).unwrap();
@@ -143,6 +158,14 @@ fn play(config: SimulationConfig) -> Played {
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// The zeros of the final model are those that the last round reported, and those are many.
+fn assert_pruned(played: &Played) {
+    let last = played.kept.rounds.last().unwrap().pruning.unwrap();
+    let found = sparsity(&played.model, &played.values).unwrap();
+    assert!((found - last.sparsity()).abs() < 1e-12, "{found}");
+    assert!((found - 0.8).abs() < 0.01, "{found}");
 }
 
 /// In every round exactly as many weights as the schedule says, whoever trains them.
@@ -217,10 +240,112 @@ fn every_round_has_the_share_that_it_should_have() {
         }
         assert_eq!(played.kept.rounds.len() as u64, ROUNDS);
         // Training makes no zeros of its own, so those of the model are those of the mask.
-        let last = played.kept.rounds.last().unwrap().pruning.unwrap();
-        let found = sparsity(&played.model, &played.values).unwrap();
-        assert!((found - last.sparsity()).abs() < 1e-12, "{found}");
+        assert_pruned(&played);
     }
+}
+
+/// Masks of clients do not know of masks of weights: every mode gives the model of none.
+#[test]
+fn secure_aggregation_gives_the_same_pruned_model() {
+    let everyone = |secagg| SimulationConfig {
+        selection: SelectorConfig::Uniform(UniformConfig {
+            cohort: 20,
+            over_select: 1.0,
+        }),
+        fleet: FleetConfig {
+            stragglers: 0.2,
+            dropout: 0.05,
+        },
+        secagg,
+        ..config()
+    };
+    let mode = |mode| {
+        Some(SecAggConfig {
+            corrupt: 0.05,
+            ..SecAggConfig::new(mode)
+        })
+    };
+    let plain = play(everyone(None));
+    assert_pruned(&plain);
+    for secagg in [SecAggMode::Real, SecAggMode::Ideal] {
+        let found = play(everyone(mode(secagg)));
+        let kept = |record: &RoundRecord| record.secagg.as_ref().unwrap().failed_stage.is_none();
+        assert!(found.kept.rounds.iter().all(kept));
+        assert_eq!(bits(&found.values), bits(&plain.values));
+    }
+}
+
+/// What clients add for privacy, of themselves or of their examples, is no weight that was pruned.
+#[test]
+fn noise_of_clients_leaves_pruned_weights_at_zero() {
+    let noise = NoiseMultiplier::new(0.6).unwrap();
+    let delta = Delta::new(1e-3).unwrap();
+    let ring = RingNoise {
+        bits: Some(24),
+        ..RingNoise::default()
+    };
+    let clients = |kind| {
+        Privacy::Clients(ClientPrivacy {
+            noise_multiplier: Some(noise),
+            epsilon: None,
+            least_survivors: 0.5,
+            ..ClientPrivacy::new(kind, 0.3, Epsilon::ZERO, delta)
+        })
+    };
+    let examples = Privacy::Example(ExampleLevelPrivacy {
+        noise_multiplier: Some(noise),
+        epsilon: None,
+        ..ExampleLevelPrivacy::new(0.5, Epsilon::ZERO, Delta::new(1e-6).unwrap())
+    });
+    for privacy in [
+        clients(ClientNoise::Local),
+        clients(ClientNoise::Distributed(ring)),
+        examples,
+    ] {
+        let uniform = StrategyConfig::FedAvg(FedAvgConfig {
+            weighting: fl_core::strategy::Weighting::Uniform,
+            ..FedAvgConfig::default()
+        });
+        assert_pruned(&play(SimulationConfig {
+            privacy: Some(privacy),
+            fleet: FleetConfig::default(),
+            strategy: uniform,
+            ..config()
+        }));
+    }
+}
+
+/// A student whose projection is no product of its own: that stays, and the student is pruned.
+#[test]
+fn a_pruned_student_is_taught() {
+    let data = digits();
+    let large = Arc::new(network(&data, [48, 32]));
+    let mut stream = Stream::at(Purpose::ModelInit, Seed(5), RoundId(0), ClientId(0));
+    let teacher = Teacher::new(&large, large.init(&mut stream).values()).unwrap();
+    let names = |model: &Model| model.summary()[1].name.clone();
+    let small = network(&data, SMALL);
+    let feature = Feature {
+        student: names(&small),
+        teacher: names(&large),
+        weight: 0.5,
+    };
+    let taught = |features| {
+        let options = DistillOptions {
+            features,
+            ..DistillOptions::default()
+        };
+        let student = network(&data, SMALL).with_teacher(teacher.clone(), options);
+        play_model(config(), digits(), Arc::new(student.unwrap()))
+    };
+    let (response, features) = (taught(Vec::new()), taught(vec![feature]));
+    assert_pruned(&response);
+    assert_pruned(&features);
+    let projection = &features.values[small.parameters()..];
+    assert!(projection.iter().filter(|&&value| value == 0.0).count() < projection.len() / 10);
+    assert_ne!(
+        bits(&response.values),
+        bits(&features.values[..small.parameters()])
+    );
 }
 
 /// The model learns with a fifth of its weights, and a model without pruning has none.
