@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use serde::Serialize;
 
 use super::delegate::{Assignment, Choice, Coverage};
-use super::profile::{Delegate, DelegateKind, DeviceProfile, Precision};
+use super::profile::{Delegate, DelegateKind, DeviceProfile, Precision, Rates};
 use super::work::{Kind, OpWork, Phase, Work};
 
 /// How many threads of the CPU work.
@@ -149,9 +149,23 @@ pub enum EstimateError {
 /// 36 (Lavin & Gray 2016, arXiv:1509.09308, section 4.3).
 const WINOGRAD_WEIGHTS: f64 = 4.0;
 
+/// The multiply-accumulates that a delegate is busy with: channels are padded to its lanes, and each
+/// output counts for as many more as setting it up takes.
+fn computed(op: &OpWork, lanes: u32, rates: &Rates) -> f64 {
+    let lanes = u64::from(lanes.max(1));
+    let padded = op.columns.div_ceil(lanes) * lanes;
+    let padding = padded as f64 / op.columns.max(1) as f64;
+    let setup = rates.setup.as_ref().map_or(0.0, |setup| setup.value);
+    match op.columns {
+        0 => op.macs as f64,
+        _ => (op.macs as f64 + setup * op.outputs as f64) * padding,
+    }
+}
+
 /// Seconds, bytes and what bounds one operator on a delegate.
 ///
-/// `seconds = max(macs / rate, bytes / bandwidth) + launch`. What Winograd's algorithm can compute
+/// `seconds = max(computed / rate, bytes / bandwidth) + launch`, where what is computed are the
+/// multiply-accumulates, those of padded channels and those that an output costs beside. What Winograd's algorithm can compute
 /// takes the faster of two ways: by it, with its own rate and its larger weights, or as a matrix
 /// product.
 #[must_use]
@@ -185,13 +199,15 @@ pub fn operator(
     // elementwise operators too.
     let slowed = if product { 1.0 } else { share };
     let streamed = delegate.bandwidth.value * 1e9 * one * slowed;
+    let macs = computed(op, delegate.lanes, rates);
     let way = |kind: Kind, weights: f64| {
         let rate = rates.of(kind);
-        let compute = rate.map_or(0.0, |rate| op.macs as f64 * repeats / (rate * speed));
+        let compute = rate.map_or(0.0, |rate| macs * repeats / (rate * speed));
         (compute, (values + weights) / streamed, values + weights)
     };
     let busy = |way: (f64, f64, f64)| way.0.max(way.1);
     let (compute, memory, bytes) = match op.kind {
+        Kind::Winograd if rates.winograd.is_none() => way(Kind::Conv, weights),
         Kind::Winograd => {
             let (transformed, direct) = (
                 way(Kind::Winograd, WINOGRAD_WEIGHTS * weights),

@@ -1,7 +1,8 @@
 //! Rates from measured times.
 //!
 //! A delegate's bandwidth, its launch overhead and, for each precision, its rates for convolutions
-//! by Winograd's algorithm, other convolutions and depthwise convolutions are chosen so that the sum of
+//! by Winograd's algorithm (where it has them), other convolutions and depthwise convolutions, and
+//! what an output costs beside (where it is not left out), are chosen so that the sum of
 //! `ln(modelled / measured)^2` over the samples is least, with a weak pull towards the start: the
 //! rates of a precision may move together for nothing, and apart from one another, or from the
 //! start's bandwidth and launch, at a price. So few samples suffice, and what they say nothing about
@@ -33,7 +34,7 @@ pub struct Sample<'a> {
 
 /// Price of moving one rate away from the others of its precision, for each squared nat.
 const SHAPE: f64 = 0.01;
-/// Price of moving bandwidth or launch away from the start, for each squared nat.
+/// Price of moving bandwidth, launch or setup away from the start, for each squared nat.
 const START: f64 = 0.02;
 /// Steps of the search in nats: the first, and the last that is tried.
 const STEPS: (f64, f64) = (0.5, 1e-4);
@@ -60,17 +61,25 @@ pub(super) fn rates_mut(delegate: &mut Delegate, precision: Precision) -> Option
     }
 }
 
-/// The delegate with `moves` applied: bandwidth, launch, then three rates for each precision.
+/// Moves of a precision: three rates, and what an output costs.
+const MOVES: usize = 4;
+
+/// The delegate with `moves` applied: bandwidth, launch, then [`MOVES`] for each precision.
 fn moved(start: &Delegate, precisions: &[Precision], moves: &[f64]) -> Delegate {
     let mut delegate = start.clone();
     delegate.bandwidth.value *= libm::exp(moves[0]);
     delegate.launch.value *= libm::exp(moves[1]);
-    for (&precision, moves) in precisions.iter().zip(moves[2..].chunks(3)) {
+    for (&precision, moves) in precisions.iter().zip(moves[2..].chunks(MOVES)) {
         if let Some(rates) = rates_mut(&mut delegate, precision) {
-            rates.winograd.value *= libm::exp(moves[0]);
+            if let Some(winograd) = &mut rates.winograd {
+                winograd.value *= libm::exp(moves[0]);
+            }
             rates.conv.value *= libm::exp(moves[1]);
             rates.depthwise.value *= libm::exp(moves[2]);
             rates.dense.value = rates.conv.value;
+            if let Some(setup) = &mut rates.setup {
+                setup.value *= libm::exp(moves[3]);
+            }
         }
     }
     delegate
@@ -79,9 +88,14 @@ fn moved(start: &Delegate, precisions: &[Precision], moves: &[f64]) -> Delegate 
 fn price(start: &Delegate, precisions: &[Precision], moves: &[f64], samples: &[Sample<'_>]) -> f64 {
     let delegate = moved(start, precisions, moves);
     let mut sum = START * (moves[0] * moves[0] + moves[1] * moves[1]);
-    for moves in moves[2..].chunks(3) {
-        let mean = moves.iter().sum::<f64>() / 3.0;
-        sum += SHAPE * moves.iter().map(|m| (m - mean) * (m - mean)).sum::<f64>();
+    for (&precision, moves) in precisions.iter().zip(moves[2..].chunks(MOVES)) {
+        let has_winograd = delegate
+            .rates(precision)
+            .is_some_and(|(rates, _)| rates.winograd.is_some());
+        let shape = &moves[usize::from(!has_winograd)..3];
+        let mean = shape.iter().sum::<f64>() / shape.len() as f64;
+        sum += SHAPE * shape.iter().map(|m| (m - mean) * (m - mean)).sum::<f64>();
+        sum += START * moves[3] * moves[3];
     }
     for sample in samples {
         if let Some(modelled) = seconds(&delegate, sample) {
@@ -110,11 +124,11 @@ pub fn fit(start: &Delegate, samples: &[Sample<'_>], source: &str) -> Delegate {
     if precisions.is_empty() {
         return start.clone();
     }
-    let count = 2 + 3 * precisions.len();
+    let count = 2 + MOVES * precisions.len();
     // Each number alone, and the rates of a precision together.
     let mut directions: Vec<Vec<usize>> = (0..count).map(|at| vec![at]).collect();
     for precision in 0..precisions.len() {
-        let first = 2 + 3 * precision;
+        let first = 2 + MOVES * precision;
         directions.push(vec![first, first + 1, first + 2]);
     }
     let mut moves = vec![0.0; count];
@@ -148,10 +162,11 @@ pub fn fit(start: &Delegate, samples: &[Sample<'_>], source: &str) -> Delegate {
     name(&mut fitted.launch);
     for &precision in &precisions {
         if let Some(rates) = rates_mut(&mut fitted, precision) {
-            for figure in [&mut rates.winograd, &mut rates.conv, &mut rates.depthwise] {
+            for figure in [&mut rates.conv, &mut rates.depthwise, &mut rates.dense] {
                 name(figure);
             }
-            name(&mut rates.dense);
+            rates.winograd.as_mut().map(name);
+            rates.setup.as_mut().map(name);
         }
     }
     fitted

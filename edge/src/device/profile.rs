@@ -215,14 +215,19 @@ impl Class {
 #[serde(deny_unknown_fields)]
 pub struct Rates {
     /// 3x3 convolutions of stride 1 by Winograd's algorithm, where weights are at hand; not less
-    /// than `conv`, since the faster way is taken.
-    pub winograd: Figure,
+    /// than `conv`, since the faster way is taken. Left out where the software has no such way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub winograd: Option<Figure>,
     /// All other convolutions that are not depthwise, as matrix products.
     pub conv: Figure,
     /// Depthwise convolutions.
     pub depthwise: Figure,
     /// Fully connected layers, where weights are at hand.
     pub dense: Figure,
+    /// What each output of a product costs beside its terms (being read, rounded and stored), in
+    /// multiply-accumulates; nothing where left out. Depthwise convolutions have it in their rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<Figure>,
 }
 
 impl Rates {
@@ -230,7 +235,7 @@ impl Rates {
     #[must_use]
     pub fn of(&self, kind: Kind) -> Option<f64> {
         match kind {
-            Kind::Winograd => Some(self.winograd.value),
+            Kind::Winograd => Some(self.winograd.as_ref().unwrap_or(&self.conv).value),
             Kind::Conv => Some(self.conv.value),
             Kind::Depthwise => Some(self.depthwise.value),
             Kind::Dense => Some(self.dense.value),
@@ -259,6 +264,10 @@ pub struct Delegate {
     /// Threads that the figures are for; 1 for what is no CPU.
     #[serde(default = "one")]
     pub threads: u32,
+    /// Channels that a product computes at once: others are padded to a multiple of them. 1 where
+    /// nothing is known.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub lanes: u32,
     /// Whether it can compute backward passes.
     #[serde(default)]
     pub trains: bool,
@@ -307,6 +316,14 @@ pub struct Delegate {
 
 fn one() -> u32 {
     1
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_one(lanes: &u32) -> bool {
+    *lanes == 1
 }
 
 impl Delegate {
@@ -620,14 +637,17 @@ impl DeviceProfile {
                 ("int4", &delegate.int4),
             ] {
                 let Some(rates) = rates else { continue };
-                for (key, figure) in [
-                    ("winograd", &rates.winograd),
-                    ("conv", &rates.conv),
-                    ("depthwise", &rates.depthwise),
-                    ("dense", &rates.dense),
+                for (key, figure, range) in [
+                    ("winograd", rates.winograd.as_ref(), POSITIVE),
+                    ("conv", Some(&rates.conv), POSITIVE),
+                    ("depthwise", Some(&rates.depthwise), POSITIVE),
+                    ("dense", Some(&rates.dense), POSITIVE),
+                    ("setup", rates.setup.as_ref(), NOT_NEGATIVE),
                 ] {
                     let key = format!("{kind}.{precision}.{key}");
-                    push(&mut found, key, figure, POSITIVE);
+                    if let Some(figure) = figure {
+                        push(&mut found, key, figure, range);
+                    }
                 }
             }
         }

@@ -242,7 +242,9 @@ pub fn refitted(
             continue;
         };
         let scale = sample.work.macs() as f64 / sample.seconds * 1e-9;
-        rates.winograd.value = scale * start.shape[0];
+        if let Some(winograd) = &mut rates.winograd {
+            winograd.value = scale * start.shape[0];
+        }
         rates.conv.value = scale * start.shape[1];
         rates.depthwise.value = scale * start.shape[2];
         rates.dense.value = rates.conv.value;

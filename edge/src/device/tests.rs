@@ -19,16 +19,18 @@ fn figure(value: f64) -> Figure {
 
 fn rates(rate: f64) -> Option<Rates> {
     Some(Rates {
-        winograd: figure(2.0 * rate),
+        winograd: Some(figure(2.0 * rate)),
         conv: figure(rate),
         depthwise: figure(0.5 * rate),
         dense: figure(rate),
+        setup: None,
     })
 }
 
 fn delegate(rate: f64, bandwidth: f64) -> Delegate {
     Delegate {
         threads: 1,
+        lanes: 1,
         trains: false,
         sparse_2_4: false,
         half_floats: HalfFloats::Storage,

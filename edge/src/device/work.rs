@@ -107,6 +107,11 @@ pub struct OpWork {
     pub phase: Phase,
     /// Multiply-accumulates for one example; for [`Phase::Update`] once a batch.
     pub macs: u64,
+    /// Numbers that a product other than a depthwise one gives for one example; 0 for all else, and
+    /// behind the forward pass.
+    pub outputs: u64,
+    /// Channels of those.
+    pub columns: u64,
     /// Values that it reads and writes for one example; for [`Phase::Update`] none.
     pub values: u64,
     /// Parameters that it reads once a batch, and, in [`Phase::Update`], also writes.
@@ -188,6 +193,18 @@ fn is_winograd(conv: &Conv) -> bool {
     shape.kernel == [3, 3] && shape.stride == [1, 1] && shape.groups == 1
 }
 
+/// Numbers that a product other than a depthwise one gives, and their channels.
+fn outputs(graph: &Graph, node: &Node) -> [u64; 2] {
+    let all = graph.values[node.output].len() as u64;
+    match &node.op {
+        Op::Dense { geometry, .. } => [all, geometry.outputs as u64],
+        Op::Conv { geometry, .. } if !geometry.is_depthwise() => {
+            [all, geometry.shape().filters as u64]
+        }
+        _ => [0, 0],
+    }
+}
+
 /// Parameters of a node, from its shape.
 fn parameters(graph: &Graph, node: &Node) -> u64 {
     let count = match &node.op {
@@ -253,6 +270,8 @@ impl Work {
                 kind: Kind::of(&node.op),
                 phase: Phase::Forward,
                 macs: node.macs(),
+                outputs: outputs(graph, node)[0],
+                columns: outputs(graph, node)[1],
                 values: read + len(unit.output),
                 parameters: parameters(graph, node),
                 gradients: 0,
@@ -294,6 +313,8 @@ impl Work {
             kind: Kind::of(&node.op),
             phase: Phase::Forward,
             macs: node.macs(),
+            outputs: outputs(graph, node)[0],
+            columns: outputs(graph, node)[1],
             values: node.inputs().map(len).sum::<u64>() + len(node.output),
             parameters: parameters(graph, node),
             gradients: 0,
@@ -306,12 +327,14 @@ impl Work {
         for (index, node) in graph.nodes.iter().enumerate().rev() {
             let forward = base(index, node);
             // Its products are taken as matrix products.
-            let forward = match forward.kind {
-                Kind::Winograd => OpWork {
-                    kind: Kind::Conv,
-                    ..forward
+            let forward = OpWork {
+                kind: match forward.kind {
+                    Kind::Winograd => Kind::Conv,
+                    kind => kind,
                 },
-                _ => forward,
+                outputs: 0,
+                columns: 0,
+                ..forward
             };
             let own = trained(graph, node, vocabulary);
             moved += own;
@@ -348,6 +371,8 @@ impl Work {
                 kind: Kind::Elementwise,
                 phase: Phase::Update,
                 macs: moved,
+                outputs: 0,
+                columns: 0,
                 values: 0,
                 // Read and written.
                 parameters: 2 * moved,

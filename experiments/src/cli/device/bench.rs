@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
+use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream, TargetSpec};
 use fl_edge::device::fit::{self, Sample};
 use fl_edge::device::profile::{
     Class, Delegate, Figure, HalfFloats, Jitter, Memory, Rates, Source, SourceKind, Thermal,
 };
 use fl_edge::device::{DeviceProfile, Precision, Threads, Work, catalogue};
 use fl_edge::quant::{Granularity, Quantization, Range};
-use fl_edge::{Inputs, Model, Numerics, Passes, Program, Runner};
+use fl_edge::{Inputs, LayersDef, Model, ModelDef, Numerics, Passes, Program, Runner};
 use serde::Serialize;
 
 use super::super::model::ModelError;
@@ -21,6 +21,76 @@ use crate::error::Error;
 
 /// Networks that the rates are fitted to: one for each kind of product.
 const FITTED: [&str; 4] = ["tiny-ic", "mobilenet-v2", "resnet-18", "leaf-femnist"];
+/// Single layers that they are fitted to as well: image (or row), channels, then window and filters
+/// (0 for one filter per channel), or units. Whole networks alone do not say what narrow layers cost.
+const LAYERS: [([usize; 2], usize, Product); 16] = [
+    ([28, 28], 1, Product::Conv(3, 16)),
+    ([28, 28], 1, Product::Conv(5, 24)),
+    ([32, 32], 3, Product::Conv(3, 32)),
+    ([28, 28], 16, Product::Conv(5, 40)),
+    ([28, 28], 32, Product::Conv(3, 32)),
+    ([14, 14], 64, Product::Conv(3, 96)),
+    ([7, 7], 256, Product::Conv(3, 128)),
+    ([56, 56], 16, Product::Conv(1, 32)),
+    ([28, 28], 48, Product::Conv(1, 96)),
+    ([7, 7], 384, Product::Conv(1, 256)),
+    ([56, 56], 24, Product::Depthwise(3)),
+    ([14, 14], 192, Product::Depthwise(3)),
+    ([7, 7], 640, Product::Depthwise(3)),
+    ([1, 1], 600, Product::Dense(150)),
+    ([1, 1], 1200, Product::Dense(400)),
+    ([1, 1], 3000, Product::Dense(600)),
+];
+
+/// A layer that multiplies.
+#[derive(Clone, Copy)]
+enum Product {
+    /// Window and filters.
+    Conv(usize, usize),
+    /// Window; one filter for each channel.
+    Depthwise(usize),
+    /// Units.
+    Dense(usize),
+}
+
+impl Product {
+    /// The layer, behind an image of its kind, with classes behind it.
+    fn network(self, image: [usize; 2], channels: usize) -> Result<(String, Model), Error> {
+        let [height, width] = image;
+        let (name, layer) = match self {
+            Self::Conv(kernel, filters) => (
+                format!("{height}x{width}x{channels}, {kernel}x{kernel} to {filters}"),
+                format!(
+                    r#"{{"kind": "conv2d", "filters": {filters}, "kernel": {kernel}, "padding": "same", "activation": "relu"}}, {{"kind": "global-avg-pool"}}"#
+                ),
+            ),
+            Self::Depthwise(kernel) => (
+                format!("{height}x{width}x{channels}, {kernel}x{kernel} depthwise"),
+                format!(
+                    r#"{{"kind": "conv2d", "filters": {channels}, "kernel": {kernel}, "padding": "same", "groups": {channels}, "activation": "relu"}}, {{"kind": "global-avg-pool"}}"#
+                ),
+            ),
+            Self::Dense(units) => (
+                format!("{channels} to {units}"),
+                format!(
+                    r#"{{"kind": "flatten"}}, {{"kind": "dense", "units": {units}, "activation": "relu"}}"#
+                ),
+            ),
+        };
+        let text = format!(r#"[{layer}, {{"kind": "dense"}}]"#);
+        let Ok(layers) = serde_json::from_str(&text) else {
+            unreachable!("layers of this crate");
+        };
+        let def = ModelDef::Layers(LayersDef {
+            layer: layers,
+            loss: None,
+        });
+        let input = InputSpec::Real(vec![height, width, channels]);
+        let model = Model::new(&def, &input, TargetSpec::Class { classes: 2 });
+        Ok((name, model.map_err(ModelError::from)?))
+    }
+}
+
 /// Networks that are then predicted.
 const PREDICTED: [&str; 4] = ["mobilenet-v1", "tiny-vww", "cnn-fedavg", "tiny-kws"];
 /// Fewest runs of each network, and how long each is measured at least.
@@ -43,7 +113,7 @@ pub(super) struct Args {
 
 #[derive(Serialize)]
 struct Line {
-    network: &'static str,
+    network: String,
     precision: Precision,
     fitted: bool,
     measured_seconds: f64,
@@ -52,7 +122,7 @@ struct Line {
 }
 
 struct Subject {
-    network: &'static str,
+    network: String,
     fitted: bool,
     precision: Precision,
     work: Work,
@@ -63,13 +133,20 @@ struct Subject {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Error> {
-    let mut subjects = Vec::new();
+    let mut models = Vec::new();
+    for (image, channels, product) in LAYERS {
+        let (name, model) = product.network(image, channels)?;
+        models.push((name, true, Arc::new(model)));
+    }
     for (names, fitted) in [(&FITTED, true), (&PREDICTED, false)] {
         for &network in names {
-            let model = super::network(network)?;
-            for precision in [Precision::F32, Precision::Int8] {
-                subjects.push(subject(network, fitted, precision, &model)?);
-            }
+            models.push((network.to_owned(), fitted, super::network(network)?));
+        }
+    }
+    let mut subjects = Vec::new();
+    for (network, fitted, model) in &models {
+        for precision in [Precision::F32, Precision::Int8] {
+            subjects.push(subject(network, *fitted, precision, model)?);
         }
     }
     measure(&mut subjects);
@@ -118,7 +195,7 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
             };
             let modelled = fit::seconds(&profile.cpu, &sample).unwrap_or(f64::NAN);
             Line {
-                network: subject.network,
+                network: subject.network.clone(),
                 precision: subject.precision,
                 fitted: subject.fitted,
                 measured_seconds: measured,
@@ -178,7 +255,7 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
 }
 
 fn subject(
-    network: &'static str,
+    network: &str,
     fitted: bool,
     precision: Precision,
     model: &Arc<Model>,
@@ -203,7 +280,7 @@ fn subject(
         .map(|_| stream.normal() as f32)
         .collect();
     Ok(Subject {
-        network,
+        network: network.to_owned(),
         fitted,
         precision,
         work: Work::inference(model.graph()),
@@ -282,10 +359,12 @@ fn start(args: &Args, samples: &[Sample<'_>]) -> DeviceProfile {
             .map(|it| it.work.macs() as f64 / it.seconds * 1e-9)
             .fold(0.1, f64::max);
         Rates {
-            winograd: figure(rate, "fit"),
+            // Our kernels have no such way.
+            winograd: None,
             conv: figure(rate, "fit"),
             depthwise: figure(0.3 * rate, "fit"),
             dense: figure(rate, "fit"),
+            setup: Some(figure(8.0, "fit")),
         }
     };
     let memory = total_memory().map_or_else(
@@ -303,7 +382,7 @@ fn start(args: &Args, samples: &[Sample<'_>]) -> DeviceProfile {
         year: 2026,
         sources: [
             ("bench", source(SourceKind::Measured, "measured on this machine")),
-            ("fit", source(SourceKind::Fitted, "fitted to the times of tiny-ic, mobilenet-v2, resnet-18 and leaf-femnist on this machine")),
+            ("fit", source(SourceKind::Fitted, "fitted to the times of sixteen layers and of tiny-ic, mobilenet-v2, resnet-18 and leaf-femnist on this machine")),
             ("guess", source(SourceKind::Assumed, "not measured; correct it by hand where it matters")),
         ]
         .map(|(key, source)| (key.to_owned(), source))
@@ -323,6 +402,8 @@ fn start(args: &Args, samples: &[Sample<'_>]) -> DeviceProfile {
         },
         cpu: Delegate {
             threads: 1,
+            // The panels that weights are packed in.
+            lanes: 16,
             trains: true,
             sparse_2_4: false,
             half_floats: HalfFloats::Storage,

@@ -221,6 +221,7 @@ fn unit(key: &str) -> &'static str {
         "launch" | "transfer_launch" => "µs",
         "start_up" => "ms",
         "winograd" | "conv" | "depthwise" | "dense" => "GMAC/s",
+        "setup" => "MAC",
         _ => "",
     }
 }
