@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use serde::Serialize;
 
 use super::delegate::{Assignment, Choice, Coverage};
-use super::profile::{Delegate, DelegateKind, DeviceProfile, Precision, Rates};
+use super::profile::{Delegate, DelegateKind, DeviceProfile, Figure, Precision, Rates};
 use super::work::{Kind, OpWork, Phase, Work};
 
 /// How many threads of the CPU work.
@@ -150,21 +150,24 @@ pub enum EstimateError {
 const WINOGRAD_WEIGHTS: f64 = 4.0;
 
 /// The multiply-accumulates that a delegate is busy with: channels are padded to its lanes, and each
-/// output counts for as many more as setting it up takes.
+/// output and each number of a window count for as many more as they take beside.
 fn computed(op: &OpWork, lanes: u32, rates: &Rates) -> f64 {
     let lanes = u64::from(lanes.max(1));
     let padded = op.columns.div_ceil(lanes) * lanes;
     let padding = padded as f64 / op.columns.max(1) as f64;
-    let setup = rates.setup.as_ref().map_or(0.0, |setup| setup.value);
+    let cost = |figure: &Option<Figure>| figure.as_ref().map_or(0.0, |figure| figure.value);
+    let gathered = cost(&rates.gather) * op.gathered as f64;
     match op.columns {
+        // Of what is no product, values are counted.
+        0 if op.kind == Kind::Elementwise => op.values as f64,
         0 => op.macs as f64,
-        _ => (op.macs as f64 + setup * op.outputs as f64) * padding,
+        _ => (op.macs as f64 + cost(&rates.setup) * op.outputs as f64) * padding + gathered,
     }
 }
 
 /// Seconds, bytes and what bounds one operator on a delegate.
 ///
-/// `seconds = max(computed / rate, bytes / bandwidth) + launch`, where what is computed are the
+/// `seconds = max(computed / rate, bytes / bandwidth) + launch`, with the bandwidth of the cache where all bytes fit there, where what is computed are the
 /// multiply-accumulates, those of padded channels and those that an output costs beside. What Winograd's algorithm can compute
 /// takes the faster of two ways: by it, with its own rate and its larger weights, or as a matrix
 /// product.
@@ -198,12 +201,17 @@ pub fn operator(
     // Few threads also ask for fewer bytes at a time. Converting halves in software slows
     // elementwise operators too.
     let slowed = if product { 1.0 } else { share };
-    let streamed = delegate.bandwidth.value * 1e9 * one * slowed;
+    let streamed = |bytes: f64| {
+        let cached = delegate.cache.as_ref();
+        let cached = cached.filter(|cache| bytes <= cache.size.value * 1e6);
+        let bandwidth = cached.map_or(&delegate.bandwidth, |cache| &cache.bandwidth);
+        bytes / (bandwidth.value * 1e9 * one * slowed)
+    };
     let macs = computed(op, delegate.lanes, rates);
     let way = |kind: Kind, weights: f64| {
         let rate = rates.of(kind);
         let compute = rate.map_or(0.0, |rate| macs * repeats / (rate * speed));
-        (compute, (values + weights) / streamed, values + weights)
+        (compute, streamed(values + weights), values + weights)
     };
     let busy = |way: (f64, f64, f64)| way.0.max(way.1);
     let (compute, memory, bytes) = match op.kind {

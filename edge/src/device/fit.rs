@@ -1,8 +1,8 @@
 //! Rates from measured times.
 //!
-//! A delegate's bandwidth, its launch overhead and, for each precision, its rates for convolutions
+//! A delegate's bandwidths, its launch overhead and, for each precision, its rates for convolutions
 //! by Winograd's algorithm (where it has them), other convolutions and depthwise convolutions, and
-//! what an output costs beside (where it is not left out), are chosen so that the sum of
+//! what outputs and gathered numbers cost beside (where those are not left out), are chosen so that the sum of
 //! `ln(modelled / measured)^2` over the samples is least, with a weak pull towards the start: the
 //! rates of a precision may move together for nothing, and apart from one another, or from the
 //! start's bandwidth and launch, at a price. So few samples suffice, and what they say nothing about
@@ -34,7 +34,7 @@ pub struct Sample<'a> {
 
 /// Price of moving one rate away from the others of its precision, for each squared nat.
 const SHAPE: f64 = 0.01;
-/// Price of moving bandwidth, launch or setup away from the start, for each squared nat.
+/// Price of moving bandwidths, launch or setup away from the start, for each squared nat.
 const START: f64 = 0.02;
 /// Steps of the search in nats: the first, and the last that is tried.
 const STEPS: (f64, f64) = (0.5, 1e-4);
@@ -61,15 +61,22 @@ pub(super) fn rates_mut(delegate: &mut Delegate, precision: Precision) -> Option
     }
 }
 
-/// Moves of a precision: three rates, and what an output costs.
-const MOVES: usize = 4;
+/// Moves of a precision: three rates, what an output costs, what a number of a window does, and the
+/// rate of what is no product.
+const MOVES: usize = 6;
 
-/// The delegate with `moves` applied: bandwidth, launch, then [`MOVES`] for each precision.
+/// Moves that no precision has: bandwidth, the cache's, launch.
+const COMMON: usize = 3;
+
+/// The delegate with `moves` applied: [`COMMON`] ones, then [`MOVES`] for each precision.
 fn moved(start: &Delegate, precisions: &[Precision], moves: &[f64]) -> Delegate {
     let mut delegate = start.clone();
     delegate.bandwidth.value *= libm::exp(moves[0]);
     delegate.launch.value *= libm::exp(moves[1]);
-    for (&precision, moves) in precisions.iter().zip(moves[2..].chunks(MOVES)) {
+    if let Some(cache) = &mut delegate.cache {
+        cache.bandwidth.value *= libm::exp(moves[2]);
+    }
+    for (&precision, moves) in precisions.iter().zip(moves[COMMON..].chunks(MOVES)) {
         if let Some(rates) = rates_mut(&mut delegate, precision) {
             if let Some(winograd) = &mut rates.winograd {
                 winograd.value *= libm::exp(moves[0]);
@@ -80,6 +87,12 @@ fn moved(start: &Delegate, precisions: &[Precision], moves: &[f64]) -> Delegate 
             if let Some(setup) = &mut rates.setup {
                 setup.value *= libm::exp(moves[3]);
             }
+            if let Some(gather) = &mut rates.gather {
+                gather.value *= libm::exp(moves[4]);
+            }
+            if let Some(rate) = &mut rates.elementwise {
+                rate.value *= libm::exp(moves[5]);
+            }
         }
     }
     delegate
@@ -87,15 +100,15 @@ fn moved(start: &Delegate, precisions: &[Precision], moves: &[f64]) -> Delegate 
 
 fn price(start: &Delegate, precisions: &[Precision], moves: &[f64], samples: &[Sample<'_>]) -> f64 {
     let delegate = moved(start, precisions, moves);
-    let mut sum = START * (moves[0] * moves[0] + moves[1] * moves[1]);
-    for (&precision, moves) in precisions.iter().zip(moves[2..].chunks(MOVES)) {
+    let mut sum = START * moves[..COMMON].iter().map(|m| m * m).sum::<f64>();
+    for (&precision, moves) in precisions.iter().zip(moves[COMMON..].chunks(MOVES)) {
         let has_winograd = delegate
             .rates(precision)
             .is_some_and(|(rates, _)| rates.winograd.is_some());
         let shape = &moves[usize::from(!has_winograd)..3];
         let mean = shape.iter().sum::<f64>() / shape.len() as f64;
         sum += SHAPE * shape.iter().map(|m| (m - mean) * (m - mean)).sum::<f64>();
-        sum += START * moves[3] * moves[3];
+        sum += START * moves[3..].iter().map(|m| m * m).sum::<f64>();
     }
     for sample in samples {
         if let Some(modelled) = seconds(&delegate, sample) {
@@ -124,11 +137,11 @@ pub fn fit(start: &Delegate, samples: &[Sample<'_>], source: &str) -> Delegate {
     if precisions.is_empty() {
         return start.clone();
     }
-    let count = 2 + MOVES * precisions.len();
+    let count = COMMON + MOVES * precisions.len();
     // Each number alone, and the rates of a precision together.
     let mut directions: Vec<Vec<usize>> = (0..count).map(|at| vec![at]).collect();
     for precision in 0..precisions.len() {
-        let first = 2 + MOVES * precision;
+        let first = COMMON + MOVES * precision;
         directions.push(vec![first, first + 1, first + 2]);
     }
     let mut moves = vec![0.0; count];
@@ -160,13 +173,18 @@ pub fn fit(start: &Delegate, samples: &[Sample<'_>], source: &str) -> Delegate {
     };
     name(&mut fitted.bandwidth);
     name(&mut fitted.launch);
+    if let Some(cache) = &mut fitted.cache {
+        name(&mut cache.bandwidth);
+    }
     for &precision in &precisions {
         if let Some(rates) = rates_mut(&mut fitted, precision) {
             for figure in [&mut rates.conv, &mut rates.depthwise, &mut rates.dense] {
                 name(figure);
             }
             rates.winograd.as_mut().map(name);
-            rates.setup.as_mut().map(name);
+            for figure in [&mut rates.setup, &mut rates.gather, &mut rates.elementwise] {
+                figure.as_mut().map(name);
+            }
         }
     }
     fitted

@@ -228,10 +228,18 @@ pub struct Rates {
     /// multiply-accumulates; nothing where left out. Depthwise convolutions have it in their rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<Figure>,
+    /// Values that what is no product reads and writes, in 10^9 a second; where left out, it only
+    /// waits for its bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elementwise: Option<Figure>,
+    /// What each number costs that a convolution gathers from windows larger than one position, in
+    /// multiply-accumulates; nothing where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gather: Option<Figure>,
 }
 
 impl Rates {
-    /// The rate of a kind of product; none for what is no product.
+    /// The rate of a kind of arithmetic; none for what only waits for its bytes.
     #[must_use]
     pub fn of(&self, kind: Kind) -> Option<f64> {
         match kind {
@@ -239,7 +247,7 @@ impl Rates {
             Kind::Conv => Some(self.conv.value),
             Kind::Depthwise => Some(self.depthwise.value),
             Kind::Dense => Some(self.dense.value),
-            Kind::Elementwise => None,
+            Kind::Elementwise => self.elementwise.as_ref().map(|rate| rate.value),
         }
     }
 }
@@ -288,6 +296,9 @@ pub struct Delegate {
     pub emulation: Option<Figure>,
     /// Bytes that it streams, in 10^9 a second.
     pub bandwidth: Figure,
+    /// What stays close to it, and streams faster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
     /// What starting an operator costs, in microseconds.
     pub launch: Figure,
     /// What the first use costs (loading, compiling), in milliseconds.
@@ -312,6 +323,16 @@ pub struct Delegate {
     /// Rates with 4-bit weights; those of `int8` where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub int4: Option<Rates>,
+}
+
+/// Memory close to a processor: an operator whose bytes all fit there streams at its bandwidth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    /// Its size, in 10^6 bytes.
+    pub size: Figure,
+    /// Bytes that it streams, in 10^9 a second; not less than the delegate's bandwidth.
+    pub bandwidth: Figure,
 }
 
 fn one() -> u32 {
@@ -616,6 +637,16 @@ impl DeviceProfile {
                 ("one_thread", delegate.one_thread.as_ref(), SHARE),
                 ("emulation", delegate.emulation.as_ref(), PART),
                 ("bandwidth", Some(&delegate.bandwidth), POSITIVE),
+                (
+                    "cache.size",
+                    delegate.cache.as_ref().map(|it| &it.size),
+                    POSITIVE,
+                ),
+                (
+                    "cache.bandwidth",
+                    delegate.cache.as_ref().map(|it| &it.bandwidth),
+                    POSITIVE,
+                ),
                 ("launch", Some(&delegate.launch), NOT_NEGATIVE),
                 ("start_up", Some(&delegate.start_up), NOT_NEGATIVE),
                 ("power", Some(&delegate.power), POSITIVE),
@@ -643,6 +674,8 @@ impl DeviceProfile {
                     ("depthwise", Some(&rates.depthwise), POSITIVE),
                     ("dense", Some(&rates.dense), POSITIVE),
                     ("setup", rates.setup.as_ref(), NOT_NEGATIVE),
+                    ("gather", rates.gather.as_ref(), NOT_NEGATIVE),
+                    ("elementwise", rates.elementwise.as_ref(), POSITIVE),
                 ] {
                     let key = format!("{kind}.{precision}.{key}");
                     if let Some(figure) = figure {

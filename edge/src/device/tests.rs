@@ -24,6 +24,8 @@ fn rates(rate: f64) -> Option<Rates> {
         depthwise: figure(0.5 * rate),
         dense: figure(rate),
         setup: None,
+        gather: None,
+        elementwise: None,
     })
 }
 
@@ -38,6 +40,7 @@ fn delegate(rate: f64, bandwidth: f64) -> Delegate {
         one_thread: None,
         emulation: None,
         bandwidth: figure(bandwidth),
+        cache: None,
         launch: figure(1.0),
         start_up: figure(10.0),
         power: figure(2.0),
@@ -187,6 +190,20 @@ fn convolutions_counted_by_loops() {
             }
         }
         assert_eq!(work.ops[0].macs, count);
+        let positions = (out * out) as u64;
+        let depthwise = groups == channels && filters == channels;
+        let windows = positions * (kernel * kernel * channels) as u64;
+        let expected = [
+            filters as u64,
+            if depthwise {
+                0
+            } else {
+                positions * filters as u64
+            },
+            if depthwise || kernel == 1 { 0 } else { windows },
+        ];
+        let op = &work.ops[0];
+        assert_eq!([op.columns, op.outputs, op.gathered], expected);
         let values = size * size * channels + out * out * filters;
         assert_eq!(work.ops[0].values, values as u64);
         let expected = match (kernel, stride, groups) {
@@ -231,6 +248,60 @@ fn the_roofline_by_hand() {
         },
     );
     assert_eq!(error, Err(EstimateError::EmptyBatch));
+}
+
+/// What a measured profile says beside rates: padded channels, outputs and windows that cost, values
+/// of what is no product, and a cache.
+#[test]
+fn a_measured_machine_by_hand() {
+    let text = "[[layer]]\nkind = \"conv2d\"\nfilters = 24\nkernel = 3\npadding = \"same\"\n\
+                [[layer]]\nkind = \"global-avg-pool\"\n[[layer]]\nkind = \"dense\"\n";
+    let model = model(text, &[10, 10, 2]);
+    let work = Work::inference(model.graph());
+    let host = Delegate {
+        lanes: 16,
+        cache: Some(profile::Cache {
+            size: figure(0.005),
+            bandwidth: figure(1e9),
+        }),
+        bandwidth: figure(0.5),
+        launch: figure(0.0),
+        f32: Some(Rates {
+            winograd: None,
+            conv: figure(2.0),
+            depthwise: figure(1.0),
+            dense: figure(4.0),
+            setup: Some(figure(5.0)),
+            gather: Some(figure(3.0)),
+            elementwise: Some(figure(8.0)),
+        }),
+        ..delegate(10.0, 5.0)
+    };
+    let seconds = |op: &OpWork, host: &Delegate| {
+        let (precision, threads) = (Precision::F32, Threads::All);
+        operator(op, host, precision, 2.0, threads, Sparsity::Dense)
+            .expect("rates")
+            .0
+    };
+    let [conv, mean, dense] = work.ops.as_slice() else {
+        panic!("three operators")
+    };
+    // 24 filters as 32; 18 terms and 5 for each output; 3 for each of 18 numbers at a position.
+    let busy = 2.0 * 100.0 * (32.0 * (18.0 + 5.0) + 3.0 * 18.0) / 2e9;
+    // Two examples' values and the weights are too many bytes for the cache.
+    let bytes = 4.0 * (2.0 * 2600.0 + 18.0 * 24.0 + 24.0);
+    assert!((seconds(conv, &host) - f64::max(busy, bytes / 0.5e9)).abs() < 1e-15);
+    let roomy = Delegate {
+        cache: Some(profile::Cache {
+            size: figure(1.0),
+            bandwidth: figure(1e9),
+        }),
+        ..host.clone()
+    };
+    assert!((seconds(conv, &roomy) - busy).abs() < 1e-15);
+    assert!((seconds(mean, &roomy) - 2.0 * 2424.0 / 8e9).abs() < 1e-15);
+    let busy = 2.0 * 16.0 * (24.0 + 5.0) / 4e9;
+    assert!((seconds(dense, &roomy) - busy).abs() < 1e-15);
 }
 
 #[test]

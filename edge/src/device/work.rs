@@ -107,11 +107,13 @@ pub struct OpWork {
     pub phase: Phase,
     /// Multiply-accumulates for one example; for [`Phase::Update`] once a batch.
     pub macs: u64,
-    /// Numbers that a product other than a depthwise one gives for one example; 0 for all else, and
-    /// behind the forward pass.
-    pub outputs: u64,
-    /// Channels of those.
+    /// Channels that a product gives; 0 for all else, and behind the forward pass.
     pub columns: u64,
+    /// Numbers that it gives for one example; 0 for a depthwise one, too.
+    pub outputs: u64,
+    /// Numbers that it gathers for them, from windows larger than one position; 0 for a depthwise
+    /// one, too.
+    pub gathered: u64,
     /// Values that it reads and writes for one example; for [`Phase::Update`] none.
     pub values: u64,
     /// Parameters that it reads once a batch, and, in [`Phase::Update`], also writes.
@@ -193,15 +195,43 @@ fn is_winograd(conv: &Conv) -> bool {
     shape.kernel == [3, 3] && shape.stride == [1, 1] && shape.groups == 1
 }
 
-/// Numbers that a product other than a depthwise one gives, and their channels.
-fn outputs(graph: &Graph, node: &Node) -> [u64; 2] {
-    let all = graph.values[node.output].len() as u64;
+/// The shape of a product, as far as its cost depends on it.
+#[derive(Clone, Copy, Default)]
+struct Shape {
+    columns: u64,
+    outputs: u64,
+    gathered: u64,
+}
+
+fn product(graph: &Graph, node: &Node) -> Shape {
+    let outputs = graph.values[node.output].len() as u64;
     match &node.op {
-        Op::Dense { geometry, .. } => [all, geometry.outputs as u64],
-        Op::Conv { geometry, .. } if !geometry.is_depthwise() => {
-            [all, geometry.shape().filters as u64]
+        Op::Dense { geometry, .. } => Shape {
+            columns: geometry.outputs as u64,
+            outputs,
+            gathered: 0,
+        },
+        Op::Conv { geometry, .. } => {
+            let shape = geometry.shape();
+            let filters = shape.filters as u64;
+            match (geometry.is_depthwise(), shape.kernel) {
+                (true, _) => Shape {
+                    columns: filters,
+                    ..Shape::default()
+                },
+                (false, [1, 1]) => Shape {
+                    columns: filters,
+                    outputs,
+                    gathered: 0,
+                },
+                (false, _) => Shape {
+                    columns: filters,
+                    outputs,
+                    gathered: node.macs() / filters.max(1) * shape.groups as u64,
+                },
+            }
         }
-        _ => [0, 0],
+        _ => Shape::default(),
     }
 }
 
@@ -264,14 +294,16 @@ impl Work {
                 Op::Embedding { .. } => len(node.input) + len(node.output),
                 _ => inputs.iter().map(|&input| len(input)).sum(),
             };
+            let shape = product(graph, node);
             ops.push(OpWork {
                 node: unit.node,
                 operator: Operator::of(&node.op),
                 kind: Kind::of(&node.op),
                 phase: Phase::Forward,
                 macs: node.macs(),
-                outputs: outputs(graph, node)[0],
-                columns: outputs(graph, node)[1],
+                columns: shape.columns,
+                outputs: shape.outputs,
+                gathered: shape.gathered,
                 values: read + len(unit.output),
                 parameters: parameters(graph, node),
                 gradients: 0,
@@ -313,8 +345,9 @@ impl Work {
             kind: Kind::of(&node.op),
             phase: Phase::Forward,
             macs: node.macs(),
-            outputs: outputs(graph, node)[0],
-            columns: outputs(graph, node)[1],
+            columns: product(graph, node).columns,
+            outputs: product(graph, node).outputs,
+            gathered: product(graph, node).gathered,
             values: node.inputs().map(len).sum::<u64>() + len(node.output),
             parameters: parameters(graph, node),
             gradients: 0,
@@ -332,8 +365,9 @@ impl Work {
                     Kind::Winograd => Kind::Conv,
                     kind => kind,
                 },
-                outputs: 0,
                 columns: 0,
+                outputs: 0,
+                gathered: 0,
                 ..forward
             };
             let own = trained(graph, node, vocabulary);
@@ -371,8 +405,9 @@ impl Work {
                 kind: Kind::Elementwise,
                 phase: Phase::Update,
                 macs: moved,
-                outputs: 0,
                 columns: 0,
+                outputs: 0,
+                gathered: 0,
                 values: 0,
                 // Read and written.
                 parameters: 2 * moved,

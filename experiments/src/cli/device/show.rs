@@ -211,7 +211,7 @@ pub(super) fn show(args: &ShowArgs) -> Result<(), Error> {
 /// The unit of a key.
 fn unit(key: &str) -> &'static str {
     match key.rsplit('.').next().unwrap_or_default() {
-        "total" => "MB",
+        "total" | "size" => "MB",
         "ambient" | "above" => "°C",
         "resistance" => "K/W",
         "capacity" => "J/K",
@@ -221,7 +221,8 @@ fn unit(key: &str) -> &'static str {
         "launch" | "transfer_launch" => "µs",
         "start_up" => "ms",
         "winograd" | "conv" | "depthwise" | "dense" => "GMAC/s",
-        "setup" => "MAC",
+        "setup" | "gather" => "MAC",
+        "elementwise" => "10^9/s",
         _ => "",
     }
 }
