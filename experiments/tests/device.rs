@@ -204,7 +204,7 @@ fn this_machine_is_measured_into_a_profile() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let at = folder.path();
     let bench = lines(at, &["device", "bench", "-o", "host.toml", "--json"]);
-    assert_eq!(bench.len(), 48);
+    assert_eq!(bench.len(), 56);
     assert!(
         bench
             .iter()

@@ -279,7 +279,7 @@ fn a_measured_machine_by_hand() {
     };
     let seconds = |op: &OpWork, host: &Delegate| {
         let (precision, threads) = (Precision::F32, Threads::All);
-        operator(op, host, precision, 2.0, threads, Sparsity::Dense)
+        cost::operator(op, host, precision, 2.0, threads, Sparsity::Dense)
             .expect("rates")
             .0
     };
