@@ -133,6 +133,7 @@ pub mod trainer;
 pub mod transform;
 pub mod units;
 pub mod update;
+pub mod wire;
 
 pub use examples::{Examples, InputSpec, InputsMut, NO_TARGET, TargetSpec, TargetsMut};
 pub use mask::Mask;

@@ -112,6 +112,22 @@ impl RingVector {
         })
     }
 
+    /// A vector that came with a message; `None` where [`from_integers`](Self::from_integers) has none,
+    /// or when more values are said to be clamped than there are.
+    pub(crate) fn received(
+        plan: RingPlan,
+        values: Vec<i64>,
+        weight: Weight,
+        saturated: u64,
+    ) -> Option<Self> {
+        let possible = saturated <= values.len() as u64;
+        let vector = Self::from_integers(plan, values, weight).filter(|_| possible)?;
+        Some(Self {
+            saturated,
+            ..vector
+        })
+    }
+
     /// The ring.
     #[must_use]
     pub fn plan(&self) -> &RingPlan {

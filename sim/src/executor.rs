@@ -28,11 +28,11 @@ use rayon::iter::{IntoParallelRefMutIterator as _, ParallelIterator as _};
 
 use crate::aggregation::Groups;
 use crate::error::SimError;
+use crate::grouping::plan_groups;
 use crate::population::{Engine, Population};
 use crate::privacy::Noising;
 use crate::progress::{Activity, Progress};
 use crate::record::ClientSplit;
-use crate::schedule::plan_groups;
 use crate::secagg::Live;
 
 /// Rows of the test set in one evaluation task. Fixed, because the losses of the chunks are added
@@ -48,6 +48,18 @@ pub(crate) struct Job {
     pub(crate) weight: Weight,
     /// Examples that it will process, for scheduling only.
     pub(crate) length: u64,
+    /// Index of the [`Base`] that it trains from.
+    pub(crate) base: u32,
+}
+
+/// A version of the global model that clients train from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Base<'a> {
+    /// The round that made the version what it is: the address of its clients' randomness.
+    pub(crate) round: RoundId,
+    pub(crate) global: &'a Parameters,
+    /// The model that updates are taken relative to, where it is not `global`.
+    pub(crate) current: Option<&'a Parameters>,
 }
 
 /// What became of a [`Job`].
@@ -86,7 +98,8 @@ pub(crate) struct RoundTask<'a> {
     pub(crate) seed: Seed,
     pub(crate) round: RoundId,
     pub(crate) plan: &'a LocalPlan,
-    pub(crate) global: &'a Parameters,
+    /// The versions that the jobs train from, at least one.
+    pub(crate) bases: &'a [Base<'a>],
     /// Bounds every update before it is encoded.
     pub(crate) clipper: Option<&'a dyn Clipper>,
     /// What clients do that add noise themselves; they clip, too.
@@ -303,8 +316,10 @@ impl<P: Population, E: Engine> Executor<P, E> {
     ) -> Result<Trained, Halt> {
         self.lengths.clear();
         self.lengths.extend(jobs.iter().map(|job| job.length));
+        let base = |index: u32| jobs[index as usize].base;
         plan_groups(
             &self.lengths,
+            base,
             self.lanes,
             self.workers.len(),
             &mut self.order,
@@ -452,7 +467,7 @@ impl<P: Population, E: Engine> Executor<P, E> {
         self.lengths
             .extend(clients.iter().map(|&client| population.train_len(client)));
         let (mut order, mut groups) = (Vec::new(), Vec::new());
-        plan_groups(&self.lengths, 1, 1, &mut order, &mut groups);
+        plan_groups(&self.lengths, |_| 0, 1, 1, &mut order, &mut groups);
         self.progress.begin(Activity::Evaluating, order.len());
         let parts = self.run(order.len(), stop, Vec::new, |worker, index, output| {
             let position = order[index];
@@ -588,7 +603,10 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
         members: &[u32],
         reports: &mut Vec<Report>,
     ) -> Result<(), SimError> {
-        let parameters = task.global.values().len();
+        let base = &task.bases[members
+            .first()
+            .map_or(0, |&first| jobs[first as usize].base) as usize];
+        let parameters = base.global.values().len();
         if self.scratch.len() < members.len() {
             self.scratch.resize_with(members.len(), S::default);
         }
@@ -610,18 +628,18 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
                 let job = &jobs[member as usize];
                 FitTask {
                     client: job.client,
-                    round: task.round,
+                    round: base.round,
                     data,
                     plan: task.plan,
                     limit: job.limit,
-                    stream: Stream::at(Purpose::LocalTraining, task.seed, task.round, job.client),
+                    stream: Stream::at(Purpose::LocalTraining, task.seed, base.round, job.client),
                     update,
                 }
             })
             .collect();
         self.trainer
             .hold(task.pruned)
-            .and_then(|()| self.trainer.fit(task.global, &mut tasks, &mut self.results))
+            .and_then(|()| self.trainer.fit(base.global, &mut tasks, &mut self.results))
             .map_err(|source| SimError::Train {
                 round: task.round,
                 client: match source {
@@ -632,6 +650,9 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
             })?;
         for ((&member, fitted), &result) in members.iter().zip(&mut tasks).zip(&self.results) {
             let job = &jobs[member as usize];
+            if let Some(current) = base.current {
+                relate(fitted.update, base.global.values(), current.values());
+            }
             let clipped = match &task.noising {
                 None => task.clipper.map(|clipper| clipper.clip(fitted.update)),
                 Some(noising) => {
@@ -736,6 +757,13 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
             }
         }
         Ok(score)
+    }
+}
+
+/// Turns `local - given` into `local - current`, each value rounded once.
+fn relate(update: &mut [f32], given: &[f32], current: &[f32]) {
+    for ((update, given), current) in update.iter_mut().zip(given).zip(current) {
+        *update = (f64::from(*update) + (f64::from(*given) - f64::from(*current))) as f32;
     }
 }
 

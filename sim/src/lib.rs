@@ -44,15 +44,16 @@ pub mod config;
 pub mod distribution;
 pub mod error;
 mod evaluate;
+mod events;
 mod executor;
 pub mod fleet;
+mod grouping;
 mod play;
 pub mod population;
 pub mod privacy;
 pub mod progress;
 pub mod pruning;
 pub mod record;
-mod schedule;
 pub mod secagg;
 pub mod simulation;
 

@@ -19,7 +19,7 @@ use fl_privacy::distributed::DistributedDp;
 use crate::aggregation::{Groups, GroupsRecord, divide};
 use crate::clock::{NOW, Stopwatch};
 use crate::error::SimError;
-use crate::executor::{Halt, Job, Report as Done, RoundTask, Trained};
+use crate::executor::{Base, Halt, Job, Report as Done, RoundTask, Trained};
 use crate::fleet::{Vanishes, arrival_order, draw_fates};
 use crate::population::{Engine, Population};
 use crate::privacy::{self, ClipTally, Noising, PrivacyPlan};
@@ -104,7 +104,11 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 seed: self.config.seed,
                 round,
                 plan: &plan,
-                global: self.server.global(),
+                bases: &[Base {
+                    round,
+                    global: self.server.global(),
+                    current: None,
+                }],
                 noising: noised.map(|plan| Noising {
                     plan,
                     rotation: rotation.as_ref(),
@@ -281,6 +285,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                     limit: fate.limit,
                     weight,
                     length: expected.examples,
+                    base: 0,
                 });
             }
         }

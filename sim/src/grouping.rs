@@ -13,12 +13,13 @@
 const LANE_STEP_COST: (u64, u64) = (3, 16);
 
 /// Fills `groups` with ranges of `order`, and `order` with the indices of `lengths` such that the
-/// longest come first; each range is trained by one call of a worker's trainer.
+/// longest come first; each range is trained by one call of a worker's trainer, from one `base`.
 ///
 /// `lanes` is the largest size of a group. With `threads` workers, groups are kept small enough
 /// that every worker gets one.
 pub(crate) fn plan_groups(
     lengths: &[u64],
+    base: impl Fn(u32) -> u32,
     lanes: usize,
     threads: usize,
     order: &mut Vec<u32>,
@@ -26,13 +27,16 @@ pub(crate) fn plan_groups(
 ) {
     order.clear();
     order.extend(0..lengths.len() as u32);
-    order.sort_unstable_by_key(|&i| (core::cmp::Reverse(lengths[i as usize]), i));
+    order.sort_unstable_by_key(|&i| (core::cmp::Reverse(lengths[i as usize]), base(i), i));
     groups.clear();
     let share = lengths.len().div_ceil(threads.max(1));
     let size = lanes.min(share).max(1);
     let mut start = 0;
     while start < order.len() {
-        let end = (start + size).min(order.len());
+        let most = (start + size).min(order.len());
+        let shared = base(order[start]);
+        let others = order[start..most].iter().position(|&i| base(i) != shared);
+        let end = others.map_or(most, |others| start + others);
         let longest = lengths[order[start] as usize];
         let alone: u64 = order[start..end]
             .iter()
@@ -58,7 +62,7 @@ mod tests {
         threads: usize,
     ) -> (Vec<u32>, Vec<core::ops::Range<usize>>) {
         let (mut order, mut groups) = (Vec::new(), Vec::new());
-        plan_groups(lengths, lanes, threads, &mut order, &mut groups);
+        plan_groups(lengths, |_| 0, lanes, threads, &mut order, &mut groups);
         (order, groups)
     }
 
@@ -75,6 +79,14 @@ mod tests {
     fn a_small_cohort_is_shared_by_the_workers() {
         let (_, groups) = plan(&[10; 16], 16, 2);
         assert_eq!(groups, [0..8, 8..16]);
+    }
+
+    #[test]
+    fn clients_of_other_versions_train_apart() {
+        let (mut order, mut groups) = (Vec::new(), Vec::new());
+        plan_groups(&[10; 12], |i| i % 3, 16, 1, &mut order, &mut groups);
+        assert_eq!(order, [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]);
+        assert_eq!(groups, [0..4, 4..8, 8..12]);
     }
 
     proptest! {
