@@ -2,11 +2,6 @@
 
 use std::time::Instant;
 
-use fl_core::VirtualTime;
-
-/// The round machine's clock does not move: there is no device model yet.
-pub(crate) const NOW: VirtualTime = VirtualTime(0);
-
 /// Measures elapsed time for reports.
 pub(crate) struct Stopwatch(Instant);
 

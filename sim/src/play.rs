@@ -17,7 +17,7 @@ use fl_privacy::clip::Clipper;
 use fl_privacy::distributed::DistributedDp;
 
 use crate::aggregation::{Groups, GroupsRecord, divide};
-use crate::clock::{NOW, Stopwatch};
+use crate::clock::Stopwatch;
 use crate::error::SimError;
 use crate::executor::{Base, Halt, Job, Report as Done, RoundTask, Trained};
 use crate::fleet::{Vanishes, arrival_order, draw_fates};
@@ -31,11 +31,14 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     /// Plays one round; when it is given up, everything is as before it.
     pub(crate) fn play(&mut self, stop: &AtomicBool) -> Result<RoundRecord, Halt> {
         let watch = Stopwatch::start();
-        let undo = self.prune()?;
+        let (undo, began) = (self.prune()?, self.clock);
         let mut played = self.play_pruned(stop);
         match &mut played {
             Ok(record) => record.seconds = watch.seconds(),
-            Err(_) => undo.into_iter().for_each(|undo| self.unprune(undo)),
+            Err(_) => {
+                undo.into_iter().for_each(|undo| self.unprune(undo));
+                self.clock = began;
+            }
         }
         played
     }
@@ -72,6 +75,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             &self.buffers.cohort,
             &mut self.buffers.fates,
         );
+        self.start_journeys(&plan)?;
         let fates = &self.buffers.fates;
         record.stragglers = fates.iter().filter(|fate| fate.straggler).count() as u64;
         self.take_reports(&plan, model_bytes).map_err(failed)?;
@@ -184,6 +188,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 record.bytes_up = secagg.bytes.up();
             }
         }
+        record.fleet = self.end_journeys(&mut record)?;
         self.keep_pruned();
         record.pruning = self.pruning_record();
         record.update_norm = distance(&self.buffers.before, self.server.global().values());
@@ -200,7 +205,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let candidates = Candidates::everyone(population.clients()).with_examples(&examples);
         let parameters = self.server.global().values().len();
         let empty = self.executor.empty_sum(self.ring, parameters);
-        self.server.start(NOW, &candidates, empty).map_err(failed)?;
+        self.server
+            .start(self.clock, &candidates, empty)
+            .map_err(failed)?;
         let mut cohort = core::mem::take(&mut self.buffers.cohort);
         cohort.clear();
         while let Some(transmit) = self.server.poll_transmit() {
@@ -214,7 +221,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 true => Event::Ready(client),
                 false => Event::Dropped(client),
             };
-            self.server.handle(NOW, event).map_err(failed)?;
+            self.server.handle(self.clock, event).map_err(failed)?;
         }
         self.buffers.cohort = cohort;
         Ok(())
@@ -257,7 +264,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             }
             let spent = |plan: &PrivacyPlan| !plan.may_report(client);
             if fate.dropped || self.privacy.as_ref().is_some_and(spent) {
-                self.server.handle(NOW, Event::Dropped(client))?;
+                self.server.handle(self.clock, Event::Dropped(client))?;
                 continue;
             }
             let examples = self.population.train_len(client);
@@ -279,7 +286,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                     time: VirtualDuration(0),
                 },
             };
-            if let Answer::Accepted { weight } = self.server.handle(NOW, Event::Reported(report))? {
+            if let Answer::Accepted { weight } =
+                self.server.handle(self.clock, Event::Reported(report))?
+            {
                 jobs.push(Job {
                     client,
                     limit: fate.limit,
@@ -367,7 +376,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         };
         for job in &self.buffers.jobs {
             if !stays(job.client) {
-                self.server.handle(NOW, Event::Dropped(job.client))?;
+                self.server.handle(self.clock, Event::Dropped(job.client))?;
             }
         }
         self.buffers.jobs.retain(|job| stays(job.client));
@@ -421,15 +430,15 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             } else {
                 left_out.push(index);
                 let dropped = Event::Dropped(job.client);
-                server.handle(NOW, dropped).map_err(failed)?;
+                server.handle(self.clock, dropped).map_err(failed)?;
             }
         }
         let sum = Event::Summed {
             sum,
             clients: &clients,
         };
-        server.handle(NOW, sum).map_err(failed)?;
-        server.release(NOW, mean).map_err(failed)?;
+        server.handle(self.clock, sum).map_err(failed)?;
+        server.release(self.clock, mean).map_err(failed)?;
         Ok(Some((record, left_out)))
     }
 
@@ -485,13 +494,13 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 sum: &mut sum,
                 clients: &clients,
             };
-            server.handle(NOW, sum).map_err(failed)?;
+            server.handle(self.clock, sum).map_err(failed)?;
             return Ok(false);
         }
         self.executor
             .hand_over(trained, jobs, |sum, clients| {
                 server
-                    .handle(NOW, Event::Summed { sum, clients })
+                    .handle(self.clock, Event::Summed { sum, clients })
                     .map(|_| ())
             })
             .map_err(failed)?;

@@ -24,7 +24,6 @@ pub(crate) use clients::{Noising, modular, rotation};
 pub use example::ExampleLevelPrivacy;
 
 use crate::aggregation::asked;
-use crate::clock::NOW;
 use crate::config::{SimulationConfig, refused};
 use crate::error::SimError;
 use crate::population::{Engine, Population};
@@ -330,7 +329,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             Some(PrivacyPlan::Example(_)) => self.release_example(round, clips)?,
         };
         self.server
-            .abort(NOW)
+            .abort(self.clock)
             .map_err(|source| SimError::Round { round, source })?;
         Ok(record.map(|record| PrivacyRecord {
             released: false,

@@ -23,7 +23,6 @@ use fl_privacy::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::clock::NOW;
 use crate::config::SimulationConfig;
 use crate::error::SimError;
 use crate::executor::Report;
@@ -213,7 +212,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             replayed = tap.after(round, plan, cohort, jobs, &mut mean);
         }
         self.server
-            .release(NOW, Aggregate::released(mean))
+            .release(self.clock, Aggregate::released(mean))
             .map_err(failed)?;
         if self.tap.is_some() {
             // An audit reads the ledger at its end.

@@ -23,7 +23,6 @@ use serde::{Deserialize, Serialize};
 
 use super::central::sampler;
 use super::{ClipTally, PrivacyPlan, PrivacyRecord};
-use crate::clock::NOW;
 use crate::config::SimulationConfig;
 use crate::error::SimError;
 use crate::population::{Engine, Population};
@@ -228,7 +227,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let clients: Vec<ClientId> = self.buffers.jobs.iter().map(|job| job.client).collect();
         plan.give_up(round.0, &clients)?;
         let failed = |source: RoundError| SimError::Round { round, source };
-        self.server.abort(NOW).map_err(failed)?;
+        self.server.abort(self.clock).map_err(failed)?;
         Ok(Some(record(plan, clients.len() as u64, false)?))
     }
 
@@ -271,7 +270,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             }
         };
         self.server
-            .release(NOW, Aggregate::released(mean))
+            .release(self.clock, Aggregate::released(mean))
             .map_err(failed)?;
         Ok(Some(PrivacyRecord {
             clipped: clips.clipped,

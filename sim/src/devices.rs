@@ -1,0 +1,231 @@
+//! The devices of a run: who may be called, how long each takes, and what that did to it.
+//!
+//! What a client's part in a round costs follows from its device, the plan and its number of
+//! examples, and not from what it learns. So a round is played on the virtual clock first, and then
+//! those clients whose update counts are trained, on all cores: virtual time decides the results, and
+//! real time decides nothing.
+//!
+//! A device that has to be on a charger, on WiFi and idle goes when it no longer is, wherever it is
+//! in its work. One that drops out by [chance](crate::FleetConfig::dropout) goes at a moment of its
+//! journey that is uniformly distributed.
+
+mod journey;
+mod record;
+
+use core::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fl_core::{
+    ClientId, LocalPlan, Purpose, RoundId, Seed, Stream, VirtualDuration, VirtualTime, WorkLimit,
+};
+use fl_edge::device::{Choice, DelegateKind};
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::ClientFate;
+use crate::fleet::cost::{Costs, Session, duration};
+use crate::fleet::device::{Device, Fleet};
+use crate::fleet::eligibility::{Ineligible, Reason};
+use crate::fleet::network::Direction;
+use crate::fleet::state::FleetState;
+use crate::schedule::seconds;
+
+pub(crate) use journey::{End, Journey};
+pub(crate) use record::Tallied;
+pub use record::{FleetRecord, RoundEnd};
+
+/// What results may say of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// Times, energies and temperatures are told of so many devices together, and of no fewer; at
+    /// least 1.
+    pub minimum_group: u64,
+    /// Whether every client's part in every round is told, too. That is **not private**.
+    pub per_client: bool,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self {
+            minimum_group: 10,
+            per_client: false,
+        }
+    }
+}
+
+/// What a client is called to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    pub(crate) seed: Seed,
+    pub(crate) round: RoundId,
+    /// Now.
+    pub(crate) start: VirtualTime,
+    /// When it is no longer waited for.
+    pub(crate) deadline: Option<VirtualTime>,
+    /// Whether a part of the work is of use.
+    pub(crate) partial: bool,
+}
+
+/// The devices of a run.
+#[derive(Debug)]
+pub(crate) struct Devices {
+    fleet: Fleet,
+    costs: Costs,
+    state: FleetState,
+    /// Bytes of a task and of an update.
+    task: u64,
+    update: u64,
+}
+
+/// Counts who was asked and refused, from a predicate that may not change anything.
+#[derive(Debug, Default)]
+pub(crate) struct Refused([AtomicU64; Reason::ALL.len()]);
+
+impl Refused {
+    fn count(&self, reason: Reason) {
+        if let Some(count) = self.0.get(reason as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Ineligible {
+        let mut all = Ineligible::default();
+        for (reason, count) in Reason::ALL.into_iter().zip(&self.0) {
+            all.add(reason, count.load(Ordering::Relaxed));
+        }
+        all
+    }
+}
+
+impl Devices {
+    pub(crate) fn new(fleet: Fleet, costs: Costs, task: u64, update: u64) -> Self {
+        Self {
+            fleet,
+            costs,
+            state: FleetState::default(),
+            task,
+            update,
+        }
+    }
+
+    /// Whether a client with so many examples may be called now; counted in `refused` when not.
+    pub(crate) fn may_come(
+        &self,
+        client: ClientId,
+        examples: u64,
+        now: VirtualTime,
+        refused: &Refused,
+    ) -> bool {
+        let until = self
+            .fleet
+            .eligible(client, now, examples, &self.costs, &self.state);
+        until.map_err(|reason| refused.count(reason)).is_ok()
+    }
+
+    /// The way of a client with so many examples through its part; `fate` is what befalls it.
+    pub(crate) fn journey(
+        &self,
+        call: &Call,
+        client: ClientId,
+        examples: u64,
+        fate: &ClientFate,
+    ) -> Journey {
+        let device = self.fleet.device(client);
+        let mut transfers = Stream::at(Purpose::Transfer, call.seed, call.round, client);
+        let mut transfer = |direction, bytes| {
+            device
+                .link
+                .transfer_seconds(direction, bytes, &mut transfers)
+        };
+        let download = transfer(Direction::Down, self.task);
+        let upload = transfer(Direction::Up, self.update);
+        let downloaded = call.start + duration(download);
+        let heat = self.state.condition(&self.fleet, &device, downloaded).heat();
+        let mut steps = Stream::at(Purpose::DeviceSession, call.seed, call.round, client);
+        let session = self
+            .costs
+            .session(&device, heat, examples, fate.limit, &mut steps);
+        let Ok(session) = session else {
+            return Journey::refused(client, call.start, fate.limit, device);
+        };
+        let (mut limit, mut cut, mut training) = (fate.limit, false, session.seconds);
+        if let Some(deadline) = call.deadline.filter(|_| call.partial) {
+            // What comes at the very moment is late.
+            let left = seconds(deadline - downloaded) - upload - 2e-6;
+            if training > left
+                && let Some(done) = NonZeroU32::new(session.done_by(left))
+                && let Some(end) = session.end_of(done.get())
+            {
+                (limit, cut, training) = (WorkLimit::AtMost(done), true, end);
+            }
+        }
+        let trained = downloaded + duration(training);
+        let reported = trained + duration(upload);
+        let by_chance = fate.dropped.then(|| {
+            let whole = reported - call.start;
+            call.start + VirtualDuration((fate.moment * whole.0 as f64) as u64)
+        });
+        let goes = self.fleet.holds_until(client, call.start).ok();
+        let leaves = [by_chance, goes.filter(|&until| until <= reported)];
+        let session = session.until(training);
+        Journey {
+            client,
+            started: call.start,
+            downloaded,
+            trained,
+            reported,
+            leaves: leaves.into_iter().flatten().min(),
+            limit,
+            cut,
+            down: self.task,
+            up: self.update,
+            throttled: session.throttled(),
+            session,
+            delegate: delegate(self.costs.way(&device).choice),
+            device,
+        }
+    }
+
+    /// Writes down what journeys that are over did to their devices.
+    pub(crate) fn end(&mut self, round: RoundId, journeys: &[(Journey, VirtualTime)]) {
+        for (journey, over) in journeys {
+            if *over <= journey.downloaded {
+                continue;
+            }
+            let done = seconds((*over).min(journey.trained) - journey.downloaded);
+            let session = journey.session.until(done);
+            let start = journey.downloaded;
+            self.state
+                .record(&self.fleet, &journey.device, round, start, &session);
+        }
+    }
+
+    /// Forgets the devices that are at rest.
+    pub(crate) fn settle(&mut self, now: VirtualTime) {
+        self.state.settle(&self.fleet, now);
+    }
+
+    /// What lasts, for a checkpoint.
+    pub(crate) fn state(&self) -> &FleetState {
+        &self.state
+    }
+
+    pub(crate) fn restore(&mut self, state: FleetState) {
+        self.state = state;
+    }
+}
+
+/// What does the most of the work.
+fn delegate(choice: Choice) -> DelegateKind {
+    match choice {
+        Choice::Whole(kind) => kind,
+        Choice::Split => DelegateKind::Npu,
+    }
+}
+
+/// Bytes of the two messages of a round for a model of so many parameters.
+pub(crate) fn message_bytes(plan: &LocalPlan, parameters: u64) -> Result<(u64, u64), postcard::Error> {
+    let plan = postcard::to_stdvec(plan)?.len() as u64;
+    let task = fl_core::wire::task_bytes(parameters, plan);
+    Ok((task, fl_core::wire::update_bytes(parameters, None)))
+}

@@ -1,0 +1,156 @@
+//! A client's way through a round, if nobody stops it.
+
+use fl_core::{ClientId, VirtualTime, WorkLimit};
+use fl_edge::device::DelegateKind;
+
+use crate::fleet::cost::Session;
+use crate::fleet::device::Device;
+use crate::schedule::seconds;
+
+/// One client's part in a round, in virtual time: it downloads its task, trains, and sends.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Journey {
+    pub(crate) client: ClientId,
+    pub(crate) started: VirtualTime,
+    pub(crate) downloaded: VirtualTime,
+    pub(crate) trained: VirtualTime,
+    /// When the last byte of its update comes.
+    pub(crate) reported: VirtualTime,
+    /// When it leaves, if it does so before that.
+    pub(crate) leaves: Option<VirtualTime>,
+    /// The work that it does.
+    pub(crate) limit: WorkLimit,
+    /// Whether it does less than it was asked so as to be in time.
+    pub(crate) cut: bool,
+    /// Bytes of its task.
+    pub(crate) down: u64,
+    /// Bytes of its update.
+    pub(crate) up: u64,
+    /// Its training.
+    pub(crate) session: Session,
+    /// What most of the training runs on.
+    pub(crate) delegate: DelegateKind,
+    pub(crate) device: Device,
+}
+
+/// How a journey ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Its update is in the sum.
+    Counted,
+    /// It left.
+    Left,
+    /// The deadline came first.
+    Late,
+    /// The round had enough first.
+    Surplus,
+    /// It came, and was refused.
+    Refused,
+}
+
+impl End {
+    /// When a journey with this end in a round that ended at `ended` is over.
+    pub(crate) fn moment(self, journey: &Journey, ended: VirtualTime) -> VirtualTime {
+        match self {
+            Self::Counted | Self::Refused => journey.reported,
+            Self::Left => journey.leaves.unwrap_or(ended).min(ended),
+            Self::Late | Self::Surplus => ended.min(journey.reported),
+        }
+    }
+}
+
+/// How far a journey went.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Part {
+    /// Bytes that the device had.
+    pub(crate) down: u64,
+    /// Bytes that it had sent.
+    pub(crate) up: u64,
+    /// The share of its training that was done.
+    pub(crate) trained: f64,
+}
+
+impl Journey {
+    /// What happens to the client next, and when: it leaves, or reports.
+    pub(crate) fn ends(&self) -> (VirtualTime, bool) {
+        match self.leaves {
+            Some(leaves) => (leaves, true),
+            None => (self.reported, false),
+        }
+    }
+
+    /// How far it is at `moment`.
+    pub(crate) fn until(&self, moment: VirtualTime) -> Part {
+        let share = |from: VirtualTime, to: VirtualTime| match moment >= to {
+            true => 1.0,
+            false => seconds(moment - from) / seconds(to - from),
+        };
+        let bytes = |bytes: u64, share: f64| match share >= 1.0 {
+            true => bytes,
+            false => (bytes as f64 * share) as u64,
+        };
+        Part {
+            down: bytes(self.down, share(self.started, self.downloaded)),
+            trained: share(self.downloaded, self.trained),
+            up: bytes(self.up, share(self.trained, self.reported)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journey() -> Journey {
+        Journey {
+            client: ClientId(1),
+            started: VirtualTime(1_000_000),
+            downloaded: VirtualTime(3_000_000),
+            trained: VirtualTime(7_000_000),
+            reported: VirtualTime(8_000_000),
+            leaves: None,
+            limit: WorkLimit::Full,
+            cut: false,
+            down: 1001,
+            up: 500,
+            joules: 4.0,
+            delegate: DelegateKind::Cpu,
+            throttled: false,
+            celsius: 30.0,
+        }
+    }
+
+    #[test]
+    fn a_journey_goes_through_its_parts_one_after_the_other() {
+        // (microseconds, down, trained, up)
+        let cases = [
+            (0, 0, 0.0, 0),
+            (1_000_000, 0, 0.0, 0),
+            (2_000_000, 500, 0.0, 0),
+            (3_000_000, 1001, 0.0, 0),
+            (4_000_000, 1001, 0.25, 0),
+            (7_500_000, 1001, 1.0, 250),
+            (8_000_000, 1001, 1.0, 500),
+            (9_000_000, 1001, 1.0, 500),
+        ];
+        for (at, down, trained, up) in cases {
+            let part = journey().until(VirtualTime(at));
+            assert_eq!((part.down, part.up), (down, up), "{at}");
+            assert!((part.trained - trained).abs() < 1e-12, "{at}");
+        }
+    }
+
+    #[test]
+    fn whoever_leaves_does_not_report() {
+        let mut journey = journey();
+        assert_eq!(journey.ends(), (VirtualTime(8_000_000), false));
+        journey.leaves = Some(VirtualTime(2_000_000));
+        assert_eq!(journey.ends(), (VirtualTime(2_000_000), true));
+        let moment = |end: End, ended| end.moment(&journey, VirtualTime(ended)).0;
+        assert_eq!(moment(End::Left, 9_000_000), 2_000_000);
+        assert_eq!(moment(End::Left, 1_500_000), 1_500_000);
+        assert_eq!(moment(End::Late, 5_000_000), 5_000_000);
+        assert_eq!(moment(End::Surplus, 9_000_000), 8_000_000);
+        assert_eq!(moment(End::Counted, 9_000_000), 8_000_000);
+    }
+}
