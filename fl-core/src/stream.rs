@@ -66,6 +66,14 @@ pub enum Purpose {
     SigningKey = 21,
     /// Who is in which session of secure aggregation.
     Sessions = 22,
+    /// What device a client has.
+    Device = 23,
+    /// When a client's device charges, has WiFi and is idle on one virtual day.
+    DeviceDay = 24,
+    /// How fast a client's transfers of a round are.
+    Transfer = 25,
+    /// How a client's training of a round is disturbed.
+    DeviceSession = 26,
 }
 
 /// Where a stream lives. Unused fields are zero.

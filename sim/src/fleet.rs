@@ -15,6 +15,40 @@
 //! updates are aggregated securely, it does so before its keys, after them, or after its shares, each
 //! a third of the time; and a client that has sent its masked input vanishes with the same probability
 //! before it helps to unmask the sum, in which its input then stays.
+//!
+//! **Devices** are the other half: who a client is as hardware, when it may train, how long that takes
+//! and what it costs. [`Fleet`] answers for any client of a population of any size from its seed
+//! alone; [`FleetState`] keeps what lasts, for those that took part.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`mix`] | shares of device classes, batteries, links and time zones, each number with its source |
+//! | [`device`] | the device of a client |
+//! | [`cost`] | seconds and joules of training the real graph on it, and whether it fits |
+//! | [`network`] | rates and the time of a transfer |
+//! | [`availability`] | charging, WiFi and idle over the day, or as recorded |
+//! | [`trace`] | recordings: FedScale's and FLASH's formats |
+//! | [`eligibility`] | who may train now, until when, or why not |
+//! | [`state`] | temperature, battery and participations |
+
+pub mod availability;
+pub mod cost;
+pub mod device;
+pub mod eligibility;
+pub mod error;
+pub mod mix;
+pub mod network;
+pub mod state;
+pub mod trace;
+
+pub use availability::{Availability, Signal, Signals};
+pub use cost::{Costs, Session, Unfit};
+pub use device::{Device, DeviceConfig, Fleet};
+pub use eligibility::{Ineligible, Reason, Requirements};
+pub use error::FleetError;
+pub use mix::{Mix, MixConfig};
+pub use network::{Direction, Link};
+pub use state::{Condition, FleetState, Participation};
 
 use core::num::NonZeroU32;
 
