@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::aggregation::AggregationConfig;
+use crate::devices::TelemetryConfig;
 use crate::error::SimError;
-use crate::fleet::FleetConfig;
+use crate::fleet::{DeviceConfig, FleetConfig};
 use crate::privacy::Privacy;
 use crate::pruning::PruningConfig;
+use crate::schedule::ScheduleConfig;
 use crate::secagg::SecAggConfig;
 
 /// Everything about a run but its data and its model.
@@ -33,6 +35,12 @@ pub struct SimulationConfig {
     pub strategy: StrategyConfig,
     /// Who is slow and who vanishes.
     pub fleet: FleetConfig,
+    /// On what clients train, and when they can; no time passes without.
+    pub devices: Option<DeviceConfig>,
+    /// When rounds begin and end.
+    pub schedule: ScheduleConfig,
+    /// What is told of devices.
+    pub telemetry: TelemetryConfig,
     /// How the global model is judged.
     pub evaluation: EvaluationConfig,
     /// Differential privacy; none without.
@@ -212,8 +220,13 @@ impl SimulationConfig {
     /// [`SimError::OutOfRange`] naming the key.
     pub fn validate(&self) -> Result<(), SimError> {
         self.fleet.validate()?;
+        self.schedule.validate(self.devices.is_some())?;
         let counts = [
             ("rounds", Some(self.rounds)),
+            (
+                "telemetry.minimum_group",
+                Some(self.telemetry.minimum_group),
+            ),
             ("evaluation.every", Some(self.evaluation.every)),
             ("evaluation.max_clients", Some(self.evaluation.max_clients)),
             ("evaluation.max_examples", self.evaluation.max_examples),
@@ -298,6 +311,9 @@ impl SimulationConfig {
             local,
             strategy,
             fleet,
+            devices,
+            schedule,
+            telemetry,
             evaluation,
             privacy,
             aggregation,
@@ -321,6 +337,12 @@ impl SimulationConfig {
         }
         if let Some(pruning) = pruning {
             text.extend(serde_json::to_vec(&("pruning", pruning)).map_err(encode)?);
+        }
+        if devices.is_some() {
+            let timed = ("devices", devices, schedule, telemetry);
+            text.extend(serde_json::to_vec(&timed).map_err(encode)?);
+        } else if !schedule.is_default() {
+            text.extend(serde_json::to_vec(&("schedule", schedule)).map_err(encode)?);
         }
         if !aggregation.is_default() {
             text.extend(serde_json::to_vec(&("aggregation", aggregation)).map_err(encode)?);

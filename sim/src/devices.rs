@@ -89,11 +89,8 @@ impl Refused {
     }
 
     pub(crate) fn counts(&self) -> Ineligible {
-        let mut all = Ineligible::default();
-        for (reason, count) in Reason::ALL.into_iter().zip(&self.0) {
-            all.add(reason, count.load(Ordering::Relaxed));
-        }
-        all
+        let count = |index: usize| self.0.get(index).map_or(0, |it| it.load(Ordering::Relaxed));
+        Ineligible::of_counts(core::array::from_fn(count))
     }
 }
 
@@ -145,9 +142,8 @@ impl Devices {
         let session = self
             .costs
             .session(&device, heat, examples, fate.limit, &mut steps);
-        let Ok(session) = session else {
-            return Journey::refused(client, call.start, fate.limit, device);
-        };
+        // Of a device that cannot hold the training, which is not called.
+        let session = session.unwrap_or_else(|_| Session::idle(heat));
         let (mut limit, mut cut, mut training) = (fate.limit, false, session.seconds);
         if let Some(deadline) = call.deadline.filter(|_| call.partial) {
             // What comes at the very moment is late.
@@ -179,7 +175,6 @@ impl Devices {
             cut,
             down: self.task,
             up: self.update,
-            throttled: session.throttled(),
             session,
             delegate: delegate(self.costs.way(&device).choice),
             device,

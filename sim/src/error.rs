@@ -12,6 +12,7 @@ use fl_versions::PatchError;
 use crate::aggregation::AggregationError;
 use crate::audit::AuditError;
 use crate::checkpoint::CheckpointError;
+use crate::fleet::FleetError;
 use crate::secagg::SecAggError;
 
 /// What an observer could not do; its own error, passed through.
@@ -42,6 +43,12 @@ pub enum SimError {
         /// Key, value and what is allowed.
         source: ConfigError,
     },
+    /// There is no such fleet.
+    #[error("fleet: {0}")]
+    Fleet(#[from] FleetError),
+    /// The engine does not know what training costs on a device.
+    #[error("this engine does not know what training costs on a device; leave devices out")]
+    NoCosts,
     /// Something could not be written down for its digest or the checkpoint.
     #[error("the {what} cannot be encoded: {reason}; use finite numbers only")]
     Encode {

@@ -116,6 +116,9 @@ pub struct ClientFate {
     /// If it does not: whether it vanishes when its masked input is sent. Only a session of secure
     /// aggregation notices.
     pub leaves_late: bool,
+    /// At which part of its way through the round it vanishes, if it does, in `[0, 1)`; of use where
+    /// devices take time.
+    pub moment: f64,
 }
 
 /// Draws the fate of every client of `cohort`, in the cohort's order, into `fates` (cleared first).
@@ -138,6 +141,7 @@ pub fn draw_fates(
             limit: WorkLimit::Full,
             vanishes: Vanishes::BeforeKeys,
             leaves_late: false,
+            moment: 0.0,
         },
     );
     mark_stragglers(config.stragglers, seed, round, fates);
@@ -158,6 +162,7 @@ pub fn draw_fates(
             _ => Vanishes::AfterShares,
         };
         fate.leaves_late = stream.uniform() < config.dropout;
+        fate.moment = stream.uniform();
         if fate.straggler {
             // `done` is in `1 ..= full`, a `u32`.
             let done = NonZeroU32::new(done as u32).unwrap_or(full);

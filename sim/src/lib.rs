@@ -41,6 +41,7 @@ mod calibrate;
 pub mod checkpoint;
 mod clock;
 pub mod config;
+pub mod devices;
 pub mod distribution;
 pub mod error;
 mod evaluate;
@@ -54,6 +55,7 @@ pub mod privacy;
 pub mod progress;
 pub mod pruning;
 pub mod record;
+pub mod schedule;
 pub mod secagg;
 pub mod simulation;
 
@@ -63,8 +65,9 @@ pub use config::{
     CalibrationConfig, CalibrationSource, CheckpointConfig, EvaluationConfig, PerClient,
     SimulationConfig,
 };
+pub use devices::{FleetRecord, RoundEnd, TelemetryConfig};
 pub use error::{ObserverError, SimError};
-pub use fleet::FleetConfig;
+pub use fleet::{DeviceConfig, FleetConfig, MixConfig};
 pub use population::{Engine, Population};
 pub use privacy::{
     CentralPrivacy, ClientPrivacy, ExampleLevelPrivacy, Privacy, PrivacyPlan, PrivacyRecord,
@@ -75,6 +78,7 @@ pub use record::{
     ClientEvaluation, ClientSplit, EvaluationRecord, Observer, RecorderPosition, RoundRecord,
     Silent,
 };
+pub use schedule::{Mode, ScheduleConfig};
 pub use secagg::{
     SecAggConfig, SecAggError, SecAggGraph, SecAggMode, SecAggPlan, SecAggRecord, SecAggSuite,
     SecAggThreat,

@@ -6,13 +6,15 @@
 use std::sync::Arc;
 
 use fl_core::{
-    ClientId, Examples, Layout, Mask, Parameters, ServedModel, Stream, TrainError, Trainer,
+    ClientId, Examples, Layout, LocalPlan, Mask, Parameters, ServedModel, Stream, TrainError,
+    Trainer,
 };
 use fl_edge::Observed;
 use fl_edge::quant::Probe;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::CalibrationConfig;
+use crate::fleet::{Costs, Fleet, FleetError};
 use crate::pruning::Pruning;
 
 /// A population of clients and their examples, materialised one client at a time.
@@ -105,6 +107,21 @@ pub trait Engine: Send + Sync {
             what: "evaluation in int8".to_owned(),
             instead: "leave \"int8\" out of evaluation.precisions".to_owned(),
         })
+    }
+
+    /// What a plan costs on the devices of a fleet, no client of which has more than `most_examples`
+    /// examples; none when the engine does not know, as by default.
+    ///
+    /// # Errors
+    /// [`FleetError`] when a device class has no figures for it.
+    fn costs(
+        &self,
+        fleet: &Fleet,
+        plan: &LocalPlan,
+        most_examples: u64,
+    ) -> Result<Option<Costs>, FleetError> {
+        let _ = (fleet, plan, most_examples);
+        Ok(None)
     }
 
     /// How many of the parameters may be pruned; none by default.
@@ -231,6 +248,15 @@ impl Engine for Arc<fl_edge::Model> {
             ..
         } = *calibration;
         fl_edge::serve_int8(self, parameters.values(), observed, calibrator, granularity)
+    }
+
+    fn costs(
+        &self,
+        fleet: &Fleet,
+        plan: &LocalPlan,
+        most_examples: u64,
+    ) -> Result<Option<Costs>, FleetError> {
+        Costs::new(fleet, self, plan, most_examples).map(Some)
     }
 
     fn prunable(&self) -> usize {

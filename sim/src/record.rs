@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregation::GroupsRecord;
 use crate::checkpoint::CheckpointWarning;
+use crate::devices::FleetRecord;
 use crate::error::ObserverError;
 use crate::privacy::PrivacyRecord;
 use crate::pruning::PruningRecord;
@@ -62,6 +63,9 @@ pub struct RoundRecord {
     /// The weights that are pruned; none without pruning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruning: Option<PruningRecord>,
+    /// What it was on the devices; none where the fleet has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetRecord>,
     /// Wall-clock time of the round without evaluation and checkpoint.
     pub seconds: f64,
 }

@@ -87,6 +87,10 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     pub(crate) executor: Executor<P, E>,
     pub(crate) privacy: Option<PrivacyPlan>,
     pub(crate) secagg: Option<SecAggPlan>,
+    /// The clients' devices; no time passes without.
+    pub(crate) devices: Option<Devices>,
+    /// Now, by the virtual clock.
+    pub(crate) clock: VirtualTime,
     /// What was released lately, with secure aggregation.
     pub(crate) differencing: Differencing,
     /// Weights that are pruned; none before the first pruning.
@@ -128,6 +132,12 @@ pub(crate) struct Buffers {
     pub(crate) close_pairs: Vec<ClosePair>,
     /// Leave for them to do so, where it is needed.
     pub(crate) permit: Option<ExamplePermit>,
+    /// Their ways through the round, in the order of `training`; empty without devices.
+    pub(crate) journeys: Vec<Journey>,
+    /// Who was asked to come and could not.
+    pub(crate) refused: Refused,
+    /// How often that was asked.
+    pub(crate) screened: Screened,
 }
 
 impl<P: Population + core::fmt::Debug, E: Engine> core::fmt::Debug for Simulation<P, E> {
@@ -199,6 +209,13 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let ring = privacy.as_ref().map_or(Ok(ring), |plan| plan.ring(ring))?;
         let (parameters, noise) = (layout.len(), privacy.as_ref());
         let secagg = SecAggPlan::new(&config, &strategy, noise, &ring, parameters, clients)?;
+        let devices = Devices::of(
+            &config,
+            &engine,
+            privacy.as_ref(),
+            secagg.is_some().then_some(&ring),
+            largest.unwrap_or(0),
+        )?;
         let modular = match privacy.as_ref().and_then(PrivacyPlan::clients) {
             Some(plan) => privacy::modular(plan).map_err(|source| SimError::Modular {
                 round: RoundId(0),
@@ -231,6 +248,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             executor: Executor::new(config.threads, &engine, ring, modular)?,
             privacy,
             secagg,
+            devices,
+            clock: VirtualTime(0),
             differencing: Differencing::default(),
             pruned: None,
             tap: None,
@@ -297,7 +316,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             reason,
         };
         let damaged = |error: postcard::Error| bad(error.to_string());
-        let (state, mask): (AnyState, _) = match self.secagg {
+        let (state, mut rest): (AnyState, _) = match self.secagg {
             None => postcard::take_from_bytes(&checkpoint.state).map_err(damaged)?,
             Some(_) => {
                 let ((state, recent), rest) =
@@ -306,6 +325,11 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 (state, rest)
             }
         };
+        if let Some(devices) = &mut self.devices {
+            let (lasting, left) = postcard::take_from_bytes(rest).map_err(damaged)?;
+            (self.clock, rest) = (devices.restore(lasting), left);
+        }
+        let mask = rest;
         self.decode_mask(mask).map_err(bad)?;
         if state.global().layout() != self.server.global().layout() {
             return Err(bad("its parameters are another model's".to_owned()).into());
@@ -618,7 +642,12 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             None => postcard::to_stdvec(self.server.state()),
             Some(_) => postcard::to_stdvec(&(self.server.state(), &self.differencing)),
         };
+        let clock = self.clock;
+        let lasting = self.devices.as_ref().map(|devices| devices.lasting(clock));
         let state = state.and_then(|mut state| {
+            if let Some(lasting) = lasting {
+                state.extend(postcard::to_stdvec(&lasting)?);
+            }
             state.extend(mask?);
             Ok(state)
         });
@@ -654,11 +683,11 @@ fn setup(
         selector: Box::new(selector.clone()),
         local: privacy.map_or(config.local, |plan| plan.local(config.local)),
         settings: match &config.privacy {
-            Some(Privacy::Central(_) | Privacy::Clients(_)) => RoundSettings::default().released(),
+            Some(Privacy::Central(_) | Privacy::Clients(_)) => settings.released(),
             // What clients send is private already: the strategy may see it.
             Some(Privacy::Example(_)) | None => match config.aggregation.robust {
-                Some(_) => RoundSettings::default().combined(),
-                None => RoundSettings::default(),
+                Some(_) => settings.combined(),
+                None => settings,
             },
         },
         chain: TransformChain::default(),

@@ -79,6 +79,12 @@ impl Journey {
         }
     }
 
+    /// Its training, as far as it is at `moment`.
+    pub(crate) fn session_until(&self, moment: VirtualTime) -> Session {
+        let over = moment.min(self.trained);
+        self.session.until(seconds(over - self.downloaded))
+    }
+
     /// How far it is at `moment`.
     pub(crate) fn until(&self, moment: VirtualTime) -> Part {
         let share = |from: VirtualTime, to: VirtualTime| match moment >= to {

@@ -4,6 +4,7 @@ use fl_core::VirtualTime;
 use serde::{Deserialize, Serialize};
 
 use super::journey::{End, Journey};
+use crate::fleet::cost::Joules;
 use crate::fleet::eligibility::Ineligible;
 use crate::schedule::seconds;
 
@@ -137,12 +138,15 @@ impl Tallied {
         self.bytes_up += part.up;
         if part.trained > 0.0 {
             self.trained += 1;
-            let joules = part.trained * journey.joules;
-            self.joules[journey.delegate as usize] += joules;
-            self.celsius += journey.celsius;
-            record.throttled += u64::from(journey.throttled);
+            let session = journey.session_until(end.moment(journey, ended));
+            let Joules { cpu, gpu, npu, .. } = session.joules;
+            for (sum, joules) in self.joules.iter_mut().zip([cpu, gpu, npu]) {
+                *sum += joules;
+            }
+            self.celsius += session.after.celsius;
+            record.throttled += u64::from(session.is_throttled());
             if end != End::Counted {
-                self.wasted += joules;
+                self.wasted += cpu + gpu + npu;
             }
         }
         match end {

@@ -184,13 +184,42 @@ pub struct Session {
     pub joules: Joules,
     /// The temperature afterwards.
     pub after: Heat,
+    /// Seconds that it would take if heat slowed nothing down.
+    pub cool_seconds: f64,
     /// Seconds of start-up.
     start_up: f64,
     /// Epochs or steps done, and the second at which they are.
     marks: Vec<(u32, f64)>,
+    /// How things stood at the session's beginning, after the start-up, and at each mark.
+    stations: Vec<Station>,
+}
+
+/// How a session stood at some second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Station {
+    seconds: f64,
+    cool_seconds: f64,
+    joules: Joules,
+    heat: Heat,
 }
 
 impl Session {
+    /// One of no work.
+    #[must_use]
+    pub fn idle(heat: Heat) -> Self {
+        let mut session = Self {
+            seconds: 0.0,
+            joules: Joules::default(),
+            after: heat,
+            cool_seconds: 0.0,
+            start_up: 0.0,
+            marks: Vec::new(),
+            stations: Vec::new(),
+        };
+        session.stations.push(session.station());
+        session
+    }
+
     /// Epochs or steps, whichever the plan counts, that are done so many seconds after the session
     /// began.
     #[must_use]
@@ -218,6 +247,49 @@ impl Session {
         let (done, from) = before.copied().unwrap_or((0, self.start_up));
         let part = f64::from(amount - done) / f64::from(all - done);
         Some(from + part * (end - from))
+    }
+
+    /// The session if it is ended after so many seconds; between two marks energy and temperature lie
+    /// on a line.
+    #[must_use]
+    pub fn until(&self, seconds: f64) -> Self {
+        let mut ended = self.clone();
+        let after = self.stations.partition_point(|at| at.seconds <= seconds);
+        let Some(next) = self.stations.get(after) else {
+            return ended;
+        };
+        let first = self.stations.first().unwrap_or(next);
+        let last = after.checked_sub(1).and_then(|index| self.stations.get(index));
+        let last = last.unwrap_or(first);
+        let span = next.seconds - last.seconds;
+        let part = match span > 0.0 {
+            true => ((seconds - last.seconds) / span).clamp(0.0, 1.0),
+            false => 0.0,
+        };
+        let line = |from: f64, to: f64| from + part * (to - from);
+        ended.seconds = line(last.seconds, next.seconds);
+        ended.cool_seconds = line(last.cool_seconds, next.cool_seconds);
+        ended.joules = last.joules.between(&next.joules, part);
+        ended.after.celsius = line(last.heat.celsius, next.heat.celsius);
+        ended.marks.retain(|&(_, end)| end <= seconds);
+        ended.stations.truncate(after);
+        ended.stations.push(ended.station());
+        ended
+    }
+
+    /// Whether heat slows it down by more than a thousandth.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        self.seconds > 1.001 * self.cool_seconds
+    }
+
+    fn station(&self) -> Station {
+        Station {
+            seconds: self.seconds,
+            cool_seconds: self.cool_seconds,
+            joules: self.joules,
+            heat: self.after,
+        }
     }
 }
 
@@ -359,13 +431,7 @@ impl Costs {
         self.fits(device.member)?;
         let (way, profile) = (self.way(device), &self.members[device.member].profile);
         let steps = self.plan.steps(examples, limit);
-        let mut session = Session {
-            seconds: 0.0,
-            joules: Joules::default(),
-            after: heat,
-            start_up: 0.0,
-            marks: Vec::new(),
-        };
+        let mut session = Session::idle(heat);
         if examples == 0 || steps == 0 {
             return Ok(session);
         }
@@ -384,6 +450,7 @@ impl Costs {
         };
         session.work(profile, way.start_up, unit.watts(), &unit.joules);
         session.start_up = session.seconds;
+        session.stations.push(session.station());
         let parts = units.min(MOST_PARTS);
         let mut done = 0;
         for part in 1..=parts {
@@ -396,6 +463,7 @@ impl Costs {
             let cool = f64::from(amount) * unit.seconds * jitter / speed;
             session.work(profile, cool, unit.watts(), &unit.joules);
             session.marks.push((next, session.seconds));
+            session.stations.push(session.station());
             done = next;
         }
         Ok(session)
@@ -453,6 +521,7 @@ impl Session {
         }
         self.joules.idle += idle;
         self.seconds += done.seconds;
+        self.cool_seconds += cool;
         self.after = done.after;
     }
 }

@@ -140,6 +140,12 @@ impl Ineligible {
         self.0[reason as usize] += 1;
     }
 
+    /// So many for each reason, in the order of [`Reason::ALL`].
+    #[must_use]
+    pub fn of_counts(counts: [u64; Reason::ALL.len()]) -> Self {
+        Self(counts)
+    }
+
     /// How many were refused for a reason.
     #[must_use]
     pub fn of(&self, reason: Reason) -> u64 {
