@@ -66,6 +66,8 @@ pub enum Purpose {
     SigningKey = 21,
     /// Who is in which session of secure aggregation.
     Sessions = 22,
+    /// Who takes a free place in an asynchronous run.
+    Replacement = 27,
 }
 
 /// Where a stream lives. Unused fields are zero.
