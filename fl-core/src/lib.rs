@@ -15,8 +15,9 @@
 //! - [`modular`]: sums of vectors of `Z_2^b`, as secure aggregation gives them.
 //! - [`ring`], [`sum`]: updates as integers, so that a sum has the same bits for any order, any
 //!   grouping and any number of threads.
-//! - [`strategy`]: FedAvg, FedProx and the trait behind them.
+//! - [`strategy`]: FedAvg, FedProx, FedBuff, FedAsync and the trait behind them.
 //! - [`round`]: the round itself, a state machine that is told what happens and says what to do.
+//! - [`buffered`]: its asynchronous twin, where clients train at their own pace.
 //! - [`mod@registry`]: a new strategy, selector, partitioner or model is one file and one line.
 //! - `testing` (feature `testing`): the laws of the traits as test suites, for plug-ins, too.
 //!
@@ -111,6 +112,8 @@
 extern crate alloc;
 
 pub mod bits;
+#[cfg(feature = "std")]
+pub mod buffered;
 pub mod examples;
 pub mod mask;
 pub mod modular;
@@ -135,6 +138,8 @@ pub mod units;
 pub mod update;
 pub mod wire;
 
+#[cfg(feature = "std")]
+pub use buffered::{BufferedRecord, BufferedServer, BufferedSettings, BufferedSetup};
 pub use examples::{Examples, InputSpec, InputsMut, NO_TARGET, TargetSpec, TargetsMut};
 pub use mask::Mask;
 pub use modular::{ModularError, ModularSum};
@@ -152,10 +157,13 @@ pub use round::{
     RoundServer, RoundSettings, RunSetup, Transmit,
 };
 #[cfg(feature = "std")]
-pub use select::{AnySelector, Candidates, SelectError, Selection, Selector, SelectorConfig};
+pub use select::{
+    AnySelector, Candidates, History, Participation, Past, Screened, SelectError, Selection,
+    Selector, SelectorConfig,
+};
 pub use strategy::{
-    AnyState, AnyStrategy, ModelState, RoundInfo, Stragglers, Strategy, StrategyConfig,
-    StrategyError, Weighting,
+    AnyState, AnyStrategy, ModelState, Reference, RoundInfo, Staleness, Stragglers, Strategy,
+    StrategyConfig, StrategyError, Weighting,
 };
 pub use stream::{Purpose, Stream, StreamAddress};
 pub use sum::{Absorbed, Aggregate, Aggregator, ExactSum, Rejection, Rejections, SumError, Tally};

@@ -561,10 +561,7 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
         running.training -= 1;
         running.accepted += 1;
         running.outstanding += u64::from(status != Status::Summed);
-        let cost = &mut running.record.cost;
-        cost.download.0 = cost.download.0.saturating_add(report.cost.download.0);
-        cost.upload.0 = cost.upload.0.saturating_add(report.cost.upload.0);
-        cost.time.0 = cost.time.0.saturating_add(report.cost.time.0);
+        running.record.cost.add(&report.cost);
     }
 
     fn report(&mut self, report: &Report) -> Answer {
@@ -615,20 +612,8 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
         if let Some(pair) = places.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(RoundError::WrongMember(running.members[pair[0]]));
         }
-        let tally = *sum.tally();
         let listed = clients.len() as u64;
-        let all_summed = tally.rejected.total() == 0;
-        if tally.seen() != listed
-            || tally.weight > expected
-            || (all_summed && tally.weight != expected)
-        {
-            return Err(RoundError::WrongContent {
-                seen: tally.seen(),
-                listed,
-                weight: tally.weight,
-                expected,
-            });
-        }
+        RoundError::unless_content(sum.tally(), listed, expected)?;
         running.sum.merge(sum)?;
         running.outstanding -= listed;
         for place in places {

@@ -11,7 +11,7 @@
 //! |---|---|---|---|
 //! | SCAFFOLD (Karimireddy et al. 2020, arXiv:1910.06378, algorithm 1) | gradient plus `c - c_i`; sends `dy` and `dc`; keeps `c_i` | `x += lr mean(dy)`, `c += S/N mean(dc)` | The update is the vector `[dy, dc]` of twice the length: sums, secure sums and clipping take any length. `c` is in the state. The uniform weight gives both means; `S` is `tally().clients`, `N` is [`RoundInfo::population`]. To add: a linear gradient term in `FitTask`, and a provided method that broadcasts `c` beside the model. `c_i` belongs to the fleet. |
 //! | FedDyn (Acar et al. 2021, arXiv:2111.04263, algorithm 1) | gradient of `f_k - <g_k, w> + a/2 norm(w - w_global)^2`; keeps `g_k` | `h -= a/N sum(w_k - w)`, `w = mean(w_k) - h/a` | `h` is in the state; the sum is mean times clients (uniform weight). Proximal term: `LocalPlan::proximal_mu = a`. The linear term is SCAFFOLD's. |
-//! | FedBuff (Nguyen et al. 2022, arXiv:2106.06639, algorithm 1) | plain | every `K` updates `w += lr mean(s(t) update)`, `s = 1/sqrt(1 + t)` | `s` is a weight: an integer multiple of a fixed step, from [`Report::round`], the version that was trained from, and [`RoundInfo::round`]. The buffer is an [`Aggregator`](crate::Aggregator). The machine that starts clients one by one is another one than [`RoundServer`](crate::RoundServer). |
+//! | FedBuff (Nguyen et al. 2022, arXiv:2106.06639, algorithm 1) | plain | every `K` updates `w += lr mean(s(t) update)`, `s = 1/sqrt(1 + t)` | Built: [`fedbuff`]. `s` is a weight: an integer multiple of a fixed step, from [`Report::round`], the version that was trained from, and [`RoundInfo::round`]. The machine that starts clients one by one is [`BufferedServer`](crate::BufferedServer). |
 //! | Ditto (Li et al. 2021, arXiv:2012.04221, algorithm 1) | the global task as in FedAvg; then the personal model with `lambda/2 norm(v - w)^2` | FedAvg | The server's part *is* FedAvg. The personal step is a second `FitTask` whose global is `w` and whose start is `v`: fleet state. |
 //! | DP-FTRL (Kairouz et al. 2021, arXiv:2103.00039, algorithm 1) | clipped, uniform weight | `w = w_0 + lr (sum of all updates + tree noise)` | State: `w_0`, the running sum, the tree's nodes. Noise is correlated over rounds, so it is added where the state is; its address is [`RoundInfo::round`], its amount comes from the privacy plan. A public denominator: [`Aggregate::sum`](crate::Aggregate::sum), not the mean. |
 //!
@@ -31,11 +31,17 @@ use crate::sum::Aggregate;
 use crate::units::{ClientId, ExampleCount, RoundId, Weight};
 use crate::update::{Cost, Report, WorkDone};
 
+pub mod fedasync;
 pub mod fedavg;
+pub mod fedbuff;
 pub mod fedprox;
+pub mod staleness;
 
+pub use fedasync::{FedAsync, FedAsyncConfig, FedAsyncState};
 pub use fedavg::{FedAvg, FedAvgConfig, FedAvgState};
+pub use fedbuff::{FedBuff, FedBuffConfig, FedBuffState};
 pub use fedprox::{FedProx, FedProxConfig, FedProxState};
+pub use staleness::Staleness;
 
 /// What a strategy is told of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +60,30 @@ pub enum Stragglers {
     Drop,
     /// Its update counts like any other, as in FedProx.
     Partial,
+}
+
+/// What a client's update is the difference to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// The version that the client was given.
+    Given,
+    /// The version that the sum of updates will be applied to.
+    Current,
+}
+
+impl Reference {
+    /// Turns `update = local - given` into the difference to this reference, before it is encoded.
+    /// Where the client was given the current version nothing changes, not by a bit.
+    pub fn rebase(self, update: &mut [f32], given: &[f32], current: &[f32]) {
+        if self == Self::Given {
+            return;
+        }
+        for ((update, &given), &current) in update.iter_mut().zip(given).zip(current) {
+            if given.to_bits() != current.to_bits() {
+                *update = (f64::from(*update) + (f64::from(given) - f64::from(current))) as f32;
+            }
+        }
+    }
 }
 
 /// How clients are weighed against one another.
@@ -144,6 +174,12 @@ pub trait Strategy: Debug + Send + Sync {
 
     /// What becomes of clients that did only a part of their work.
     fn stragglers(&self) -> Stragglers;
+
+    /// What updates are relative to when they are summed; whoever sums obeys by
+    /// [`Reference::rebase`]. In a synchronous round all references are the same.
+    fn relative_to(&self) -> Reference {
+        Reference::Given
+    }
 
     /// How much an update counts: an integer, so that sums are exact.
     fn weight(&self, report: &Report, info: &RoundInfo) -> Weight;
@@ -274,6 +310,10 @@ macro_rules! strategies {
                 with_strategy!(self, strategy => strategy.stragglers())
             }
 
+            fn relative_to(&self) -> Reference {
+                with_strategy!(self, strategy => strategy.relative_to())
+            }
+
             fn weight(&self, report: &Report, info: &RoundInfo) -> Weight {
                 with_strategy!(self, strategy => strategy.weight(report, info))
             }
@@ -301,6 +341,8 @@ macro_rules! strategies {
 strategies! {
     FedAvg = "fedavg",
     FedProx = "fedprox",
+    FedBuff = "fedbuff",
+    FedAsync = "fedasync",
 }
 
 #[cfg(test)]

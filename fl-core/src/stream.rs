@@ -74,6 +74,8 @@ pub enum Purpose {
     Transfer = 25,
     /// How a client's training of a round is disturbed.
     DeviceSession = 26,
+    /// Who takes a free place in an asynchronous run.
+    Replacement = 27,
 }
 
 /// Where a stream lives. Unused fields are zero.

@@ -21,7 +21,8 @@ use core::num::NonZeroU32;
 
 use crate::plan::{BatchSize, LearningRate, LocalPlan, LocalWork, Optimizer, Precision};
 use crate::stream::{Purpose, Stream};
-use crate::units::{ClientId, RoundId, Seed};
+use crate::units::{ClientId, ExampleCount, RoundId, Seed};
+use crate::update::{Cost, Report, WorkDone};
 
 /// A stream for tests.
 #[must_use]
@@ -47,6 +48,19 @@ pub fn local_plan() -> LocalPlan {
         proximal_mu: 0.0,
         precision: Precision::F32,
         privacy: None,
+    }
+}
+
+/// The report of a client with one example that did all of its work, for free.
+#[must_use]
+pub fn report_from(client: u64, round: RoundId) -> Report {
+    Report {
+        client: ClientId(client),
+        round,
+        examples: ExampleCount(1),
+        steps: 1,
+        work: WorkDone::Full,
+        cost: Cost::default(),
     }
 }
 

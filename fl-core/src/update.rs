@@ -30,6 +30,15 @@ pub struct Cost {
     pub time: VirtualDuration,
 }
 
+impl Cost {
+    /// Adds another client's part; saturates.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.download.0 = self.download.0.saturating_add(other.download.0);
+        self.upload.0 = self.upload.0.saturating_add(other.upload.0);
+        self.time.0 = self.time.0.saturating_add(other.time.0);
+    }
+}
+
 /// What the server must know of an update to accept and to weigh it, before it is summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {

@@ -16,17 +16,20 @@ use core::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fl_core::{
-    ClientId, LocalPlan, Purpose, RoundId, Seed, Stream, VirtualDuration, VirtualTime, WorkLimit,
+    ClientId, Purpose, RingPlan, RoundId, Seed, Stream, VirtualDuration, VirtualTime, WorkLimit,
+    wire,
 };
 use fl_edge::device::{Choice, DelegateKind};
 use serde::{Deserialize, Serialize};
 
-use crate::fleet::ClientFate;
-use crate::fleet::cost::{Costs, Session, duration};
-use crate::fleet::device::{Device, Fleet};
-use crate::fleet::eligibility::{Ineligible, Reason};
-use crate::fleet::network::Direction;
-use crate::fleet::state::FleetState;
+use crate::config::SimulationConfig;
+use crate::error::SimError;
+use crate::fleet::cost::duration;
+use crate::fleet::{
+    ClientFate, Costs, Direction, Fleet, FleetState, Ineligible, Reason, Session,
+};
+use crate::population::Engine;
+use crate::privacy::PrivacyPlan;
 use crate::schedule::seconds;
 
 pub(crate) use journey::{End, Journey};
@@ -95,14 +98,38 @@ impl Refused {
 }
 
 impl Devices {
-    pub(crate) fn new(fleet: Fleet, costs: Costs, task: u64, update: u64) -> Self {
-        Self {
+    /// The devices of a run; none without such a table. `masked` is the ring of masked updates.
+    pub(crate) fn of<E: Engine>(
+        config: &SimulationConfig,
+        engine: &E,
+        privacy: Option<&PrivacyPlan>,
+        masked: Option<&RingPlan>,
+        most_examples: u64,
+    ) -> Result<Option<Self>, SimError> {
+        let Some(devices) = &config.devices else {
+            return Ok(None);
+        };
+        let fleet = Fleet::new(devices, config.seed)?;
+        let plan = privacy.map_or(config.local, |privacy| privacy.local(config.local));
+        let costs = engine.costs(&fleet, &plan, most_examples)?;
+        let costs = costs.ok_or(SimError::NoCosts)?;
+        let encoded = postcard::to_stdvec(&plan).map_err(|error| SimError::Encode {
+            what: "local plan",
+            reason: error.to_string(),
+        })?;
+        let parameters = engine.layout().len() as u64;
+        let in_ring = privacy.and_then(PrivacyPlan::clients);
+        let update = match in_ring.and_then(|plan| plan.ring()) {
+            Some(ring) => ring.bytes(),
+            None => wire::update_bytes(parameters, masked),
+        };
+        Ok(Some(Self {
+            task: wire::task_bytes(parameters, encoded.len() as u64),
+            update,
             fleet,
             costs,
             state: FleetState::default(),
-            task,
-            update,
-        }
+        }))
     }
 
     /// Whether a client with so many examples may be called now; counted in `refused` when not.
@@ -200,13 +227,15 @@ impl Devices {
         self.state.settle(&self.fleet, now);
     }
 
-    /// What lasts, for a checkpoint.
-    pub(crate) fn state(&self) -> &FleetState {
-        &self.state
+    /// What lasts, with the virtual clock: for a checkpoint.
+    pub(crate) fn lasting(&self, clock: VirtualTime) -> (VirtualTime, &FleetState) {
+        (clock, &self.state)
     }
 
-    pub(crate) fn restore(&mut self, state: FleetState) {
+    /// Takes up what lasted; the clock.
+    pub(crate) fn restore(&mut self, (clock, state): (VirtualTime, FleetState)) -> VirtualTime {
         self.state = state;
+        clock
     }
 }
 
@@ -216,11 +245,4 @@ fn delegate(choice: Choice) -> DelegateKind {
         Choice::Whole(kind) => kind,
         Choice::Split => DelegateKind::Npu,
     }
-}
-
-/// Bytes of the two messages of a round for a model of so many parameters.
-pub(crate) fn message_bytes(plan: &LocalPlan, parameters: u64) -> Result<(u64, u64), postcard::Error> {
-    let plan = postcard::to_stdvec(plan)?.len() as u64;
-    let task = fl_core::wire::task_bytes(parameters, plan);
-    Ok((task, fl_core::wire::update_bytes(parameters, None)))
 }

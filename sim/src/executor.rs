@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fl_core::ring::RingPlan;
 use fl_core::round::RoundError;
+use fl_core::strategy::Reference;
 use fl_core::sum::{Absorbed, Aggregator as _, ExactSum, SumError};
 use fl_core::{
     ClientId, Evaluation, Examples, FitTask, LocalPlan, LocalResult, Mask, ModularError,
@@ -58,8 +59,9 @@ pub(crate) struct Base<'a> {
     /// The round that made the version what it is: the address of its clients' randomness.
     pub(crate) round: RoundId,
     pub(crate) global: &'a Parameters,
-    /// The model that updates are taken relative to, where it is not `global`.
-    pub(crate) current: Option<&'a Parameters>,
+    /// What updates are taken relative to: `global`, or the model that they will be applied to.
+    pub(crate) relative_to: Reference,
+    pub(crate) current: &'a Parameters,
 }
 
 /// What became of a [`Job`].
@@ -650,9 +652,8 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
             })?;
         for ((&member, fitted), &result) in members.iter().zip(&mut tasks).zip(&self.results) {
             let job = &jobs[member as usize];
-            if let Some(current) = base.current {
-                relate(fitted.update, base.global.values(), current.values());
-            }
+            let (given, current) = (base.global.values(), base.current.values());
+            base.relative_to.rebase(fitted.update, given, current);
             let clipped = match &task.noising {
                 None => task.clipper.map(|clipper| clipper.clip(fitted.update)),
                 Some(noising) => {
@@ -757,13 +758,6 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
             }
         }
         Ok(score)
-    }
-}
-
-/// Turns `local - given` into `local - current`, each value rounded once.
-fn relate(update: &mut [f32], given: &[f32], current: &[f32]) {
-    for ((update, given), current) in update.iter_mut().zip(given).zip(current) {
-        *update = (f64::from(*update) + (f64::from(*given) - f64::from(*current))) as f32;
     }
 }
 

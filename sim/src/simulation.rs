@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fl_core::registry::ConfigError;
 use fl_core::round::{RoundServer, RoundSettings, RunSetup};
-use fl_core::select::AnySelector;
+use fl_core::select::{AnySelector, Screened};
 use fl_core::strategy::{AnyState, AnyStrategy, ModelState as _, Strategy as _};
 use fl_core::sum::ExactSum;
 use fl_core::transform::TransformChain;
-use fl_core::{ClientId, Mask, Parameters, Purpose, RingPlan, RoundId, ServedModel, Stream};
+use fl_core::{
+    ClientId, Mask, Parameters, Purpose, RingPlan, RoundId, ServedModel, Stream, VirtualTime,
+};
 use fl_datasets::FederatedDataset;
 use fl_edge::{Model, Observed};
 use fl_privacy::plan::ExamplePermit;
@@ -27,6 +29,7 @@ use crate::checkpoint::{
     LocalDisk, ServedFile,
 };
 use crate::config::{CalibrationSource, SimulationConfig, refused};
+use crate::devices::{Devices, Journey, Refused};
 use crate::distribution;
 use crate::error::SimError;
 use crate::evaluate::{Sample, judge};

@@ -251,6 +251,17 @@ pub enum RoundError {
         /// Weight at which the listed clients were accepted.
         expected: Weight,
     },
+    /// Updates are summed in part, and a sum cannot be stored.
+    #[error(
+        "{0} updates of the next step are summed already; take the snapshot before sums are handed \
+         over or after the step"
+    )]
+    PartlySummed(u64),
+    /// Messages or news are still to be fetched, and would be lost.
+    #[error(
+        "{0} messages or notices are not polled; poll until there is none, then take the snapshot"
+    )]
+    Unpolled(usize),
     /// A mean was released for a round that does not wait for one.
     #[error(
         "round {0} does not wait for a released mean; release once, when `awaiting_release` gives \
@@ -281,4 +292,24 @@ pub enum RoundError {
     /// The strategy cannot go on.
     #[error(transparent)]
     Strategy(#[from] StrategyError),
+}
+
+impl RoundError {
+    /// `Ok` when a partial sum with this tally holds `listed` clients that were accepted at weights of
+    /// sum `expected`.
+    pub(crate) fn unless_content(tally: &Tally, listed: u64, expected: Weight) -> Result<(), Self> {
+        let all_summed = tally.rejected.total() == 0;
+        if tally.seen() == listed
+            && tally.weight <= expected
+            && (!all_summed || tally.weight == expected)
+        {
+            return Ok(());
+        }
+        Err(Self::WrongContent {
+            seen: tally.seen(),
+            listed,
+            weight: tally.weight,
+            expected,
+        })
+    }
 }

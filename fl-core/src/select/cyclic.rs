@@ -6,7 +6,8 @@
 //! Of each `period` consecutive ids, one is in each group: the ids in order from a group that is
 //! drawn for the block. So a client's group follows from the seed and its own id alone, whoever
 //! else there is; sizes differ by at most one; and time grows with the group, not with the
-//! population (with the list, where candidates are listed).
+//! population (with the list, where candidates are listed). Who is not eligible on its turn misses
+//! it.
 
 use alloc::vec::Vec;
 
@@ -105,8 +106,7 @@ impl Selector for Cyclic {
                     .collect()
             }
         };
-        let goal = clients.len() as u64;
-        Ok(Selection { clients, goal })
+        Ok(candidates.admitted(clients))
     }
 
     fn largest_goal(&self, population: u64) -> u64 {

@@ -1,7 +1,9 @@
 //! Each client takes part with probability `rate`, independently of all others
 //! ([`Stream::sample`]); time grows with the number of clients selected.
 //!
-//! The cohort's size varies from round to round and may be zero; all reports are waited for.
+//! A predicate of who is eligible is asked about those that are drawn: each eligible client takes
+//! part with that probability. The cohort's size varies from round to round and may be zero; all
+//! reports are waited for.
 
 use alloc::vec::Vec;
 
@@ -58,11 +60,7 @@ impl Selector for Poisson {
         stream: &mut Stream,
     ) -> Result<Selection, SelectError> {
         let indices = independent(candidates.len(), self.rate, stream);
-        let goal = indices.len() as u64;
-        Ok(Selection {
-            clients: candidates.at(indices),
-            goal,
-        })
+        Ok(candidates.admitted(candidates.at(indices)))
     }
 
     /// All of them: however unlikely, it can happen.

@@ -7,7 +7,8 @@
 //! still nothing to checkpoint: a selector that is asked for a round it has not arrived at draws
 //! the rounds before. One that plays them in order remembers who rests, `cohort * separation`
 //! numbers, and draws each once. Places are remembered, not ids: the candidates must be the same
-//! in every round.
+//! in every round. A predicate may differ: who is drawn and not eligible misses the round, and
+//! rests like the others.
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -133,11 +134,7 @@ impl Selector for Separated {
         }
         let indices = state.draw(&self.config);
         *memory = Some(state);
-        let goal = indices.len() as u64;
-        Ok(Selection {
-            clients: candidates.at(indices),
-            goal,
-        })
+        Ok(candidates.admitted(candidates.at(indices)))
     }
 
     fn largest_goal(&self, population: u64) -> u64 {

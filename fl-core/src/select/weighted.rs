@@ -5,7 +5,7 @@
 //! A-ES): the clients with the smallest `-ln(u) / examples`. Ties go to the smaller id.
 //!
 //! Time grows with the number of candidates, memory with the cohort. Clients without examples are
-//! never chosen.
+//! never chosen. A predicate of who is eligible is asked about those alone whose key would be kept.
 
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
@@ -61,43 +61,65 @@ impl Selector for Weighted {
         candidates: &Candidates<'_>,
         stream: &mut Stream,
     ) -> Result<Selection, SelectError> {
-        let asked = self.size.asked(candidates.len()) as usize;
-        // The largest key that is kept is on top. Keys are not negative, so their bits are
-        // ordered as they are.
-        let mut kept: BinaryHeap<(u64, u64)> = BinaryHeap::new();
-        let mut eligible = 0u64;
-        for index in 0..candidates.len() {
-            let Some(client) = candidates.client(index) else {
-                break;
-            };
-            let examples = candidates
-                .examples(client)
-                .ok_or(SelectError::NoExamples)?
-                .0;
-            let uniform = 1.0 - stream.uniform();
-            if examples == 0 {
-                continue;
-            }
-            eligible += 1;
-            // 0.0 - x, so that ln(1) gives +0.
-            let key = (0.0 - libm::log(uniform)) / examples as f64;
-            let entry = (key.to_bits(), index);
-            if kept.len() < asked {
-                kept.push(entry);
-            } else if kept.peek().is_some_and(|largest| entry < *largest) {
-                kept.pop();
-                kept.push(entry);
-            }
-        }
-        let mut indices: Vec<u64> = kept.into_iter().map(|(_, index)| index).collect();
-        indices.sort_unstable();
-        Ok(Selection {
-            clients: candidates.at(indices),
-            goal: self.size.goal(eligible),
-        })
+        let asked = self.size.asked(candidates.len());
+        Ok(self.size.cohort_of(draw(asked, candidates, stream)?))
+    }
+
+    fn choose(
+        &self,
+        wanted: u64,
+        candidates: &Candidates<'_>,
+        stream: &mut Stream,
+    ) -> Result<Selection, SelectError> {
+        draw(wanted, candidates, stream)
     }
 
     fn largest_goal(&self, population: u64) -> u64 {
         self.size.goal(population)
     }
+}
+
+/// The key of an item of positive `weight`: the smallest keys are drawn.
+pub(super) fn key(weight: f64, stream: &mut Stream) -> u64 {
+    let uniform = 1.0 - stream.uniform();
+    // 0.0 - x, so that ln(1) gives +0. Keys are not negative, so their bits are ordered as they are.
+    ((0.0 - libm::log(uniform)) / weight).to_bits()
+}
+
+/// `wanted` of the candidates that have examples, in proportion to them, or all that there are.
+pub(super) fn draw(
+    wanted: u64,
+    candidates: &Candidates<'_>,
+    stream: &mut Stream,
+) -> Result<Selection, SelectError> {
+    let wanted = wanted.min(candidates.len()) as usize;
+    let mut screen = candidates.screen();
+    // The largest key that is kept is on top.
+    let mut kept: BinaryHeap<(u64, u64)> = BinaryHeap::new();
+    for index in 0..candidates.len() {
+        let Some(client) = candidates.client(index) else {
+            break;
+        };
+        let examples = candidates
+            .examples(client)
+            .ok_or(SelectError::NoExamples)?
+            .0;
+        let entry = (key(examples as f64, stream), index);
+        let full = kept.len() >= wanted;
+        let better = !full || kept.peek().is_some_and(|largest| entry < *largest);
+        if examples == 0 || !better || !screen.admits(client) {
+            continue;
+        }
+        if full {
+            kept.pop();
+        }
+        kept.push(entry);
+    }
+    let mut indices: Vec<u64> = kept.into_iter().map(|(_, index)| index).collect();
+    indices.sort_unstable();
+    Ok(Selection {
+        goal: indices.len() as u64,
+        clients: candidates.at(indices),
+        screened: screen.screened(),
+    })
 }

@@ -11,16 +11,21 @@ fn fedavg(config: FedAvgConfig) -> FedAvg {
     FedAvg::from_config(config).unwrap()
 }
 
-fn model(values: &[f32]) -> Parameters {
+pub(super) fn model(values: &[f32]) -> Parameters {
     let layout = Layout::new([("w".to_owned(), vec![values.len()])]).unwrap();
     Parameters::new(Arc::new(layout), values.to_vec()).unwrap()
 }
 
-fn info(round: u64) -> RoundInfo {
+pub(super) fn info(round: u64) -> RoundInfo {
     RoundInfo {
         round: RoundId(round),
         population: 10,
     }
+}
+
+/// For `clients` of any staleness.
+pub(super) fn ring(clients: u64) -> RingPlan {
+    RingPlan::for_weights(WeightBounds::new(Weight(staleness::SCALE), clients)).unwrap()
 }
 
 fn mean(updates: &[(&[f32], u64)]) -> Aggregate {
@@ -41,6 +46,19 @@ fn the_first_step_of_each_is_the_mean() {
     for config in FedProx::examples() {
         testing::averaging(&|| FedProx::from_config(config).unwrap());
     }
+    // With one client that is not stale, at rate 1 (or mixing 1) only.
+    for config in FedBuff::examples() {
+        let config = FedBuffConfig {
+            server_learning_rate: 1.0,
+            ..config
+        };
+        testing::averaging(&|| FedBuff::from_config(config).unwrap());
+    }
+    let config = FedAsyncConfig {
+        mixing: 1.0,
+        ..FedAsyncConfig::default()
+    };
+    testing::averaging(&|| FedAsync::from_config(config).unwrap());
 }
 
 #[test]
@@ -48,6 +66,11 @@ fn the_enum_is_a_strategy_like_its_entries() {
     let configs = [
         StrategyConfig::FedAvg(FedAvgConfig::default()),
         StrategyConfig::FedProx(FedProxConfig::new(0.1)),
+        StrategyConfig::FedBuff(FedBuffConfig::default()),
+        StrategyConfig::FedAsync(FedAsyncConfig {
+            mixing: 1.0,
+            ..FedAsyncConfig::default()
+        }),
     ];
     for config in configs {
         let make = || AnyStrategy::from_config(config.clone()).unwrap();
@@ -198,7 +221,8 @@ fn tables_are_read_by_kind_with_exact_messages() {
         (
             "fedavgm",
             "{}",
-            "unknown strategy `fedavgm`; known are `fedavg`, `fedprox`",
+            "unknown strategy `fedavgm`; known are `fedavg`, `fedprox`, `fedbuff`, \
+             `fedasync`",
         ),
         ("fedprox", "{}", "missing field `mu`"),
         (
@@ -222,6 +246,26 @@ fn tables_are_read_by_kind_with_exact_messages() {
             "`server_momentum` is 1; expected a number of at least 0 and below 1",
         ),
         (
+            "fedbuff",
+            r#"{"staleness": {"kind": "hinge", "slope": -1, "grace": 2}}"#,
+            "`slope` is -1; expected a finite number of at least 0",
+        ),
+        (
+            "fedbuff",
+            r#"{"staleness": {"kind": "polynomial"}}"#,
+            "missing field `exponent`",
+        ),
+        (
+            "fedbuff",
+            r#"{"staleness": {"kind": "constant", "slope": 1}}"#,
+            "unknown field `slope`, there are no fields",
+        ),
+        (
+            "fedasync",
+            r#"{"mixing": 1.5}"#,
+            "`mixing` is 1.5; expected a number above 0 and at most 1",
+        ),
+        (
             "fedavg",
             r#"{"stragglers": "keep"}"#,
             "unknown variant `keep`, expected `drop` or `partial`",
@@ -243,6 +287,18 @@ fn tables_are_read_by_kind_with_exact_messages() {
     );
 }
 
+/// A value of TOML as JSON: an inline table `{ a = 1, b = 2 }` is `{"a": 1, "b": 2}`.
+fn as_json(toml: &str) -> String {
+    let Some(entries) = toml.strip_prefix('{').and_then(|t| t.strip_suffix('}')) else {
+        return toml.to_owned();
+    };
+    let entries = entries.split(',').map(|entry| {
+        let (key, value) = entry.split_once('=').unwrap();
+        format!("\"{}\": {value}", key.trim())
+    });
+    format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
+}
+
 #[test]
 fn defaults_in_the_table_of_keys_are_the_real_ones() {
     for kind in StrategyConfig::KINDS {
@@ -253,7 +309,7 @@ fn defaults_in_the_table_of_keys_are_the_real_ones() {
                 required["mu"] = 1.0.into();
             }
             let without = StrategyConfig::from_kind(kind.kind, required.clone()).unwrap();
-            required[key.key] = serde_json::from_str(default).unwrap();
+            required[key.key] = serde_json::from_str(&as_json(default)).unwrap();
             let with = StrategyConfig::from_kind(kind.kind, required).unwrap();
             assert_eq!(without, with, "{} of {}", key.key, kind.kind);
         }
