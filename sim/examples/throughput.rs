@@ -220,6 +220,9 @@ fn config(cohort: u64, rounds: u64, threads: usize) -> SimulationConfig {
         },
         strategy: StrategyConfig::FedAvg(FedAvgConfig::default()),
         fleet: FleetConfig::default(),
+        devices: None,
+        schedule: fl_sim::ScheduleConfig::default(),
+        telemetry: fl_sim::TelemetryConfig::default(),
         evaluation: EvaluationConfig {
             every: u64::MAX,
             initial: false,

@@ -11,6 +11,7 @@
 
 mod journey;
 mod record;
+mod rounds;
 
 use core::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,15 +20,12 @@ use fl_core::{
     ClientId, Purpose, RingPlan, RoundId, Seed, Stream, VirtualDuration, VirtualTime, WorkLimit,
     wire,
 };
-use fl_edge::device::{Choice, DelegateKind};
 use serde::{Deserialize, Serialize};
 
 use crate::config::SimulationConfig;
 use crate::error::SimError;
 use crate::fleet::cost::duration;
-use crate::fleet::{
-    ClientFate, Costs, Direction, Fleet, FleetState, Ineligible, Reason, Session,
-};
+use crate::fleet::{ClientFate, Costs, Direction, Fleet, FleetState, Ineligible, Reason, Session};
 use crate::population::Engine;
 use crate::privacy::PrivacyPlan;
 use crate::schedule::seconds;
@@ -82,17 +80,27 @@ pub(crate) struct Devices {
 
 /// Counts who was asked and refused, from a predicate that may not change anything.
 #[derive(Debug, Default)]
-pub(crate) struct Refused([AtomicU64; Reason::ALL.len()]);
+pub(crate) struct Refused {
+    asked: AtomicU64,
+    refused: [AtomicU64; Reason::ALL.len()],
+}
 
 impl Refused {
-    fn count(&self, reason: Reason) {
-        if let Some(count) = self.0.get(reason as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+    fn count(&self, reason: Option<Reason>) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let count = reason.and_then(|reason| self.refused.get(reason as usize));
+        count.map(|count| count.fetch_add(1, Ordering::Relaxed));
     }
 
-    pub(crate) fn counts(&self) -> Ineligible {
-        let count = |index: usize| self.0.get(index).map_or(0, |it| it.load(Ordering::Relaxed));
+    fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn counts(&self) -> Ineligible {
+        let count = |index: usize| {
+            let count = self.refused.get(index);
+            count.map_or(0, |count| count.load(Ordering::Relaxed))
+        };
         Ineligible::of_counts(core::array::from_fn(count))
     }
 }
@@ -143,7 +151,8 @@ impl Devices {
         let until = self
             .fleet
             .eligible(client, now, examples, &self.costs, &self.state);
-        until.map_err(|reason| refused.count(reason)).is_ok()
+        refused.count(until.err());
+        until.is_ok()
     }
 
     /// The way of a client with so many examples through its part; `fate` is what befalls it.
@@ -164,7 +173,10 @@ impl Devices {
         let download = transfer(Direction::Down, self.task);
         let upload = transfer(Direction::Up, self.update);
         let downloaded = call.start + duration(download);
-        let heat = self.state.condition(&self.fleet, &device, downloaded).heat();
+        let heat = self
+            .state
+            .condition(&self.fleet, &device, downloaded)
+            .heat();
         let mut steps = Stream::at(Purpose::DeviceSession, call.seed, call.round, client);
         let session = self
             .costs
@@ -203,19 +215,14 @@ impl Devices {
             down: self.task,
             up: self.update,
             session,
-            delegate: delegate(self.costs.way(&device).choice),
             device,
         }
     }
 
-    /// Writes down what journeys that are over did to their devices.
-    pub(crate) fn end(&mut self, round: RoundId, journeys: &[(Journey, VirtualTime)]) {
-        for (journey, over) in journeys {
-            if *over <= journey.downloaded {
-                continue;
-            }
-            let done = seconds((*over).min(journey.trained) - journey.downloaded);
-            let session = journey.session.until(done);
+    /// Writes down what a journey that is over did to its device.
+    fn end(&mut self, round: RoundId, journey: &Journey, over: VirtualTime) {
+        if over > journey.downloaded {
+            let session = journey.session_until(over);
             let start = journey.downloaded;
             self.state
                 .record(&self.fleet, &journey.device, round, start, &session);
@@ -236,13 +243,5 @@ impl Devices {
     pub(crate) fn restore(&mut self, (clock, state): (VirtualTime, FleetState)) -> VirtualTime {
         self.state = state;
         clock
-    }
-}
-
-/// What does the most of the work.
-fn delegate(choice: Choice) -> DelegateKind {
-    match choice {
-        Choice::Whole(kind) => kind,
-        Choice::Split => DelegateKind::Npu,
     }
 }

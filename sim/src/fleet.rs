@@ -103,7 +103,7 @@ pub enum Vanishes {
 }
 
 /// What happens to one client of a cohort in one round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClientFate {
     /// The client vanishes and never reports.
     pub dropped: bool,

@@ -4,21 +4,25 @@
 //! trained: acceptance and weight depend on the report alone, so clients whose update would not
 //! count are never trained.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
-use fl_core::round::{Answer, Event, Message, Notice, RoundError, RoundRecord as Protocol};
+use fl_core::round::{Answer, Event, Message, Notice, Phase, RoundError, RoundRecord as Protocol};
 use fl_core::select::{Candidates, Selector as _};
+use fl_core::strategy::Reference;
 use fl_core::sum::{Absorbed, Aggregator as _, ExactSum, Tally};
 use fl_core::{
     Bytes, ClientId, Cost, ExampleCount, LocalPlan, LocalWork, Report, RoundId, VirtualDuration,
-    WorkDone, WorkLimit,
+    VirtualTime, WorkDone, WorkLimit,
 };
 use fl_privacy::clip::Clipper;
 use fl_privacy::distributed::DistributedDp;
 
 use crate::aggregation::{Groups, GroupsRecord, divide};
 use crate::clock::Stopwatch;
+use crate::devices::{Journey, Refused};
 use crate::error::SimError;
+use crate::events::{EventQueue, Happening};
 use crate::executor::{Base, Halt, Job, Report as Done, RoundTask, Trained};
 use crate::fleet::{Vanishes, arrival_order, draw_fates};
 use crate::population::{Engine, Population};
@@ -75,10 +79,12 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             &self.buffers.cohort,
             &mut self.buffers.fates,
         );
-        self.start_journeys(&plan)?;
+        self.hear_who_trains();
+        self.start_journeys();
         let fates = &self.buffers.fates;
         record.stragglers = fates.iter().filter(|fate| fate.straggler).count() as u64;
         self.take_reports(&plan, model_bytes).map_err(failed)?;
+        let trained_until = self.clock;
         let mut sessions = self.open_sessions().map_err(SimError::from)?;
         let mut groups = self.open_groups(sessions.as_ref()).map_err(failed)?;
         if let Some(sessions) = &mut sessions {
@@ -111,7 +117,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 bases: &[Base {
                     round,
                     global: self.server.global(),
-                    current: None,
+                    relative_to: Reference::Given,
+                    current: self.server.global(),
                 }],
                 noising: noised.map(|plan| Noising {
                     plan,
@@ -183,12 +190,12 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             record.saturated = ended.tally.saturated;
             record.bytes_down = ended.ready * model_bytes;
             record.bytes_up = ended.tally.seen() * self.sent_bytes(model_bytes);
+            self.end_journeys(&ended, trained_until, lost, &mut record);
             if let Some(secagg) = &record.secagg {
                 record.bytes_down += secagg.bytes.down();
                 record.bytes_up = secagg.bytes.up();
             }
         }
-        record.fleet = self.end_journeys(&mut record)?;
         self.keep_pruned();
         record.pruning = self.pruning_record();
         record.update_norm = distance(&self.buffers.before, self.server.global().values());
@@ -202,7 +209,20 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let failed = |source: RoundError| SimError::Round { round, source };
         let population = &self.population;
         let examples = |client| ExampleCount(population.train_len(client));
-        let candidates = Candidates::everyone(population.clients()).with_examples(&examples);
+        let (devices, clock) = (self.devices.as_ref(), self.clock);
+        let refused = Refused::default();
+        let may_come = |client| {
+            let examples = population.train_len(client);
+            devices.is_none_or(|devices| devices.may_come(client, examples, clock, &refused))
+        };
+        // Where who takes part is a secret that privacy is counted on, the server draws among all, and
+        // who cannot come says so.
+        let open = devices.is_some() && self.privacy.is_none();
+        let candidates = match open {
+            true => Candidates::eligible(population.clients(), &may_come),
+            false => Candidates::everyone(population.clients()),
+        };
+        let candidates = candidates.with_examples(&examples);
         let parameters = self.server.global().values().len();
         let empty = self.executor.empty_sum(self.ring, parameters);
         self.server
@@ -215,8 +235,17 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 cohort.push(transmit.client);
             }
         }
+        let absent: Vec<ClientId> = match open {
+            true => Vec::new(),
+            false => (cohort.iter().copied())
+                .filter(|&client| !may_come(client))
+                .collect(),
+        };
+        self.buffers.refused = refused;
         for &client in &cohort {
-            let comes = self.population.train_len(client) > 0 && self.affords(client)?;
+            let comes = self.population.train_len(client) > 0
+                && absent.binary_search(&client).is_err()
+                && self.affords(client)?;
             let event = match comes {
                 true => Event::Ready(client),
                 false => Event::Dropped(client),
@@ -230,40 +259,32 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     /// Lets the clients that were told to train report, in the order of their arrival. Leaves a
     /// job for every accepted client in the buffers, in client order.
     fn take_reports(&mut self, plan: &LocalPlan, model_bytes: u64) -> Result<(), RoundError> {
+        let round = self.server.round();
+        let words = self.words();
         let Buffers {
             cohort,
             fates,
             jobs,
-            training: told,
+            journeys,
             ..
         } = &mut self.buffers;
-        let round = self.server.round();
         jobs.clear();
-        told.clear();
-        let mut training = vec![false; cohort.len()];
-        while let Some(transmit) = self.server.poll_transmit() {
-            if transmit.message == Message::Train
-                && let Ok(index) = cohort.binary_search(&transmit.client)
-            {
-                training[index] = true;
-                told.push(transmit.client);
+        for word in words {
+            if !journeys.is_empty() {
+                if let Some(timeout) = self.server.poll_timeout()
+                    && timeout <= word.time
+                {
+                    self.server.handle_timeout(timeout)?;
+                    self.clock = timeout;
+                }
+                if self.server.phase() != Phase::Training {
+                    break;
+                }
+                self.clock = word.time;
             }
-        }
-        // Who comes first matters only where more were asked than are needed.
-        let goal = self.selector.largest_goal(self.population.clients());
-        let order = if cohort.len() as u64 > goal {
-            arrival_order(self.config.seed, round, cohort, fates)
-        } else {
-            (0..cohort.len() as u32).collect()
-        };
-        for index in order {
-            let index = index as usize;
-            let (client, fate) = (cohort[index], fates[index]);
-            if !training[index] {
-                continue;
-            }
+            let (client, fate) = (cohort[word.index], fates[word.index]);
             let spent = |plan: &PrivacyPlan| !plan.may_report(client);
-            if fate.dropped || self.privacy.as_ref().is_some_and(spent) {
+            if word.gone || self.privacy.as_ref().is_some_and(spent) {
                 self.server.handle(self.clock, Event::Dropped(client))?;
                 continue;
             }
@@ -280,15 +301,14 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 } else {
                     WorkDone::Full
                 },
-                cost: Cost {
+                cost: word.cost.unwrap_or(Cost {
                     download: Bytes(model_bytes),
                     upload: Bytes(model_bytes),
                     time: VirtualDuration(0),
-                },
+                }),
             };
-            if let Answer::Accepted { weight } =
-                self.server.handle(self.clock, Event::Reported(report))?
-            {
+            let answer = self.server.handle(self.clock, Event::Reported(report))?;
+            if let Answer::Accepted { weight } = answer {
                 jobs.push(Job {
                     client,
                     limit: fate.limit,
@@ -300,6 +320,70 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         }
         jobs.sort_unstable_by_key(|job| job.client);
         Ok(())
+    }
+
+    /// What the clients that were told to train will say, in its order.
+    fn words(&self) -> Vec<Word> {
+        let Buffers {
+            cohort,
+            fates,
+            training,
+            journeys,
+            ..
+        } = &self.buffers;
+        let place = |client: ClientId| cohort.binary_search(&client).ok();
+        if !journeys.is_empty() {
+            let mut queue: EventQueue = journeys.iter().map(Journey::end).collect();
+            let costs: BTreeMap<ClientId, Cost> = (journeys.iter())
+                .map(|journey| (journey.client, journey.cost()))
+                .collect();
+            let next = || {
+                let next = queue.pop()?;
+                Some((place(next.client), next))
+            };
+            let words = core::iter::from_fn(next).filter_map(|(index, next)| {
+                Some(Word {
+                    time: next.time,
+                    index: index?,
+                    gone: next.what == Happening::Leaves,
+                    cost: costs.get(&next.client).copied(),
+                })
+            });
+            return words.collect();
+        }
+        // Who comes first matters only where more were asked than are needed.
+        let goal = self.selector.largest_goal(self.population.clients());
+        let order = if cohort.len() as u64 > goal {
+            arrival_order(self.config.seed, self.server.round(), cohort, fates)
+        } else {
+            (0..cohort.len() as u32).collect()
+        };
+        let mut trains = vec![false; cohort.len()];
+        for index in training.iter().filter_map(|&client| place(client)) {
+            trains[index] = true;
+        }
+        let order = order.into_iter().map(|index| index as usize);
+        order
+            .filter(|&index| trains[index])
+            .map(|index| Word {
+                time: self.clock,
+                index,
+                gone: fates[index].dropped,
+                cost: None,
+            })
+            .collect()
+    }
+
+    /// Who is told to train, in the order of the ids.
+    fn hear_who_trains(&mut self) {
+        let training = &mut self.buffers.training;
+        training.clear();
+        while let Some(transmit) = self.server.poll_transmit() {
+            if transmit.message == Message::Train {
+                training.push(transmit.client);
+            }
+        }
+        training.sort_unstable();
     }
 
     /// Puts those who came to the round into sessions of secure aggregation, and lets real ones share
@@ -524,6 +608,17 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         }
         ended
     }
+}
+
+/// What a client says to the round machine, and when.
+struct Word {
+    time: VirtualTime,
+    /// Its place in the cohort.
+    index: usize,
+    /// That it is gone, in place of a report.
+    gone: bool,
+    /// What its part cost, where its device is known.
+    cost: Option<Cost>,
 }
 
 /// The clients whose update was refused, ascending.

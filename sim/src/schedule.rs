@@ -10,6 +10,8 @@
 //! buffer of one Xie et al. 2019, arXiv:1903.03934).
 
 use fl_core::VirtualDuration;
+use fl_core::registry::ConfigError;
+use fl_core::round::RoundSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SimError;
@@ -131,6 +133,11 @@ impl ScheduleConfig {
         Ok(())
     }
 
+    /// When a synchronous round ends.
+    pub(crate) fn rounds(&self) -> Result<RoundSettings, ConfigError> {
+        RoundSettings::new(1, None, self.deadline())
+    }
+
     pub(crate) fn deadline(&self) -> Option<VirtualDuration> {
         self.deadline.map(span)
     }
@@ -214,7 +221,13 @@ mod tests {
 
     #[test]
     fn spans_are_whole_microseconds() {
-        let cases = [(0.0, 0), (1.5, 1_500_000), (1e-7, 0), (-3.0, 0), (1e300, u64::MAX)];
+        let cases = [
+            (0.0, 0),
+            (1.5, 1_500_000),
+            (1e-7, 0),
+            (-3.0, 0),
+            (1e300, u64::MAX),
+        ];
         for (seconds, microseconds) in cases {
             assert_eq!(span(seconds).0, microseconds, "{seconds}");
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fl_core::registry::ConfigError;
 use fl_core::round::{RoundServer, RoundSettings, RunSetup};
-use fl_core::select::{AnySelector, Screened};
+use fl_core::select::AnySelector;
 use fl_core::strategy::{AnyState, AnyStrategy, ModelState as _, Strategy as _};
 use fl_core::sum::ExactSum;
 use fl_core::transform::TransformChain;
@@ -92,6 +92,7 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     pub(crate) secagg: Option<SecAggPlan>,
     /// The clients' devices; no time passes without.
     pub(crate) devices: Option<Devices>,
+    settings: RoundSettings,
     /// Now, by the virtual clock.
     pub(crate) clock: VirtualTime,
     /// What was released lately, with secure aggregation.
@@ -139,8 +140,6 @@ pub(crate) struct Buffers {
     pub(crate) journeys: Vec<Journey>,
     /// Who was asked to come and could not.
     pub(crate) refused: Refused,
-    /// How often that was asked.
-    pub(crate) screened: Screened,
 }
 
 impl<P: Population + core::fmt::Debug, E: Engine> core::fmt::Debug for Simulation<P, E> {
@@ -226,6 +225,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             })?,
             None => None,
         };
+        let settings = config.schedule.rounds().map_err(table("schedule"))?;
         let mut init = Stream::at(Purpose::ModelInit, config.seed, RoundId(0), ClientId(0));
         let state = strategy.init(engine.init(&mut init));
         let store = config
@@ -246,12 +246,13 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 strategy.clone(),
                 state,
                 RoundId(0),
-                setup(&config, &selector, clients, privacy.as_ref()),
+                setup(&config, &selector, clients, privacy.as_ref(), settings),
             ),
             executor: Executor::new(config.threads, &engine, ring, modular)?,
             privacy,
             secagg,
             devices,
+            settings,
             clock: VirtualTime(0),
             differencing: Differencing::default(),
             pruned: None,
@@ -359,7 +360,14 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         round: RoundId,
     ) -> RoundServer<AnyStrategy, ExactSum> {
         let clients = self.population.clients();
-        let setup = setup(&self.config, &self.selector, clients, self.privacy.as_ref());
+        let privacy = self.privacy.as_ref();
+        let setup = setup(
+            &self.config,
+            &self.selector,
+            clients,
+            privacy,
+            self.settings,
+        );
         RoundServer::new(self.strategy.clone(), state, round, setup)
     }
 
@@ -681,6 +689,7 @@ fn setup(
     selector: &AnySelector,
     population: u64,
     privacy: Option<&PrivacyPlan>,
+    settings: RoundSettings,
 ) -> RunSetup {
     RunSetup {
         selector: Box::new(selector.clone()),

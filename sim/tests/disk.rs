@@ -155,6 +155,9 @@ fn config(dir: &Path) -> SimulationConfig {
             ..FedAvgConfig::default()
         }),
         fleet: FleetConfig::default(),
+        devices: None,
+        schedule: fl_sim::ScheduleConfig::default(),
+        telemetry: fl_sim::TelemetryConfig::default(),
         evaluation: EvaluationConfig::default(),
         threads: 1,
         checkpoint: Some(CheckpointConfig {

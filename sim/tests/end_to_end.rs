@@ -67,6 +67,9 @@ fn config(rounds: u64, epochs: u32, rate: f32) -> SimulationConfig {
             stragglers: 0.5,
             dropout: 0.1,
         },
+        devices: None,
+        schedule: fl_sim::ScheduleConfig::default(),
+        telemetry: fl_sim::TelemetryConfig::default(),
         evaluation: EvaluationConfig {
             every: 5,
             train: true,

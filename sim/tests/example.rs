@@ -70,6 +70,9 @@ fn config(privacy: ExampleLevelPrivacy, cohort: u64, batch: BatchSize) -> Simula
         },
         strategy: StrategyConfig::FedAvg(FedAvgConfig::default()),
         fleet: FleetConfig::default(),
+        devices: None,
+        schedule: fl_sim::ScheduleConfig::default(),
+        telemetry: fl_sim::TelemetryConfig::default(),
         evaluation: EvaluationConfig {
             every: 100,
             ..EvaluationConfig::default()

@@ -40,6 +40,9 @@ fn config(dir: &Path, threads: usize) -> SimulationConfig {
             stragglers: 0.2,
             dropout: 0.1,
         },
+        devices: None,
+        schedule: fl_sim::ScheduleConfig::default(),
+        telemetry: fl_sim::TelemetryConfig::default(),
         evaluation: EvaluationConfig {
             every: 50,
             ..EvaluationConfig::default()

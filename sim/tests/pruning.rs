@@ -90,6 +90,9 @@ fn config() -> SimulationConfig {
             stragglers: 0.2,
             dropout: 0.1,
         },
+        devices: None,
+        schedule: fl_sim::ScheduleConfig::default(),
+        telemetry: fl_sim::TelemetryConfig::default(),
         evaluation: EvaluationConfig {
             every: 2,
             ..EvaluationConfig::default()

@@ -1,10 +1,9 @@
 //! A client's way through a round, if nobody stops it.
 
-use fl_core::{ClientId, VirtualTime, WorkLimit};
-use fl_edge::device::DelegateKind;
+use fl_core::{Bytes, ClientId, Cost, VirtualTime, WorkLimit};
 
-use crate::fleet::cost::Session;
-use crate::fleet::device::Device;
+use crate::events::{Happening, Scheduled};
+use crate::fleet::{Device, Session};
 use crate::schedule::seconds;
 
 /// One client's part in a round, in virtual time: it downloads its task, trains, and sends.
@@ -28,8 +27,6 @@ pub(crate) struct Journey {
     pub(crate) up: u64,
     /// Its training.
     pub(crate) session: Session,
-    /// What most of the training runs on.
-    pub(crate) delegate: DelegateKind,
     pub(crate) device: Device,
 }
 
@@ -71,11 +68,25 @@ pub(crate) struct Part {
 }
 
 impl Journey {
-    /// What happens to the client next, and when: it leaves, or reports.
-    pub(crate) fn ends(&self) -> (VirtualTime, bool) {
-        match self.leaves {
-            Some(leaves) => (leaves, true),
-            None => (self.reported, false),
+    /// How it ends, if nobody ends it before.
+    pub(crate) fn end(&self) -> Scheduled {
+        let (time, what) = match self.leaves {
+            Some(leaves) => (leaves, Happening::Leaves),
+            None => (self.reported, Happening::Reports),
+        };
+        Scheduled {
+            time,
+            what,
+            client: self.client,
+        }
+    }
+
+    /// What it costs if it comes to its end.
+    pub(crate) fn cost(&self) -> Cost {
+        Cost {
+            download: Bytes(self.down),
+            upload: Bytes(self.up),
+            time: self.reported - self.started,
         }
     }
 
@@ -106,8 +117,12 @@ impl Journey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::{DeviceConfig, Fleet};
+    use fl_core::Seed;
+    use fl_edge::device::Heat;
 
     fn journey() -> Journey {
+        let fleet = Fleet::new(&DeviceConfig::default(), Seed(1)).unwrap();
         Journey {
             client: ClientId(1),
             started: VirtualTime(1_000_000),
@@ -119,10 +134,8 @@ mod tests {
             cut: false,
             down: 1001,
             up: 500,
-            joules: 4.0,
-            delegate: DelegateKind::Cpu,
-            throttled: false,
-            celsius: 30.0,
+            session: Session::idle(Heat { celsius: 30.0 }),
+            device: fleet.device(ClientId(1)),
         }
     }
 
@@ -149,9 +162,10 @@ mod tests {
     #[test]
     fn whoever_leaves_does_not_report() {
         let mut journey = journey();
-        assert_eq!(journey.ends(), (VirtualTime(8_000_000), false));
+        let end = |journey: &Journey| (journey.end().time.0, journey.end().what);
+        assert_eq!(end(&journey), (8_000_000, Happening::Reports));
         journey.leaves = Some(VirtualTime(2_000_000));
-        assert_eq!(journey.ends(), (VirtualTime(2_000_000), true));
+        assert_eq!(end(&journey), (2_000_000, Happening::Leaves));
         let moment = |end: End, ended| end.moment(&journey, VirtualTime(ended)).0;
         assert_eq!(moment(End::Left, 9_000_000), 2_000_000);
         assert_eq!(moment(End::Left, 1_500_000), 1_500_000);

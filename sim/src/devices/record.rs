@@ -151,7 +151,8 @@ impl Tallied {
         }
         match end {
             End::Counted => {
-                self.seconds.push(seconds(journey.reported - journey.started));
+                self.seconds
+                    .push(seconds(journey.reported - journey.started));
                 self.downloading += seconds(journey.downloaded - journey.started);
                 self.training += seconds(journey.trained - journey.downloaded);
                 self.uploading += seconds(journey.reported - journey.trained);

@@ -259,7 +259,9 @@ impl Session {
             return ended;
         };
         let first = self.stations.first().unwrap_or(next);
-        let last = after.checked_sub(1).and_then(|index| self.stations.get(index));
+        let last = after
+            .checked_sub(1)
+            .and_then(|index| self.stations.get(index));
         let last = last.unwrap_or(first);
         let span = next.seconds - last.seconds;
         let part = match span > 0.0 {

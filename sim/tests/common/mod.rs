@@ -531,6 +531,9 @@ pub(crate) fn config() -> SimulationConfig {
             stragglers: 0.25,
             dropout: 0.1,
         },
+        devices: None,
+        schedule: fl_sim::ScheduleConfig::default(),
+        telemetry: fl_sim::TelemetryConfig::default(),
         evaluation: EvaluationConfig {
             every: 2,
             train: true,

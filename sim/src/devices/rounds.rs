@@ -1,0 +1,110 @@
+//! A synchronous round on the devices of the fleet.
+
+use fl_core::VirtualTime;
+use fl_core::round::{Outcome, RoundRecord as Protocol};
+use fl_core::strategy::{Stragglers, Strategy as _};
+
+use super::{Call, End, FleetRecord, RoundEnd, Tallied};
+use crate::population::{Engine, Population};
+use crate::record::RoundRecord;
+use crate::schedule::seconds;
+use crate::simulation::Simulation;
+
+/// Rounds between two forgettings of devices that are at rest. Of the round's number alone, so that
+/// nothing depends on where a run was interrupted.
+const SETTLE_EVERY: u64 = 16;
+
+impl From<Outcome> for RoundEnd {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Applied => Self::Applied,
+            Outcome::TooFewReady => Self::TooFewReady,
+            Outcome::TooFewUpdates => Self::TooFewUpdates,
+            Outcome::Aborted => Self::Aborted,
+        }
+    }
+}
+
+impl<P: Population, E: Engine> Simulation<P, E> {
+    /// Plans the ways of the clients that were told to train through the round, and puts what
+    /// befalls them there into their fates.
+    pub(crate) fn start_journeys(&mut self) {
+        let journeys = &mut self.buffers.journeys;
+        journeys.clear();
+        let Some(devices) = &self.devices else {
+            return;
+        };
+        let schedule = &self.config.schedule;
+        let call = Call {
+            seed: self.config.seed,
+            round: self.server.round(),
+            start: self.clock,
+            deadline: schedule.deadline().map(|span| self.clock + span),
+            partial: self.server.strategy().stragglers() == Stragglers::Partial,
+        };
+        for &client in &self.buffers.training {
+            let Ok(place) = self.buffers.cohort.binary_search(&client) else {
+                continue;
+            };
+            let fate = &mut self.buffers.fates[place];
+            let examples = self.population.train_len(client);
+            let journey = devices.journey(&call, client, examples, fate);
+            fate.dropped = journey.leaves.is_some();
+            fate.limit = journey.limit;
+            fate.straggler |= journey.cut;
+            journeys.push(journey);
+        }
+    }
+
+    /// Writes down what the round was on the devices, and lets the clock go on to the next one.
+    /// Nobody trained later than `until`; `lost`, that all updates were.
+    pub(crate) fn end_journeys(
+        &mut self,
+        ended: &Protocol,
+        until: VirtualTime,
+        lost: bool,
+        record: &mut RoundRecord,
+    ) {
+        let Some(devices) = &mut self.devices else {
+            return;
+        };
+        let round = ended.round;
+        let asked = self.buffers.refused.asked();
+        let ineligible = self.buffers.refused.counts();
+        let mut fleet = FleetRecord {
+            started: seconds(ended.started - VirtualTime(0)),
+            ended: seconds(self.clock - VirtualTime(0)),
+            end: ended.outcome.into(),
+            asked,
+            eligible: asked - ineligible.total(),
+            ineligible,
+            ..FleetRecord::default()
+        };
+        let jobs = &self.buffers.jobs;
+        let mut tallied = Tallied::default();
+        for journey in &self.buffers.journeys {
+            let client = journey.client;
+            let accepted = jobs.binary_search_by_key(&client, |job| job.client).is_ok();
+            let end = match journey.leaves {
+                _ if accepted && !lost => End::Counted,
+                _ if accepted => End::Refused,
+                Some(leaves) if leaves <= until => End::Left,
+                None if journey.reported <= until => End::Refused,
+                _ if ended.timed_out > 0 => End::Late,
+                _ => End::Surplus,
+            };
+            tallied.count(journey, end, until, &mut fleet);
+            devices.end(round, journey, end.moment(journey, until));
+        }
+        if round.0.is_multiple_of(SETTLE_EVERY) {
+            devices.settle(until);
+        }
+        record.bytes_down = tallied.bytes_down;
+        record.bytes_up = tallied.bytes_up;
+        tallied.finish(self.config.telemetry.minimum_group, &mut fleet);
+        if !matches!(fleet.end, RoundEnd::Applied | RoundEnd::Lowered) {
+            self.clock = self.clock + self.config.schedule.retry_after();
+        }
+        record.fleet = Some(fleet);
+    }
+}
