@@ -30,6 +30,17 @@ const MODELS: &[(&str, &str)] = &[
     ),
 ];
 
+const FLASH: &[(&str, &str)] = &[
+    (
+        "text",
+        r#"{"a":{"model":"m","messages":"2020-01-29 08:15:00\tscreen_off\n2020-01-29 08:16:00\tbattery_charged_on\n2020-01-30 00:00:01\tWIFI\n2020-02-01 23:59:59\tscreen_on"}}"#,
+    ),
+    (
+        "lines",
+        r#"{"b":{"messages":["2020-02-28 08:15:00\t57.0%","2020-02-29 08:15:00\t4G\n2020-03-01 00:00:00\tscreen_lock"]}}"#,
+    ),
+];
+
 fn write(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("corpus")
@@ -135,6 +146,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "texts",
         br#"{"users":["a"],"num_samples":[1],"user_data":{"a":{"x":["to be or"],"y":["n"]}}}"#,
     )?;
+    let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sim/tests/fixtures/fleet");
+    for name in [
+        "behaviour-0",
+        "behaviour-2",
+        "behaviour-4",
+        "capacity-0",
+        "capacity-4",
+    ] {
+        let bytes = std::fs::read(recordings.join(format!("{name}.pkl")))?;
+        write("trace-fedscale", name, &bytes)?;
+    }
+    for (name, text) in FLASH {
+        write("trace-flash", name, text.as_bytes())?;
+    }
     // Two pixels of gray, and a header without a picture.
     let gray = [
         0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 2, 0,

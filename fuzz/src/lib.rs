@@ -1,5 +1,5 @@
 //! Fuzz targets for the decoders of what comes from outside: model files, patches, ONNX, GGUF, device
-//! profiles, data sets, messages and resting states of secure aggregation.
+//! profiles, recordings of devices, data sets, messages and resting states of secure aggregation.
 //!
 //! A target is a function of bytes that must return whatever the bytes are: no panic, no endless
 //! loop, no memory that the bytes do not justify. `fuzz/corpus/TARGET/` keeps inputs that reach
@@ -35,6 +35,9 @@ use fl_datasets::read;
 use fl_edge::file::ModelFile;
 use fl_edge::gguf::{Gguf, read_model};
 use fl_edge::{Inputs, Runner};
+use fl_sim::fleet::availability::Life;
+use fl_sim::fleet::trace::{Capacities, Traces};
+use fl_sim::fleet::{Availability, Signals};
 
 pub use mutate::mutate;
 use repair::repaired_gguf;
@@ -83,6 +86,14 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "png",
         run: png,
+    },
+    Target {
+        name: "trace-fedscale",
+        run: trace_fedscale,
+    },
+    Target {
+        name: "trace-flash",
+        run: trace_flash,
     },
     Target {
         name: "secagg-client",
@@ -161,6 +172,34 @@ fn gguf(bytes: &[u8]) {
 fn device_profile(bytes: &[u8]) {
     if let Ok(text) = core::str::from_utf8(bytes) {
         drop(fl_edge::device::catalogue::parse(text, "fuzz"));
+    }
+}
+
+/// Reads recordings of when devices were available, and asks one.
+fn trace_flash(bytes: &[u8]) {
+    if let Ok(traces) = Traces::flash("fuzz", bytes) {
+        ask(traces);
+    }
+}
+
+/// Reads pickled recordings of when devices were available, and of how fast they were.
+fn trace_fedscale(bytes: &[u8]) {
+    drop(Capacities::fedscale("fuzz", bytes));
+    if let Ok(traces) = Traces::fedscale("fuzz", bytes) {
+        ask(traces);
+    }
+}
+
+fn ask(traces: Traces) {
+    let availability = Availability::Traces(Arc::new(traces));
+    let life = Life {
+        client: fl_core::ClientId(0),
+        zone: 0,
+        wifi: true,
+        pick: 0.5,
+    };
+    for at in [0, 12_345_678_901, u64::MAX] {
+        drop(availability.until(&life, fl_core::VirtualTime(at), Signals::ALL));
     }
 }
 

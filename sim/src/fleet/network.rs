@@ -2,7 +2,7 @@
 //!
 //! A device has a mean rate in each direction, drawn from a two-piece normal distribution of its
 //! logarithm (Wallis 2014, arXiv:1405.4995), which meets three quantiles exactly: those of FLASH's 19
-//! measured users for phones. Their means are 8 and 13 % above the distribution's, which 19 users
+//! measured users for phones. FLASH's means are 8 and 15 % above the distribution's, which 19 users
 //! do not tell from nothing. Each transfer has a rate of its own, from a normal distribution truncated
 //! at a twentieth of the mean, as in FLASH (`device.py`), where it is truncated at zero and so has
 //! transfers of any length.

@@ -236,15 +236,21 @@ impl<'a> Reader<'a> {
         usize::try_from(u64::from_le_bytes(wide)).map_err(|_| PickleFault::End(what))
     }
 
-    /// A line without its end.
+    /// A line of ASCII without its end.
     fn line(&mut self, what: &'static str) -> Step<&'a str> {
+        let line = self.raw_line(what)?;
+        core::str::from_utf8(line).map_err(|_| PickleFault::Text(what))
+    }
+
+    /// The bytes of a line without its end.
+    fn raw_line(&mut self, what: &'static str) -> Step<&'a [u8]> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let searched = rest.get(..rest.len().min(MOST_LINE)).unwrap_or_default();
         let end = searched.iter().position(|&byte| byte == b'\n');
         let end = end.ok_or(PickleFault::End(what))?;
         let line = self.take(end, what)?;
         self.at += 1;
-        core::str::from_utf8(line).map_err(|_| PickleFault::Text(what))
+        Ok(line)
     }
 
     fn text(&mut self, length: usize, what: &'static str) -> Step<()> {
@@ -436,7 +442,8 @@ impl<'a> Reader<'a> {
                 return self.push(value);
             }
             b'V' => {
-                let text = unescaped(self.line("UNICODE")?).ok_or(PickleFault::Text("UNICODE"))?;
+                let text =
+                    unescaped(self.raw_line("UNICODE")?).ok_or(PickleFault::Text("UNICODE"))?;
                 let value = self.keep(Object::Text(text));
                 return self.push(value);
             }
@@ -618,8 +625,9 @@ fn unquoted(text: &str) -> Option<String> {
     Some(found)
 }
 
-/// A line of Python's `raw-unicode-escape`.
-fn unescaped(text: &str) -> Option<String> {
+/// A line of Python's `raw-unicode-escape`: Latin-1, and escapes for what lies beyond.
+fn unescaped(text: &[u8]) -> Option<String> {
+    let text: String = text.iter().copied().map(char::from).collect();
     let mut found = String::new();
     let mut letters = text.chars();
     while let Some(letter) = letters.next() {
