@@ -31,6 +31,12 @@
 //!
 //! A round that fails changes nothing but the round's number, so the next one draws a new cohort.
 //!
+//! # Shares
+//! Beside a fixed minimum a round may require a [share](RoundSettings::with_share) of the reports that
+//! it wanted, and a lowered one when more than half of those selected dropped out, as when a network
+//! fails: Bonawitz et al. 2019 (arXiv:1902.01046, section 2.2) abandon a round below a minimum share
+//! of its goal. A round that fails is tried again by starting the next one.
+//!
 //! # Private rounds
 //! Under central differential privacy the strategy may see nothing but what a privacy plan releases.
 //! With [`RoundSettings::released`] the machine waits in its last phase until the driver has taken
@@ -48,103 +54,23 @@ use alloc::vec::Vec;
 use crate::mask::Mask;
 use crate::params::Parameters;
 use crate::plan::LocalPlan;
-use crate::registry::ConfigError;
 use crate::select::{Candidates, Selector, selection_stream};
 use crate::strategy::{ModelState, RoundInfo, Stragglers, Strategy, StrategyError};
 use crate::sum::{Absorbed, Aggregate, Aggregator, Tally};
 use crate::transform::TransformChain;
-use crate::units::{ClientId, RoundId, Seed, VirtualDuration, VirtualTime, Weight};
+use crate::units::{ClientId, RoundId, Seed, VirtualTime, Weight};
 use crate::update::{ClientUpdate, Cost, Payload, Report, WorkDone};
 
 mod messages;
+mod settings;
 
 pub use messages::{
     Answer, Event, Message, Notice, Outcome, Phase, Refusal, Refusals, RoundError, RoundRecord,
     Transmit,
 };
+pub use settings::RoundSettings;
 
-/// When a round goes on without those who are missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RoundSettings {
-    minimum: u64,
-    invitation: Option<VirtualDuration>,
-    deadline: Option<VirtualDuration>,
-    mean: Mean,
-}
-
-/// Who makes the mean of the sum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mean {
-    /// The machine.
-    Own,
-    /// The driver, out of what nobody else may see.
-    Released,
-    /// The driver, of the sums of groups.
-    Combined,
-}
-
-impl Default for RoundSettings {
-    /// At least one update; everyone is waited for.
-    fn default() -> Self {
-        Self {
-            minimum: 1,
-            invitation: None,
-            deadline: None,
-            mean: Mean::Own,
-        }
-    }
-}
-
-impl RoundSettings {
-    /// `minimum` updates must be in the sum; clients have `invitation` to answer and, from the
-    /// start of training, `deadline` to report.
-    ///
-    /// # Errors
-    /// [`ConfigError`] for a minimum of zero or a span of zero.
-    pub fn new(
-        minimum: u64,
-        invitation: Option<VirtualDuration>,
-        deadline: Option<VirtualDuration>,
-    ) -> Result<Self, ConfigError> {
-        ConfigError::unless(
-            minimum > 0,
-            "minimum",
-            minimum,
-            "a whole number of at least 1",
-        )?;
-        for (key, span) in [("invitation", invitation), ("deadline", deadline)] {
-            let some = span.is_none_or(|span| span.0 > 0);
-            ConfigError::unless(some, key, 0, "a span of time above 0")?;
-        }
-        Ok(Self {
-            minimum,
-            invitation,
-            deadline,
-            mean: Mean::Own,
-        })
-    }
-
-    /// The same times, for rounds whose mean the driver [releases](RoundServer::release): how many
-    /// updates are in the sum decides nothing, not even whether the model moves.
-    #[must_use]
-    pub fn released(self) -> Self {
-        Self {
-            minimum: 0,
-            mean: Mean::Released,
-            ..self
-        }
-    }
-
-    /// The same, for rounds whose mean the driver [makes](RoundServer::release) of the sums of groups
-    /// of clients, see [`crate::robust`]. A round with fewer updates than required ends by itself.
-    #[must_use]
-    pub fn combined(self) -> Self {
-        Self {
-            mean: Mean::Combined,
-            ..self
-        }
-    }
-}
+use settings::Mean;
 
 /// What stays the same over all rounds of a run.
 #[derive(Debug)]
@@ -186,6 +112,8 @@ enum Reason {
 struct Running<A> {
     phase: Phase,
     sum: A,
+    /// Reports that the selection wanted; the record's goal is lower when fewer are ready.
+    wanted: u64,
     /// Ascending.
     members: Vec<ClientId>,
     status: Vec<Status>,
@@ -262,6 +190,7 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
         self.running = Some(Running {
             phase: Phase::Selecting,
             sum,
+            wanted: selection.goal,
             status: vec![Status::Invited; members.len()],
             members,
             invited: selected,
@@ -376,7 +305,8 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
             .apply(self.state.clone(), &mean, &self.info())?;
         if let Some(mut running) = self.running.take() {
             running.record.tally = *running.sum.tally();
-            self.conclude(running.record, Outcome::Applied);
+            let outcome = self.outcome_of(&running);
+            self.conclude(running.record, outcome);
         }
         Ok(())
     }
@@ -640,7 +570,7 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
             && running.phase == Phase::Aggregating
             && running.outstanding == 0
         {
-            let few = running.sum.tally().clients < self.setup.settings.minimum;
+            let few = self.outcome_of(running) == Outcome::TooFewUpdates;
             match self.setup.settings.mean {
                 Mean::Own => self.decide_round()?,
                 Mean::Combined if few => self.decide_round()?,
@@ -655,7 +585,7 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
         let Some(running) = &mut self.running else {
             return;
         };
-        if running.record.ready < self.setup.settings.minimum {
+        if running.record.ready < self.setup.settings.fewest(running.wanted) {
             self.end(Outcome::TooFewReady);
             return;
         }
@@ -709,8 +639,9 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
             return Ok(());
         };
         running.record.tally = *running.sum.tally();
-        if running.record.tally.clients < self.setup.settings.minimum {
-            self.conclude(running.record, Outcome::TooFewUpdates);
+        let outcome = self.outcome_of(&running);
+        if outcome == Outcome::TooFewUpdates {
+            self.conclude(running.record, outcome);
             return Ok(());
         }
         let mut mean = running.sum.finish()?;
@@ -719,8 +650,14 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
         self.state = self
             .strategy
             .apply(self.state.clone(), &mean, &self.info())?;
-        self.conclude(running.record, Outcome::Applied);
+        self.conclude(running.record, outcome);
         Ok(())
+    }
+
+    /// How a round ends whose sum is whole.
+    fn outcome_of(&self, running: &Running<A>) -> Outcome {
+        let settings = &self.setup.settings;
+        settings.outcome(&running.record, running.sum.tally().clients, running.wanted)
     }
 
     /// Ends the round early: nothing moves.

@@ -159,7 +159,10 @@ pub enum Notice {
 pub enum Outcome {
     /// The global model moved.
     Applied,
-    /// It did not: fewer clients were ready than must report.
+    /// The global model moved, by fewer reports than the minimum share: more than half of the clients
+    /// dropped out, and the lowered share was reached.
+    AppliedLowered,
+    /// The model did not move: fewer clients were ready than must report.
     TooFewReady,
     /// It did not: fewer updates than required are in the sum.
     TooFewUpdates,
