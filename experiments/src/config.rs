@@ -31,9 +31,12 @@ pub use privacy::PrivacyTable;
 pub(crate) use privacy::key as privacy_key;
 pub use pruning::PruningTable;
 pub use qat::QatTable;
+pub use schedule::ScheduleTable;
 pub use secagg::SecAggTable;
 pub(crate) use secagg::key as secagg_key;
 pub use selection::Selection;
+pub use span::Span;
+pub use telemetry::TelemetryTable;
 
 use check::Check;
 use de::{decode, unknown_key};
@@ -57,10 +60,13 @@ pub mod privacy;
 pub mod pruning;
 pub mod qat;
 mod resolved;
+pub mod schedule;
 pub mod schema;
 pub mod secagg;
 pub mod selection;
+pub mod span;
 mod strategy;
+pub mod telemetry;
 
 /// An experiment: one or more variants of one run.
 #[derive(Clone, Debug)]
@@ -94,8 +100,12 @@ pub struct Variant {
     pub strategy: StrategyConfig,
     /// Who takes part in a round.
     pub selection: Selection,
-    /// How unreliable the clients are.
+    /// How unreliable the clients are, and what devices they have.
     pub fleet: FleetTable,
+    /// When rounds begin and end.
+    pub schedule: ScheduleTable,
+    /// What is told of devices.
+    pub telemetry: TelemetryTable,
     /// How the model is measured.
     pub evaluation: EvaluationTable,
     /// Differential privacy; none without.
@@ -125,6 +135,8 @@ const TABLES: &[&str] = &[
     "strategy",
     "selection",
     "fleet",
+    "schedule",
+    "telemetry",
     "evaluation",
     "privacy",
     "aggregation",
@@ -153,6 +165,10 @@ struct Top {
     _selection: Option<IgnoredAny>,
     #[serde(rename = "fleet")]
     _fleet: Option<IgnoredAny>,
+    #[serde(rename = "schedule")]
+    _schedule: Option<IgnoredAny>,
+    #[serde(rename = "telemetry")]
+    _telemetry: Option<IgnoredAny>,
     #[serde(rename = "evaluation")]
     _evaluation: Option<IgnoredAny>,
     #[serde(rename = "privacy")]
@@ -547,6 +563,9 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
     let selection = required("selection", "[selection] with cohort = 10")
         .and_then(|node| Selection::read(node, errors));
     let fleet = FleetTable::read(table("fleet"), errors);
+    let timed = fleet.as_ref().is_none_or(|fleet| fleet.devices.is_some());
+    let schedule = ScheduleTable::read(table("schedule"), timed, errors);
+    let telemetry = TelemetryTable::read(table("telemetry"), errors);
     let evaluation = EvaluationTable::read(table("evaluation"), errors);
     let privacy = match root.get("privacy") {
         Some(node) => PrivacyTable::read(node, errors),
@@ -579,6 +598,8 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         strategy: strategy?,
         selection: selection?,
         fleet: fleet?,
+        schedule: schedule?,
+        telemetry: telemetry?,
         evaluation: evaluation?,
         privacy: privacy?,
         aggregation: aggregation?,
@@ -612,6 +633,14 @@ fn resolve(name: &str, variant: &Variant) -> Option<toml::Table> {
     table.insert("strategy".to_owned(), resolved::to_toml(&variant.strategy)?);
     table.insert("selection".to_owned(), variant.selection.to_toml()?);
     table.insert("fleet".to_owned(), resolved::to_toml(&variant.fleet)?);
+    if !variant.schedule.is_empty() {
+        let schedule = resolved::to_toml(&variant.schedule)?;
+        table.insert("schedule".to_owned(), schedule);
+    }
+    if !variant.telemetry.is_empty() {
+        let telemetry = resolved::to_toml(&variant.telemetry)?;
+        table.insert("telemetry".to_owned(), telemetry);
+    }
     table.insert(
         "evaluation".to_owned(),
         resolved::to_toml(&variant.evaluation)?,

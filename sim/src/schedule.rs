@@ -100,11 +100,16 @@ impl ScheduleConfig {
                 return refuse(key, value.to_string(), "a share above 0 and at most 1");
             }
         }
-        if let Some(lowered) = self.lowered_share
-            && self.minimum_share.is_none_or(|minimum| lowered >= minimum)
-        {
-            let range = "a share below schedule.minimum_share";
-            return refuse("schedule.lowered_share", lowered.to_string(), range);
+        if let Some(lowered) = self.lowered_share {
+            let Some(minimum) = self.minimum_share.filter(|minimum| lowered < *minimum) else {
+                let range = "a share below schedule.minimum_share";
+                return refuse("schedule.lowered_share", lowered.to_string(), range);
+            };
+            if minimum > 0.5 {
+                let range = "at most 0.5 beside schedule.lowered_share, which is for rounds that more \
+                             than half dropped out of";
+                return refuse("schedule.minimum_share", minimum.to_string(), range);
+            }
         }
         if let Mode::Asynchronous { buffer, .. } = self.mode {
             if buffer == 0 {
@@ -135,7 +140,11 @@ impl ScheduleConfig {
 
     /// When a synchronous round ends.
     pub(crate) fn rounds(&self) -> Result<RoundSettings, ConfigError> {
-        RoundSettings::new(1, None, self.deadline())
+        let settings = RoundSettings::new(1, None, self.deadline())?;
+        match self.minimum_share {
+            Some(share) => settings.with_share(share, self.lowered_share),
+            None => Ok(settings),
+        }
     }
 
     pub(crate) fn deadline(&self) -> Option<VirtualDuration> {

@@ -1,6 +1,11 @@
-//! `[fleet]`: how unreliable the clients are.
+//! `[fleet]`: how unreliable the clients are, and what devices they have.
 
-use fl_sim::FleetConfig;
+use std::collections::BTreeMap;
+
+use fl_core::Seed;
+use fl_sim::fleet::mix::DefaultRhythm;
+use fl_sim::fleet::{DeviceConfig, Fleet, FleetError, Requirements};
+use fl_sim::{FleetConfig, MixConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,14 +14,88 @@ use super::de::decode;
 use super::diagnostic::Diagnostics;
 use super::node::Node;
 
-/// How unreliable the clients are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// How unreliable the clients are, and what devices they have. With `devices` a virtual clock runs: a
+/// client downloads, trains and sends as long as its device takes by the cost model, goes when it is no
+/// longer on its charger, and rounds have hours, joules and bytes. All of that is modelled.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FleetTable {
     /// Share of each cohort that is slow and completes only a part of its local work, in [0, 1].
     pub stragglers: f64,
     /// Probability that a client of a cohort vanishes before it reports, in [0, 1].
     pub dropout: f64,
+    /// What devices there are: a mix ("phones-2025", "iot", "jetson-lab", "mixed-lab"), a device class
+    /// (`fledgling device list`), or a table of classes and their shares, such as
+    /// { "mid-20" = 0.7, "flagship-21" = 0.3 }.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub devices: Option<DevicesName>,
+    /// Share of the devices whose NPU is there and works, of those whose class has one. 0.5 when left
+    /// out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub npu_share: Option<f64>,
+    /// Standard deviation of the logarithm of speed within a class, from 0 to 3. When left out, what
+    /// the classes of the mix leave of the spread that was measured over all phones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speed_sigma: Option<f64>,
+    /// When devices charge, have WiFi and are idle: "always-on" or "diurnal". As the mix says when left
+    /// out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub availability: Option<AvailabilityName>,
+    /// The hour of the day, UTC, at which virtual time begins, from 0 to below 24. 0 when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_hour: Option<f64>,
+    /// Offsets from UTC in hours and the shares of the devices that live by them, such as
+    /// [[1.0, 0.5], [5.5, 0.5]]. The mix's when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zones: Option<Vec<(f64, f64)>>,
+    /// What a device must have so as to train: any of "charging", "wifi" and "idle". All three when
+    /// left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub require: Option<Vec<SignalName>>,
+    /// How full a battery must be, in [0, 1]. 0 when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_battery: Option<f64>,
+    /// Training examples that a client must have. 1 when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_examples: Option<u64>,
+    /// Rounds in which a client may train at most. Any number when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_participations: Option<u32>,
+}
+
+/// What devices there are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum DevicesName {
+    /// A mix or a class.
+    Named(String),
+    /// Classes and their shares.
+    Shares(BTreeMap<String, f64>),
+}
+
+/// When devices charge, have WiFi and are idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AvailabilityName {
+    /// Always.
+    AlwaysOn,
+    /// As phones do over the day.
+    Diurnal,
+}
+
+/// What a device may have to have.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignalName {
+    /// Be on a charger.
+    Charging,
+    /// Have a network that is not metered.
+    Wifi,
+    /// Not be in use.
+    Idle,
 }
 
 impl FleetTable {
@@ -26,15 +105,98 @@ impl FleetTable {
         let check = Check::new(node, "fleet", errors);
         check.share("stragglers", table.stragglers);
         check.share("dropout", table.dropout);
+        match table.devices() {
+            Some(config) => {
+                if let Err(error) = Fleet::new(&config, Seed(0)) {
+                    table.refuse(&error, &check);
+                }
+            }
+            None => {
+                for key in table.given() {
+                    check.fault(
+                        key,
+                        "is about devices, and there are none; add for example devices = \"phones-2025\", or remove it",
+                    );
+                }
+            }
+        }
         Some(table)
     }
 
-    /// For the simulator.
+    fn refuse(&self, error: &FleetError, check: &Check<'_>) {
+        match error {
+            FleetError::Range { key, value, range } => {
+                let key = key.rsplit('.').next().unwrap_or(key);
+                let key = match key {
+                    "utc" => "zones",
+                    key => key,
+                };
+                check.fault(key, format!("found {value}, expected {range}"));
+            }
+            FleetError::Shares {
+                what: "time zones", ..
+            } => check.fault("zones", error.to_string()),
+            _ => check.fault("devices", error.to_string()),
+        }
+    }
+
+    /// The keys given that are about devices.
+    fn given(&self) -> Vec<&'static str> {
+        [
+            ("npu_share", self.npu_share.is_some()),
+            ("speed_sigma", self.speed_sigma.is_some()),
+            ("availability", self.availability.is_some()),
+            ("start_hour", self.start_hour.is_some()),
+            ("zones", self.zones.is_some()),
+            ("require", self.require.is_some()),
+            ("min_battery", self.min_battery.is_some()),
+            ("min_examples", self.min_examples.is_some()),
+            ("max_participations", self.max_participations.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(key, given)| given.then_some(key))
+        .collect()
+    }
+
+    /// Who is slow and who vanishes, for the simulator.
     #[must_use]
     pub fn config(&self) -> FleetConfig {
         FleetConfig {
             stragglers: self.stragglers,
             dropout: self.dropout,
         }
+    }
+
+    /// The devices, for the simulator; none without.
+    #[must_use]
+    pub fn devices(&self) -> Option<DeviceConfig> {
+        let default = DeviceConfig::default();
+        let asked = default.requirements;
+        let requires = |signal, default| match &self.require {
+            Some(all) => all.contains(&signal),
+            None => default,
+        };
+        Some(DeviceConfig {
+            mix: match self.devices.clone()? {
+                DevicesName::Named(name) => MixConfig::Named(name),
+                DevicesName::Shares(shares) => MixConfig::Shares(shares),
+            },
+            npu_share: self.npu_share.unwrap_or(default.npu_share),
+            speed_sigma: self.speed_sigma,
+            rhythm: self.availability.map(|name| match name {
+                AvailabilityName::AlwaysOn => DefaultRhythm::AlwaysOn,
+                AvailabilityName::Diurnal => DefaultRhythm::Diurnal,
+            }),
+            zones: self.zones.clone(),
+            start_hour: self.start_hour.unwrap_or(default.start_hour),
+            requirements: Requirements {
+                charging: requires(SignalName::Charging, asked.charging),
+                wifi: requires(SignalName::Wifi, asked.wifi),
+                idle: requires(SignalName::Idle, asked.idle),
+                min_battery: self.min_battery.unwrap_or(asked.min_battery),
+                min_examples: self.min_examples.unwrap_or(asked.min_examples),
+                max_participations: self.max_participations,
+            },
+        })
     }
 }

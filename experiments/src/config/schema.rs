@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::distillation::{DistillationTable, FeatureTable, RelationTable};
 use super::{
     AggregationTable, CalibrationTable, EvaluationTable, FleetTable, LocalTable, PrivacyTable,
-    PruningTable, QatTable, SecAggTable,
+    PruningTable, QatTable, ScheduleTable, SecAggTable, TelemetryTable,
 };
 
 /// The JSON schema (draft 2020-12) of an experiment.
@@ -40,6 +40,14 @@ pub fn json_schema() -> Value {
         ),
     );
     tables.insert("fleet".to_owned(), table::<FleetTable>(&mut generator));
+    tables.insert(
+        "schedule".to_owned(),
+        table::<ScheduleTable>(&mut generator),
+    );
+    tables.insert(
+        "telemetry".to_owned(),
+        table::<TelemetryTable>(&mut generator),
+    );
     tables.insert(
         "evaluation".to_owned(),
         table::<EvaluationTable>(&mut generator),
@@ -163,6 +171,16 @@ pub fn markdown() -> String {
         page,
         "## `[fleet]`\n{}",
         properties::<FleetTable>(&mut generator)
+    );
+    let _ = writeln!(
+        page,
+        "## `[schedule]`\n{}",
+        properties::<ScheduleTable>(&mut generator)
+    );
+    let _ = writeln!(
+        page,
+        "## `[telemetry]`\n{}",
+        properties::<TelemetryTable>(&mut generator)
     );
     let _ = writeln!(
         page,

@@ -44,7 +44,10 @@ impl fmt::Display for Span {
             let amount = self.seconds / seconds;
             amount >= 1.0 && amount.fract() == 0.0 && amount * seconds == self.seconds
         };
-        let unit = UNITS.into_iter().take(4).find(|&(_, seconds)| whole(seconds));
+        let unit = UNITS
+            .into_iter()
+            .take(4)
+            .find(|&(_, seconds)| whole(seconds));
         let (name, seconds) = unit.unwrap_or(("s", 1.0));
         write!(f, "{} {name}", self.seconds / seconds)
     }
@@ -67,9 +70,8 @@ impl<'de> Deserialize<'de> for Span {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
-                Span::parse(text).ok_or_else(|| {
-                    E::custom(format_args!("found {text:?}, expected {EXPECTED}"))
-                })
+                Span::parse(text)
+                    .ok_or_else(|| E::custom(format_args!("found {text:?}, expected {EXPECTED}")))
             }
         }
         deserializer.deserialize_str(Reader)

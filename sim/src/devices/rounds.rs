@@ -18,6 +18,7 @@ impl From<Outcome> for RoundEnd {
     fn from(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Applied => Self::Applied,
+            Outcome::AppliedLowered => Self::Lowered,
             Outcome::TooFewReady => Self::TooFewReady,
             Outcome::TooFewUpdates => Self::TooFewUpdates,
             Outcome::Aborted => Self::Aborted,
