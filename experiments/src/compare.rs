@@ -152,6 +152,8 @@ fn first_difference(a: &VariantResults, b: &VariantResults) -> Option<Difference
             .or_else(|| results::of_tables(&a.groups, &b.groups))
             .or_else(|| results::of_tables(&a.patches, &b.patches))
             .or_else(|| results::of_tables(&a.pruning, &b.pruning))
+            .or_else(|| results::of_tables(&a.fleet, &b.fleet))
+            .or_else(|| results::of_tables(&a.timeline, &b.timeline))
             .or_else(|| results::of_tables(&a.secagg, &b.secagg)),
     }
 }
@@ -263,6 +265,8 @@ mod tests {
             groups: Vec::new(),
             patches: Vec::new(),
             pruning: Vec::new(),
+            fleet: Vec::new(),
+            timeline: Vec::new(),
             timing: Vec::new(),
         }
     }

@@ -40,8 +40,8 @@ pub use load::{Results, Summary, VariantResults, damage};
 pub use manifest::{DatasetFacts, FileDigest, HostFacts, Manifest, Status, VariantManifest};
 pub use model::read as read_model;
 pub use row::{
-    Cell, ClientRow, ColumnKind, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow,
-    PruningRow, RoundRow, Row, SecAggRow, TimingRow,
+    Cell, ClientRow, ColumnKind, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow,
+    PrivacyRow, PruningRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
 };
 pub use writer::RunWriter;
 

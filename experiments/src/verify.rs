@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::config::{Experiment, TeacherSource};
 use crate::error::Error;
 use crate::results::{
-    self, ClientRow, Difference, EvaluationRow, GroupsRow, PatchRow, PrivacyRow, PruningRow,
-    Results, ResultsError, RoundRow, Row, SecAggRow, Status, VariantResults,
+    self, ClientRow, Difference, EvaluationRow, FleetRow, GroupsRow, PatchRow, PrivacyRow,
+    PruningRow, Results, ResultsError, RoundRow, Row, SecAggRow, Status, VariantResults,
 };
 use crate::runner::{DataCache, Prepared, RunOptions};
 
@@ -300,6 +300,9 @@ impl Observer for Checker<'_, '_> {
         }
         if let Some(pruning) = PruningRow::of(record) {
             self.compare(recorded.pruning.get(index), &pruning, row.round);
+        }
+        if let Some(fleet) = FleetRow::of(record) {
+            self.compare(recorded.fleet.get(index), &fleet, row.round);
         }
         if let Some(secagg) = SecAggRow::of(record) {
             self.compare(recorded.secagg.get(index), &secagg, row.round);

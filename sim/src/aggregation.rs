@@ -38,6 +38,7 @@ use crate::config::{SimulationConfig, refused};
 use crate::error::SimError;
 use crate::executor::Job;
 use crate::privacy::Privacy;
+use crate::schedule::Mode;
 
 /// How updates are added.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -230,7 +231,10 @@ pub(crate) fn plan_ring(
     let weight = strategy
         .largest_weight(ExampleCount(largest))
         .max(Weight(1));
-    let goal = selector.largest_goal(clients).max(1);
+    let goal = match config.schedule.mode {
+        Mode::Synchronous => selector.largest_goal(clients).max(1),
+        Mode::Asynchronous { buffer, .. } => buffer.max(1),
+    };
     let asked = asked(&config.selection, clients);
     Ok(aggregation.ring(weight, goal, asked)?)
 }

@@ -25,14 +25,21 @@ use serde::{Deserialize, Serialize};
 use crate::config::SimulationConfig;
 use crate::error::SimError;
 use crate::fleet::cost::duration;
-use crate::fleet::{ClientFate, Costs, Direction, Fleet, FleetState, Ineligible, Reason, Session};
+use crate::fleet::{
+    ClientFate, Costs, Device, Direction, Fleet, FleetState, Ineligible, Reason, Session,
+};
 use crate::population::Engine;
 use crate::privacy::PrivacyPlan;
 use crate::schedule::seconds;
 
-pub(crate) use journey::{End, Journey};
+pub use journey::{ClientPart, End};
+pub(crate) use journey::{Journey, SavedJourney};
 pub(crate) use record::Tallied;
 pub use record::{FleetRecord, RoundEnd};
+
+/// Rounds between two forgettings of devices that are at rest. Of the round's number alone, so that
+/// nothing depends on where a run was interrupted.
+const SETTLE_EVERY: u64 = 16;
 
 /// What results may say of devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,11 +99,11 @@ impl Refused {
         count.map(|count| count.fetch_add(1, Ordering::Relaxed));
     }
 
-    fn asked(&self) -> u64 {
+    pub(crate) fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
     }
 
-    fn counts(&self) -> Ineligible {
+    pub(crate) fn counts(&self) -> Ineligible {
         let count = |index: usize| {
             let count = self.refused.get(index);
             count.map_or(0, |count| count.load(Ordering::Relaxed))
@@ -205,6 +212,7 @@ impl Devices {
         let session = session.until(training);
         Journey {
             client,
+            round: call.round,
             started: call.start,
             downloaded,
             trained,
@@ -220,7 +228,7 @@ impl Devices {
     }
 
     /// Writes down what a journey that is over did to its device.
-    fn end(&mut self, round: RoundId, journey: &Journey, over: VirtualTime) {
+    pub(crate) fn end(&mut self, round: RoundId, journey: &Journey, over: VirtualTime) {
         if over > journey.downloaded {
             let session = journey.session_until(over);
             let start = journey.downloaded;
@@ -229,9 +237,41 @@ impl Devices {
         }
     }
 
-    /// Forgets the devices that are at rest.
-    pub(crate) fn settle(&mut self, now: VirtualTime) {
-        self.state.settle(&self.fleet, now);
+    /// What a journey that is over was, for the record.
+    pub(crate) fn part(
+        &self,
+        round: RoundId,
+        journey: &Journey,
+        end: End,
+        over: VirtualTime,
+    ) -> ClientPart {
+        let session = journey.session_until(over);
+        let since = |moment: VirtualTime| seconds(moment - VirtualTime(0));
+        ClientPart {
+            round: round.0,
+            client: journey.client.0,
+            device: self.fleet.profile(&journey.device).name.clone(),
+            npu: journey.device.npu,
+            started: since(journey.started),
+            downloaded: since(journey.downloaded),
+            trained: since(journey.trained),
+            ended: since(over),
+            end,
+            joules: session.joules.cpu + session.joules.gpu + session.joules.npu,
+            celsius: session.after.celsius,
+        }
+    }
+
+    /// After some rounds, forgets the devices that are at rest.
+    pub(crate) fn settle_in(&mut self, round: RoundId, now: VirtualTime) {
+        if round.0.is_multiple_of(SETTLE_EVERY) {
+            self.state.settle(&self.fleet, now);
+        }
+    }
+
+    /// The device of a client.
+    pub(crate) fn device(&self, client: ClientId) -> Device {
+        self.fleet.device(client)
     }
 
     /// What lasts, with the virtual clock: for a checkpoint.

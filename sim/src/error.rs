@@ -1,5 +1,6 @@
 //! Why a simulation could not go on.
 
+use fl_core::buffered::SnapshotError;
 use fl_core::registry::ConfigError;
 use fl_core::ring::RingError;
 use fl_core::round::RoundError;
@@ -49,6 +50,23 @@ pub enum SimError {
     /// The engine does not know what training costs on a device.
     #[error("this engine does not know what training costs on a device; leave devices out")]
     NoCosts,
+    /// The clients under way are not those of this run.
+    #[error("round {round}: {source}")]
+    Flow {
+        /// The round.
+        round: RoundId,
+        /// What does not fit.
+        source: SnapshotError,
+    },
+    /// No client can be called, however long the server waits.
+    #[error(
+        "round {round}: no client could be called for half a year; lower what fleet asks of devices, or \
+         choose others"
+    )]
+    NobodyComes {
+        /// The round.
+        round: RoundId,
+    },
     /// Something could not be written down for its digest or the checkpoint.
     #[error("the {what} cannot be encoded: {reason}; use finite numbers only")]
     Encode {

@@ -48,6 +48,7 @@ mod evaluate;
 mod events;
 mod executor;
 pub mod fleet;
+mod flow;
 mod grouping;
 mod play;
 pub mod population;
@@ -65,7 +66,7 @@ pub use config::{
     CalibrationConfig, CalibrationSource, CheckpointConfig, EvaluationConfig, PerClient,
     SimulationConfig,
 };
-pub use devices::{FleetRecord, RoundEnd, TelemetryConfig};
+pub use devices::{ClientPart, FleetRecord, RoundEnd, TelemetryConfig};
 pub use error::{ObserverError, SimError};
 pub use fleet::{DeviceConfig, FleetConfig, MixConfig};
 pub use population::{Engine, Population};

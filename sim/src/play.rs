@@ -35,6 +35,13 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     /// Plays one round; when it is given up, everything is as before it.
     pub(crate) fn play(&mut self, stop: &AtomicBool) -> Result<RoundRecord, Halt> {
         let watch = Stopwatch::start();
+        if let Some(settings) = self.buffered {
+            let mut played = self.play_flow(settings, stop);
+            if let Ok(record) = &mut played {
+                record.seconds = watch.seconds();
+            }
+            return played;
+        }
         let (undo, began) = (self.prune()?, self.clock);
         let mut played = self.play_pruned(stop);
         match &mut played {
@@ -652,7 +659,7 @@ fn tally<'a>(reports: impl Iterator<Item = &'a Done>, jobs: &[Job]) -> Tally {
 
 /// Adds up what the clients did, in client order; the updates of the jobs `left_out`, ascending, are
 /// not in the sum.
-fn count_reports(reports: &[Done], left_out: &[u32], record: &mut RoundRecord) {
+pub(crate) fn count_reports(reports: &[Done], left_out: &[u32], record: &mut RoundRecord) {
     let mut loss = 0.0;
     let mut counted = 0;
     for report in reports {
@@ -670,13 +677,13 @@ fn count_reports(reports: &[Done], left_out: &[u32], record: &mut RoundRecord) {
 }
 
 /// A client's work as far as it can be known before it trains.
-struct ExpectedWork {
-    steps: u64,
+pub(crate) struct ExpectedWork {
+    pub(crate) steps: u64,
     /// All epochs together.
-    examples: u64,
+    pub(crate) examples: u64,
 }
 
-fn expected_work(plan: &LocalPlan, limit: WorkLimit, examples: u64) -> ExpectedWork {
+pub(crate) fn expected_work(plan: &LocalPlan, limit: WorkLimit, examples: u64) -> ExpectedWork {
     let steps = plan.steps(examples, limit);
     let batch = plan.batch.examples(examples);
     let examples = match plan.work {
@@ -691,7 +698,7 @@ fn expected_work(plan: &LocalPlan, limit: WorkLimit, examples: u64) -> ExpectedW
 }
 
 /// L2 norm of `after - before`. Sixteen interleaved sums, combined in order: a fixed tree.
-fn distance(before: &[f32], after: &[f32]) -> f64 {
+pub(crate) fn distance(before: &[f32], after: &[f32]) -> f64 {
     let mut sums = [0.0f64; 16];
     for (before, after) in before.chunks(16).zip(after.chunks(16)) {
         for (sum, (before, after)) in sums.iter_mut().zip(before.iter().zip(after)) {

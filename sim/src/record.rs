@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregation::GroupsRecord;
 use crate::checkpoint::CheckpointWarning;
-use crate::devices::FleetRecord;
+use crate::devices::{ClientPart, FleetRecord};
 use crate::error::ObserverError;
 use crate::privacy::PrivacyRecord;
 use crate::pruning::PruningRecord;
@@ -143,7 +143,7 @@ pub struct RecorderPosition(pub u64);
 
 /// Receives what a run reports, on the thread that called `run`, in the order of the run.
 ///
-/// Per round: [`round`](Self::round); when it is evaluated, every
+/// Per round: [`round`](Self::round) and every [`took_part`](Self::took_part) of it; when it is evaluated, every
 /// [`client_evaluated`](Self::client_evaluated) in client order and then
 /// [`evaluated`](Self::evaluated); when a checkpoint is due, [`flush`](Self::flush), the write,
 /// and [`checkpointed`](Self::checkpointed).
@@ -151,6 +151,12 @@ pub trait Observer {
     /// A round was completed.
     fn round(&mut self, record: &RoundRecord) {
         let _ = record;
+    }
+
+    /// What a client did in the round that was completed; only where
+    /// [asked for](crate::TelemetryConfig::per_client).
+    fn took_part(&mut self, part: &ClientPart) {
+        let _ = part;
     }
 
     /// The global model was evaluated.

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fl_core::buffered::BufferedSettings;
 use fl_core::registry::ConfigError;
 use fl_core::round::{RoundServer, RoundSettings, RunSetup};
-use fl_core::select::AnySelector;
+use fl_core::select::{AnySelector, Selector as _};
 use fl_core::strategy::{AnyState, AnyStrategy, ModelState as _, Strategy as _};
 use fl_core::sum::ExactSum;
 use fl_core::transform::TransformChain;
@@ -29,12 +30,13 @@ use crate::checkpoint::{
     LocalDisk, ServedFile,
 };
 use crate::config::{CalibrationSource, SimulationConfig, refused};
-use crate::devices::{Devices, Journey, Refused};
+use crate::devices::{ClientPart, Devices, Journey, Refused};
 use crate::distribution;
 use crate::error::SimError;
 use crate::evaluate::{Sample, judge};
 use crate::executor::{Executor, Halt, Job};
 use crate::fleet::ClientFate;
+use crate::flow::{self, Flow};
 use crate::population::{Engine, Population};
 use crate::privacy::{self, Privacy, PrivacyPlan};
 use crate::progress::Progress;
@@ -93,6 +95,10 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     /// The clients' devices; no time passes without.
     pub(crate) devices: Option<Devices>,
     settings: RoundSettings,
+    /// How an asynchronous run goes; none of a synchronous one.
+    pub(crate) buffered: Option<BufferedSettings>,
+    /// Its clients under way.
+    pub(crate) flow: Flow,
     /// Now, by the virtual clock.
     pub(crate) clock: VirtualTime,
     /// What was released lately, with secure aggregation.
@@ -138,6 +144,8 @@ pub(crate) struct Buffers {
     pub(crate) permit: Option<ExamplePermit>,
     /// Their ways through the round, in the order of `training`; empty without devices.
     pub(crate) journeys: Vec<Journey>,
+    /// What they were, where that is told.
+    pub(crate) parts: Vec<ClientPart>,
     /// Who was asked to come and could not.
     pub(crate) refused: Refused,
 }
@@ -226,6 +234,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             None => None,
         };
         let settings = config.schedule.rounds().map_err(table("schedule"))?;
+        flow::check(&config)?;
+        let buffered = flow::settings(&config.schedule, selector.largest_goal(clients))?;
         let mut init = Stream::at(Purpose::ModelInit, config.seed, RoundId(0), ClientId(0));
         let state = strategy.init(engine.init(&mut init));
         let store = config
@@ -253,6 +263,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             secagg,
             devices,
             settings,
+            buffered,
+            flow: Flow::default(),
             clock: VirtualTime(0),
             differencing: Differencing::default(),
             pruned: None,
@@ -332,6 +344,12 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         if let Some(devices) = &mut self.devices {
             let (lasting, left) = postcard::take_from_bytes(rest).map_err(damaged)?;
             (self.clock, rest) = (devices.restore(lasting), left);
+            if self.buffered.is_some() {
+                let (saved, left) = postcard::take_from_bytes(rest).map_err(damaged)?;
+                let device = |client| devices.device(client);
+                self.flow = Flow::restored(saved, state.global(), device).map_err(bad)?;
+                rest = left;
+            }
         }
         let mask = rest;
         self.decode_mask(mask).map_err(bad)?;
@@ -436,6 +454,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         self.evaluated = false;
         self.accuracy = None;
         observer.round(&record);
+        for part in self.buffers.parts.drain(..) {
+            observer.took_part(&part);
+        }
         for pair in &self.buffers.close_pairs {
             observer.close_pair(pair);
         }
@@ -654,10 +675,14 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             Some(_) => postcard::to_stdvec(&(self.server.state(), &self.differencing)),
         };
         let clock = self.clock;
+        let flow = self.buffered.map(|_| self.flow.save());
         let lasting = self.devices.as_ref().map(|devices| devices.lasting(clock));
         let state = state.and_then(|mut state| {
             if let Some(lasting) = lasting {
                 state.extend(postcard::to_stdvec(&lasting)?);
+            }
+            if let Some(flow) = flow {
+                state.extend(postcard::to_stdvec(&flow)?);
             }
             state.extend(mask?);
             Ok(state)

@@ -8,10 +8,12 @@
 //! cools it back, the device stays at the step's temperature and alternates: its mean power is what
 //! the case carries off there, and its speed is the mean of both.
 
+use serde::{Deserialize, Serialize};
+
 use super::profile::{DeviceProfile, Thermal};
 
 /// The temperature of a device in degrees Celsius.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Heat {
     /// Degrees Celsius.
     pub celsius: f64,

@@ -15,8 +15,8 @@ use super::manifest::{
 };
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow, RoundRow,
-    Row, SecAggRow, TimingRow,
+    ClientRow, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow,
+    RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
 };
 use super::table;
 use super::writer::RunWriter;
@@ -325,6 +325,12 @@ impl ResultsFolder {
         if recorded.iter().any(|variant| !variant.pruning.is_empty()) {
             tables.push(self.stage_table(&recorded, |variant| variant.pruning.as_slice())?);
         }
+        if recorded.iter().any(|variant| !variant.fleet.is_empty()) {
+            tables.push(self.stage_table(&recorded, |variant| variant.fleet.as_slice())?);
+        }
+        if recorded.iter().any(|variant| !variant.timeline.is_empty()) {
+            tables.push(self.stage_table(&recorded, |variant| variant.timeline.as_slice())?);
+        }
         for (name, staged) in &tables {
             files.insert(name.clone(), staged.digest().clone());
         }
@@ -412,6 +418,8 @@ impl ResultsFolder {
                     "groups.parquet",
                     "patches.parquet",
                     "pruning.parquet",
+                    "fleet.parquet",
+                    "timeline.parquet",
                 ]
                 .contains(&file.as_str())
                 {
@@ -439,6 +447,8 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
     let mut groups: Vec<GroupsRow> = Vec::new();
     let mut patches: Vec<PatchRow> = Vec::new();
     let mut pruning: Vec<PruningRow> = Vec::new();
+    let mut fleet: Vec<FleetRow> = Vec::new();
+    let mut timeline: Vec<TimelineRow> = Vec::new();
     let mut finished = None;
     for entry in entries {
         match entry {
@@ -462,6 +472,8 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
             Entry::Groups(row) => groups.push(row),
             Entry::Patch(row) => patches.push(row),
             Entry::Pruning(row) => pruning.push(row),
+            Entry::Fleet(row) => fleet.push(*row),
+            Entry::Timeline(row) => timeline.push(*row),
             Entry::Finished(digest) => finished = Some(digest),
         }
     }
@@ -484,6 +496,8 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
         groups,
         patches,
         pruning,
+        fleet,
+        timeline,
         timing,
     })
 }
@@ -549,6 +563,7 @@ mod tests {
                 groups: None,
                 secagg: None,
                 pruning: None,
+                fleet: None,
                 seconds: 0.01,
             });
             writer.evaluated(&EvaluationRecord {

@@ -18,8 +18,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::ResultsError;
 use super::row::{
-    Cell, ClientRow, ColumnKind, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow,
-    PruningRow, RoundRow, Row, SecAggRow, TimingRow,
+    Cell, ClientRow, ColumnKind, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow,
+    PrivacyRow, PruningRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
 };
 
 const MAGIC: [u8; 8] = *b"FLJRNL\0\x01";
@@ -53,6 +53,10 @@ pub(crate) enum Entry {
     Patch(PatchRow),
     /// A row of `pruning`.
     Pruning(PruningRow),
+    /// A row of `fleet`.
+    Fleet(Box<FleetRow>),
+    /// A row of `timeline`.
+    Timeline(Box<TimelineRow>),
     /// The run is over and its model is written: the model's digest.
     Finished(String),
 }
@@ -72,6 +76,8 @@ impl Entry {
             Self::Groups(_) => 10,
             Self::Patch(_) => 11,
             Self::Pruning(_) => 12,
+            Self::Fleet(_) => 13,
+            Self::Timeline(_) => 15,
         }
     }
 
@@ -88,6 +94,8 @@ impl Entry {
             Self::Groups(row) => encode_row(row, bytes),
             Self::Patch(row) => encode_row(row, bytes),
             Self::Pruning(row) => encode_row(row, bytes),
+            Self::Fleet(row) => encode_row(&**row, bytes),
+            Self::Timeline(row) => encode_row(&**row, bytes),
         }
     }
 
@@ -106,6 +114,8 @@ impl Entry {
             10 => Self::Groups(decode_row(payload)?),
             11 => Self::Patch(decode_row(payload)?),
             12 => Self::Pruning(decode_row(payload)?),
+            13 => Self::Fleet(Box::new(decode_row(payload)?)),
+            15 => Self::Timeline(Box::new(decode_row(payload)?)),
             _ => return None,
         })
     }

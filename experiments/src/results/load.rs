@@ -7,8 +7,8 @@ use super::error::ResultsError;
 use super::manifest::{self, HOST, Host, HostFacts, MANIFEST, Manifest, VariantManifest};
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow, RoundRow,
-    Row, SecAggRow, TimingRow,
+    ClientRow, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow,
+    RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
 };
 use super::table;
 
@@ -48,6 +48,10 @@ pub struct VariantResults {
     pub patches: Vec<PatchRow>,
     /// One per round, in order; none without pruning.
     pub pruning: Vec<PruningRow>,
+    /// One per round, in order; none where the fleet has no devices.
+    pub fleet: Vec<FleetRow>,
+    /// One per client and round; only where asked for.
+    pub timeline: Vec<TimelineRow>,
     /// Wall-clock times.
     pub timing: Vec<TimingRow>,
 }
@@ -170,6 +174,14 @@ impl Results {
             true => read_checked::<PruningRow>(path, &manifest)?,
             false => Vec::new(),
         };
+        let fleet = match manifest.files.contains_key("fleet.parquet") {
+            true => read_checked::<FleetRow>(path, &manifest)?,
+            false => Vec::new(),
+        };
+        let timeline = match manifest.files.contains_key("timeline.parquet") {
+            true => read_checked::<TimelineRow>(path, &manifest)?,
+            false => Vec::new(),
+        };
         let timing = match &host {
             Some(_) => table::read::<TimingRow>(path)?,
             None => Vec::new(),
@@ -187,6 +199,8 @@ impl Results {
                 groups: of(&groups, &variant.name),
                 patches: of(&patches, &variant.name),
                 pruning: of(&pruning, &variant.name),
+                fleet: of(&fleet, &variant.name),
+                timeline: of(&timeline, &variant.name),
                 timing: of(&timing, &variant.name),
                 manifest: variant.clone(),
             })

@@ -326,6 +326,118 @@ row! {
 }
 
 row! {
+    /// A round on the devices of the fleet. Times, energies and temperatures are modelled, and told of
+    /// no fewer devices than `telemetry.minimum_group`.
+    "fleet" FleetRow {
+        /// The round, counted from zero.
+        round: u64,
+        /// When it began, in seconds of the virtual clock.
+        started_seconds: f64,
+        /// When it ended.
+        ended_seconds: f64,
+        /// How it ended: `applied`, `lowered` (with the lowered threshold), `too-few-ready`,
+        /// `too-few-updates` or `aborted`.
+        end: String,
+        /// Clients whose eligibility was asked for.
+        asked: u64,
+        /// Those of them that were eligible.
+        eligible: u64,
+        /// Not eligible for too few examples.
+        no_examples: u64,
+        /// Not eligible because they took part as often as they may.
+        no_participations: u64,
+        /// Not eligible because the training does not fit into their memory.
+        no_memory: u64,
+        /// Not eligible for an empty battery.
+        no_battery: u64,
+        /// Not eligible because they were not on a charger.
+        no_charging: u64,
+        /// Not eligible for want of a network that is not metered.
+        no_wifi: u64,
+        /// Not eligible because they were in use.
+        no_idle: u64,
+        /// Clients told to train.
+        called: u64,
+        /// Clients that left while they downloaded.
+        left_downloading: u64,
+        /// Clients that left while they trained.
+        left_training: u64,
+        /// Clients that left while they sent.
+        left_uploading: u64,
+        /// Clients still at work at the deadline.
+        late: u64,
+        /// Clients still at work when the round had enough.
+        surplus: u64,
+        /// Clients in the sum that did a part of their work so as to be in time.
+        partial: u64,
+        /// Seconds from the call to the report of the clients in the sum: mean.
+        seconds_mean: Option<f64>,
+        /// The same: median.
+        seconds_median: Option<f64>,
+        /// The same: 90th percentile.
+        seconds_p90: Option<f64>,
+        /// Mean seconds of downloading.
+        download_seconds: Option<f64>,
+        /// Mean seconds of training.
+        training_seconds: Option<f64>,
+        /// Mean seconds of sending.
+        upload_seconds: Option<f64>,
+        /// Mean seconds from the report to the end of the round.
+        waiting_seconds: Option<f64>,
+        /// Joules of training of all who began it, beyond the idle device's.
+        joules: Option<f64>,
+        /// Those of clients whose update did not count.
+        joules_wasted: Option<f64>,
+        /// Joules on CPUs.
+        joules_cpu: Option<f64>,
+        /// Joules on GPUs.
+        joules_gpu: Option<f64>,
+        /// Joules on NPUs.
+        joules_npu: Option<f64>,
+        /// Clients slowed down by heat.
+        throttled: u64,
+        /// Mean of the temperatures after training, in degrees Celsius.
+        celsius_mean: Option<f64>,
+        /// Bytes moved for nothing.
+        bytes_wasted: u64,
+        /// Mean number of versions by which the updates in the sum were stale.
+        staleness_mean: f64,
+        /// The largest.
+        staleness_max: u64,
+        /// Clients at work when the round ended.
+        in_flight: u64,
+    }
+}
+
+row! {
+    /// One client's part in one round: only with `telemetry.per_client`, for it is **not private**.
+    "timeline" TimelineRow {
+        /// The round, counted from zero, in which the client was called.
+        round: u64,
+        /// The client.
+        client: u64,
+        /// Its device class.
+        device: String,
+        /// Whether its NPU works.
+        npu: u64,
+        /// When it was called, in seconds of the virtual clock.
+        started_seconds: f64,
+        /// When it would have its task, or had it.
+        downloaded_seconds: f64,
+        /// When it would be done training, or was.
+        trained_seconds: f64,
+        /// When its part was over.
+        ended_seconds: f64,
+        /// How: `counted`, `left`, `late`, `surplus` or `refused`.
+        end: String,
+        /// Joules of training, beyond the idle device's.
+        joules: f64,
+        /// Degrees Celsius afterwards.
+        celsius: f64,
+    }
+}
+
+row! {
     /// What the secure aggregation of a round did, and what it weighed.
     "secagg" SecAggRow {
         /// The round, counted from zero.

@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use fl_core::{Parameters, RoundId};
 use fl_edge::Model;
 use fl_privacy::plan::Observer as Observed;
+use fl_sim::fleet::Reason;
 use fl_sim::{
-    ClientEvaluation, ClientSplit, EvaluationRecord, Observer, ObserverError, RecorderPosition,
-    RoundRecord, SecAggMode,
+    ClientEvaluation, ClientPart, ClientSplit, EvaluationRecord, Observer, ObserverError,
+    RecorderPosition, RoundRecord, SecAggMode,
 };
 
 use super::error::ResultsError;
 use super::journal::{Entry, Journal};
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, GroupsRow, PatchRow, PrivacyRow, PruningRow, RoundRow, SecAggRow,
-    TimingRow,
+    ClientRow, EvaluationRow, FleetRow, GroupsRow, PatchRow, PrivacyRow, PruningRow, RoundRow,
+    SecAggRow, TimelineRow, TimingRow,
 };
 
 impl From<&RoundRecord> for RoundRow {
@@ -135,6 +136,72 @@ impl PruningRow {
             pruned: pruning.pruned,
             sparsity: pruning.sparsity(),
         })
+    }
+}
+
+impl FleetRow {
+    /// What a round's record says of its devices; none without.
+    pub(crate) fn of(record: &RoundRecord) -> Option<Self> {
+        let fleet = record.fleet.as_ref()?;
+        let no = |reason| fleet.ineligible.of(reason);
+        Some(Self {
+            round: record.round,
+            started_seconds: fleet.started,
+            ended_seconds: fleet.ended,
+            end: fleet.end.name().to_owned(),
+            asked: fleet.asked,
+            eligible: fleet.eligible,
+            no_examples: no(Reason::Examples),
+            no_participations: no(Reason::Participations),
+            no_memory: no(Reason::Memory),
+            no_battery: no(Reason::Battery),
+            no_charging: no(Reason::Charging),
+            no_wifi: no(Reason::Wifi),
+            no_idle: no(Reason::Idle),
+            called: fleet.called,
+            left_downloading: fleet.left_downloading,
+            left_training: fleet.left_training,
+            left_uploading: fleet.left_uploading,
+            late: fleet.late,
+            surplus: fleet.surplus,
+            partial: fleet.partial,
+            seconds_mean: fleet.seconds_mean,
+            seconds_median: fleet.seconds_median,
+            seconds_p90: fleet.seconds_p90,
+            download_seconds: fleet.download_seconds,
+            training_seconds: fleet.training_seconds,
+            upload_seconds: fleet.upload_seconds,
+            waiting_seconds: fleet.waiting_seconds,
+            joules: fleet.joules,
+            joules_wasted: fleet.joules_wasted,
+            joules_cpu: fleet.joules_cpu,
+            joules_gpu: fleet.joules_gpu,
+            joules_npu: fleet.joules_npu,
+            throttled: fleet.throttled,
+            celsius_mean: fleet.celsius_mean,
+            bytes_wasted: fleet.bytes_wasted,
+            staleness_mean: fleet.staleness_mean,
+            staleness_max: fleet.staleness_max,
+            in_flight: fleet.in_flight,
+        })
+    }
+}
+
+impl From<&ClientPart> for TimelineRow {
+    fn from(part: &ClientPart) -> Self {
+        Self {
+            round: part.round,
+            client: part.client,
+            device: part.device.clone(),
+            npu: part.npu.into(),
+            started_seconds: part.started,
+            downloaded_seconds: part.downloaded,
+            trained_seconds: part.trained,
+            ended_seconds: part.ended,
+            end: part.end.name().to_owned(),
+            joules: part.joules,
+            celsius: part.celsius,
+        }
     }
 }
 
@@ -315,6 +382,9 @@ impl Observer for RunWriter {
         if let Some(row) = PruningRow::of(record) {
             self.append(&Entry::Pruning(row));
         }
+        if let Some(row) = FleetRow::of(record) {
+            self.append(&Entry::Fleet(Box::new(row)));
+        }
         if let Some(row) = SecAggRow::of(record) {
             self.append(&Entry::SecAgg(Box::new(row)));
         }
@@ -327,6 +397,10 @@ impl Observer for RunWriter {
                 self.time(&what("server"), record.round, time.server);
             }
         }
+    }
+
+    fn took_part(&mut self, part: &ClientPart) {
+        self.append(&Entry::Timeline(Box::new(part.into())));
     }
 
     fn evaluated(&mut self, record: &EvaluationRecord) {

@@ -1,6 +1,7 @@
 //! A client's way through a round, if nobody stops it.
 
-use fl_core::{Bytes, ClientId, Cost, VirtualTime, WorkLimit};
+use fl_core::{Bytes, ClientId, Cost, RoundId, VirtualTime, WorkLimit};
+use serde::{Deserialize, Serialize};
 
 use crate::events::{Happening, Scheduled};
 use crate::fleet::{Device, Session};
@@ -10,6 +11,8 @@ use crate::schedule::seconds;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Journey {
     pub(crate) client: ClientId,
+    /// The round in which it was called.
+    pub(crate) round: RoundId,
     pub(crate) started: VirtualTime,
     pub(crate) downloaded: VirtualTime,
     pub(crate) trained: VirtualTime,
@@ -30,9 +33,37 @@ pub(crate) struct Journey {
     pub(crate) device: Device,
 }
 
-/// How a journey ends.
+/// One client's part in one round. Times are seconds of the virtual clock; all is modelled, and **not
+/// private**.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientPart {
+    /// The round in which it was called.
+    pub round: u64,
+    /// The client.
+    pub client: u64,
+    /// Its device class.
+    pub device: String,
+    /// Whether it has an NPU that works.
+    pub npu: bool,
+    /// When it was called.
+    pub started: f64,
+    /// When it had its task, or would have had it.
+    pub downloaded: f64,
+    /// When its training was done, or would have been.
+    pub trained: f64,
+    /// When its part was over.
+    pub ended: f64,
+    /// How it ended.
+    pub end: End,
+    /// Joules of training, beyond the idle device's.
+    pub joules: f64,
+    /// Degrees Celsius afterwards.
+    pub celsius: f64,
+}
+
+/// How a client's part in a round ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
     /// Its update is in the sum.
     Counted,
     /// It left.
@@ -46,12 +77,79 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// The name in tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counted => "counted",
+            Self::Left => "left",
+            Self::Late => "late",
+            Self::Surplus => "surplus",
+            Self::Refused => "refused",
+        }
+    }
+
     /// When a journey with this end in a round that ended at `ended` is over.
     pub(crate) fn moment(self, journey: &Journey, ended: VirtualTime) -> VirtualTime {
         match self {
             Self::Counted | Self::Refused => journey.reported,
             Self::Left => journey.leaves.unwrap_or(ended).min(ended),
             Self::Late | Self::Surplus => ended.min(journey.reported),
+        }
+    }
+}
+
+/// A [`Journey`] in a checkpoint; its device is drawn again.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SavedJourney {
+    client: ClientId,
+    round: RoundId,
+    started: VirtualTime,
+    downloaded: VirtualTime,
+    trained: VirtualTime,
+    reported: VirtualTime,
+    leaves: Option<VirtualTime>,
+    limit: WorkLimit,
+    cut: bool,
+    down: u64,
+    up: u64,
+    session: Session,
+}
+
+impl SavedJourney {
+    pub(crate) fn client(&self) -> ClientId {
+        self.client
+    }
+
+    pub(crate) fn restored(self, device: Device) -> Journey {
+        let Self {
+            client,
+            round,
+            started,
+            downloaded,
+            trained,
+            reported,
+            leaves,
+            limit,
+            cut,
+            down,
+            up,
+            session,
+        } = self;
+        Journey {
+            client,
+            round,
+            started,
+            downloaded,
+            trained,
+            reported,
+            leaves,
+            limit,
+            cut,
+            down,
+            up,
+            session,
+            device,
         }
     }
 }
@@ -68,6 +166,38 @@ pub(crate) struct Part {
 }
 
 impl Journey {
+    pub(crate) fn save(&self) -> SavedJourney {
+        let Self {
+            client,
+            round,
+            started,
+            downloaded,
+            trained,
+            reported,
+            leaves,
+            limit,
+            cut,
+            down,
+            up,
+            ref session,
+            device: _,
+        } = *self;
+        SavedJourney {
+            client,
+            round,
+            started,
+            downloaded,
+            trained,
+            reported,
+            leaves,
+            limit,
+            cut,
+            down,
+            up,
+            session: session.clone(),
+        }
+    }
+
     /// How it ends, if nobody ends it before.
     pub(crate) fn end(&self) -> Scheduled {
         let (time, what) = match self.leaves {
@@ -125,6 +255,7 @@ mod tests {
         let fleet = Fleet::new(&DeviceConfig::default(), Seed(1)).unwrap();
         Journey {
             client: ClientId(1),
+            round: RoundId(0),
             started: VirtualTime(1_000_000),
             downloaded: VirtualTime(3_000_000),
             trained: VirtualTime(7_000_000),

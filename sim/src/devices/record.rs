@@ -58,6 +58,8 @@ pub struct FleetRecord {
     pub eligible: u64,
     /// Why the others were not.
     pub ineligible: Ineligible,
+    /// Clients told to train.
+    pub called: u64,
     /// Clients that left while they downloaded the task.
     pub left_downloading: u64,
     /// Clients that left while they trained.
@@ -134,6 +136,7 @@ impl Tallied {
         record: &mut FleetRecord,
     ) {
         let part = journey.until(end.moment(journey, ended));
+        record.called += 1;
         self.bytes_down += part.down;
         self.bytes_up += part.up;
         if part.trained > 0.0 {

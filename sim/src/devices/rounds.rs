@@ -10,10 +10,6 @@ use crate::record::RoundRecord;
 use crate::schedule::seconds;
 use crate::simulation::Simulation;
 
-/// Rounds between two forgettings of devices that are at rest. Of the round's number alone, so that
-/// nothing depends on where a run was interrupted.
-const SETTLE_EVERY: u64 = 16;
-
 impl From<Outcome> for RoundEnd {
     fn from(outcome: Outcome) -> Self {
         match outcome {
@@ -83,6 +79,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         };
         let jobs = &self.buffers.jobs;
         let mut tallied = Tallied::default();
+        self.buffers.parts.clear();
         for journey in &self.buffers.journeys {
             let client = journey.client;
             let accepted = jobs.binary_search_by_key(&client, |job| job.client).is_ok();
@@ -95,11 +92,14 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 _ => End::Surplus,
             };
             tallied.count(journey, end, until, &mut fleet);
-            devices.end(round, journey, end.moment(journey, until));
+            let over = end.moment(journey, until);
+            if self.config.telemetry.per_client {
+                let part = devices.part(round, journey, end, over);
+                self.buffers.parts.push(part);
+            }
+            devices.end(round, journey, over);
         }
-        if round.0.is_multiple_of(SETTLE_EVERY) {
-            devices.settle(until);
-        }
+        devices.settle_in(round, until);
         record.bytes_down = tallied.bytes_down;
         record.bytes_up = tallied.bytes_up;
         tallied.finish(self.config.telemetry.minimum_group, &mut fleet);

@@ -18,6 +18,8 @@ use fl_edge::Model;
 use fl_edge::device::profile::DeviceProfile;
 use fl_edge::device::{Choice, DelegateKind, Heat, Precision, Request, Work, estimate};
 
+use serde::{Deserialize, Serialize};
+
 use super::device::{Device, Fleet, lost};
 use super::error::FleetError;
 
@@ -50,7 +52,7 @@ pub struct Unfit {
 }
 
 /// Joules of a session by who took them.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Joules {
     /// The CPU, beyond the idle device.
     pub cpu: f64,
@@ -176,7 +178,7 @@ pub struct Costs {
 }
 
 /// One client's training in a round, as a device goes through it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Session {
     /// Seconds, start-up included.
     pub seconds: f64,
@@ -195,7 +197,7 @@ pub struct Session {
 }
 
 /// How a session stood at some second.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Station {
     seconds: f64,
     cool_seconds: f64,
