@@ -20,8 +20,9 @@ use fl_core::{
     WorkLimit,
 };
 use fl_edge::Observed;
+use fl_sim::fleet::{Costs, Fleet, FleetError};
 use fl_sim::{
-    AggregationConfig, CalibrationConfig, ClientEvaluation, Engine, EvaluationConfig,
+    AggregationConfig, CalibrationConfig, ClientEvaluation, ClientPart, Engine, EvaluationConfig,
     EvaluationRecord, FleetConfig, LocalDisk, Observer, ObserverError, Outcome, PerClient,
     Population, RecorderPosition, RoundRecord, SecAggRecord, Simulation, SimulationConfig,
 };
@@ -270,6 +271,19 @@ impl Engine for TinyEngine {
         self.kernel.clone()
     }
 
+    /// As if it were McMahan's network: a line would take no time.
+    fn costs(
+        &self,
+        fleet: &Fleet,
+        plan: &LocalPlan,
+        most_examples: u64,
+    ) -> Result<Option<Costs>, FleetError> {
+        let def = fl_edge::ModelDef::named("mlp-2nn").unwrap();
+        let input = InputSpec::Real(vec![28, 28, 1]);
+        let model = fl_edge::Model::new(&def, &input, TargetSpec::Class { classes: 10 }).unwrap();
+        Costs::new(fleet, &model, plan, most_examples).map(Some)
+    }
+
     /// Parameters rounded to quarters of the largest calibration input.
     fn serve_int8(
         &self,
@@ -465,15 +479,17 @@ pub(crate) struct Journal {
     pub(crate) evaluations: Vec<EvaluationRecord>,
     pub(crate) clients: Vec<ClientEvaluation>,
     pub(crate) checkpoints: Vec<u64>,
+    pub(crate) parts: Vec<ClientPart>,
 }
 
 impl Journal {
     /// Forgets what came after `position`, as a recorder does on resume.
     pub(crate) fn truncate(&mut self, position: RecorderPosition) {
-        let rounds = position.0 as usize;
-        self.rounds.truncate(rounds);
-        self.evaluations.retain(|e| e.round <= position.0);
-        self.clients.retain(|c| c.round <= position.0);
+        let rounds = position.0 & 0xffff_ffff;
+        self.rounds.truncate(rounds as usize);
+        self.evaluations.retain(|e| e.round <= rounds);
+        self.clients.retain(|c| c.round <= rounds);
+        self.parts.truncate((position.0 >> 32) as usize);
         self.checkpoints.clear();
     }
 
@@ -499,6 +515,10 @@ impl Observer for Journal {
         });
     }
 
+    fn took_part(&mut self, part: &ClientPart) {
+        self.parts.push(part.clone());
+    }
+
     fn evaluated(&mut self, record: &EvaluationRecord) {
         self.evaluations.push(EvaluationRecord {
             seconds: 0.0,
@@ -511,7 +531,8 @@ impl Observer for Journal {
     }
 
     fn flush(&mut self, _: RoundId) -> Result<RecorderPosition, ObserverError> {
-        Ok(RecorderPosition(self.rounds.len() as u64))
+        let parts = (self.parts.len() as u64) << 32;
+        Ok(RecorderPosition(parts | self.rounds.len() as u64))
     }
 
     fn checkpointed(&mut self, round: RoundId) -> Result<(), ObserverError> {
