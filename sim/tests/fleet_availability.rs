@@ -1,4 +1,5 @@
 //! The day of a phone: shares, rhythm, one path; and who may train, against a replay of the day.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 
@@ -243,7 +244,7 @@ fn replay(
     let s = rhythm.sigma;
     let mut on = stream.uniform() < rhythm.share[12];
     let part = stream.uniform();
-    let mut length = part * libm_exp(s * stream.normal() + s * s / 2.0);
+    let mut length = part * (s * stream.normal() + s * s / 2.0).exp();
     let (mut now, mut all) = (0.0f64, Vec::new());
     loop {
         let sums = &sums[usize::from(on)];
@@ -256,16 +257,8 @@ fn replay(
         now = (at - 1) as f64 + (target - sums[at - 1]) / (sums[at] - sums[at - 1]);
         all.push((on, (now * HOUR as f64).round() as u64));
         on = !on;
-        length = libm_exp(s * stream.normal() - s * s / 2.0);
+        length = (s * stream.normal() - s * s / 2.0).exp();
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a second opinion, which need not agree in the last bit"
-)]
-fn libm_exp(x: f64) -> f64 {
-    x.exp()
 }
 
 /// Whether a signal holds at a moment and when that ends, by replays; followed for a day and more.
@@ -459,7 +452,7 @@ fn the_first_days_are_frozen() {
 
 const FROZEN: &str =
     "331 733 111 111 373 551 110 173 551 111 037 001 113 733 111 110 110 015 322 115 ";
-const FROZEN_DEVICE: &str = "";
+const FROZEN_DEVICE: &str = "mid-20 false 0.889872659 60 4681548.940 2125211.369";
 
 proptest! {
     /// Whatever the moment, the answers belong to one path: inside a stretch the end is the same from

@@ -337,7 +337,7 @@ impl Costs {
         }
     }
 
-    /// How a device trains.
+    /// How a device trains, which must be one of the fleet that the costs are for.
     #[must_use]
     pub fn way(&self, device: &Device) -> &Way {
         &self.members[device.member].ways[usize::from(device.npu)]
