@@ -246,6 +246,45 @@ fn what_there_is_not_is_refused_by_name() {
 }
 
 #[test]
+fn a_configuration_is_read_and_written() {
+    let text = r#"
+        mix = { "mid-20" = 0.4, "flagship-21" = 0.6 }
+        npu_share = 0.25
+        rhythm = "always-on"
+        zones = [[-5.0, 0.5], [5.5, 0.5]]
+        [requirements]
+        idle = false
+        max_participations = 3
+    "#;
+    let config: DeviceConfig = toml::from_str(text).unwrap();
+    assert_eq!(config.mix, shares(&[("mid-20", 0.4), ("flagship-21", 0.6)]));
+    assert_eq!(config.rhythm, Some(DefaultRhythm::AlwaysOn));
+    assert_eq!(config.requirements.max_participations, Some(3));
+    assert!(config.requirements.charging && !config.requirements.idle);
+    let fleet = Fleet::new(&config, Seed(1)).unwrap();
+    assert!((0..100).all(|client| [-300, 330].contains(&fleet.device(ClientId(client)).zone)));
+    let again = serde_json::to_string(&config).unwrap();
+    assert_eq!(
+        serde_json::from_str::<DeviceConfig>(&again).unwrap(),
+        config
+    );
+    assert_eq!(
+        toml::from_str::<DeviceConfig>("").unwrap(),
+        DeviceConfig::default()
+    );
+    for (text, message) in [
+        ("mix = 5", "expected the name of a mix or device class"),
+        ("battery = 5", "unknown field `battery`"),
+        ("rhythm = \"weekly\"", "unknown variant `weekly`"),
+    ] {
+        let error = toml::from_str::<DeviceConfig>(text)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
 fn speeds_spread_as_ai_benchmarks_phones_do() {
     let fleet = fleet(MixConfig::default());
     let between = fleet.mix().variance_between();

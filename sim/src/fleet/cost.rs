@@ -12,8 +12,10 @@
 //! [spread](fl_edge::device::profile::Jitter) of its steps, and [heat](Heat), which carries over from
 //! the last one.
 
-use fl_core::{BatchSize, Precision as Arithmetic};
-use fl_core::{LocalPlan, LocalWork, Optimizer, Stream, VirtualDuration, WorkLimit};
+use fl_core::{
+    BatchSize, LocalPlan, LocalWork, Optimizer, Precision as Arithmetic, Stream, VirtualDuration,
+    WorkLimit,
+};
 use fl_edge::Model;
 use fl_edge::device::profile::DeviceProfile;
 use fl_edge::device::{Choice, DelegateKind, Heat, Precision, Request, Work, estimate};
