@@ -199,7 +199,7 @@ fn ask(traces: Traces) {
         pick: 0.5,
     };
     for at in [0, 12_345_678_901, u64::MAX] {
-        drop(availability.until(&life, fl_core::VirtualTime(at), Signals::ALL));
+        let _ = availability.until(&life, fl_core::VirtualTime(at), Signals::ALL);
     }
 }
 

@@ -43,7 +43,7 @@ pub mod trace;
 
 pub use availability::{Availability, Signal, Signals};
 pub use cost::{Costs, Session, Unfit};
-pub use device::{Device, DeviceConfig, Fleet};
+pub use device::{Device, DeviceConfig, Fleet, Job};
 pub use eligibility::{Ineligible, Reason, Requirements};
 pub use error::FleetError;
 pub use mix::{Mix, MixConfig};

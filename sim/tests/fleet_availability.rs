@@ -1,4 +1,5 @@
 //! The day of a phone: shares, rhythm, one path; and who may train, against a replay of the day.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 
@@ -133,6 +134,31 @@ fn signals_follow_their_rhythms() {
     assert!((0.44..0.52).contains(&mean(1)));
 }
 
+#[test]
+fn days_join_at_noon() {
+    let fleet = one_zone();
+    let clients = 100_000;
+    let shares = |at: u64| {
+        let mut held = [0u32; 3];
+        for client in 0..clients {
+            let signals = fleet.signals(ClientId(client), VirtualTime(at));
+            held[0] += u32::from(signals.charging);
+            held[1] += u32::from(signals.wifi);
+            held[2] += u32::from(signals.idle);
+        }
+        held.map(|held| f64::from(held) / clients as f64)
+    };
+    let noon = 3 * DAY + 12 * HOUR;
+    let (before, after) = (shares(noon - 1), shares(noon));
+    for (before, after) in before.into_iter().zip(after) {
+        // Five deviations of the difference of two shares.
+        assert!(
+            (before - after).abs() < 5.0 * (0.5f64 / clients as f64).sqrt(),
+            "{before} {after}"
+        );
+    }
+}
+
 /// FLASH's traces: a phone's eligibility correlates with itself by 0.58 after half an hour, 0.42 after
 /// an hour.
 #[test]
@@ -175,6 +201,7 @@ fn eligibility_lasts_about_as_long_as_in_flashs_traces() {
 #[test]
 fn a_constant_rhythm_is_in_equilibrium() {
     let rhythm = Rhythm {
+        noon: 0.3,
         share: [0.3; 24],
         hours: [0.6; 24],
         sigma: 0.5,
@@ -241,9 +268,9 @@ fn replay(
     };
     let sums = [passed(false), passed(true)];
     let s = rhythm.sigma;
-    let mut on = stream.uniform() < rhythm.share[12];
+    let mut on = stream.uniform() < rhythm.noon;
     let part = stream.uniform();
-    let mut length = part * libm_exp(s * stream.normal() + s * s / 2.0);
+    let mut length = part * (s * stream.normal() + s * s / 2.0).exp();
     let (mut now, mut all) = (0.0f64, Vec::new());
     loop {
         let sums = &sums[usize::from(on)];
@@ -256,16 +283,8 @@ fn replay(
         now = (at - 1) as f64 + (target - sums[at - 1]) / (sums[at] - sums[at - 1]);
         all.push((on, (now * HOUR as f64).round() as u64));
         on = !on;
-        length = libm_exp(s * stream.normal() - s * s / 2.0);
+        length = (s * stream.normal() - s * s / 2.0).exp();
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a second opinion, which need not agree in the last bit"
-)]
-fn libm_exp(x: f64) -> f64 {
-    x.exp()
 }
 
 /// Whether a signal holds at a moment and when that ends, by replays; followed for a day and more.
@@ -458,8 +477,8 @@ fn the_first_days_are_frozen() {
 }
 
 const FROZEN: &str =
-    "331 733 111 111 373 551 110 173 551 111 037 001 113 733 111 110 110 015 322 115 ";
-const FROZEN_DEVICE: &str = "";
+    "331 733 111 111 373 551 114 133 551 155 037 001 313 733 111 110 114 015 322 115 ";
+const FROZEN_DEVICE: &str = "mid-20 false 0.889872659 60 4681548.940 2125211.369";
 
 proptest! {
     /// Whatever the moment, the answers belong to one path: inside a stretch the end is the same from

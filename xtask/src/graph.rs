@@ -49,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "fl-edge",
             "fl-onnx",
             "fl-secagg",
+            "fl-sim",
             "fl-versions",
         ],
     ),

@@ -5,9 +5,9 @@
 //! at one over the [hour's mean length](Rhythm). A day goes from local noon to local noon and has a
 //! stream of its own for each signal, so whether a client is available at a moment, and until when,
 //! takes the same time for any moment, and the answers for all moments belong to one path. At noon the
-//! process is in equilibrium with the hour's share: its state is drawn from it and the rest of the
-//! stretch from the distribution of what is left of a stretch seen at a random moment (the forward
-//! recurrence time of a renewal process; Cox 1962, "Renewal Theory", section 5.2), which for a
+//! process is taken to be in equilibrium: its state is drawn from the share that days end with, and the
+//! rest of the stretch from the distribution of what is left of a stretch seen at a random moment (the
+//! forward recurrence time of a renewal process; Cox 1962, "Renewal Theory", section 5.2), which for a
 //! log-normal length is a uniform part of a length drawn in proportion to itself.
 //!
 //! So paths restart at noon, when the fewest phones charge; what lasts over noon is a stretch that by
@@ -189,7 +189,7 @@ pub struct Diurnal {
 #[derive(Clone, Debug, PartialEq)]
 struct Paces {
     /// The share at noon.
-    share: f64,
+    noon: f64,
     sigma: f64,
     on: [f64; 24],
     off: [f64; 24],
@@ -204,7 +204,7 @@ impl Paces {
             rhythm.hours[from_noon(hour)] * (1.0 - share) / share
         });
         Self {
-            share: rhythm.share[12],
+            noon: rhythm.noon,
             sigma: rhythm.sigma,
             on,
             off,
@@ -241,7 +241,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// The stretch at noon: its state, and what is left of it.
     fn new(paces: &'a Paces, mut stream: Stream) -> Self {
-        let on = stream.uniform() < paces.share;
+        let on = stream.uniform() < paces.noon;
         let sigma = paces.sigma;
         let part = stream.uniform();
         let length = part * libm::exp(sigma * stream.normal() + 0.5 * sigma * sigma);

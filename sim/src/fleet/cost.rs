@@ -12,8 +12,10 @@
 //! [spread](fl_edge::device::profile::Jitter) of its steps, and [heat](Heat), which carries over from
 //! the last one.
 
-use fl_core::{BatchSize, Precision as Arithmetic};
-use fl_core::{LocalPlan, LocalWork, Optimizer, Stream, VirtualDuration, WorkLimit};
+use fl_core::{
+    BatchSize, LocalPlan, LocalWork, Optimizer, Precision as Arithmetic, Stream, VirtualDuration,
+    WorkLimit,
+};
 use fl_edge::Model;
 use fl_edge::device::profile::DeviceProfile;
 use fl_edge::device::{Choice, DelegateKind, Heat, Precision, Request, Work, estimate};
@@ -413,7 +415,7 @@ impl Costs {
         }
     }
 
-    /// How a device trains.
+    /// How a device trains, which must be one of the fleet that the costs are for.
     #[must_use]
     pub fn way(&self, device: &Device) -> &Way {
         &self.members[device.member].ways[usize::from(device.npu)]

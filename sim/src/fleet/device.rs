@@ -6,16 +6,18 @@
 
 use std::sync::Arc;
 
-use fl_core::{ClientId, Purpose, RoundId, Seed, Stream, VirtualTime};
+use fl_core::{ClientId, Purpose, RoundId, Seed, Stream, VirtualTime, WorkLimit};
 use fl_edge::device::DelegateKind;
 use fl_edge::device::profile::{Class, DeviceProfile};
 use serde::{Deserialize, Serialize};
 
 use super::availability::{Availability, Life, Signal, Signals};
+use super::cost::{Costs, Session, Unfit};
 use super::eligibility::Requirements;
 use super::error::FleetError;
 use super::mix::{Battery, DefaultRhythm, Mix, MixConfig, Zones};
 use super::network::Link;
+use super::state::FleetState;
 use super::trace::{Capacities, Capacity};
 
 /// Speeds beyond so many deviations are not drawn: one phone in 16,000.
@@ -116,6 +118,19 @@ pub(super) fn lost(npu: bool) -> &'static [DelegateKind] {
         true => &[],
         false => &[DelegateKind::Npu],
     }
+}
+
+/// What a client is to train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The round.
+    pub round: RoundId,
+    /// When it begins.
+    pub at: VirtualTime,
+    /// Examples that the client holds.
+    pub examples: u64,
+    /// How much of the plan's work it does.
+    pub limit: WorkLimit,
 }
 
 /// The first draws of a device: what a check of eligibility needs.
@@ -299,6 +314,28 @@ impl Fleet {
         let required = self.requirements.signals();
         self.availability
             .until(&self.sketch(client).life, at, required)
+    }
+
+    /// The stream of a client's transfers in a round: its download first, then its upload.
+    #[must_use]
+    pub fn transfers(&self, round: RoundId, client: ClientId) -> Stream {
+        Stream::at(Purpose::Transfer, self.seed, round, client)
+    }
+
+    /// A client's training in a round that it begins at `at`, on its device as it is by then.
+    ///
+    /// # Errors
+    /// [`Unfit`] when the device cannot hold it.
+    pub fn session(
+        &self,
+        costs: &Costs,
+        state: &FleetState,
+        device: &Device,
+        job: Job,
+    ) -> Result<Session, Unfit> {
+        let heat = state.condition(self, device, job.at).heat();
+        let mut stream = Stream::at(Purpose::DeviceSession, self.seed, job.round, device.client);
+        costs.session(device, heat, job.examples, job.limit, &mut stream)
     }
 
     /// The share of the first `clients` clients for whom all required signals hold at a moment, for

@@ -34,7 +34,10 @@ const SLACK: f64 = 1e-6;
 
 /// Which devices a population has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected the name of a mix or device class, or a table of classes and shares"
+)]
 pub enum MixConfig {
     /// An embedded mix, or a device class that all of them are of.
     Named(String),

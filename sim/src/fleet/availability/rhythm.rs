@@ -4,6 +4,9 @@
 /// the hour of the local clock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rhythm {
+    /// The share that has the signal at noon, where days begin, in `[0, 1]`: what a day ends with, so
+    /// that days join.
+    pub noon: f64,
     /// The share towards which each hour draws the signal, in `(0, 1)`.
     pub share: [f64; 24],
     /// Mean length in hours of a stretch with the signal that lies within the hour's conditions,
@@ -25,9 +28,10 @@ pub struct Rhythm {
 /// * the correlation of a phone's eligibility with itself after 30 and 60 minutes is near that of those
 ///   traces (0.58 and 0.42).
 pub const CHARGING: Rhythm = Rhythm {
+    noon: 0.148,
     share: [
-        0.30, 0.32, 0.33, 0.33, 0.31, 0.28, 0.24, 0.20, 0.17, 0.15, 0.15, 0.15, //
-        0.15, 0.15, 0.15, 0.15, 0.15, 0.15, 0.16, 0.17, 0.19, 0.21, 0.24, 0.27,
+        0.30, 0.32, 0.33, 0.33, 0.31, 0.28, 0.24, 0.20, 0.17, 0.14, 0.14, 0.14, //
+        0.14, 0.14, 0.14, 0.14, 0.14, 0.14, 0.16, 0.17, 0.19, 0.21, 0.24, 0.27,
     ],
     hours: [
         5.0, 5.0, 5.0, 4.5, 4.0, 3.0, 2.5, 2.0, 1.5, 1.2, 1.2, 1.2, //
@@ -40,6 +44,7 @@ pub const CHARGING: Rhythm = Rhythm {
 /// phones in `phones-2025`, time on WiFi is then just below half (Opensignal, January 2020: 10 to
 /// 70 % by country).
 pub const WIFI: Rhythm = Rhythm {
+    noon: 0.640,
     share: [
         0.88, 0.89, 0.90, 0.90, 0.90, 0.88, 0.84, 0.76, 0.68, 0.64, 0.62, 0.62, //
         0.62, 0.62, 0.62, 0.62, 0.63, 0.66, 0.70, 0.75, 0.79, 0.82, 0.85, 0.87,
@@ -54,6 +59,7 @@ pub const WIFI: Rhythm = Rhythm {
 /// Screen off or locked. Assumed as said of [`CHARGING`]: in use for four and a half hours a day, in
 /// many short stretches.
 pub const IDLE: Rhythm = Rhythm {
+    noon: 0.733,
     share: [
         0.93, 0.96, 0.97, 0.98, 0.98, 0.97, 0.94, 0.87, 0.80, 0.76, 0.74, 0.73, //
         0.72, 0.73, 0.74, 0.74, 0.73, 0.72, 0.71, 0.70, 0.70, 0.71, 0.77, 0.86,
