@@ -55,11 +55,6 @@ impl EventQueue {
         self.0.peek().map(|Reverse(next)| next.time)
     }
 
-    /// Forgets all.
-    pub(crate) fn clear(&mut self) {
-        self.0.clear();
-    }
-
     /// Everything that is going to happen, in order; for a checkpoint.
     pub(crate) fn to_sorted(&self) -> Vec<Scheduled> {
         let mut all: Vec<Scheduled> = self.0.iter().map(|Reverse(next)| *next).collect();
