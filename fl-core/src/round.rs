@@ -696,4 +696,4 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod twin;
+pub(crate) mod twin;

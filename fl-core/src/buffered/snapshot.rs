@@ -257,7 +257,7 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
                     server.since.insert((since, client));
                 }
                 Status::Accepted { .. } => {
-                    server.accepted += 1;
+                    server.buffered.insert(client);
                     server.outstanding += 1;
                 }
                 Status::Waiting { .. } | Status::Summed { .. } => {}

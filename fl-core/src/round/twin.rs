@@ -19,18 +19,18 @@ use crate::testing::reference::{Blobs, SoftmaxTrainer};
 use crate::trainer::{FitTask, LocalResult, Trainer};
 use crate::units::ExampleCount;
 
-const CLIENTS: u64 = 30;
+pub(crate) const CLIENTS: u64 = 30;
 const ROUNDS: u64 = 15;
-const SEED: Seed = Seed(4);
+pub(crate) const SEED: Seed = Seed(4);
 
-struct World {
+pub(crate) struct World {
     trainer: SoftmaxTrainer,
     clients: Vec<Blobs>,
-    local: LocalPlan,
+    pub(crate) local: LocalPlan,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clients = 0..CLIENTS;
         let clients = clients.map(|client| Blobs::new(client, 5 + 3 * client as usize, 8, 5));
         Self {
@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    fn fit(
+    pub(crate) fn fit(
         &mut self,
         global: &Parameters,
         client: ClientId,
@@ -74,11 +74,11 @@ impl World {
         update
     }
 
-    fn start(&self) -> Parameters {
+    pub(crate) fn start(&self) -> Parameters {
         Parameters::zeros(Arc::clone(self.trainer.layout()))
     }
 
-    fn accuracy(&mut self, model: &Parameters) -> f64 {
+    pub(crate) fn accuracy(&mut self, model: &Parameters) -> f64 {
         let parts = self.clients.iter().map(|data| {
             let rows = 0..data.len();
             self.trainer.evaluate(model.values(), data, rows).unwrap()

@@ -127,7 +127,7 @@ proptest! {
                 }
             }
             settle(&mut server, &mut ledger, &mut gone);
-            prop_assert!(server.accepted <= buffer);
+            prop_assert!(server.buffered.len() as u64 <= buffer);
             let oldest = server.training().map(|(_, version, _)| version.0).min();
             if let (Some(most), Some(oldest)) = (staleness, oldest) {
                 prop_assert!(server.version().0 - oldest <= most);
