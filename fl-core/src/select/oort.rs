@@ -5,7 +5,8 @@
 //! (exploitation); a share of the cohort is drawn from those that did not (exploration). In the
 //! paper's notation, in round `R` (counted from 1), for a client last in round `L`:
 //!
-//! 1. statistical utility `U = |B| sqrt(1/|B| sum loss^2)`, see [`Participation::utility`], clipped at
+//! 1. statistical utility `U = |B| sqrt(1/|B| sum loss^2)`, see
+//!    [`Participation::utility`](super::Participation::utility), clipped at
 //!    a quantile of all and then scaled to `[0, 1]`;
 //! 2. plus the temporal uncertainty `sqrt(0.1 ln R / L)`;
 //! 3. times `(T/t)^alpha` where the client's time `t` is above the preferred time `T`;
