@@ -11,7 +11,10 @@ use crate::plan::WorkLimit;
 use crate::registry::Registered as _;
 use crate::ring::{RingPlan, WeightBounds};
 use crate::select::{Uniform, UniformConfig};
-use crate::strategy::{AnyStrategy, FedAvgConfig, FedProxConfig, StrategyConfig};
+use crate::strategy::{
+    AnyStrategy, FedAsyncConfig, FedAvgConfig, FedBuffConfig, FedProxConfig, StrategyConfig,
+    Weighting,
+};
 use crate::stream::{Purpose, Stream};
 use crate::sum::ExactSum;
 use crate::testing::local_plan;
@@ -224,4 +227,28 @@ fn fedprox_without_mu_is_fedavg_with_partial_work_bit_for_bit() {
         by_the_machine(StrategyConfig::FedAvg(partial)).digest(),
         by_the_machine(StrategyConfig::FedProx(FedProxConfig::new(0.0))).digest()
     );
+}
+
+/// In a synchronous round nothing is stale: the asynchronous strategies take the plain mean.
+#[test]
+fn without_staleness_the_asynchronous_strategies_take_the_plain_mean() {
+    let uniform = FedAvgConfig {
+        weighting: Weighting::Uniform,
+        ..FedAvgConfig::default()
+    };
+    let plain = by_the_machine(StrategyConfig::FedAvg(uniform));
+    let mixing = FedAsyncConfig {
+        mixing: 1.0,
+        ..FedAsyncConfig::default()
+    };
+    for config in [
+        StrategyConfig::FedBuff(FedBuffConfig::default()),
+        StrategyConfig::FedAsync(mixing),
+    ] {
+        let machine = by_the_machine(config.clone());
+        for (a, b) in machine.values().iter().zip(plain.values()) {
+            // The last bit of a parameter, over all rounds.
+            assert!((a - b).abs() < 2e-6, "{config:?}: {a} and {b}");
+        }
+    }
 }
