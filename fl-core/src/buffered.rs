@@ -41,7 +41,7 @@
 //! # Old versions
 //! The machine holds the newest version only. Whoever trains lazily keeps those that
 //! [`versions_in_flight`](BufferedServer::versions_in_flight) names, and drops the others. With a
-//! largest staleness there are never more of them than that and two: a client whose version falls
+//! largest staleness there are never more of them than that and one: a client whose version falls
 //! behind it could not be accepted any more and is told to stop.
 //!
 //! # Stopping and going on
@@ -505,10 +505,6 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
     fn take(&mut self, report: &Report) -> Answer {
         let client = report.client;
         self.remove(client);
-        if self.too_stale(report.round) {
-            self.record.too_stale += 1;
-            return Answer::Refused(Refusal::TooStale);
-        }
         if (report.work, self.strategy.stragglers()) == (WorkDone::Partial, Stragglers::Drop) {
             self.record.stragglers += 1;
             return Answer::Refused(Refusal::PartialWork);
@@ -604,19 +600,28 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
         Ok(())
     }
 
-    /// Stops those whose report could not be accepted any more.
+    /// Stops those whose report could not be accepted any more, and refuses those that waited too long.
+    /// Nothing is in the buffer.
     fn stop_the_stale(&mut self) {
         if !self.oldest_in_flight().is_some_and(|v| self.too_stale(v)) {
             return;
         }
-        let training = self.training();
-        let stale: Vec<ClientId> = training
-            .filter(|&(_, version, _)| self.too_stale(version))
-            .map(|(client, ..)| client)
+        let clients = self.clients.iter();
+        let stale: Vec<(ClientId, bool)> = clients
+            .filter(|(_, status)| self.too_stale(status.version()))
+            .map(|(&client, status)| (client, matches!(status, Status::Waiting { .. })))
             .collect();
-        for client in stale {
-            self.stop(client);
+        for (client, waits) in stale {
             self.record.too_stale += 1;
+            if waits {
+                self.remove(client);
+                self.waiting.retain(|report| report.client != client);
+                self.refused.count(Refusal::TooStale);
+                let answer = Answer::Refused(Refusal::TooStale);
+                self.notices.push_back(Notice::Taken { client, answer });
+            } else {
+                self.stop(client);
+            }
         }
     }
 

@@ -94,6 +94,18 @@ impl Snapshot {
             if status.version() > self.version {
                 return Err(SnapshotError::Future { client });
             }
+            let staleness = self.version.0 - status.version().0;
+            if let Some(most) = setup
+                .settings
+                .max_staleness
+                .filter(|most| staleness > *most)
+            {
+                return Err(SnapshotError::Stale {
+                    client,
+                    staleness,
+                    most,
+                });
+            }
             match *status {
                 Status::Training { since, .. } if since > self.now => {
                     return Err(SnapshotError::Future { client });
@@ -175,6 +187,19 @@ pub enum SnapshotError {
     Future {
         /// The client.
         client: ClientId,
+    },
+    /// A client's version is older than is allowed.
+    #[error(
+        "the snapshot has client {client} at a version {staleness} steps old where {most} are allowed; \
+         resume with the settings that wrote it"
+    )]
+    Stale {
+        /// The client.
+        client: ClientId,
+        /// How old its version is.
+        staleness: u64,
+        /// The setting.
+        most: u64,
     },
     /// A report has another weight than the strategy gives it.
     #[error(
