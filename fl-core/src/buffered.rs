@@ -41,7 +41,7 @@
 //! # Old versions
 //! The machine holds the newest version only. Whoever trains lazily keeps those that
 //! [`versions_in_flight`](BufferedServer::versions_in_flight) names, and drops the others. With a
-//! largest staleness there are never more of them than that and two: a client whose version falls
+//! largest staleness there are never more of them than that and one: a client whose version falls
 //! behind it could not be accepted any more and is told to stop.
 //!
 //! # Stopping and going on
@@ -99,9 +99,9 @@ pub struct BufferedServer<S: Strategy, A: Aggregator + Clone> {
     /// Selections from the newest version.
     draws: u64,
     waiting: VecDeque<Report>,
-    /// In the buffer.
-    accepted: u64,
-    /// In the buffer and not yet summed.
+    /// Those whose reports are accepted, summed or not.
+    buffered: BTreeSet<ClientId>,
+    /// Those of them that are not summed yet.
     outstanding: u64,
     record: BufferedRecord,
     refused: Refusals,
@@ -144,7 +144,7 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
             given: BTreeSet::new(),
             draws: 0,
             waiting: VecDeque::new(),
-            accepted: 0,
+            buffered: BTreeSet::new(),
             outstanding: 0,
             record: BufferedRecord::new(version, VirtualTime::default()),
             refused: Refusals::default(),
@@ -265,7 +265,7 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
     /// As [`handle`](Self::handle).
     pub fn flush(&mut self, now: VirtualTime) -> Result<(), RoundError> {
         self.handle_timeout(now)?;
-        if self.phase == Phase::Training && self.accepted > 0 {
+        if self.phase == Phase::Training && !self.buffered.is_empty() {
             self.enter(Phase::Aggregating);
             self.go_on()?;
         }
@@ -328,11 +328,12 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
 
     /// The clients whose reports were accepted for the next step and are not summed yet, ascending.
     pub fn buffer(&self) -> impl Iterator<Item = Accepted> {
-        self.clients.values().filter_map(|status| match status {
-            Status::Accepted { report, weight } => Some(Accepted {
-                report: *report,
-                weight: *weight,
-            }),
+        let statuses = self
+            .buffered
+            .iter()
+            .filter_map(|client| self.clients.get(client));
+        statuses.filter_map(|status| match *status {
+            Status::Accepted { report, weight } => Some(Accepted { report, weight }),
             _ => None,
         })
     }
@@ -460,7 +461,7 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
                 self.record.lost += 1;
             }
             Some(Status::Accepted { .. }) => {
-                self.accepted -= 1;
+                self.buffered.remove(&client);
                 self.outstanding -= 1;
                 self.record.lost += 1;
             }
@@ -504,10 +505,6 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
     fn take(&mut self, report: &Report) -> Answer {
         let client = report.client;
         self.remove(client);
-        if self.too_stale(report.round) {
-            self.record.too_stale += 1;
-            return Answer::Refused(Refusal::TooStale);
-        }
         if (report.work, self.strategy.stragglers()) == (WorkDone::Partial, Stragglers::Drop) {
             self.record.stragglers += 1;
             return Answer::Refused(Refusal::PartialWork);
@@ -518,7 +515,7 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
             weight,
         };
         self.place(client, report.round, status);
-        self.accepted += 1;
+        self.buffered.insert(client);
         self.outstanding += 1;
         let staleness = self.staleness(report.round);
         self.record.accept(report, staleness);
@@ -551,10 +548,14 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
         Ok(Answer::Noted)
     }
 
+    fn is_full(&self) -> bool {
+        self.buffered.len() as u64 >= self.setup.settings.buffer()
+    }
+
     /// Makes steps as far as what has happened allows.
     fn go_on(&mut self) -> Result<(), RoundError> {
         loop {
-            if self.phase == Phase::Training && self.accepted == self.setup.settings.buffer() {
+            if self.phase == Phase::Training && self.is_full() {
                 self.enter(Phase::Aggregating);
             }
             if self.phase != Phase::Aggregating || self.outstanding > 0 {
@@ -562,7 +563,7 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
             }
             self.step()?;
             while self.phase == Phase::Training
-                && self.accepted < self.setup.settings.buffer()
+                && !self.is_full()
                 && let Some(report) = self.waiting.pop_front()
             {
                 let answer = self.take(&report);
@@ -576,7 +577,7 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
     }
 
     /// All of the buffer is summed: the model moves, if any update is in the sum, and there is a new
-    /// version. On an error all is as before.
+    /// version. On an error there is none, and the state is as before.
     fn step(&mut self) -> Result<(), RoundError> {
         let tally = *self.sum.tally();
         let outcome = if tally.clients == 0 {
@@ -590,38 +591,37 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
             Outcome::Applied
         };
         self.record.tally = tally;
-        self.clear_buffer();
+        for client in core::mem::take(&mut self.buffered) {
+            self.remove(client);
+        }
         self.conclude(outcome);
         self.stop_the_stale();
         self.enter(Phase::Training);
         Ok(())
     }
 
-    fn clear_buffer(&mut self) {
-        let done: Vec<ClientId> = self
-            .clients
-            .iter()
-            .filter(|(_, status)| matches!(status, Status::Summed { .. }))
-            .map(|(&client, _)| client)
-            .collect();
-        for client in done {
-            self.remove(client);
-        }
-    }
-
-    /// Stops those whose report could not be accepted any more.
+    /// Stops those whose report could not be accepted any more, and refuses those that waited too long.
+    /// Nothing is in the buffer.
     fn stop_the_stale(&mut self) {
         if !self.oldest_in_flight().is_some_and(|v| self.too_stale(v)) {
             return;
         }
-        let training = self.training();
-        let stale: Vec<ClientId> = training
-            .filter(|&(_, version, _)| self.too_stale(version))
-            .map(|(client, ..)| client)
+        let clients = self.clients.iter();
+        let stale: Vec<(ClientId, bool)> = clients
+            .filter(|(_, status)| self.too_stale(status.version()))
+            .map(|(&client, status)| (client, matches!(status, Status::Waiting { .. })))
             .collect();
-        for client in stale {
-            self.stop(client);
+        for (client, waits) in stale {
             self.record.too_stale += 1;
+            if waits {
+                self.remove(client);
+                self.waiting.retain(|report| report.client != client);
+                self.refused.count(Refusal::TooStale);
+                let answer = Answer::Refused(Refusal::TooStale);
+                self.notices.push_back(Notice::Taken { client, answer });
+            } else {
+                self.stop(client);
+            }
         }
     }
 
@@ -639,7 +639,7 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
         self.notices.push_back(Notice::Ended(Box::new(record)));
         self.given.clear();
         self.draws = 0;
-        self.accepted = 0;
+        self.buffered.clear();
         self.outstanding = 0;
         self.sum = self.empty.clone();
     }
@@ -647,3 +647,5 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twin;

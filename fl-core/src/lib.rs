@@ -18,6 +18,7 @@
 //! - [`strategy`]: FedAvg, FedProx, FedBuff, FedAsync and the trait behind them.
 //! - [`round`]: the round itself, a state machine that is told what happens and says what to do.
 //! - [`buffered`]: its asynchronous twin, where clients train at their own pace.
+//! - [`region`]: rounds in two levels: a region sums its own clients.
 //! - [`mod@registry`]: a new strategy, selector, partitioner or model is one file and one line.
 //! - `testing` (feature `testing`): the laws of the traits as test suites, for plug-ins, too.
 //!
@@ -120,6 +121,8 @@ pub mod modular;
 pub mod norm;
 pub mod params;
 pub mod plan;
+#[cfg(feature = "std")]
+pub mod region;
 pub mod registry;
 pub mod ring;
 pub mod robust;
@@ -148,6 +151,8 @@ pub use plan::{
     BatchSize, ExampleClipping, ExamplePrivacy, LearningRate, LocalPlan, LocalWork, Optimizer,
     Precision, Schedule, ScheduleUnit, WorkLimit,
 };
+#[cfg(feature = "std")]
+pub use region::{Region, RegionSettings};
 pub use registry::{ConfigError, KeyInfo, KindError, KindInfo, Registered};
 pub use ring::{RingError, RingPlan, WeightBounds};
 pub use robust::GroupMean;

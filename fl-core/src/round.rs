@@ -54,7 +54,7 @@ use alloc::vec::Vec;
 use crate::mask::Mask;
 use crate::params::Parameters;
 use crate::plan::LocalPlan;
-use crate::select::{Candidates, Selector, selection_stream};
+use crate::select::{Candidates, Screened, Selector, selection_stream};
 use crate::strategy::{ModelState, RoundInfo, Stragglers, Strategy, StrategyError};
 use crate::sum::{Absorbed, Aggregate, Aggregator, Tally};
 use crate::transform::TransformChain;
@@ -138,6 +138,7 @@ pub struct RoundServer<S: Strategy, A: Aggregator> {
     round: RoundId,
     now: VirtualTime,
     running: Option<Running<A>>,
+    screened: Screened,
     refused: Refusals,
     outbox: VecDeque<Transmit>,
     notices: VecDeque<Notice>,
@@ -155,6 +156,7 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
             round,
             now: VirtualTime::default(),
             running: None,
+            screened: Screened::default(),
             refused: Refusals::default(),
             outbox: VecDeque::new(),
             notices: VecDeque::new(),
@@ -180,6 +182,7 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
         }
         let mut stream = selection_stream(self.setup.seed, self.round);
         let selection = self.setup.selector.select(candidates, &mut stream)?;
+        self.screened = selection.screened;
         let members = selection.clients;
         let selected = members.len() as u64;
         self.outbox.extend(members.iter().map(|&client| Transmit {
@@ -333,6 +336,12 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
     #[must_use]
     pub fn round(&self) -> RoundId {
         self.round
+    }
+
+    /// What the last selection asked of the candidates' predicate.
+    #[must_use]
+    pub fn screened(&self) -> Screened {
+        self.screened
     }
 
     /// Where the round is.
@@ -696,4 +705,4 @@ impl<S: Strategy, A: Aggregator> RoundServer<S, A> {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod twin;
+pub(crate) mod twin;

@@ -19,15 +19,21 @@ use crate::units::{ClientId, ExampleCount};
 use crate::{Purpose, RoundId, Seed, Stream};
 
 pub mod cyclic;
+pub mod fair;
 pub mod history;
+pub mod oort;
 pub mod poisson;
+pub mod power_of_choice;
 pub mod separated;
 pub mod uniform;
 pub mod weighted;
 
 pub use cyclic::{Cyclic, CyclicConfig};
+pub use fair::{Fair, FairConfig};
 pub use history::{History, Participation, Past};
+pub use oort::{Oort, OortConfig};
 pub use poisson::{Poisson, PoissonConfig};
+pub use power_of_choice::{PowerOfChoice, PowerOfChoiceConfig};
 pub use separated::{Separated, SeparatedConfig};
 pub use uniform::{Uniform, UniformConfig};
 pub use weighted::{Weighted, WeightedConfig};
@@ -216,6 +222,14 @@ impl<'a> Candidates<'a> {
         self.history
     }
 
+    /// Whether `client` is one of these, admitted or not.
+    fn holds(&self, client: ClientId) -> bool {
+        match self.ids {
+            Ids::Everyone(population) => client.0 < population,
+            Ids::Listed(clients) => clients.binary_search(&client).is_ok(),
+        }
+    }
+
     /// The clients at ascending `indices` below `len`.
     fn at(&self, indices: Vec<u64>) -> Vec<ClientId> {
         match self.ids {
@@ -252,6 +266,15 @@ pub struct Screened {
     pub eligible: u64,
 }
 
+impl Screened {
+    fn and(self, other: Self) -> Self {
+        Self {
+            asked: self.asked + other.asked,
+            eligible: self.eligible + other.eligible,
+        }
+    }
+}
+
 /// Asks candidates' predicate and counts, see [`Candidates::screen`].
 #[derive(Debug)]
 pub struct Screen<'a> {
@@ -282,7 +305,7 @@ impl Screen<'_> {
 }
 
 /// The clients that are asked to take part.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Distinct, in ascending order.
     pub clients: Vec<ClientId>,
@@ -391,6 +414,9 @@ selectors! {
     Weighted = "weighted",
     Cyclic = "cyclic",
     Separated = "separated",
+    Oort = "oort",
+    PowerOfChoice = "power-of-choice",
+    Fair = "fair",
 }
 
 impl Selector for AnySelector {

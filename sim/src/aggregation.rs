@@ -273,6 +273,9 @@ pub(crate) fn asked(selection: &SelectorConfig, clients: u64) -> u64 {
     let asked = match selection {
         SelectorConfig::Uniform(keys) => whole(keys.cohort as f64 * keys.over_select),
         SelectorConfig::Weighted(keys) => whole(keys.cohort as f64 * keys.over_select),
+        SelectorConfig::Oort(keys) => whole(keys.cohort as f64 * keys.over_select),
+        SelectorConfig::PowerOfChoice(keys) => whole(keys.cohort as f64 * keys.over_select),
+        SelectorConfig::Fair(keys) => whole(keys.cohort as f64 * keys.over_select),
         SelectorConfig::Separated(keys) => keys.cohort,
         SelectorConfig::Poisson(keys) => libm::rint(keys.rate * clients as f64) as u64,
         SelectorConfig::Cyclic(keys) => {

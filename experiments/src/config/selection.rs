@@ -158,6 +158,9 @@ fn cohort_mut(config: &mut SelectorConfig) -> Option<&mut u64> {
         SelectorConfig::Uniform(keys) => Some(&mut keys.cohort),
         SelectorConfig::Weighted(keys) => Some(&mut keys.cohort),
         SelectorConfig::Separated(keys) => Some(&mut keys.cohort),
+        SelectorConfig::Oort(keys) => Some(&mut keys.cohort),
+        SelectorConfig::PowerOfChoice(keys) => Some(&mut keys.cohort),
+        SelectorConfig::Fair(keys) => Some(&mut keys.cohort),
         SelectorConfig::Poisson(_) | SelectorConfig::Cyclic(_) => None,
     }
 }

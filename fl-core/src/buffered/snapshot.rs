@@ -94,6 +94,18 @@ impl Snapshot {
             if status.version() > self.version {
                 return Err(SnapshotError::Future { client });
             }
+            let staleness = self.version.0 - status.version().0;
+            if let Some(most) = setup
+                .settings
+                .max_staleness
+                .filter(|most| staleness > *most)
+            {
+                return Err(SnapshotError::Stale {
+                    client,
+                    staleness,
+                    most,
+                });
+            }
             match *status {
                 Status::Training { since, .. } if since > self.now => {
                     return Err(SnapshotError::Future { client });
@@ -176,6 +188,19 @@ pub enum SnapshotError {
         /// The client.
         client: ClientId,
     },
+    /// A client's version is older than is allowed.
+    #[error(
+        "the snapshot has client {client} at a version {staleness} steps old where {most} are allowed; \
+         resume with the settings that wrote it"
+    )]
+    Stale {
+        /// The client.
+        client: ClientId,
+        /// How old its version is.
+        staleness: u64,
+        /// The setting.
+        most: u64,
+    },
     /// A report has another weight than the strategy gives it.
     #[error(
         "the snapshot has a report of client {client} at weight {stored}, and the strategy gives it \
@@ -257,7 +282,7 @@ impl<S: Strategy, A: Aggregator + Clone> BufferedServer<S, A> {
                     server.since.insert((since, client));
                 }
                 Status::Accepted { .. } => {
-                    server.accepted += 1;
+                    server.buffered.insert(client);
                     server.outstanding += 1;
                 }
                 Status::Waiting { .. } | Status::Summed { .. } => {}

@@ -586,6 +586,14 @@ fn a_snapshot_of_another_run_is_refused() {
             ..
         })
     ));
+    let mut later = good.clone();
+    later["version"] = 3.into();
+    let error = SnapshotError::Stale {
+        client: id(0),
+        staleness: 3,
+        most: 2,
+    };
+    assert_eq!(restore(later, settings(3, 2, Some(2), None)), Err(error));
     type Change = fn(&mut serde_json::Value);
     let cases: [(Change, &str); 6] = [
         (

@@ -676,6 +676,26 @@ fn a_restarted_server_goes_on_with_the_same_bits() {
     assert_eq!(second.round(), through.round());
 }
 
+#[test]
+fn a_round_among_the_eligible_says_what_was_asked() {
+    let mut server = server(4, Stragglers::Drop, RoundSettings::default());
+    let eligible = |client: ClientId| client.0 % 3 == 1;
+    let candidates = Candidates::eligible(N, &eligible);
+    server.start(at(0), &candidates, sum()).unwrap();
+    assert_eq!(server.sent(Message::Invite), [1, 4, 7]);
+    let (asked, eligible) = (N, 3);
+    assert_eq!(server.screened(), Screened { asked, eligible });
+    for client in [1, 4, 7] {
+        server.tell(0, Event::Ready(id(client)));
+    }
+    for client in [1, 4, 7] {
+        server.tell(0, Event::Update(&update(client)));
+    }
+    let record = server.record().unwrap();
+    assert_eq!((record.selected, record.goal), (3, 3));
+    assert_eq!(record.outcome, Outcome::Applied);
+}
+
 /// Each selected and each ready client is in exactly one count.
 fn check(record: &RoundRecord) {
     assert_eq!(record.selected, record.ready + record.unready, "{record:?}");

@@ -11,7 +11,10 @@ use crate::plan::WorkLimit;
 use crate::registry::Registered as _;
 use crate::ring::{RingPlan, WeightBounds};
 use crate::select::{Uniform, UniformConfig};
-use crate::strategy::{AnyStrategy, FedAvgConfig, FedProxConfig, StrategyConfig};
+use crate::strategy::{
+    AnyStrategy, FedAsyncConfig, FedAvgConfig, FedBuffConfig, FedProxConfig, StrategyConfig,
+    Weighting,
+};
 use crate::stream::{Purpose, Stream};
 use crate::sum::ExactSum;
 use crate::testing::local_plan;
@@ -19,18 +22,18 @@ use crate::testing::reference::{Blobs, SoftmaxTrainer};
 use crate::trainer::{FitTask, LocalResult, Trainer};
 use crate::units::ExampleCount;
 
-const CLIENTS: u64 = 30;
+pub(crate) const CLIENTS: u64 = 30;
 const ROUNDS: u64 = 15;
-const SEED: Seed = Seed(4);
+pub(crate) const SEED: Seed = Seed(4);
 
-struct World {
+pub(crate) struct World {
     trainer: SoftmaxTrainer,
     clients: Vec<Blobs>,
-    local: LocalPlan,
+    pub(crate) local: LocalPlan,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clients = 0..CLIENTS;
         let clients = clients.map(|client| Blobs::new(client, 5 + 3 * client as usize, 8, 5));
         Self {
@@ -52,7 +55,7 @@ impl World {
         }
     }
 
-    fn fit(
+    pub(crate) fn fit(
         &mut self,
         global: &Parameters,
         client: ClientId,
@@ -74,11 +77,11 @@ impl World {
         update
     }
 
-    fn start(&self) -> Parameters {
+    pub(crate) fn start(&self) -> Parameters {
         Parameters::zeros(Arc::clone(self.trainer.layout()))
     }
 
-    fn accuracy(&mut self, model: &Parameters) -> f64 {
+    pub(crate) fn accuracy(&mut self, model: &Parameters) -> f64 {
         let parts = self.clients.iter().map(|data| {
             let rows = 0..data.len();
             self.trainer.evaluate(model.values(), data, rows).unwrap()
@@ -224,4 +227,28 @@ fn fedprox_without_mu_is_fedavg_with_partial_work_bit_for_bit() {
         by_the_machine(StrategyConfig::FedAvg(partial)).digest(),
         by_the_machine(StrategyConfig::FedProx(FedProxConfig::new(0.0))).digest()
     );
+}
+
+/// In a synchronous round nothing is stale: the asynchronous strategies take the plain mean.
+#[test]
+fn without_staleness_the_asynchronous_strategies_take_the_plain_mean() {
+    let uniform = FedAvgConfig {
+        weighting: Weighting::Uniform,
+        ..FedAvgConfig::default()
+    };
+    let plain = by_the_machine(StrategyConfig::FedAvg(uniform));
+    let mixing = FedAsyncConfig {
+        mixing: 1.0,
+        ..FedAsyncConfig::default()
+    };
+    for config in [
+        StrategyConfig::FedBuff(FedBuffConfig::default()),
+        StrategyConfig::FedAsync(mixing),
+    ] {
+        let machine = by_the_machine(config.clone());
+        for (a, b) in machine.values().iter().zip(plain.values()) {
+            // The last bit of a parameter, over all rounds.
+            assert!((a - b).abs() < 2e-6, "{config:?}: {a} and {b}");
+        }
+    }
 }

@@ -242,7 +242,7 @@ fn tables_are_read_by_kind_with_exact_messages() {
             "unifrom",
             "{}",
             "unknown selection `unifrom`; known are `uniform`, `poisson`, `weighted`, `cyclic`, \
-             `separated`",
+             `separated`, `oort`, `power-of-choice`, `fair`",
         ),
         ("uniform", "{}", "missing field `cohort`"),
         (
@@ -269,6 +269,31 @@ fn tables_are_read_by_kind_with_exact_messages() {
             "poisson",
             r#"{"rate": 1.5}"#,
             "`rate` is 1.5; expected a number above 0 and at most 1",
+        ),
+        (
+            "oort",
+            r#"{"cohort": 5, "cut_off": 0}"#,
+            "`cut_off` is 0; expected a number above 0 and at most 1",
+        ),
+        (
+            "oort",
+            r#"{"cohort": 5, "exploration": 0.1}"#,
+            "`exploration_min` is 0.2; expected a number of at least 0 and at most exploration",
+        ),
+        (
+            "oort",
+            r#"{"cohort": 5, "penalty": -1}"#,
+            "`penalty` is -1; expected a finite number of at least 0",
+        ),
+        (
+            "oort",
+            r#"{"cohort": 5, "pacer_window": 0}"#,
+            "`pacer_window` is 0; expected a whole number of at least 1",
+        ),
+        (
+            "power-of-choice",
+            r#"{"cohort": 5}"#,
+            "missing field `candidates`",
         ),
         ("cyclic", r#"{"rate": 0.5}"#, "missing field `period`"),
         (

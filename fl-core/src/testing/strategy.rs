@@ -242,12 +242,15 @@ fn weights<S: Strategy>(make: &dyn Fn() -> S) {
                 examples: ExampleCount(examples.max(1)),
                 ..report(1, RoundId(3))
             };
-            let weight = strategy.weight(&report, &info(3));
-            assert!(weight.0 > 0, "a client with {examples} examples has weight");
-            assert!(
-                weight <= largest,
-                "weight {weight} of {examples} examples is above the {largest} announced for {most}"
-            );
+            // As it arrives, and when the server has moved on.
+            for now in [3, 4, 8, 1003] {
+                let weight = strategy.weight(&report, &info(now));
+                assert!(weight.0 > 0, "a client with {examples} examples has weight");
+                assert!(
+                    weight <= largest,
+                    "weight {weight} of {examples} examples is above the {largest} announced for {most}"
+                );
+            }
         }
     }
     let local = local_plan();

@@ -168,6 +168,13 @@ pub(super) fn sampler(selection: &SelectorConfig, clients: u64) -> Result<Sample
             reason: "who takes part then depends on what clients hold",
             instead: "use kind = \"poisson\" or \"uniform\"",
         }),
+        SelectorConfig::Oort(_) | SelectorConfig::PowerOfChoice(_) | SelectorConfig::Fair(_) => {
+            Err(PrivacyError::PrivateAggregation {
+                what: "selecting clients by what is known of them",
+                reason: "who takes part then depends on what clients reported before",
+                instead: "use kind = \"poisson\" or \"uniform\"",
+            })
+        }
         SelectorConfig::Cyclic(keys) => Sampler::cyclic_poisson(clients, keys.period, keys.rate),
         SelectorConfig::Separated(keys) => {
             Sampler::separated(clients, keys.cohort, keys.separation)

@@ -266,6 +266,11 @@ fn leaving(config: &SimulationConfig, strategy: &AnyStrategy, clients: u64) -> f
     let surplus = match &config.selection {
         SelectorConfig::Uniform(keys) if keys.cohort < clients => 1.0 - 1.0 / keys.over_select,
         SelectorConfig::Weighted(keys) if keys.cohort < clients => 1.0 - 1.0 / keys.over_select,
+        SelectorConfig::Oort(keys) if keys.cohort < clients => 1.0 - 1.0 / keys.over_select,
+        SelectorConfig::PowerOfChoice(keys) if keys.cohort < clients => {
+            1.0 - 1.0 / keys.over_select
+        }
+        SelectorConfig::Fair(keys) if keys.cohort < clients => 1.0 - 1.0 / keys.over_select,
         _ => 0.0,
     };
     let stay = 1.0 - config.fleet.dropout;

@@ -127,10 +127,9 @@ proptest! {
                 }
             }
             settle(&mut server, &mut ledger, &mut gone);
-            prop_assert!(server.accepted <= buffer);
-            let oldest = server.training().map(|(_, version, _)| version.0).min();
-            if let (Some(most), Some(oldest)) = (staleness, oldest) {
-                prop_assert!(server.version().0 - oldest <= most);
+            prop_assert!(server.buffered.len() as u64 <= buffer);
+            if let (Some(most), Some(oldest)) = (staleness, server.oldest_in_flight()) {
+                prop_assert!(server.version().0 - oldest.0 <= most);
             }
         }
         let summed_last = ledger.pending.len() as u64;

@@ -110,10 +110,10 @@ impl Rules {
         self.version += 1;
         let version = self.version;
         self.aggregating = false;
-        // Accepted ones are done, and those in training that are too old are stopped.
+        // Accepted ones are done, and those that are too old are stopped or refused.
         self.tickets.retain(|t| {
             let fresh = version - t.version <= MAX_STALENESS;
-            t.stage == Stage::Waits || (t.stage == Stage::Trains && fresh)
+            t.stage != Stage::Accepted && fresh
         });
         while !self.aggregating {
             let waits = self.tickets.iter_mut().filter(|t| t.stage == Stage::Waits);
@@ -121,10 +121,6 @@ impl Rules {
                 break;
             };
             next.stage = Stage::Accepted;
-            let (client, stale) = (next.client, version - next.version > MAX_STALENESS);
-            if stale {
-                self.tickets.retain(|t| t.client != client);
-            }
             self.close();
         }
     }
