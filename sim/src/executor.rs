@@ -75,6 +75,13 @@ pub(crate) struct Report {
     pub(crate) clipped: Option<Clipped>,
 }
 
+impl Report {
+    /// Whether its update is in the sum.
+    pub(crate) fn is_summed(&self) -> bool {
+        matches!(self.absorbed, Absorbed::Summed { .. })
+    }
+}
+
 /// What became of every job of a round.
 pub(crate) struct Trained {
     by_worker: Vec<Vec<Report>>,

@@ -19,9 +19,9 @@ use fl_core::buffered::{
     Notice, Refusal, Snapshot,
 };
 use fl_core::round::{Phase, RoundError};
-use fl_core::select::Candidates;
+use fl_core::select::{Candidates, Participation};
 use fl_core::strategy::{AnyStrategy, Stragglers, Strategy as _};
-use fl_core::sum::{Absorbed, ExactSum};
+use fl_core::sum::ExactSum;
 use fl_core::transform::TransformChain;
 use fl_core::{ClientId, ExampleCount, Parameters, Report, RoundId, VirtualTime, WorkDone};
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ use crate::error::SimError;
 use crate::events::{EventQueue, Happening, Scheduled};
 use crate::executor::{Base, Halt, Job, RoundTask};
 use crate::fleet::draw_fates;
-use crate::play::{count_reports, expected_work};
+use crate::play::{count_reports, distance, expected_work, participation};
 use crate::population::{Engine, Population};
 use crate::record::RoundRecord;
 use crate::schedule::{Mode, ScheduleConfig, seconds};
@@ -169,6 +169,15 @@ pub(crate) fn settings(
     settings.map(Some).map_err(refused)
 }
 
+/// A round as it was played.
+struct Played {
+    record: RoundRecord,
+    flow: Flow,
+    /// Journeys that are over, with their ends.
+    over: Vec<(Journey, End, VirtualTime)>,
+    took_part: Vec<(ClientId, Participation)>,
+}
+
 /// A round that is being played.
 struct Step {
     server: Server,
@@ -215,26 +224,23 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         if played.is_err() {
             self.clock = began;
         }
-        let (record, flow, over) = played?;
-        self.flow = flow;
+        let played = played?;
+        self.flow = played.flow;
         if let Some(devices) = &mut self.devices {
-            for (journey, end, ended) in &over {
+            for (journey, end, ended) in &played.over {
                 devices.end(round, journey, end.moment(journey, *ended));
             }
             devices.settle_in(round, self.clock);
         }
-        Ok(record)
+        if let Some(history) = &mut self.history {
+            for (client, part) in played.took_part {
+                history.took_part(client, round, part);
+            }
+        }
+        Ok(played.record)
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "what the one caller puts into its places"
-    )]
-    fn play_step(
-        &mut self,
-        settings: BufferedSettings,
-        stop: &AtomicBool,
-    ) -> Result<(RoundRecord, Flow, Vec<(Journey, End, VirtualTime)>), Halt> {
+    fn play_step(&mut self, settings: BufferedSettings, stop: &AtomicBool) -> Result<Played, Halt> {
         let round = self.server.round();
         let failed = |source: RoundError| SimError::Round { round, source };
         let started = self.clock;
@@ -303,12 +309,18 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             .map_err(failed)?;
         let reports = trained.into_reports();
         count_reports(&reports, &[], &mut record);
+        let mut took_part = Vec::with_capacity(reports.len());
         for report in &reports {
-            let end = match report.absorbed {
-                Absorbed::Summed { .. } => End::Counted,
-                Absorbed::Rejected(_) => End::Refused,
+            let client = jobs[report.job as usize].client;
+            let end = match report.is_summed() {
+                true => {
+                    let part = participation(report, step.flow.journeys.get(&client));
+                    took_part.push((client, part));
+                    End::Counted
+                }
+                false => End::Refused,
             };
-            step.end(jobs[report.job as usize].client, end, clock);
+            step.end(client, end, clock);
         }
         // Those that have become too stale.
         step.hear(clock);
@@ -330,9 +342,13 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let needed = snapshot.versions();
         flow.versions.retain(|version, _| needed.contains(version));
         flow.snapshot = Some(snapshot);
-        record.update_norm =
-            crate::play::distance(&self.buffers.before, self.server.global().values());
-        Ok((record, flow, over))
+        record.update_norm = distance(&self.buffers.before, self.server.global().values());
+        Ok(Played {
+            record,
+            flow,
+            over,
+            took_part,
+        })
     }
 
     /// The machine as it was left, or at its beginning.
@@ -394,8 +410,11 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let may_come =
             |client| devices.may_come(client, population.train_len(client), clock, refused);
         let examples = |client| ExampleCount(population.train_len(client));
-        let candidates =
+        let mut candidates =
             Candidates::eligible(population.clients(), &may_come).with_examples(&examples);
+        if let Some(history) = &self.history {
+            candidates = candidates.with_history(history);
+        }
         step.server.offer(clock, &candidates).map_err(failed)?;
         let called = step.hear(clock);
         let plan = step.server.plan().map_err(|source| failed(source.into()))?;

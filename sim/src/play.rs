@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use fl_core::round::{Answer, Event, Message, Notice, Phase, RoundError, RoundRecord as Protocol};
-use fl_core::select::{Candidates, Selector as _};
+use fl_core::select::{Candidates, Participation, Selector as _};
 use fl_core::strategy::Reference;
 use fl_core::sum::{Absorbed, Aggregator as _, ExactSum, Tally};
 use fl_core::{
@@ -162,8 +162,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             }
             let reports = trained.into_reports();
             count_reports(&reports, &left_out, &mut record);
-            if lost {
-                (record.examples, record.train_loss) = (0, None);
+            match lost {
+                true => (record.examples, record.train_loss) = (0, None),
+                false => self.remember(round, &reports, &left_out),
             }
         } else if let (Some(sessions), false) = (&mut sessions, given_up) {
             lost = !sessions
@@ -229,7 +230,10 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             true => Candidates::eligible(population.clients(), &may_come),
             false => Candidates::everyone(population.clients()),
         };
-        let candidates = candidates.with_examples(&examples);
+        let mut candidates = candidates.with_examples(&examples);
+        if let Some(history) = &self.history {
+            candidates = candidates.with_history(history);
+        }
         let parameters = self.server.global().values().len();
         let empty = self.executor.empty_sum(self.ring, parameters);
         self.server
@@ -379,6 +383,24 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 cost: None,
             })
             .collect()
+    }
+
+    /// Notes who took part, where the selector learns from it.
+    fn remember(&mut self, round: RoundId, reports: &[Done], left_out: &[u32]) {
+        let Some(history) = &mut self.history else {
+            return;
+        };
+        let Buffers { jobs, journeys, .. } = &self.buffers;
+        for report in reports {
+            let job = report.job;
+            if left_out.binary_search(&job).is_ok() || !report.is_summed() {
+                continue;
+            }
+            let client = jobs[job as usize].client;
+            let journey = journeys.binary_search_by_key(&client, |journey| journey.client);
+            let journey = journey.ok().map(|place| &journeys[place]);
+            history.took_part(client, round, participation(report, journey));
+        }
     }
 
     /// Who is told to train, in the order of the ids.
@@ -666,14 +688,26 @@ pub(crate) fn count_reports(reports: &[Done], left_out: &[u32], record: &mut Rou
         let result = report.result;
         record.examples_processed += result.examples_processed;
         record.steps += result.steps;
-        let summed = matches!(report.absorbed, Absorbed::Summed { .. });
-        if summed && left_out.binary_search(&report.job).is_err() {
+        if report.is_summed() && left_out.binary_search(&report.job).is_err() {
             record.examples += result.examples.0;
             counted += result.examples_processed;
             loss += result.mean_loss * result.examples_processed as f64;
         }
     }
     record.train_loss = (counted > 0).then(|| loss / counted as f64);
+}
+
+/// A client's part in a round, as the server is told of it.
+pub(crate) fn participation(report: &Done, journey: Option<&Journey>) -> Participation {
+    let result = &report.result;
+    Participation {
+        examples: result.examples,
+        loss: (result.examples_processed > 0).then_some(result.mean_loss),
+        loss_square: None,
+        time: journey.map_or(VirtualDuration(0), |journey| {
+            journey.reported - journey.started
+        }),
+    }
 }
 
 /// A client's work as far as it can be known before it trains.

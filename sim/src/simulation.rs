@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fl_core::buffered::BufferedSettings;
 use fl_core::registry::ConfigError;
 use fl_core::round::{RoundServer, RoundSettings, RunSetup};
-use fl_core::select::{AnySelector, Selector as _};
+use fl_core::select::{AnySelector, History, Selector as _};
 use fl_core::strategy::{AnyState, AnyStrategy, ModelState as _, Strategy as _};
 use fl_core::sum::ExactSum;
 use fl_core::transform::TransformChain;
@@ -101,6 +101,8 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
     pub(crate) flow: Flow,
     /// Now, by the virtual clock.
     pub(crate) clock: VirtualTime,
+    /// Who took part so far, where the selector learns from it.
+    pub(crate) history: Option<History>,
     /// What was released lately, with secure aggregation.
     pub(crate) differencing: Differencing,
     /// Weights that are pruned; none before the first pruning.
@@ -266,6 +268,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             buffered,
             flow: Flow::default(),
             clock: VirtualTime(0),
+            history: selector.needs_history().then(History::default),
             differencing: Differencing::default(),
             pruned: None,
             tap: None,
@@ -350,6 +353,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 self.flow = Flow::restored(saved, state.global(), device).map_err(bad)?;
                 rest = left;
             }
+        }
+        if let Some(history) = &mut self.history {
+            (*history, rest) = postcard::take_from_bytes(rest).map_err(damaged)?;
         }
         let mask = rest;
         self.decode_mask(mask).map_err(bad)?;
@@ -683,6 +689,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             }
             if let Some(flow) = flow {
                 state.extend(postcard::to_stdvec(&flow)?);
+            }
+            if let Some(history) = &self.history {
+                state.extend(postcard::to_stdvec(history)?);
             }
             state.extend(mask?);
             Ok(state)

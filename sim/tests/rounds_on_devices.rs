@@ -11,6 +11,7 @@ use common::{
     Journal, Tiny, TinyEngine, TinyPopulation, config, play, play_config, resume, simulation,
     uniform,
 };
+use fl_core::select::{FairConfig, OortConfig, PowerOfChoiceConfig, SelectorConfig};
 use fl_core::strategy::{
     FedAsyncConfig, FedAvgConfig, FedBuffConfig, FedProxConfig, StrategyConfig,
 };
@@ -104,6 +105,31 @@ fn semi_synchronous() -> SimulationConfig {
     }
 }
 
+/// Selectors that learn from who took part, in rounds and without.
+fn learning() -> Vec<(&'static str, SimulationConfig)> {
+    let (cohort, over_select) = (5, 1.0);
+    let oort = SelectorConfig::Oort(OortConfig::new(cohort));
+    let power = SelectorConfig::PowerOfChoice(PowerOfChoiceConfig {
+        cohort,
+        candidates: 12,
+        over_select,
+    });
+    let fair = SelectorConfig::Fair(FairConfig {
+        cohort,
+        over_select,
+    });
+    let with = |selection: &SelectorConfig, base| SimulationConfig {
+        selection: selection.clone(),
+        ..base
+    };
+    vec![
+        ("oort", with(&oort, phones())),
+        ("asynchronous oort", with(&oort, fedbuff())),
+        ("power of choice", with(&power, lab())),
+        ("fair", with(&fair, lab())),
+    ]
+}
+
 fn modes() -> Vec<(&'static str, SimulationConfig)> {
     vec![
         ("synchronous", phones()),
@@ -111,6 +137,9 @@ fn modes() -> Vec<(&'static str, SimulationConfig)> {
         ("fedbuff", fedbuff()),
         ("fedasync", fedasync()),
     ]
+    .into_iter()
+    .chain(learning())
+    .collect()
 }
 
 fn fleets(journal: &Journal) -> impl Iterator<Item = (&RoundRecord, &FleetRecord)> {
@@ -406,6 +435,31 @@ fn clients_come_as_often_as_they_may_and_no_more() {
     };
     assert_eq!(most(1), (1, true));
     assert_eq!(most(2), (2, true));
+}
+
+/// The selector without memory lets some come thrice before others came once.
+#[test]
+fn the_fair_selector_lets_everybody_come_before_anybody_comes_again() {
+    let played = |selection| {
+        let (_, journal) = play_config(SimulationConfig {
+            rounds: 16,
+            selection,
+            ..lab()
+        });
+        let mut times: BTreeMap<u64, u32> = BTreeMap::new();
+        for part in journal.parts.iter().filter(|part| part.end == End::Counted) {
+            *times.entry(part.client).or_default() += 1;
+        }
+        times
+    };
+    // 80 places for the 58 clients with examples.
+    let fair = played(SelectorConfig::Fair(FairConfig {
+        cohort: 5,
+        over_select: 1.0,
+    }));
+    assert_eq!(fair.len(), 58);
+    assert!(fair.values().all(|times| (1..=2).contains(times)));
+    assert!(played(uniform(5, 1.0)).len() < 58);
 }
 
 #[test]
