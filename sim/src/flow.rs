@@ -26,6 +26,7 @@ use fl_core::transform::TransformChain;
 use fl_core::{ClientId, ExampleCount, Parameters, Report, RoundId, VirtualTime, WorkDone};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Stopwatch;
 use crate::config::SimulationConfig;
 use crate::devices::{Call, End, FleetRecord, Journey, Refused, RoundEnd, SavedJourney, Tallied};
 use crate::error::SimError;
@@ -298,7 +299,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             groups: None,
             pruned: None,
         };
+        let training = Stopwatch::start();
         let trained = self.executor.train(&self.population, &task, &jobs, stop)?;
+        record.training_seconds = training.seconds();
         let clock = self.clock;
         let server = &mut step.server;
         self.executor

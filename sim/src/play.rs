@@ -142,6 +142,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 pruned: self.pruned.as_ref(),
             };
             let jobs = &self.buffers.jobs;
+            let training = Stopwatch::start();
             let trained = match self.executor.train(&self.population, &task, jobs, stop) {
                 Ok(trained) => trained,
                 Err(halt) => {
@@ -149,6 +150,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                     return Err(halt);
                 }
             };
+            record.training_seconds = training.seconds();
             clips = ClipTally::of(trained.iter());
             let mut left_out = Vec::new();
             match &mut groups {

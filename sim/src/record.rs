@@ -12,7 +12,7 @@ use crate::pruning::PruningRecord;
 use crate::secagg::{ClosePair, SecAggRecord};
 
 /// One round, as it went: `cohort = reported + dropped + surplus + rejected`. Everything but
-/// [`seconds`](Self::seconds) is a function of the configuration and the data alone.
+/// [`seconds`](Self::seconds) and [`training_seconds`](Self::training_seconds) is a function of the configuration and the data alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RoundRecord {
     /// The round, counted from zero: it made model version `round + 1`.
@@ -68,6 +68,8 @@ pub struct RoundRecord {
     pub fleet: Option<FleetRecord>,
     /// Wall-clock time of the round without evaluation and checkpoint.
     pub seconds: f64,
+    /// Wall-clock time of it in which clients were trained and their updates summed.
+    pub training_seconds: f64,
 }
 
 /// The global model's quality after a number of rounds.

@@ -96,6 +96,7 @@ impl Observer for Kept {
     fn round(&mut self, record: &RoundRecord) {
         self.rounds.push(RoundRecord {
             seconds: 0.0,
+            training_seconds: 0.0,
             ..record.clone()
         });
         if let Some((round, flag)) = &self.stop

@@ -102,6 +102,7 @@ impl Observer for Rounds {
     fn round(&mut self, record: &RoundRecord) {
         self.rounds.push(RoundRecord {
             seconds: 0.0,
+            training_seconds: 0.0,
             ..record.clone()
         });
         if let Some((after, stop)) = &self.stop

@@ -526,7 +526,8 @@ row! {
 row! {
     /// Wall-clock time; never the same twice, hence apart from the other tables.
     "timing" TimingRow {
-        /// `round` or `evaluation`; of secure aggregation that was really done, also
+        /// `round`, `training` (its part in which clients were trained and summed) or `evaluation`; of
+        /// secure aggregation that was really done, also
         /// `secagg-STAGE-client-mean`, `-client-max` and `-server`.
         what: String,
         /// As in `rounds` for a round, as in `evaluation` for an evaluation.

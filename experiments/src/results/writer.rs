@@ -389,6 +389,7 @@ impl Observer for RunWriter {
             self.append(&Entry::SecAgg(Box::new(row)));
         }
         self.time("round", record.round, record.seconds);
+        self.time("training", record.round, record.training_seconds);
         if let Some(measured) = record.secagg.as_ref().and_then(|secagg| secagg.measured) {
             for (stage, time) in measured.stages() {
                 let what = |whose| format!("secagg-{}-{whose}", stage.name());

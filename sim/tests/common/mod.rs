@@ -507,6 +507,7 @@ impl Observer for Journal {
         let secagg = record.secagg.clone();
         self.rounds.push(RoundRecord {
             seconds: 0.0,
+            training_seconds: 0.0,
             secagg: secagg.map(|secagg| SecAggRecord {
                 measured: None,
                 ..secagg
