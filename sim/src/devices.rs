@@ -9,6 +9,7 @@
 //! in its work. One that drops out by [chance](crate::FleetConfig::dropout) goes at a moment of its
 //! journey that is uniformly distributed.
 
+mod forecast;
 mod journey;
 mod record;
 mod rounds;
@@ -32,6 +33,7 @@ use crate::population::Engine;
 use crate::privacy::PrivacyPlan;
 use crate::schedule::seconds;
 
+pub use forecast::{DeviceForecast, forecast};
 pub use journey::{ClientPart, End};
 pub(crate) use journey::{Journey, SavedJourney};
 pub(crate) use record::Tallied;

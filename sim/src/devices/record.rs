@@ -201,7 +201,7 @@ impl Tallied {
 
 /// The value below which a share of the `sorted` values lies: the smallest that at least that share
 /// does not exceed.
-fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+pub(super) fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let rank = libm::ceil(share * sorted.len() as f64) as usize;
     sorted.get(rank.max(1) - 1).copied()
 }
