@@ -398,7 +398,7 @@ mod tests {
             .iter()
             .filter_map(|choice| choice["properties"]["kind"]["const"].as_str())
             .collect();
-        assert_eq!(kinds, ["fedavg", "fedprox"]);
+        assert_eq!(kinds, ["fedavg", "fedprox", "fedbuff", "fedasync"]);
         assert_eq!(properties["local"]["properties"]["epochs"]["minimum"], 1);
         let page = markdown();
         for word in [

@@ -49,8 +49,8 @@ impl Staleness {
     pub(super) fn check(self) -> Result<Self, ConfigError> {
         let (key, value) = match self {
             Self::Constant {} => return Ok(self),
-            Self::Polynomial { exponent } => ("exponent", exponent),
-            Self::Hinge { slope, .. } => ("slope", slope),
+            Self::Polynomial { exponent } => ("staleness.exponent", exponent),
+            Self::Hinge { slope, .. } => ("staleness.slope", slope),
         };
         let expected = "a finite number of at least 0";
         ConfigError::unless(value.is_finite() && value >= 0.0, key, value, expected)?;

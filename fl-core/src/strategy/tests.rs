@@ -248,7 +248,7 @@ fn tables_are_read_by_kind_with_exact_messages() {
         (
             "fedbuff",
             r#"{"staleness": {"kind": "hinge", "slope": -1, "grace": 2}}"#,
-            "`slope` is -1; expected a finite number of at least 0",
+            "`staleness.slope` is -1; expected a finite number of at least 0",
         ),
         (
             "fedbuff",
