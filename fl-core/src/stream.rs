@@ -66,6 +66,10 @@ pub enum Purpose {
     SigningKey = 21,
     /// Who is in which session of secure aggregation.
     Sessions = 22,
+    /// Which devices are in which stage of a rollout, and when they check in.
+    Rollout = 30,
+    /// Whose examples a device judges a model version on.
+    RolloutGuard = 31,
 }
 
 /// Where a stream lives. Unused fields are zero.

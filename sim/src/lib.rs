@@ -52,6 +52,7 @@ pub mod privacy;
 pub mod progress;
 pub mod pruning;
 pub mod record;
+pub mod rollout;
 mod schedule;
 pub mod secagg;
 pub mod simulation;
