@@ -152,7 +152,8 @@ fn first_difference(a: &VariantResults, b: &VariantResults) -> Option<Difference
             .or_else(|| results::of_tables(&a.groups, &b.groups))
             .or_else(|| results::of_tables(&a.patches, &b.patches))
             .or_else(|| results::of_tables(&a.pruning, &b.pruning))
-            .or_else(|| results::of_tables(&a.secagg, &b.secagg)),
+            .or_else(|| results::of_tables(&a.secagg, &b.secagg))
+            .or_else(|| results::of_tables(&a.rollout, &b.rollout)),
     }
 }
 
@@ -263,6 +264,7 @@ mod tests {
             groups: Vec::new(),
             patches: Vec::new(),
             pruning: Vec::new(),
+            rollout: Vec::new(),
             timing: Vec::new(),
         }
     }

@@ -9,6 +9,7 @@
 //!   partition.parquet    classes of a sample of the clients
 //!   privacy.parquet      one row per round of private variants, where there are some
 //!   secagg.parquet       one row per round of variants with secure aggregation, where there are some
+//!   rollout.parquet      one row per day and model version of variants with a rollout, where there are some
 //!   VARIANT/model.safetensors
 //!   host.toml            command, threads, kernel
 //!   timing.parquet       wall-clock times
@@ -29,6 +30,7 @@ mod load;
 mod manifest;
 mod model;
 mod plots;
+mod rollout;
 mod row;
 mod table;
 mod writer;
@@ -41,7 +43,7 @@ pub use manifest::{DatasetFacts, FileDigest, HostFacts, Manifest, Status, Varian
 pub use model::read as read_model;
 pub use row::{
     Cell, ClientRow, ColumnKind, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow,
-    PruningRow, RoundRow, Row, SecAggRow, TimingRow,
+    PruningRow, RolloutRow, RoundRow, Row, SecAggRow, TimingRow,
 };
 pub use writer::RunWriter;
 

@@ -151,7 +151,7 @@ pub enum SimError {
     },
     /// No example is held out, and devices would have nothing to report.
     #[error(
-        "a rollout is guarded by what devices measure, and the data set has no held-out examples; choose one with a test set, or a partition with `test_share`"
+        "a rollout is guarded by what devices measure, and the data set has no held-out examples; choose one with a test set, or set dataset.holdout"
     )]
     NothingHeldOut,
     /// No patch leads from one served model to the next.

@@ -37,7 +37,7 @@ use fl_core::Seed;
 use counts::Counts;
 use device::Habits;
 pub use guard::{Guard, Tally};
-pub use metric::Metric;
+pub use metric::{Metric, prepare};
 use played::Played;
 use record::Meter;
 pub use record::{Day, Told, VersionDay};

@@ -89,60 +89,97 @@ fn figures(day: &Day) -> Vec<f64> {
     figures
 }
 
-/// Mean and variance of each figure over seeds, for one form.
-fn moments(form: Form, runs: u64, means: &[f64], day: usize) -> Vec<(f64, f64)> {
+/// Runs of one form with different seeds: the figures of each of `days`, and the hour of the second
+/// notice, the end of the first stage.
+fn sample(form: Form, runs: u64, means: &[f64], days: &[usize]) -> (Vec<Vec<Vec<f64>>>, Vec<u64>) {
     let mut plan = plan(600, form);
     plan.server.min_group = 2;
     let metric = metric(means);
-    let mut sums: Vec<(f64, f64)> = Vec::new();
+    let mut found = vec![Vec::new(); days.len()];
+    let mut hours = Vec::new();
     for seed in 0..runs {
         let registry = registry(means.len() as u16, 1000, 1, 0.3);
-        let days = play(&plan, Seed(seed), registry, &metric).unwrap();
-        let figures = figures(&days[day]);
-        sums.resize(figures.len().max(sums.len()), (0.0, 0.0));
-        for (sum, figure) in sums.iter_mut().zip(figures) {
-            sum.0 += figure;
-            sum.1 += figure * figure;
+        let record = play(&plan, Seed(seed), registry, &metric).unwrap();
+        for (found, &day) in found.iter_mut().zip(days) {
+            found.push(figures(&record[day]));
         }
+        let mut notices = record.iter().flat_map(|day| &day.notices);
+        hours.push(notices.nth(1).map_or(u64::MAX, |(hour, _)| *hour));
     }
-    let runs = runs as f64;
-    sums.into_iter()
-        .map(|(sum, square)| {
-            let mean = sum / runs;
-            (mean, (square / runs - mean * mean).max(0.0))
-        })
-        .collect()
+    (found, hours)
+}
+
+/// Mean and variance of a figure, each with the square of its standard error (Cramér 1946,
+/// "Mathematical Methods of Statistics", section 27.4).
+fn moments(runs: &[Vec<f64>], figure: usize) -> [(f64, f64); 2] {
+    let values = || runs.iter().filter_map(|run| run.get(figure));
+    let n = runs.len() as f64;
+    let mean = values().sum::<f64>() / n;
+    let central = |power| {
+        values()
+            .map(|value| (value - mean).powi(power))
+            .sum::<f64>()
+            / n
+    };
+    let (second, fourth) = (central(2), central(4));
+    [(mean, second / n), (second, (fourth - second * second) / n)]
 }
 
 #[test]
 fn both_forms_have_the_same_law() {
     // A good version and then a bad one: stages, regrouping, the cache and the way back.
-    let runs = 600;
+    let (runs, days) = (600, [0, 3, 6, 9]);
     let means = [0.8, 0.8, 0.3];
-    for day in [0, 3, 6, 9] {
-        let played = moments(Form::Devices, runs, &means, day);
-        let counted = moments(Form::Counts, runs, &means, day);
-        assert_eq!(played.len(), counted.len());
-        for (index, (a, b)) in played.iter().zip(&counted).enumerate() {
-            let error = ((a.1 + b.1) / runs as f64).sqrt();
-            assert!(
-                (a.0 - b.0).abs() <= 4.5 * error + 1e-9,
-                "day {day}, figure {index}: means {} and {}, error {error}",
-                a.0,
-                b.0
-            );
-            // Variances within a third of each other, where they are not those of a rare event.
-            if a.0 > 30.0 && a.1 > 1.0 {
-                let ratio = a.1 / b.1;
+    let (played, played_hours) = sample(Form::Devices, runs, &means, &days);
+    let (counted, counted_hours) = sample(Form::Counts, runs, &means, &days);
+    let mut compared = 0;
+    for (day, (played, counted)) in days.iter().zip(played.iter().zip(&counted)) {
+        let figures = played.iter().map(Vec::len).max().unwrap();
+        for figure in 0..figures {
+            let pairs = moments(played, figure)
+                .into_iter()
+                .zip(moments(counted, figure));
+            for (what, (a, b)) in ["means", "variances"].iter().zip(pairs) {
+                let error = (a.1 + b.1).sqrt();
                 assert!(
-                    (0.66..1.5).contains(&ratio),
-                    "day {day}, figure {index}: variances {} and {}",
-                    a.1,
-                    b.1
+                    (a.0 - b.0).abs() <= 4.5 * error + 1e-9,
+                    "day {day}, figure {figure}: {what} {} and {}, error {error}",
+                    a.0,
+                    b.0
                 );
+                compared += 1;
             }
         }
     }
+    assert!(compared >= 150, "{compared}");
+    // When the first stage ends, by Pearson's chi-square for two samples of one size.
+    let mut counts = std::collections::BTreeMap::<u64, [f64; 2]>::new();
+    for (form, hours) in [played_hours, counted_hours].iter().enumerate() {
+        for &hour in hours {
+            counts.entry(hour).or_default()[form] += 1.0;
+        }
+    }
+    let mut rare = [0.0; 2];
+    let mut chi = 0.0;
+    let mut cells = 0.0;
+    let mut add = |[a, b]: [f64; 2]| {
+        chi += (a - b) * (a - b) / (a + b);
+        cells += 1.0;
+    };
+    for count in counts.into_values() {
+        if count[0] + count[1] < 10.0 {
+            rare = [rare[0] + count[0], rare[1] + count[1]];
+        } else {
+            add(count);
+        }
+    }
+    if rare[0] + rare[1] > 0.0 {
+        add(rare);
+    }
+    assert!(
+        cells >= 3.0 && chi < cells + 5.0 * (2.0 * cells).sqrt(),
+        "{chi} of {cells}"
+    );
 }
 
 #[test]

@@ -139,6 +139,10 @@ fn run_variant(
             (simulation, folder.start(&facts)?)
         }
     };
+    let recorder = match &variant.rollout {
+        Some(_) => recorder.keeping_served(),
+        None => recorder,
+    };
     let mut progress = Progress::new(
         recorder,
         &variant.name,
@@ -147,7 +151,7 @@ fn run_variant(
         args.json,
     );
     let outcome = simulation.run(&mut progress, stop);
-    let recorder = progress.finish();
+    let mut recorder = progress.finish();
     let outcome = outcome?;
     tell_privacy(&simulation, &variant.name, outcome)?;
     match outcome {
@@ -156,6 +160,8 @@ fn run_variant(
             Ok(false)
         }
         Outcome::Finished | Outcome::TargetReached { .. } | Outcome::BudgetSpent { .. } => {
+            let rows = prepared.rollout(&recorder.served_files()?)?;
+            recorder.rollout(rows);
             match prepared.student(simulation.parameters())? {
                 Some((model, parameters)) => recorder.finish(&model, &parameters)?,
                 None => recorder.finish(&prepared.model, simulation.parameters())?,

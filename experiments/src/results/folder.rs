@@ -15,8 +15,8 @@ use super::manifest::{
 };
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow, RoundRow,
-    Row, SecAggRow, TimingRow,
+    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow,
+    RolloutRow, RoundRow, Row, SecAggRow, TimingRow,
 };
 use super::table;
 use super::writer::RunWriter;
@@ -325,6 +325,9 @@ impl ResultsFolder {
         if recorded.iter().any(|variant| !variant.pruning.is_empty()) {
             tables.push(self.stage_table(&recorded, |variant| variant.pruning.as_slice())?);
         }
+        if recorded.iter().any(|variant| !variant.rollout.is_empty()) {
+            tables.push(self.stage_table(&recorded, |variant| variant.rollout.as_slice())?);
+        }
         for (name, staged) in &tables {
             files.insert(name.clone(), staged.digest().clone());
         }
@@ -412,6 +415,7 @@ impl ResultsFolder {
                     "groups.parquet",
                     "patches.parquet",
                     "pruning.parquet",
+                    "rollout.parquet",
                 ]
                 .contains(&file.as_str())
                 {
@@ -439,6 +443,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
     let mut groups: Vec<GroupsRow> = Vec::new();
     let mut patches: Vec<PatchRow> = Vec::new();
     let mut pruning: Vec<PruningRow> = Vec::new();
+    let mut rollout: Vec<RolloutRow> = Vec::new();
     let mut finished = None;
     for entry in entries {
         match entry {
@@ -462,6 +467,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
             Entry::Groups(row) => groups.push(row),
             Entry::Patch(row) => patches.push(row),
             Entry::Pruning(row) => pruning.push(row),
+            Entry::Rollout(row) => rollout.push(*row),
             Entry::Finished(digest) => finished = Some(digest),
         }
     }
@@ -484,6 +490,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
         groups,
         patches,
         pruning,
+        rollout,
         timing,
     })
 }

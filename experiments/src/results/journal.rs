@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use super::error::ResultsError;
 use super::row::{
     Cell, ClientRow, ColumnKind, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow,
-    PruningRow, RoundRow, Row, SecAggRow, TimingRow,
+    PruningRow, RolloutRow, RoundRow, Row, SecAggRow, TimingRow,
 };
 
 const MAGIC: [u8; 8] = *b"FLJRNL\0\x01";
@@ -53,6 +53,8 @@ pub(crate) enum Entry {
     Patch(PatchRow),
     /// A row of `pruning`.
     Pruning(PruningRow),
+    /// A row of `rollout`.
+    Rollout(Box<RolloutRow>),
     /// The run is over and its model is written: the model's digest.
     Finished(String),
 }
@@ -72,6 +74,7 @@ impl Entry {
             Self::Groups(_) => 10,
             Self::Patch(_) => 11,
             Self::Pruning(_) => 12,
+            Self::Rollout(_) => 14,
         }
     }
 
@@ -88,6 +91,7 @@ impl Entry {
             Self::Groups(row) => encode_row(row, bytes),
             Self::Patch(row) => encode_row(row, bytes),
             Self::Pruning(row) => encode_row(row, bytes),
+            Self::Rollout(row) => encode_row(&**row, bytes),
         }
     }
 
@@ -106,6 +110,7 @@ impl Entry {
             10 => Self::Groups(decode_row(payload)?),
             11 => Self::Patch(decode_row(payload)?),
             12 => Self::Pruning(decode_row(payload)?),
+            14 => Self::Rollout(Box::new(decode_row(payload)?)),
             _ => return None,
         })
     }

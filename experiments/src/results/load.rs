@@ -7,8 +7,8 @@ use super::error::ResultsError;
 use super::manifest::{self, HOST, Host, HostFacts, MANIFEST, Manifest, VariantManifest};
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow, RoundRow,
-    Row, SecAggRow, TimingRow,
+    ClientRow, EvaluationRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow,
+    RolloutRow, RoundRow, Row, SecAggRow, TimingRow,
 };
 use super::table;
 
@@ -48,6 +48,8 @@ pub struct VariantResults {
     pub patches: Vec<PatchRow>,
     /// One per round, in order; none without pruning.
     pub pruning: Vec<PruningRow>,
+    /// One per day and version, in order; none without a rollout.
+    pub rollout: Vec<RolloutRow>,
     /// Wall-clock times.
     pub timing: Vec<TimingRow>,
 }
@@ -170,6 +172,10 @@ impl Results {
             true => read_checked::<PruningRow>(path, &manifest)?,
             false => Vec::new(),
         };
+        let rollout = match manifest.files.contains_key("rollout.parquet") {
+            true => read_checked::<RolloutRow>(path, &manifest)?,
+            false => Vec::new(),
+        };
         let timing = match &host {
             Some(_) => table::read::<TimingRow>(path)?,
             None => Vec::new(),
@@ -187,6 +193,7 @@ impl Results {
                 groups: of(&groups, &variant.name),
                 patches: of(&patches, &variant.name),
                 pruning: of(&pruning, &variant.name),
+                rollout: of(&rollout, &variant.name),
                 timing: of(&timing, &variant.name),
                 manifest: variant.clone(),
             })
