@@ -52,6 +52,7 @@ pub(crate) use difference::{of_rows, of_tables};
 pub(crate) use manifest::MANIFEST;
 pub(crate) use model::stage_with as stage_model;
 pub(crate) use plots::write as write_drawn;
+pub(crate) use rollout::events as rollout_events;
 
 /// The folder of the plots, within the results.
 pub(crate) const PLOTS: &str = "plots";

@@ -348,8 +348,9 @@ impl Prepared {
         let registry = Registry::new(depth, table.file_bytes);
         let (registry, metric) =
             rollout::prepare(registry, files, &self.data, table.clients, seed)?;
-        let days = rollout::play(&table.plan(), seed, registry, &metric)?;
-        Ok(RolloutRow::of(table.devices, &days))
+        let plan = table.plan();
+        let days = rollout::play(&plan, seed, registry, &metric)?;
+        Ok(RolloutRow::of(&plan, &days))
     }
 
     /// What is recorded before the first round.

@@ -1,10 +1,19 @@
 //! Rollouts from end to end: both forms of the fleet, the way back, traffic, and what is told.
 
-use fl_core::Seed;
+use std::sync::Arc;
+
+use fl_core::{ClientId, Examples as _, Purpose, RoundId, Seed, ServedModel as _, Stream};
+use fl_datasets::partition::Iid;
+use fl_datasets::{ClientScratch, DataRoot, DatasetConfig, FederatedDataset, PartitionConfig};
+use fl_edge::file::ModelFile;
+use fl_edge::{Model, ModelDef, Observed, Served};
+use fl_sim::checkpoint::ServedFile;
+use fl_sim::rollout::fault::scrambled;
 use fl_sim::rollout::{
     Day, Form, Guard, Metric, Notice, Plan, Reason, Registry, ServerConfig, VersionId,
     VersionState, play,
 };
+use fl_sim::{CalibrationConfig, Engine};
 use fl_versions::{Digest, Version};
 
 /// Versions of `bytes`; from each of the `depth` before it a patch of `share` of that.
@@ -160,8 +169,8 @@ fn both_forms_have_the_same_law() {
         }
     }
     let mut rare = [0.0; 2];
-    let mut chi = 0.0;
-    let mut cells = 0.0;
+    let mut chi = 0.0f64;
+    let mut cells = 0.0f64;
     let mut add = |[a, b]: [f64; 2]| {
         chi += (a - b) * (a - b) / (a + b);
         cells += 1.0;
@@ -413,4 +422,82 @@ fn plans_out_of_range_are_refused() {
     assert!(Metric::known(&[]).is_err());
     assert!(Metric::known(&[vec![1], vec![]]).is_err());
     assert!(Metric::known(&[vec![1_000_001]]).is_err());
+}
+
+/// Files of two real models, and the population that they fit.
+fn real() -> (Vec<ServedFile>, FederatedDataset) {
+    let config =
+        DatasetConfig::new("digits").with_partition(PartitionConfig::Iid(Iid { clients: 12 }));
+    let config = DatasetConfig {
+        holdout: Some(0.25),
+        ..config
+    };
+    let root = DataRoot::from_env().unwrap();
+    let data = fl_datasets::load(&config, &root, Seed(1)).unwrap();
+    let def = ModelDef::named("logreg").unwrap();
+    let model = Arc::new(Model::new(&def, data.input(), data.target()).unwrap());
+    let mut scratch = ClientScratch::default();
+    let files = [1, 2].map(|seed| {
+        let address = |seed| Stream::at(Purpose::ModelInit, Seed(seed), RoundId(0), ClientId(0));
+        let parameters = model.init(&mut address(seed));
+        let train = data.train(ClientId(0), &mut scratch);
+        let samples = Observed::Examples(&train);
+        let calibration = CalibrationConfig::default();
+        let served = Engine::serve_int8(&model, &parameters, samples, &calibration).unwrap();
+        ServedFile {
+            round: seed,
+            bytes: Arc::new(served.file().unwrap()),
+        }
+    });
+    (files.to_vec(), data)
+}
+
+#[test]
+fn what_devices_report_is_the_accuracy_of_the_file_they_run() {
+    let (files, data) = real();
+    let metric = Metric::measure(&files, &data, 100, Seed(1)).unwrap();
+    assert_eq!(metric.clients(), 12);
+    let mut scratch = ClientScratch::default();
+    for (version, file) in files.iter().enumerate() {
+        let opened = ModelFile::open(file.bytes.clone()).unwrap();
+        let model = Served::new(Arc::new(opened.program().unwrap()));
+        for client in 0..12 {
+            let test = data.client_test(ClientId(client), &mut scratch).unwrap();
+            let score = model.evaluate(&test, 0..test.len()).unwrap();
+            let found = metric.value(VersionId(version as u16), client);
+            assert_eq!(u64::from(found), (score.accuracy() * 1e6).round() as u64);
+        }
+    }
+    // Fewer clients than there are: a sample of them.
+    let few = Metric::measure(&files, &data, 5, Seed(1)).unwrap();
+    assert_eq!(few.clients(), 5);
+    // Without held-out examples of clients, pieces of the central test set of 20 or more.
+    let config =
+        DatasetConfig::new("digits").with_partition(PartitionConfig::Iid(Iid { clients: 12 }));
+    let central = fl_datasets::load(&config, &DataRoot::from_env().unwrap(), Seed(1)).unwrap();
+    if let Some(test) = central.test() {
+        let metric = Metric::measure(&files, &central, 1000, Seed(1)).unwrap();
+        assert_eq!(metric.clients(), test.len().div_ceil(20) as u64);
+    }
+}
+
+#[test]
+fn a_scrambled_file_is_whole_and_another_one() {
+    let (files, _) = real();
+    let bad = scrambled(&files[0]).unwrap();
+    assert_ne!(bad.bytes, files[0].bytes);
+    assert_eq!(bad.bytes.len(), files[0].bytes.len());
+    fl_sim::distribution::check_model(&bad.bytes).unwrap();
+    // Twice is as it was.
+    assert_eq!(scrambled(&bad).unwrap().bytes, files[0].bytes);
+    let broken = ServedFile {
+        round: 3,
+        bytes: Arc::new(vec![1, 2, 3]),
+    };
+    let error = scrambled(&broken).unwrap_err().to_string();
+    assert!(
+        error.starts_with("the int8 model after round 3 cannot be rolled out: "),
+        "{error}"
+    );
+    assert!(Metric::measure(&[broken], &real().1, 5, Seed(1)).is_err());
 }

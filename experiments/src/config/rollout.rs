@@ -277,6 +277,28 @@ impl RolloutTable {
         }
     }
 
+    /// The rollout in a line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let stages: Vec<String> = self
+            .stages
+            .iter()
+            .map(|share| format!("{}", (share * 1e12).round() / 1e10))
+            .collect();
+        let guard = match self.control > 0.0 {
+            true => format!(
+                "stages of {} %, a control group of {} %",
+                stages.join(", "),
+                (self.control * 1e12).round() / 1e10
+            ),
+            false => "no guard".to_owned(),
+        };
+        format!(
+            "the newest {} models to {} devices in {} days, {} check-ins a day: {guard}",
+            self.versions, self.devices, self.days, self.check_ins_per_day
+        )
+    }
+
     /// The files that are rolled out, in their order, of all that the run left. A file that is byte for
     /// byte an earlier one is left out.
     ///

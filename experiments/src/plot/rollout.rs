@@ -3,9 +3,9 @@
 //!
 //! A variant is a panel. Days on which the group of a version is too small to be told are gaps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::results::{RolloutRow, VariantResults};
+use crate::results::{RolloutRow, VariantResults, rollout_events};
 
 use super::axis::{Axis, Panel};
 use super::curves::heading;
@@ -16,8 +16,10 @@ use super::style::{GRID, INK, LABEL_SIZE, SOFT, TICK_SIZE, darker, series};
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 170.0;
 /// Room from one panel to the next: its title, the ticks and the axis' title.
-const GAP: f64 = 66.0;
-const TOP: f64 = 74.0;
+const GAP: f64 = 86.0;
+const TOP: f64 = 92.0;
+/// Room for the legends at the right.
+const RIGHT: f64 = 170.0;
 
 /// Colours of whole files and of patches.
 const FULL: usize = 1;
@@ -43,7 +45,7 @@ fn played<'a, 'b>(all: &'a [Rollout<'b>]) -> Vec<&'a Rollout<'b>> {
     all.iter().filter(|one| !one.rows().is_empty()).collect()
 }
 
-/// Panels one below the other, and how wide the figure is with room for labels at the right.
+/// Panels one below the other.
 fn panels(count: usize, left: f64, axes: impl Fn(usize) -> (Axis, Axis)) -> Vec<Panel> {
     (0..count)
         .map(|index| {
@@ -69,13 +71,13 @@ pub(crate) fn draw_shares(subtitle: &str, all: &[Rollout<'_>]) -> Option<Scene> 
             Axis::exact(0.0, 100.0, 4),
         )
     });
-    let (title, right) = ("Devices by model version", 150.0);
+    let title = "Devices by model version";
     let bottom = panels.last()?.bottom();
-    let mut scene = Scene::new(title, 62.0 + WIDTH + right, bottom + 56.0);
+    let mut scene = Scene::new(title, 62.0 + WIDTH + RIGHT, bottom + 56.0);
     heading(&mut scene, title, subtitle);
     for (one, panel) in all.iter().zip(&panels) {
         panel.frame(&mut scene, "Day", "Devices (%)");
-        let above = (panel.left, panel.top - 18.0);
+        let above = (12.0, panel.top - 32.0);
         scene.text(above, one.label, LABEL_SIZE, INK, Anchor::Start);
         stages(&mut scene, panel, one.rows());
         let versions: BTreeMap<u64, u64> = one
@@ -137,46 +139,35 @@ fn shares(rows: &[RolloutRow], version: u64) -> Vec<Vec<(f64, f64)>> {
     pieces
 }
 
-/// A line at each day on which something happened to a release, and what.
+/// A line at each hour in which something happened to a release, and what: two rows of words, so that
+/// those of neighbours do not touch.
 fn stages(scene: &mut Scene, panel: &Panel, rows: &[RolloutRow]) {
-    let mut before: Option<(u64, Option<f64>)> = None;
-    let mut seen = BTreeSet::new();
-    let mut free = f64::NEG_INFINITY;
-    for row in rows {
-        if !seen.insert(row.day) {
-            continue;
-        }
-        let now = (row.release, row.stage);
-        let same = before.is_some_and(|(release, stage)| {
-            release == now.0
-                && stage
-                    .unwrap_or(-1.0)
-                    .total_cmp(&now.1.unwrap_or(-1.0))
-                    .is_eq()
-        });
-        if same || now.0 == 0 {
-            before = Some(now);
-            continue;
-        }
-        before = Some(now);
-        let withdrawn = rows
-            .iter()
-            .any(|other| other.day == row.day && other.events.contains("withdrawn"));
-        let text = match (row.stage, withdrawn) {
-            (_, true) => "rolled back".to_owned(),
-            (Some(stage), _) => format!("{} %", stage * 100.0),
-            (None, _) => "all".to_owned(),
-        };
-        // A stage of day n began in its course, or at its end.
-        let (x, _) = panel.at(row.day as f64, 0.0);
+    let mut ends = [f64::NEG_INFINITY; 2];
+    for (hour, text) in marks(rows) {
+        let (x, _) = panel.at(hour as f64 / 24.0, 0.0);
         scene.line(vec![(x, panel.top), (x, panel.bottom())], 1.0, GRID);
         let half = font::width(&text, TICK_SIZE) / 2.0;
-        if x - half > free {
-            let at = (x, panel.top - 4.0);
-            scene.text(at, text, TICK_SIZE, SOFT, Anchor::Middle);
-            free = x + half + 5.0;
-        }
+        let Some(row) = ends.iter().position(|&end| x - half > end) else {
+            continue;
+        };
+        ends[row] = x + half + 5.0;
+        let at = (x, panel.top - 4.0 - row as f64 * (TICK_SIZE + 2.0));
+        scene.text(at, text, TICK_SIZE, SOFT, Anchor::Middle);
     }
+}
+
+/// Hours and what happened in them, in short; of one hour the last.
+fn marks(rows: &[RolloutRow]) -> BTreeMap<u64, String> {
+    let mut marks = BTreeMap::new();
+    for (hour, what) in rows.iter().flat_map(|row| rollout_events(&row.events)) {
+        let short = match what.split_once(" began") {
+            Some((share, _)) => share,
+            None if what.starts_with("withdrawn") => "rolled back",
+            None => "all",
+        };
+        marks.insert(hour, short.to_owned());
+    }
+    marks
 }
 
 fn legend(scene: &mut Scene, panel: &Panel, labels: &[(String, Rgb)]) {
@@ -211,12 +202,12 @@ pub(crate) fn draw_traffic(subtitle: &str, all: &[Rollout<'_>]) -> Option<Scene>
     });
     let title = "Downloads of a day";
     let bottom = panels.last()?.bottom();
-    let mut scene = Scene::new(title, 62.0 + WIDTH + 150.0, bottom + 56.0);
+    let mut scene = Scene::new(title, 62.0 + WIDTH + RIGHT, bottom + 56.0);
     heading(&mut scene, title, subtitle);
     for (index, (one, panel)) in all.iter().zip(&panels).enumerate() {
         let (scale, name) = unit(most[index]);
         panel.frame(&mut scene, "Day", name);
-        let above = (panel.left, panel.top - 18.0);
+        let above = (12.0, panel.top - 32.0);
         scene.text(above, one.label, LABEL_SIZE, INK, Anchor::Start);
         let mut sums = [0.0; 2];
         for (day, bytes) in days[index].iter().enumerate() {
@@ -321,6 +312,17 @@ mod tests {
         // From nothing, where the first day is told.
         assert_eq!(shares(&rows[3..4], 1), [vec![(1.0, 0.0), (2.0, 10.0)]]);
         assert!(shares(&rows, 2).is_empty());
+    }
+
+    #[test]
+    fn stages_stand_at_their_hours() {
+        let mut rows = [row(1, 0, None, (0, 0)), row(1, 1, None, (0, 0))];
+        rows[1].events = "hour 0: 1 % began; hour 48: withdrawn at 1 % (worse)".to_owned();
+        rows[0].events = "hour 48: 100 % began; hour 48: completed".to_owned();
+        let found: Vec<(u64, String)> = marks(&rows).into_iter().collect();
+        let expected =
+            [(0, "1 %"), (48, "rolled back")].map(|(hour, what)| (hour, what.to_owned()));
+        assert_eq!(found, expected);
     }
 
     #[test]
