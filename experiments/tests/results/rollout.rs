@@ -132,6 +132,7 @@ fn bad_models_go_back_from_the_first_stage_and_good_ones_reach_everybody() {
     world.succeed("verify out --threads 1");
 
     // Killed wherever it happens to be, some times, and taken up.
+    let mut kills = 0;
     for (attempt, wait) in [60, 150, 250, 400].into_iter().enumerate() {
         let run = format!("run fleet.toml --out cut-{attempt} --resume --checkpoint-every 3");
         for _ in 0..3 {
@@ -143,12 +144,13 @@ fn bad_models_go_back_from_the_first_stage_and_good_ones_reach_everybody() {
                 .unwrap();
             sleep(Duration::from_millis(wait));
             child.kill().unwrap();
-            child.wait().unwrap();
+            kills += u32::from(!child.wait().unwrap().success());
         }
         world.succeed(&run);
         let found = deterministic(&world.path(&format!("cut-{attempt}")));
         assert_same(&expected, &found);
     }
+    assert!(kills > 0, "every run ended before its kill");
 }
 
 fn own_round(rows: &[RolloutRow]) -> u64 {
@@ -161,38 +163,38 @@ fn faults_of_the_table_say_what_to_do() {
     for (set, message) in [
         (
             "evaluation.patches=false",
-            "rollout: rolls out the int8 models of the run, and no evaluation keeps them; add evaluation.precisions",
+            "`rollout`: rolls out the int8 models of the run, and no evaluation keeps them; add evaluation.precisions",
         ),
         (
             "evaluation.every=24",
-            "rollout.versions: needs at least 2 evaluated models, and the run has 1; lower evaluation.every",
+            "`rollout.versions`: needs at least 2 evaluated models, and the run has 1; lower evaluation.every",
         ),
         (
             "rollout.versions=1",
-            "rollout.versions: found 1, expected a whole number of at least 2",
+            "`rollout.versions`: found 1, expected a whole number of at least 2",
         ),
         (
             "rollout.stages=[0.5]",
-            "rollout.stages: found [0.5], expected growing shares above 0 that end with 1",
+            "`rollout.stages`: found [0.5], expected growing shares above 0 that end with 1",
         ),
         (
             "rollout.guard.alpha=0.9",
-            "rollout.guard.alpha: found 0.9, expected above 0 and below 0.5",
+            "`rollout.guard.alpha`: found 0.9, expected above 0 and below 0.5",
         ),
         (
             "rollout.control=0.0",
-            "rollout.control: found 0, expected a share above 0 and below 0.5; or 0 with stages = [1.0]",
+            "`rollout.control`: found 0, expected a share above 0 and below 0.5; or 0 with stages = [1.0]",
         ),
-        ("rollout.clients=0", "rollout.clients: found 0"),
+        ("rollout.clients=0", "`rollout.clients`: found 0"),
         ("rollout.speed=1", "rollout.speed"),
     ] {
-        let text = world.end_with(2, &format!("check fleet.toml --set {set}"));
+        let text = world.end_with(2, &format!("check fleet.toml --variant good --set {set}"));
         assert!(text.contains(message), "{set}: {text}");
     }
     let stale = "check fleet.toml --variant scrambled --set rollout.fault=\"stale\" --set rollout.versions=6";
     let text = world.end_with(2, stale);
     assert!(
-        text.contains("rollout.fault: \"stale\" ships a model"),
+        text.contains("`rollout.fault`: \"stale\" ships a model"),
         "{text}"
     );
 }

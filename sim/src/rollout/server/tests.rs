@@ -112,7 +112,7 @@ fn stages_nest_and_hold_their_shares() {
         let count = admitted.iter().filter(|&&one| one).count();
         assert!(count > before);
         before = count;
-        report(&mut server, 1000, 0.8, 0.8);
+        report(&mut server, 5000, 0.8, 0.8);
         server.handle_timeout(24 * (stage as u64 + 1));
     }
     assert_eq!(server.current(), V1);
@@ -143,7 +143,7 @@ fn a_good_version_goes_through_all_stages() {
     let mut now = 7;
     for stage in 0..3 {
         // Good already at the first look, but a stage lasts 24 hours.
-        report(&mut server, 500, 0.8, 0.8);
+        report(&mut server, 5000, 0.8, 0.8);
         now += 12;
         assert_eq!(server.poll_timeout(), Some(now));
         server.handle_timeout(now - 1);
@@ -247,14 +247,14 @@ fn reports_count_in_the_stage_that_asked() {
     ] {
         server.handle(event);
     }
-    report(&mut server, 500, 0.8, 0.8);
+    report(&mut server, 5000, 0.8, 0.8);
     server.handle_timeout(24);
     assert_eq!(server.stage().map(|(stage, _)| stage), Some(1));
     // The next stage begins with none.
     server.handle_timeout(48);
     assert_eq!(server.stage().map(|(stage, _)| stage), Some(1));
     server.handle(event(1, 0, Group(0), V1));
-    report(&mut server, 500, 0.8, 0.8);
+    report(&mut server, 5000, 0.8, 0.8);
     server.handle_timeout(60);
     assert_eq!(server.stage().map(|(stage, _)| stage), Some(2));
 }
@@ -282,7 +282,7 @@ fn every_course_of_a_release_follows_the_rules() {
             rest /= all.len();
             match reports {
                 Reports::None => {}
-                Reports::Good => report(&mut server, 1000, 0.8, 0.8),
+                Reports::Good => report(&mut server, 5000, 0.8, 0.8),
                 Reports::Bad => report(&mut server, 1000, 0.2, 0.8),
             }
             server.handle_timeout(now);
