@@ -1,4 +1,5 @@
 //! Rollouts from end to end: both forms of the fleet, the way back, traffic, and what is told.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 
@@ -390,7 +391,8 @@ fn groups_that_are_too_small_are_not_told() {
 
 #[test]
 fn plans_out_of_range_are_refused() {
-    let cases: [(&str, fn(&mut Plan)); 11] = [
+    type Case = (&'static str, fn(&mut Plan));
+    let cases: [Case; 11] = [
         ("devices", |plan| plan.devices = 0),
         ("days", |plan| plan.days = 0),
         ("step_hours", |plan| plan.step_hours = 5),

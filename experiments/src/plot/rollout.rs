@@ -147,6 +147,7 @@ fn stages(scene: &mut Scene, panel: &Panel, rows: &[RolloutRow]) {
         let (x, _) = panel.at(hour as f64 / 24.0, 0.0);
         scene.line(vec![(x, panel.top), (x, panel.bottom())], 1.0, GRID);
         let half = font::width(&text, TICK_SIZE) / 2.0;
+        let x = x.max(panel.left + half);
         let Some(row) = ends.iter().position(|&end| x - half > end) else {
             continue;
         };
@@ -172,7 +173,7 @@ fn marks(rows: &[RolloutRow]) -> BTreeMap<u64, String> {
 
 fn legend(scene: &mut Scene, panel: &Panel, labels: &[(String, Rgb)]) {
     // The newest ones, where there are too many.
-    let most = 10;
+    let most = 11;
     let left = panel.right() + 14.0;
     let skipped = labels.len().saturating_sub(most);
     for (row, (label, color)) in labels.iter().skip(skipped).enumerate() {
@@ -233,10 +234,11 @@ pub(crate) fn draw_traffic(subtitle: &str, all: &[Rollout<'_>]) -> Option<Scene>
                 let (scale, name) = unit(sum);
                 let short = name.split(' ').next_back().unwrap_or_default();
                 let short = short.trim_matches(['(', ')']);
-                (
-                    format!("{what}  {:.3} {short}", sum / scale),
-                    series(color).0,
-                )
+                let text = match sum > 0.0 {
+                    true => format!("{what}  {:.3} {short}", sum / scale),
+                    false => format!("{what}  0"),
+                };
+                (text, series(color).0)
             },
         );
         legend(&mut scene, panel, &labels);
