@@ -49,13 +49,19 @@ use crate::error::SimError;
 /// Devices that are played one by one at most, unless that is asked for.
 const PLAYED_AT_MOST: u64 = 100_000;
 
+/// Devices that can be played one by one.
+const PLAYED_LIMIT: u64 = 10_000_000;
+
+/// Devices of the largest fleet: sums of squares of their reports stay exact.
+const LARGEST_FLEET: u64 = 1_000_000_000_000;
+
 /// How the fleet is played.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
     /// Device by device up to 100,000 devices, as counts above.
     #[default]
     Auto,
-    /// Device by device: time and memory grow with the fleet.
+    /// Device by device: time and memory grow with the fleet, of 10 million devices at most.
     Devices,
     /// As counts of devices in the same state: neither grows.
     Counts,
@@ -64,7 +70,7 @@ pub enum Form {
 /// What is played.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Devices of the fleet, at least 1.
+    /// Devices of the fleet, from 1 to 10^12.
     pub devices: u64,
     /// Virtual days, at least 1.
     pub days: u64,
@@ -119,12 +125,16 @@ impl Plan {
         let steps_per_day = 24.0 / step.max(1) as f64;
         let share = |value: f64| (0.0..1.0).contains(&value);
         let known = 1.0 - self.offline;
+        let most = match self.form {
+            Form::Devices => PLAYED_LIMIT,
+            Form::Auto | Form::Counts => LARGEST_FLEET,
+        };
         let checks: [(&'static str, bool, &dyn core::fmt::Display, &'static str); 9] = [
             (
                 "rollout.devices",
-                self.devices >= 1 && self.devices < u64::MAX,
+                (1..=most).contains(&self.devices),
                 &self.devices,
-                "at least 1",
+                "1 to 10^12; with form = \"devices\" 10 million at most",
             ),
             (
                 "rollout.days",

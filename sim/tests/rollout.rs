@@ -392,8 +392,12 @@ fn groups_that_are_too_small_are_not_told() {
 #[test]
 fn plans_out_of_range_are_refused() {
     type Case = (&'static str, fn(&mut Plan));
-    let cases: [Case; 11] = [
+    let cases: [Case; 13] = [
         ("devices", |plan| plan.devices = 0),
+        ("devices", |plan| plan.devices = 1_000_000_000_001),
+        ("devices", |plan| {
+            (plan.devices, plan.form) = (10_000_001, Form::Devices);
+        }),
         ("days", |plan| plan.days = 0),
         ("step_hours", |plan| plan.step_hours = 5),
         ("step_hours", |plan| plan.step_hours = 0),

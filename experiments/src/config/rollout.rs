@@ -19,7 +19,7 @@ use super::node::Node;
 #[serde(deny_unknown_fields, default)]
 pub struct RolloutTable {
     /// Devices of the fleet.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000_000_000u64))]
     pub devices: u64,
     /// Virtual days.
     #[schemars(range(min = 1))]

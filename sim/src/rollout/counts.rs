@@ -238,3 +238,52 @@ impl Step<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fl_versions::{Digest, Version};
+
+    use super::super::{Plan, Registry, ServerConfig};
+    use super::*;
+
+    /// The states that occur do not depend on how many devices there are, once there are enough for
+    /// each of them.
+    #[test]
+    fn memory_does_not_grow_with_the_fleet() {
+        let most = |devices: u64| {
+            let plan = Plan {
+                check_ins_per_day: 4.0,
+                offline: 0.3,
+                interrupted: 0.3,
+                failed: 0.1,
+                ..Plan::default()
+            };
+            let mut registry = Registry::new(1, None);
+            for n in 0..3 {
+                let version = Version {
+                    digest: Digest([n; 32]),
+                    bytes: 1000,
+                };
+                registry.publish_sizes(version, 0, &[]).unwrap();
+            }
+            let config = ServerConfig::default();
+            let mut server = Server::new(registry, config, Seed(1)).unwrap();
+            let metric = Metric::known(&[vec![9], vec![9], vec![9]]).unwrap();
+            let mut meter = Meter::new(3, 100);
+            let mut fleet = Counts::new(devices, Seed(1), plan.habits());
+            let mut most = 0;
+            for step in 0..24 * 20 {
+                server.handle_timeout(step);
+                if let (0, Ok(version)) = (step % 24, u16::try_from(step / 24 + 1)) {
+                    let _ = server.release(step, VersionId(version));
+                }
+                fleet.step(step, &mut server, &metric, &mut meter);
+                most = most.max(fleet.cells.len());
+                assert_eq!(fleet.cells.values().sum::<u64>(), devices);
+            }
+            most
+        };
+        let (many, more) = (most(10_000_000_000), most(1_000_000_000_000));
+        assert!(more <= many + many / 10 && more < 1000, "{many}, {more}");
+    }
+}

@@ -303,7 +303,8 @@ mod tests {
     #[test]
     fn values_out_of_range_are_named() {
         assert!(Guard::default().check().is_ok());
-        let cases: [(&str, fn(&mut Guard)); 6] = [
+        type Case = (&'static str, fn(&mut Guard));
+        let cases: [Case; 6] = [
             ("alpha", |guard| guard.alpha = 0.0),
             ("alpha", |guard| guard.alpha = f64::NAN),
             ("max_drop", |guard| guard.max_drop = 1.5),

@@ -161,10 +161,14 @@ impl Meter {
 
     /// Devices load something up to a part.
     fn load(&mut self, load: &Load, end: u8, devices: u64) {
-        let bytes = load.bytes_to(end) * devices;
-        self.of(load.to, |counted| match load.is_patch() {
-            true => counted.bytes_patch += bytes,
-            false => counted.bytes_full += bytes,
+        // Beyond 18 exabytes in a day the meter stands still.
+        let bytes = load.bytes_to(end).saturating_mul(devices);
+        self.of(load.to, |counted| {
+            let loaded = match load.is_patch() {
+                true => &mut counted.bytes_patch,
+                false => &mut counted.bytes_full,
+            };
+            *loaded = loaded.saturating_add(bytes);
         });
     }
 

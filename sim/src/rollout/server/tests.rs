@@ -378,7 +378,8 @@ fn installations_are_told_of_large_groups_alone() {
 #[test]
 fn values_out_of_range_are_named() {
     assert!(ServerConfig::default().check().is_ok());
-    let cases: [(&str, fn(&mut ServerConfig)); 9] = [
+    type Case = (&'static str, fn(&mut ServerConfig));
+    let cases: [Case; 9] = [
         ("rollout.stages", |it| it.stages.clear()),
         ("rollout.stages", |it| it.stages = vec![0.1, 0.5]),
         ("rollout.stages", |it| it.stages = vec![0.5, 0.1, 1.0]),
