@@ -166,7 +166,7 @@ fn faults_of_the_table_say_what_to_do() {
             "`rollout`: rolls out the int8 models of the run, and no evaluation keeps them; add evaluation.precisions",
         ),
         (
-            "evaluation.every=24",
+            "evaluation.every=24 --set evaluation.initial=false",
             "`rollout.versions`: needs at least 2 evaluated models, and the run has 1; lower evaluation.every",
         ),
         (
@@ -191,7 +191,7 @@ fn faults_of_the_table_say_what_to_do() {
         let text = world.end_with(2, &format!("check fleet.toml --variant good --set {set}"));
         assert!(text.contains(message), "{set}: {text}");
     }
-    let stale = "check fleet.toml --variant scrambled --set rollout.fault=\"stale\" --set rollout.versions=6";
+    let stale = "check fleet.toml --variant scrambled --set rollout.fault=\"stale\" --set rollout.versions=7";
     let text = world.end_with(2, stale);
     assert!(
         text.contains("`rollout.fault`: \"stale\" ships a model"),
