@@ -10,7 +10,7 @@
 //! [`play`] plays a [`Plan`] in virtual hours: every device starts with the first version of the
 //! registry, and the others are released one after the other. A release goes to growing shares of
 //! the fleet (1, 10, 50 and 100 % by default). While it does, a control group keeps the version
-//! before it, and the [guard](guard) compares what both report. A version that is found worse is
+//! before it, and the [guard] compares what both report. A version that is found worse is
 //! withdrawn: whoever has it is offered the one before, which a device still has in its cache, so
 //! that the way back needs no download. A device that is offline goes on with what it has: it
 //! always has a whole version.
