@@ -331,7 +331,7 @@ impl Prepared {
     /// Plays the rollout of the models that the run left; nothing without one.
     ///
     /// # Errors
-    /// [`Error::Sim`] when a model cannot be rolled out, [`Error::Config`] when fewer than two are left.
+    /// [`Error::Simulation`] when a model cannot be rolled out, [`Error::Config`] when fewer than two are left.
     pub fn rollout(&self, files: &[ServedFile]) -> Result<Vec<RolloutRow>, Error> {
         let Some(table) = &self.variant.rollout else {
             return Ok(Vec::new());

@@ -227,8 +227,8 @@ mod tests {
         assert_eq!(Tally::of(333_333, 1_000_000_000).variance(), Some(0.0));
     }
 
-    /// `scipy.stats.ttest_ind(equal_var=False)`'s statistic by hand: means 0.9 and 0.8, variances
-    /// 0.09 and 0.16 (times n / (n - 1)), 400 reports each, give z = 0.1 / sqrt(0.25 / 399).
+    /// Worked by hand: means 0.9 and 0.8 of zeros and ones have variances 0.09 and 0.16, times
+    /// n / (n - 1); 400 reports each give z = 0.1 / sqrt(0.25 / 399).
     #[test]
     fn a_look_is_welch_s_test_at_its_level() {
         let share = |ones: u64, all: u64| {

@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    /// `P[Binomial(n, p) = k]`, by its recursion from the mode outwards is not needed: by logarithms.
+    /// `P[Binomial(n, p) = k]`, with factorials as sums of logarithms.
     fn mass(n: u64, p: f64, k: u64) -> f64 {
         let ln_factorial = |n: u64| (1..=n).map(|i| libm::log(i as f64)).sum::<f64>();
         let ways = ln_factorial(n) - ln_factorial(k) - ln_factorial(n - k);
