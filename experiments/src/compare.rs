@@ -154,7 +154,8 @@ fn first_difference(a: &VariantResults, b: &VariantResults) -> Option<Difference
             .or_else(|| results::of_tables(&a.pruning, &b.pruning))
             .or_else(|| results::of_tables(&a.fleet, &b.fleet))
             .or_else(|| results::of_tables(&a.timeline, &b.timeline))
-            .or_else(|| results::of_tables(&a.secagg, &b.secagg)),
+            .or_else(|| results::of_tables(&a.secagg, &b.secagg))
+            .or_else(|| results::of_tables(&a.rollout, &b.rollout)),
     }
 }
 
@@ -267,6 +268,7 @@ mod tests {
             pruning: Vec::new(),
             fleet: Vec::new(),
             timeline: Vec::new(),
+            rollout: Vec::new(),
             timing: Vec::new(),
         }
     }

@@ -31,6 +31,7 @@ pub use privacy::PrivacyTable;
 pub(crate) use privacy::key as privacy_key;
 pub use pruning::PruningTable;
 pub use qat::QatTable;
+pub use rollout::RolloutTable;
 pub use schedule::ScheduleTable;
 pub use secagg::SecAggTable;
 pub(crate) use secagg::key as secagg_key;
@@ -60,6 +61,7 @@ pub mod privacy;
 pub mod pruning;
 pub mod qat;
 mod resolved;
+pub mod rollout;
 pub mod schedule;
 pub mod schema;
 pub mod secagg;
@@ -116,6 +118,8 @@ pub struct Variant {
     pub secagg: Option<SecAggTable>,
     /// Weights that are pruned on the way; none without.
     pub pruning: Option<PruningTable>,
+    /// The run's models reach a fleet; none without.
+    pub rollout: Option<RolloutTable>,
     /// Everything that decides the result, as TOML with all defaults written out and without
     /// `[[variant]]` tables. Reading it again with [`Experiment::from_table`] gives this variant.
     pub config: toml::Table,
@@ -142,6 +146,7 @@ const TABLES: &[&str] = &[
     "aggregation",
     "secagg",
     "pruning",
+    "rollout",
 ];
 
 /// The keys at the top of a file.
@@ -179,6 +184,8 @@ struct Top {
     _secagg: Option<IgnoredAny>,
     #[serde(rename = "pruning")]
     _pruning: Option<IgnoredAny>,
+    #[serde(rename = "rollout")]
+    _rollout: Option<IgnoredAny>,
     #[serde(rename = "variant")]
     _variant: Option<IgnoredAny>,
 }
@@ -580,6 +587,11 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         Some(node) => PruningTable::read(node, errors).map(Some),
         None => Some(None),
     };
+    let rounds = top.as_ref().map_or(u64::MAX, |top| top.rounds);
+    let rollout = match root.get("rollout") {
+        Some(node) => RolloutTable::read(node, rounds, evaluation.as_ref(), errors).map(Some),
+        None => Some(None),
+    };
 
     let top = top?;
     let local = local?;
@@ -605,6 +617,7 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         aggregation: aggregation?,
         secagg: secagg?,
         pruning: pruning?,
+        rollout: rollout?,
         config: toml::Table::new(),
         teacher: local_teacher,
         taught_by: None,
@@ -657,6 +670,9 @@ fn resolve(name: &str, variant: &Variant) -> Option<toml::Table> {
     }
     if let Some(pruning) = &variant.pruning {
         table.insert("pruning".to_owned(), resolved::to_toml(pruning)?);
+    }
+    if let Some(rollout) = &variant.rollout {
+        table.insert("rollout".to_owned(), resolved::to_toml(rollout)?);
     }
     Some(table)
 }

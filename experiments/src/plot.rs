@@ -1,7 +1,7 @@
 //! Figures, as SVG and PNG, from results.
 //!
 //! Accuracy and loss per round with the variants as series, accuracy against epsilon, the
-//! distribution of accuracy over clients, the cost of secure aggregation, and the partition. A figure
+//! distribution of accuracy over clients, the cost of secure aggregation, rollouts, and the partition. A figure
 //! is a function of the results: the same results give the same bytes.
 
 mod audit;
@@ -11,6 +11,7 @@ mod clients;
 mod curves;
 mod font;
 mod partition;
+mod rollout;
 mod scene;
 mod secagg;
 mod style;
@@ -248,6 +249,19 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
         })
         .collect();
     add("secagg", secagg::draw(&subtitle, &costs));
+
+    let rollouts: Vec<rollout::Rollout<'_>> = series
+        .iter()
+        .map(|series| rollout::Rollout {
+            label: &series.label,
+            variant: series.variant,
+        })
+        .collect();
+    add("rollout", rollout::draw_shares(&subtitle, &rollouts));
+    add(
+        "rollout-traffic",
+        rollout::draw_traffic(&subtitle, &rollouts),
+    );
 
     // A picture for every partition that differs from those before.
     let mut seen: Vec<&str> = Vec::new();

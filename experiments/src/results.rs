@@ -9,6 +9,7 @@
 //!   partition.parquet    classes of a sample of the clients
 //!   privacy.parquet      one row per round of private variants, where there are some
 //!   secagg.parquet       one row per round of variants with secure aggregation, where there are some
+//!   rollout.parquet      one row per day and model version of variants with a rollout, where there are some
 //!   VARIANT/model.safetensors
 //!   host.toml            command, threads, kernel
 //!   timing.parquet       wall-clock times
@@ -29,6 +30,7 @@ mod load;
 mod manifest;
 mod model;
 mod plots;
+mod rollout;
 mod row;
 mod table;
 mod writer;
@@ -41,7 +43,7 @@ pub use manifest::{DatasetFacts, FileDigest, HostFacts, Manifest, Status, Varian
 pub use model::read as read_model;
 pub use row::{
     Cell, ClientRow, ColumnKind, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow,
-    PrivacyRow, PruningRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
+    PrivacyRow, PruningRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
 };
 pub use writer::RunWriter;
 
@@ -50,6 +52,7 @@ pub(crate) use difference::{of_rows, of_tables};
 pub(crate) use manifest::MANIFEST;
 pub(crate) use model::stage_with as stage_model;
 pub(crate) use plots::write as write_drawn;
+pub(crate) use rollout::events as rollout_events;
 
 /// The folder of the plots, within the results.
 pub(crate) const PLOTS: &str = "plots";

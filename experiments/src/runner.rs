@@ -11,6 +11,8 @@ use fl_edge::distill::Teacher;
 use fl_edge::file::{Mapped, ModelFile};
 use fl_edge::{EdgeError, Model};
 use fl_privacy::PrivacyError;
+use fl_sim::checkpoint::ServedFile;
+use fl_sim::rollout::{self, Registry};
 use fl_sim::{CheckpointConfig, Privacy, PrivacyPlan, SecAggPlan, SimError, SimulationConfig};
 
 use crate::config::{
@@ -18,7 +20,7 @@ use crate::config::{
     secagg_key,
 };
 use crate::error::Error;
-use crate::results::{DatasetFacts, PartitionRow, VariantFacts, VariantKey};
+use crate::results::{DatasetFacts, PartitionRow, RolloutRow, VariantFacts, VariantKey};
 
 /// Clients of which the classes are recorded, for the picture of the partition.
 const PICTURED_CLIENTS: u64 = 30;
@@ -327,6 +329,31 @@ impl Prepared {
             pruning: variant.pruning.as_ref().map(PruningTable::config),
             stop_at_accuracy: variant.stop_at_accuracy,
         }
+    }
+
+    /// Plays the rollout of the models that the run left; nothing without one.
+    ///
+    /// # Errors
+    /// [`Error::Simulation`] when a model cannot be rolled out, [`Error::Config`] when fewer than two are left.
+    pub fn rollout(&self, files: &[ServedFile]) -> Result<Vec<RolloutRow>, Error> {
+        let Some(table) = &self.variant.rollout else {
+            return Ok(Vec::new());
+        };
+        let files = table.choose(files)?;
+        if files.len() < 2 {
+            return Err(self.variant.fault(
+                "rollout.versions",
+                "fewer than two different int8 models are left of the run: every evaluation gave the same file, or none that can be served; train for longer, or run without --resume",
+            ));
+        }
+        let seed = self.variant.seed;
+        let depth = usize::try_from(table.patches_from).unwrap_or(usize::MAX);
+        let registry = Registry::new(depth, table.file_bytes);
+        let (registry, metric) =
+            rollout::prepare(registry, files, &self.data, table.clients, seed)?;
+        let plan = table.plan();
+        let days = rollout::play(&plan, seed, registry, &metric)?;
+        Ok(RolloutRow::of(&plan, &days))
     }
 
     /// What is recorded before the first round.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fl_core::Parameters;
+use fl_sim::checkpoint::ServedFile;
 use fl_sim::{ClientEvaluation, EvaluationRecord, Observer, Outcome, RoundRecord, Simulation};
 use serde::Serialize;
 
@@ -11,7 +12,8 @@ use crate::config::{Experiment, TeacherSource};
 use crate::error::Error;
 use crate::results::{
     self, ClientRow, Difference, EvaluationRow, FleetRow, GroupsRow, PatchRow, PrivacyRow,
-    PruningRow, Results, ResultsError, RoundRow, Row, SecAggRow, Status, VariantResults,
+    PruningRow, Results, ResultsError, RolloutRow, RoundRow, Row, SecAggRow, Status,
+    VariantResults,
 };
 use crate::runner::{DataCache, Prepared, RunOptions};
 
@@ -180,6 +182,7 @@ fn verify_variant(
         rounds: 0,
         evaluations: 0,
         clients: 0,
+        served: prepared.variant.rollout.as_ref().map(|_| Vec::new()),
         difference: None,
     };
     let outcome = simulation.run(&mut checker, &enough)?;
@@ -188,6 +191,9 @@ fn verify_variant(
     }
     let ended = !matches!(outcome, Outcome::Stopped { .. });
     checker.nothing_missing(ended);
+    if manifest.status == Status::Finished && wanted == manifest.rounds_done {
+        checker.rolled_out(&prepared)?;
+    }
     report.rounds = checker.rounds;
     report.evaluations = checker.evaluations;
     report.clients = checker.clients;
@@ -231,6 +237,8 @@ struct Checker<'a, 'w> {
     rounds: u64,
     evaluations: u64,
     clients: u64,
+    /// Files of the models that were evaluated, where they are rolled out.
+    served: Option<Vec<ServedFile>>,
     difference: Option<Difference>,
 }
 
@@ -253,6 +261,26 @@ impl Checker<'_, '_> {
         if self.difference.is_some() {
             self.enough.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Repeats the rollout, where there is one and all before it was the same.
+    fn rolled_out(&mut self, prepared: &Prepared) -> Result<(), Error> {
+        let Some(served) = self.served.take().filter(|_| self.difference.is_none()) else {
+            return Ok(());
+        };
+        let recorded = &self.recorded.rollout;
+        let repeated = prepared.rollout(&served)?;
+        self.difference = results::of_tables(recorded, &repeated).or_else(|| {
+            (recorded.len() != repeated.len()).then(|| Difference {
+                table: RolloutRow::TABLE.to_owned(),
+                round: None,
+                client: None,
+                column: "number of rows".to_owned(),
+                first: recorded.len().to_string(),
+                second: repeated.len().to_string(),
+            })
+        });
+        Ok(())
     }
 
     /// Everything that is recorded of the rounds that were repeated must have come.
@@ -340,6 +368,12 @@ impl Observer for Checker<'_, '_> {
         if row.round >= self.wanted {
             self.enough.store(true, Ordering::Relaxed);
         }
+    }
+
+    fn served(&mut self, file: &ServedFile) {
+        self.served
+            .iter_mut()
+            .for_each(|served| served.push(file.clone()));
     }
 
     fn client_evaluated(&mut self, record: &ClientEvaluation) {

@@ -76,6 +76,10 @@ pub enum Purpose {
     DeviceSession = 26,
     /// Who takes a free place in an asynchronous run.
     Replacement = 27,
+    /// Which devices are in which stage of a rollout, and when they check in.
+    Rollout = 30,
+    /// Whose examples a device judges a model version on.
+    RolloutGuard = 31,
 }
 
 /// Where a stream lives. Unused fields are zero.

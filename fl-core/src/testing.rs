@@ -74,8 +74,10 @@ fn bits64(values: &[f64]) -> Vec<u64> {
 
 /// Asserts that counts fit expected counts: Pearson's chi-square within 5 standard deviations of
 /// its mean (the number of degrees of freedom).
-#[cfg(test)]
-pub(crate) fn assert_fits(observed: &[u64], expected: &[f64]) {
+///
+/// # Panics
+/// When they do not.
+pub fn assert_fits(observed: &[u64], expected: &[f64]) {
     let pairs = observed.iter().zip(expected);
     let chi: f64 = pairs
         .map(|(&o, e)| (o as f64 - e) * (o as f64 - e) / e)

@@ -163,6 +163,22 @@ pub enum SimError {
          drawn has any; leave \"int8\" out of evaluation.precisions"
     )]
     NoCalibration,
+    /// A version cannot be published for a rollout.
+    #[error(transparent)]
+    Registry(#[from] crate::rollout::RegistryError),
+    /// The file of a version cannot be served.
+    #[error("the int8 model after round {round} cannot be rolled out: {reason}")]
+    RolloutFile {
+        /// Rounds that it has seen.
+        round: u64,
+        /// Why.
+        reason: String,
+    },
+    /// No example is held out, and devices would have nothing to report.
+    #[error(
+        "a rollout is guarded by what devices measure, and the data set has no held-out examples; choose one with a test set, or set dataset.holdout"
+    )]
+    NothingHeldOut,
     /// No patch leads from one served model to the next.
     #[error("evaluation after {round} rounds, the patch from the model before: {source}")]
     Patch {

@@ -56,6 +56,7 @@ pub mod privacy;
 pub mod progress;
 pub mod pruning;
 pub mod record;
+pub mod rollout;
 pub mod schedule;
 pub mod secagg;
 pub mod simulation;

@@ -4,7 +4,7 @@ use fl_core::RoundId;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregation::GroupsRecord;
-use crate::checkpoint::CheckpointWarning;
+use crate::checkpoint::{CheckpointWarning, ServedFile};
 use crate::devices::{ClientPart, FleetRecord};
 use crate::error::ObserverError;
 use crate::privacy::PrivacyRecord;
@@ -188,6 +188,11 @@ pub trait Observer {
     fn checkpointed(&mut self, round: RoundId) -> Result<(), ObserverError> {
         let _ = round;
         Ok(())
+    }
+
+    /// The file of the int8 model that was evaluated, where patches are weighed.
+    fn served(&mut self, file: &ServedFile) {
+        let _ = file;
     }
 
     /// Two sums were released whose clients are almost the same.

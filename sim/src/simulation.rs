@@ -583,6 +583,10 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         )?;
         if let Some(model) = int8.filter(|_| self.config.evaluation.patches) {
             judgement.record.patch = self.weigh_patch(&*model, round)?;
+            let served = self.served.iter().find(|served| served.round == round.0);
+            served
+                .into_iter()
+                .for_each(|served| observer.served(served));
         }
         for client in &judgement.clients {
             observer.client_evaluated(client);

@@ -13,7 +13,7 @@ use fl_sim::{
 use serde::Serialize;
 
 use super::{Exit, ExperimentArgs, output};
-use crate::config::{TeacherSource, Variant};
+use crate::config::{RolloutTable, TeacherSource, Variant};
 use crate::error::Error;
 use crate::runner::{DataCache, Prepared, RunOptions};
 
@@ -83,6 +83,9 @@ struct Explanation {
     /// What is pruned, where anything is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pruning: Option<Pruned>,
+    /// The rollout of the run's models, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<String>,
     /// Estimated seconds of the whole run.
     seconds: Option<f64>,
 }
@@ -594,6 +597,7 @@ fn explain(prepared: &Prepared) -> Explanation {
         caveat: None,
         secagg: None,
         pruning: Pruned::of(prepared),
+        rollout: prepared.variant.rollout.as_ref().map(RolloutTable::summary),
         seconds: None,
     }
 }
@@ -718,6 +722,7 @@ fn print(it: &Explanation, shown: Option<&Explanation>) -> Result<(), Error> {
     lines.extend(it.robust.iter().map(Robust::line));
     lines.extend(it.secagg.iter().flat_map(SecAgg::lines));
     lines.extend(it.pruning.iter().map(Pruned::line));
+    lines.extend(it.rollout.iter().map(|line| format!("  rollout   {line}")));
     lines.extend(it.caveat.iter().map(|text| format!("            {text}")));
     if let Some(seconds) = it.seconds {
         lines.push(format!("  time      about {}", output::seconds(seconds)));

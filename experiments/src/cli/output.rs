@@ -93,7 +93,7 @@ pub(crate) fn count(value: u64) -> String {
 
 /// Bytes in the largest decimal unit below them: `6.65 MB`.
 pub(crate) fn bytes(value: u64) -> String {
-    let units = ["B", "kB", "MB", "GB", "TB"];
+    let units = ["B", "kB", "MB", "GB", "TB", "PB"];
     let mut size = value as f64;
     let mut unit = 0;
     while size >= 1000.0 && unit + 1 < units.len() {

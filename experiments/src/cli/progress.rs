@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fl_core::RoundId;
-use fl_sim::checkpoint::CheckpointWarning;
+use fl_sim::checkpoint::{CheckpointWarning, ServedFile};
 use fl_sim::secagg::ClosePair;
 use fl_sim::{
     ClientEvaluation, EvaluationRecord, Observer, ObserverError, RecorderPosition, RoundRecord,
@@ -72,6 +72,10 @@ impl<O: Observer> Observer for Progress<O> {
             (None, Some(loss)) => format!("loss {loss:.4}"),
             (None, None) => String::new(),
         });
+    }
+
+    fn served(&mut self, file: &ServedFile) {
+        self.recorder.served(file);
     }
 
     fn client_evaluated(&mut self, record: &ClientEvaluation) {

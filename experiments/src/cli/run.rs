@@ -11,7 +11,9 @@ use super::progress::Progress;
 use super::{Exit, ExperimentArgs, interrupt, output};
 use crate::config::{Experiment, Variant};
 use crate::error::Error;
-use crate::results::{HostFacts, Results, ResultsFolder, Summary, VariantKey};
+use crate::results::{
+    HostFacts, Results, ResultsFolder, Summary, VariantKey, VariantResults, rollout_events,
+};
 use crate::runner::{DataCache, Prepared, RunOptions};
 
 /// Arguments of `run`.
@@ -139,6 +141,10 @@ fn run_variant(
             (simulation, folder.start(&facts)?)
         }
     };
+    let recorder = match &variant.rollout {
+        Some(_) => recorder.keeping_served(),
+        None => recorder,
+    };
     let mut progress = Progress::new(
         recorder,
         &variant.name,
@@ -147,7 +153,7 @@ fn run_variant(
         args.json,
     );
     let outcome = simulation.run(&mut progress, stop);
-    let recorder = progress.finish();
+    let mut recorder = progress.finish();
     let outcome = outcome?;
     tell_privacy(&simulation, &variant.name, outcome)?;
     match outcome {
@@ -156,6 +162,8 @@ fn run_variant(
             Ok(false)
         }
         Outcome::Finished | Outcome::TargetReached { .. } | Outcome::BudgetSpent { .. } => {
+            let rows = prepared.rollout(&recorder.served_files()?)?;
+            recorder.rollout(rows);
             match prepared.student(simulation.parameters())? {
                 Some((model, parameters)) => recorder.finish(&model, &parameters)?,
                 None => recorder.finish(&prepared.model, simulation.parameters())?,
@@ -251,6 +259,11 @@ fn report(
         for plot in &plots {
             output::line(&format!("plot     {}", plot.display()))?;
         }
+        for variant in &results.variants {
+            if let Some(told) = rolled_out(variant) {
+                output::line(&told)?;
+            }
+        }
         if let Some(told) = close_pairs(&summaries) {
             output::tell(&told);
         }
@@ -259,6 +272,29 @@ fn report(
         output::tell(&format!("stopped; to go on: {}", resume_command(args)));
     }
     Ok(())
+}
+
+/// What came of the releases of a rollout, and what was loaded; nothing without one.
+fn rolled_out(variant: &VariantResults) -> Option<String> {
+    let rows = &variant.rollout;
+    let fleet = rows.first()?.fleet;
+    let count = |what: &str| {
+        let events = rows.iter().flat_map(|row| rollout_events(&row.events));
+        events.filter(|(_, event)| event.starts_with(what)).count() as u64
+    };
+    let days = rows.iter().map(|row| row.day).max().unwrap_or(1);
+    let full: u64 = rows.iter().map(|row| row.bytes_full).sum();
+    let patches: u64 = rows.iter().map(|row| row.bytes_patch).sum();
+    Some(format!(
+        "rollout  {}: {} devices, {} days: {} versions released to all, {} withdrawn; {} loaded, {} of it patches",
+        variant.manifest.name,
+        output::count(fleet),
+        output::count(days),
+        output::count(count("completed")),
+        output::count(count("withdrawn")),
+        output::bytes(full.saturating_add(patches)),
+        output::bytes(patches),
+    ))
 }
 
 /// What is to be said of released sums of nearly the same clients, once for all variants; nothing

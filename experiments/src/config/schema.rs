@@ -14,9 +14,10 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::distillation::{DistillationTable, FeatureTable, RelationTable};
+use super::rollout::GuardTable;
 use super::{
     AggregationTable, CalibrationTable, EvaluationTable, FleetTable, LocalTable, PrivacyTable,
-    PruningTable, QatTable, ScheduleTable, SecAggTable, TelemetryTable,
+    PruningTable, QatTable, RolloutTable, ScheduleTable, SecAggTable, TelemetryTable,
 };
 
 /// The JSON schema (draft 2020-12) of an experiment.
@@ -59,6 +60,7 @@ pub fn json_schema() -> Value {
     );
     tables.insert("secagg".to_owned(), table::<SecAggTable>(&mut generator));
     tables.insert("pruning".to_owned(), table::<PruningTable>(&mut generator));
+    tables.insert("rollout".to_owned(), table::<RolloutTable>(&mut generator));
     let name = json!({
         "type": "string",
         "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
@@ -211,6 +213,16 @@ pub fn markdown() -> String {
         page,
         "## `[pruning]`\n{}",
         properties::<PruningTable>(&mut generator)
+    );
+    let _ = writeln!(
+        page,
+        "## `[rollout]`\n{}",
+        properties::<RolloutTable>(&mut generator)
+    );
+    let _ = writeln!(
+        page,
+        "### `[rollout.guard]`\n{}",
+        properties::<GuardTable>(&mut generator)
     );
     page
 }

@@ -16,7 +16,7 @@ use super::manifest::{
 use super::model;
 use super::row::{
     ClientRow, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow,
-    RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
+    RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
 };
 use super::table;
 use super::writer::RunWriter;
@@ -331,6 +331,9 @@ impl ResultsFolder {
         if recorded.iter().any(|variant| !variant.timeline.is_empty()) {
             tables.push(self.stage_table(&recorded, |variant| variant.timeline.as_slice())?);
         }
+        if recorded.iter().any(|variant| !variant.rollout.is_empty()) {
+            tables.push(self.stage_table(&recorded, |variant| variant.rollout.as_slice())?);
+        }
         for (name, staged) in &tables {
             files.insert(name.clone(), staged.digest().clone());
         }
@@ -420,6 +423,7 @@ impl ResultsFolder {
                     "pruning.parquet",
                     "fleet.parquet",
                     "timeline.parquet",
+                    "rollout.parquet",
                 ]
                 .contains(&file.as_str())
                 {
@@ -449,6 +453,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
     let mut pruning: Vec<PruningRow> = Vec::new();
     let mut fleet: Vec<FleetRow> = Vec::new();
     let mut timeline: Vec<TimelineRow> = Vec::new();
+    let mut rollout: Vec<RolloutRow> = Vec::new();
     let mut finished = None;
     for entry in entries {
         match entry {
@@ -474,6 +479,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
             Entry::Pruning(row) => pruning.push(row),
             Entry::Fleet(row) => fleet.push(*row),
             Entry::Timeline(row) => timeline.push(*row),
+            Entry::Rollout(row) => rollout.push(*row),
             Entry::Finished(digest) => finished = Some(digest),
         }
     }
@@ -498,6 +504,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
         pruning,
         fleet,
         timeline,
+        rollout,
         timing,
     })
 }

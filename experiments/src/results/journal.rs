@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use super::error::ResultsError;
 use super::row::{
     Cell, ClientRow, ColumnKind, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow,
-    PrivacyRow, PruningRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
+    PrivacyRow, PruningRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
 };
 
 const MAGIC: [u8; 8] = *b"FLJRNL\0\x01";
@@ -57,6 +57,8 @@ pub(crate) enum Entry {
     Fleet(Box<FleetRow>),
     /// A row of `timeline`.
     Timeline(Box<TimelineRow>),
+    /// A row of `rollout`.
+    Rollout(Box<RolloutRow>),
     /// The run is over and its model is written: the model's digest.
     Finished(String),
 }
@@ -78,6 +80,7 @@ impl Entry {
             Self::Pruning(_) => 12,
             Self::Fleet(_) => 13,
             Self::Timeline(_) => 15,
+            Self::Rollout(_) => 14,
         }
     }
 
@@ -96,6 +99,7 @@ impl Entry {
             Self::Pruning(row) => encode_row(row, bytes),
             Self::Fleet(row) => encode_row(&**row, bytes),
             Self::Timeline(row) => encode_row(&**row, bytes),
+            Self::Rollout(row) => encode_row(&**row, bytes),
         }
     }
 
@@ -116,6 +120,7 @@ impl Entry {
             12 => Self::Pruning(decode_row(payload)?),
             13 => Self::Fleet(Box::new(decode_row(payload)?)),
             15 => Self::Timeline(Box::new(decode_row(payload)?)),
+            14 => Self::Rollout(Box::new(decode_row(payload)?)),
             _ => return None,
         })
     }

@@ -8,7 +8,7 @@ use super::manifest::{self, HOST, Host, HostFacts, MANIFEST, Manifest, VariantMa
 use super::model;
 use super::row::{
     ClientRow, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow,
-    RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
+    RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
 };
 use super::table;
 
@@ -52,6 +52,8 @@ pub struct VariantResults {
     pub fleet: Vec<FleetRow>,
     /// One per client and round; only where asked for.
     pub timeline: Vec<TimelineRow>,
+    /// One per day and version, in order; none without a rollout.
+    pub rollout: Vec<RolloutRow>,
     /// Wall-clock times.
     pub timing: Vec<TimingRow>,
 }
@@ -182,6 +184,10 @@ impl Results {
             true => read_checked::<TimelineRow>(path, &manifest)?,
             false => Vec::new(),
         };
+        let rollout = match manifest.files.contains_key("rollout.parquet") {
+            true => read_checked::<RolloutRow>(path, &manifest)?,
+            false => Vec::new(),
+        };
         let timing = match &host {
             Some(_) => table::read::<TimingRow>(path)?,
             None => Vec::new(),
@@ -201,6 +207,7 @@ impl Results {
                 pruning: of(&pruning, &variant.name),
                 fleet: of(&fleet, &variant.name),
                 timeline: of(&timeline, &variant.name),
+                rollout: of(&rollout, &variant.name),
                 timing: of(&timing, &variant.name),
                 manifest: variant.clone(),
             })

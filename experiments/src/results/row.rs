@@ -438,6 +438,52 @@ row! {
 }
 
 row! {
+    /// A model version on a day of a rollout. Counts of groups that are too small are nothing.
+    "rollout" RolloutRow {
+        /// Days since the rollout began, from 1.
+        day: u64,
+        /// The version, from 0, with which every device began.
+        version: u64,
+        /// Rounds that its model has seen.
+        round: u64,
+        /// What became of it by the end of the day: `candidate`, `current`, `replaced` or
+        /// `withdrawn`.
+        state: String,
+        /// Number of the newest release, from 1; 0 before the first.
+        release: u64,
+        /// Share of the fleet in the stage that is open at the end of the day; nothing between
+        /// releases.
+        stage: Option<f64>,
+        /// What happened to the version on this day, with hours since the rollout began.
+        events: String,
+        /// Devices in all.
+        fleet: u64,
+        /// Devices that run it at the end of the day.
+        devices: Option<f64>,
+        /// Those of them that are offline.
+        offline: Option<f64>,
+        /// Check-ins of devices that ran it.
+        check_ins: Option<f64>,
+        /// Bytes of its file that were loaded.
+        bytes_full: u64,
+        /// Bytes of patches to it that were loaded.
+        bytes_patch: u64,
+        /// Times it was installed after a download.
+        installed: Option<f64>,
+        /// Downloads of it that broke off.
+        interrupted: Option<f64>,
+        /// Times it could not be installed.
+        failed: Option<f64>,
+        /// Times a device came back to it from its cache.
+        restored: Option<f64>,
+        /// Devices that reported how good it is.
+        reports: Option<f64>,
+        /// Their mean accuracy.
+        accuracy: Option<f64>,
+    }
+}
+
+row! {
     /// What the secure aggregation of a round did, and what it weighed.
     "secagg" SecAggRow {
         /// The round, counted from zero.

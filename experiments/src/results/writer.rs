@@ -1,22 +1,25 @@
 //! The observer that records a running variant.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use fl_core::{Parameters, RoundId};
 use fl_edge::Model;
 use fl_privacy::plan::Observer as Observed;
+use fl_sim::checkpoint::ServedFile;
 use fl_sim::fleet::Reason;
 use fl_sim::{
     ClientEvaluation, ClientPart, ClientSplit, EvaluationRecord, Observer, ObserverError,
     RecorderPosition, RoundRecord, SecAggMode,
 };
 
+use super::atomic;
 use super::error::ResultsError;
 use super::journal::{Entry, Journal};
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, FleetRow, GroupsRow, PatchRow, PrivacyRow, PruningRow, RoundRow,
-    SecAggRow, TimelineRow, TimingRow,
+    ClientRow, EvaluationRow, FleetRow, GroupsRow, PatchRow, PrivacyRow, PruningRow, RolloutRow,
+    RoundRow, SecAggRow, TimelineRow, TimingRow,
 };
 
 impl From<&RoundRecord> for RoundRow {
@@ -273,6 +276,8 @@ impl SecAggRow {
     }
 }
 
+/// The folder of the served models.
+const SERVED: &str = "served";
 const SERVER: &str = "server";
 const HYPOTHETICAL: &str = "hypothetical";
 
@@ -316,6 +321,8 @@ impl From<&ClientEvaluation> for ClientRow {
 pub struct RunWriter {
     journal: Journal,
     model: PathBuf,
+    /// Where files of served models are kept, where they are.
+    served: Option<PathBuf>,
     refused: Option<ResultsError>,
 }
 
@@ -324,7 +331,53 @@ impl RunWriter {
         Self {
             journal,
             model,
+            served: None,
             refused: None,
+        }
+    }
+
+    /// The same, which keeps the file of every served model beside the journal, for a rollout.
+    #[must_use]
+    pub fn keeping_served(self) -> Self {
+        let served = self.model.with_file_name(SERVED);
+        Self {
+            served: Some(served),
+            ..self
+        }
+    }
+
+    /// The files of the served models, by rounds; none unless they are kept.
+    ///
+    /// # Errors
+    /// [`ResultsError::Read`].
+    pub fn served_files(&self) -> Result<Vec<ServedFile>, ResultsError> {
+        let Some(folder) = self.served.as_ref().filter(|folder| folder.is_dir()) else {
+            return Ok(Vec::new());
+        };
+        let failed = |error| ResultsError::read(folder, error);
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            // What a write that was cut short left is no version.
+            let whole = path.extension().is_some_and(|end| end == "safetensors");
+            let Some(round) = stem.filter(|_| whole).and_then(|stem| stem.parse().ok()) else {
+                continue;
+            };
+            let bytes = std::fs::read(&path).map_err(|error| ResultsError::read(&path, error))?;
+            files.push(ServedFile {
+                round,
+                bytes: Arc::new(bytes),
+            });
+        }
+        files.sort_unstable_by_key(|file| file.round);
+        Ok(files)
+    }
+
+    /// Records a rollout.
+    pub fn rollout(&mut self, rows: Vec<RolloutRow>) {
+        for row in rows {
+            self.append(&Entry::Rollout(Box::new(row)));
         }
     }
 
@@ -410,6 +463,19 @@ impl Observer for RunWriter {
             self.append(&Entry::Patch(row));
         }
         self.time("evaluation", record.round, record.seconds);
+    }
+
+    fn served(&mut self, file: &ServedFile) {
+        let Some(folder) = &self.served else { return };
+        let write = || {
+            let made = std::fs::create_dir_all(folder);
+            made.map_err(|error| ResultsError::write(folder, error))?;
+            let path = folder.join(format!("{}.safetensors", file.round));
+            atomic::write(&path, &file.bytes).map(drop)
+        };
+        if self.refused.is_none() {
+            self.refused = write().err();
+        }
     }
 
     fn client_evaluated(&mut self, record: &ClientEvaluation) {

@@ -6,6 +6,7 @@ mod plot;
 mod private;
 mod pruning;
 mod resume;
+mod rollout;
 mod secagg;
 mod support;
 mod verify;
