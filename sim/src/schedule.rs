@@ -9,9 +9,9 @@
 //! the model moves whenever a number of updates has come (Nguyen et al. 2022, arXiv:2106.06639; with a
 //! buffer of one Xie et al. 2019, arXiv:1903.03934).
 
-use fl_core::VirtualDuration;
 use fl_core::registry::ConfigError;
 use fl_core::round::RoundSettings;
+use fl_core::{VirtualDuration, VirtualTime};
 use serde::{Deserialize, Serialize};
 
 use crate::error::SimError;
@@ -34,6 +34,10 @@ pub struct ScheduleConfig {
     /// `minimum_share`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lowered_share: Option<f64>,
+    /// A round begins no sooner than so long after the one before it began; above 0. At once without
+    /// it. Not in asynchronous runs, which have no pauses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<f64>,
     /// How long the server waits after a round that failed, or that nobody could be found for, before
     /// it tries again with a new cohort; above 0.
     pub retry_after: f64,
@@ -63,6 +67,7 @@ impl Default for ScheduleConfig {
             deadline: None,
             minimum_share: None,
             lowered_share: None,
+            every: None,
             retry_after: 600.0,
         }
     }
@@ -82,6 +87,7 @@ impl ScheduleConfig {
         let refuse = |key, value: String, range| Err(SimError::OutOfRange { key, value, range });
         for (key, value) in [
             ("schedule.deadline", self.deadline),
+            ("schedule.every", self.every),
             ("schedule.retry_after", Some(self.retry_after)),
         ] {
             if let Some(value) = value
@@ -116,9 +122,14 @@ impl ScheduleConfig {
                 let range = "a whole number of at least 1";
                 return refuse("schedule.buffer", buffer.to_string(), range);
             }
-            if self.minimum_share.is_some() {
-                let range = "none, for the model moves when the buffer is full";
-                return refuse("schedule.minimum_share", "given".to_owned(), range);
+            for (key, given) in [
+                ("schedule.minimum_share", self.minimum_share.is_some()),
+                ("schedule.every", self.every.is_some()),
+            ] {
+                if given {
+                    let range = "none, for the model moves when the buffer is full";
+                    return refuse(key, "given".to_owned(), range);
+                }
             }
         }
         let timeless = match self {
@@ -129,6 +140,7 @@ impl ScheduleConfig {
             Self {
                 deadline: Some(_), ..
             } => Some(("schedule.deadline", "given")),
+            Self { every: Some(_), .. } => Some(("schedule.every", "given")),
             _ => None,
         };
         if let (Some((key, value)), false) = (timeless, timed) {
@@ -149,6 +161,12 @@ impl ScheduleConfig {
 
     pub(crate) fn deadline(&self) -> Option<VirtualDuration> {
         self.deadline.map(span)
+    }
+
+    /// The moment at which a round may begin after one that began at `started` and ended at `ended`.
+    pub(crate) fn next(&self, started: VirtualTime, ended: VirtualTime) -> VirtualTime {
+        let pause = self.every.map_or(VirtualDuration(0), span);
+        ended.max(started + pause)
     }
 
     pub(crate) fn retry_after(&self) -> VirtualDuration {

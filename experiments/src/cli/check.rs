@@ -83,11 +83,87 @@ struct Explanation {
     /// What is pruned, where anything is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pruning: Option<Pruned>,
+    /// What a round would be on the devices, where there are some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    devices: Option<OnDevices>,
     /// The rollout of the run's models, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     rollout: Option<String>,
     /// Estimated seconds of the whole run.
     seconds: Option<f64>,
+}
+
+/// What a client's part in a round would be on the devices of the fleet, by a sample of the clients.
+/// All of it is modelled.
+#[derive(Debug, Serialize)]
+struct OnDevices {
+    mix: String,
+    classes: usize,
+    task_bytes: u64,
+    update_bytes: u64,
+    /// Bytes that training takes on a device.
+    memory: u64,
+    /// Share of the clients on whose devices that fits.
+    fits: f64,
+    /// Share of the clients that may come, over the hours of the first day.
+    eligible_mean: f64,
+    eligible_min: f64,
+    eligible_max: f64,
+    /// From the call to the report: 10 %, 50 % and 90 % quantiles.
+    seconds: [f64; 3],
+    /// Training alone.
+    training_seconds: [f64; 3],
+    /// Mean joules of training.
+    joules: f64,
+}
+
+impl OnDevices {
+    fn of(prepared: &Prepared) -> Result<Option<Self>, Error> {
+        let config = prepared.simulation(&RunOptions::default());
+        let data = &prepared.data;
+        let examples = |client| data.train_len(client);
+        let model = std::sync::Arc::clone(&prepared.model);
+        let found = fl_sim::devices::forecast(&config, &model, data.clients(), &examples)
+            .map_err(|error| prepared.variant.fault("fleet.devices", error.to_string()))?;
+        Ok(found.map(|found| Self {
+            mix: found.mix,
+            classes: found.classes,
+            task_bytes: found.task_bytes,
+            update_bytes: found.update_bytes,
+            memory: found.memory,
+            fits: found.fits,
+            eligible_mean: found.eligible_mean,
+            eligible_min: found.eligible_min,
+            eligible_max: found.eligible_max,
+            seconds: found.seconds,
+            training_seconds: found.training_seconds,
+            joules: found.joules,
+        }))
+    }
+
+    fn lines(&self) -> [String; 3] {
+        let [low, middle, high] = self.seconds;
+        let percent = |share: f64| 100.0 * share;
+        [
+            format!(
+                "  devices   {}: {} classes; training takes {} there, which {:.1} % of the clients have",
+                self.mix,
+                self.classes,
+                output::bytes(self.memory),
+                percent(self.fits)
+            ),
+            format!(
+                "            {:.1} % of the clients may come, {:.1} to {:.1} % over the hours of the first day",
+                percent(self.eligible_mean),
+                percent(self.eligible_min),
+                percent(self.eligible_max)
+            ),
+            format!(
+                "            a client takes {low:.1} s, {middle:.1} s, {high:.1} s (10, 50, 90 %), of which {:.1} s training; {:.1} J; modelled",
+                self.training_seconds[1], self.joules
+            ),
+        ]
+    }
 }
 
 /// The ring of the updates.
@@ -470,6 +546,7 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
     for variant in &experiment.variants {
         let prepared = Prepared::new(variant, &mut cache)?;
         let mut explanation = explain(&prepared);
+        explanation.devices = OnDevices::of(&prepared)?;
         let plan = prepared.privacy_plan()?;
         explanation.robust = Robust::of(&prepared);
         let other_ring = plan.as_ref().is_some_and(|plan| plan.clients().is_some());
@@ -597,6 +674,7 @@ fn explain(prepared: &Prepared) -> Explanation {
         caveat: None,
         secagg: None,
         pruning: Pruned::of(prepared),
+        devices: None,
         rollout: prepared.variant.rollout.as_ref().map(RolloutTable::summary),
         seconds: None,
     }
@@ -722,6 +800,7 @@ fn print(it: &Explanation, shown: Option<&Explanation>) -> Result<(), Error> {
     lines.extend(it.robust.iter().map(Robust::line));
     lines.extend(it.secagg.iter().flat_map(SecAgg::lines));
     lines.extend(it.pruning.iter().map(Pruned::line));
+    lines.extend(it.devices.iter().flat_map(OnDevices::lines));
     lines.extend(it.rollout.iter().map(|line| format!("  rollout   {line}")));
     lines.extend(it.caveat.iter().map(|text| format!("            {text}")));
     if let Some(seconds) = it.seconds {

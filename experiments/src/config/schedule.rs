@@ -31,6 +31,10 @@ pub struct ScheduleTable {
     /// The share that is enough when more than half of the clients dropped out; below `minimum_share`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lowered_share: Option<f64>,
+    /// A round begins no sooner than so long after the one before it began. At once when left out. Not in
+    /// asynchronous mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<Span>,
     /// How long the server waits after a round that failed, or that too few clients were there for,
     /// before it calls others. "10 min" when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +116,7 @@ impl ScheduleTable {
             deadline: self.deadline.map(|span| span.seconds),
             minimum_share: self.minimum_share,
             lowered_share: self.lowered_share,
+            every: self.every.map(|span| span.seconds),
             retry_after: self
                 .retry_after
                 .map_or(default.retry_after, |span| span.seconds),

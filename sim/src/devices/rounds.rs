@@ -106,6 +106,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         if !matches!(fleet.end, RoundEnd::Applied | RoundEnd::Lowered) {
             self.clock = self.clock + self.config.schedule.retry_after();
         }
+        self.clock = self.config.schedule.next(ended.started, self.clock);
         record.fleet = Some(fleet);
     }
 }
