@@ -42,7 +42,8 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = |seconds: f64| {
             let amount = self.seconds / seconds;
-            amount >= 1.0 && amount.fract() == 0.0 && amount * seconds == self.seconds
+            let back = amount * seconds;
+            amount >= 1.0 && amount.fract() == 0.0 && back.to_bits() == self.seconds.to_bits()
         };
         let unit = UNITS
             .into_iter()

@@ -571,6 +571,7 @@ mod tests {
                 secagg: None,
                 pruning: None,
                 fleet: None,
+                training_seconds: 0.0,
                 seconds: 0.01,
             });
             writer.evaluated(&EvaluationRecord {
