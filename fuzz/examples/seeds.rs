@@ -157,6 +157,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let bytes = std::fs::read(recordings.join(format!("{name}.pkl")))?;
         write("trace-fedscale", name, &bytes)?;
     }
+    for (name, message) in fl_fuzz::wire::seeds() {
+        write("wire", name, &message)?;
+    }
     for (name, text) in FLASH {
         write("trace-flash", name, text.as_bytes())?;
     }

@@ -1,5 +1,6 @@
 //! Fuzz targets for the decoders of what comes from outside: model files, patches, ONNX, GGUF, device
-//! profiles, recordings of devices, data sets, messages and resting states of secure aggregation.
+//! profiles, recordings of devices, data sets, messages of a round, messages and resting states of
+//! secure aggregation.
 //!
 //! A target is a function of bytes that must return whatever the bytes are: no panic, no endless
 //! loop, no memory that the bytes do not justify. `fuzz/corpus/TARGET/` keeps inputs that reach
@@ -28,6 +29,7 @@ mod mutate;
 pub mod patch;
 mod repair;
 pub mod secagg;
+pub mod wire;
 
 use std::sync::Arc;
 
@@ -94,6 +96,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "trace-flash",
         run: trace_flash,
+    },
+    Target {
+        name: "wire",
+        run: wire::run,
     },
     Target {
         name: "secagg-client",

@@ -2,8 +2,8 @@
 //! and checkpoints.
 //!
 //! ```text
-//! select a cohort ─▶ draw its fates ─▶ train on every core ─▶ exact sum ─▶ apply ─▶ record
-//!   fl_core::select    [fleet]           [executor]            fl_core::sum  Strategy  [record]
+//! select a cohort ─▶ draw its fates ─▶ play it on the clock ─▶ train on every core ─▶ exact sum ─▶ apply
+//!   fl_core::select    [fleet]           [devices]               [executor]            fl_core::sum  Strategy
 //! ```
 //!
 //! [`Simulation::new`] takes a [`SimulationConfig`], a data set and a model, and
@@ -26,6 +26,10 @@
 //!
 //! What a private run promises can be [audited](audit): by an attack that is really run, and by a
 //! recorder of what its mechanisms are given.
+//!
+//! Where the fleet has [devices], a virtual clock runs, and rounds have hours, joules and bytes;
+//! [schedule] says when they begin and end, and whether clients wait for one another. [Rollouts](rollout)
+//! bring the models to a fleet.
 //!
 //! Nothing is stored per client of the population: a million clients cost nothing until they are
 //! selected. This is the only library of the project with threads. It reads the wall clock only
