@@ -12,7 +12,7 @@ use crate::config::{Experiment, TeacherSource};
 use crate::error::Error;
 use crate::results::{
     self, ClientRow, Difference, EvaluationRow, FleetRow, GroupsRow, PatchRow, PrivacyRow,
-    PruningRow, Results, ResultsError, RolloutRow, RoundRow, Row, SecAggRow, Status,
+    PruningRow, RegionsRow, Results, ResultsError, RolloutRow, RoundRow, Row, SecAggRow, Status,
     VariantResults,
 };
 use crate::runner::{DataCache, Prepared, RunOptions};

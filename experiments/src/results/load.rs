@@ -8,7 +8,7 @@ use super::manifest::{self, HOST, Host, HostFacts, MANIFEST, Manifest, VariantMa
 use super::model;
 use super::row::{
     ClientRow, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow,
-    RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
+    RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
 };
 use super::table;
 
