@@ -332,6 +332,9 @@ impl Observer for Checker<'_, '_> {
         if let Some(fleet) = FleetRow::of(record) {
             self.compare(recorded.fleet.get(index), &fleet, row.round);
         }
+        if let Some(regions) = RegionsRow::of(record) {
+            self.compare(recorded.regions.get(index), &regions, row.round);
+        }
         if let Some(secagg) = SecAggRow::of(record) {
             self.compare(recorded.secagg.get(index), &secagg, row.round);
         }

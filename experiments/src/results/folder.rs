@@ -511,6 +511,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
         fleet,
         timeline,
         rollout,
+        regions,
         timing,
     })
 }

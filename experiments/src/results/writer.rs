@@ -453,6 +453,9 @@ impl Observer for RunWriter {
         if let Some(row) = FleetRow::of(record) {
             self.append(&Entry::Fleet(Box::new(row)));
         }
+        if let Some(row) = RegionsRow::of(record) {
+            self.append(&Entry::Regions(row));
+        }
         if let Some(row) = SecAggRow::of(record) {
             self.append(&Entry::SecAgg(Box::new(row)));
         }
