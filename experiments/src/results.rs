@@ -43,7 +43,8 @@ pub use manifest::{DatasetFacts, FileDigest, HostFacts, Manifest, Status, Varian
 pub use model::read as read_model;
 pub use row::{
     Cell, ClientRow, ColumnKind, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow,
-    PrivacyRow, PruningRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
+    PrivacyRow, PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow,
+    TimingRow,
 };
 pub use writer::RunWriter;
 

@@ -12,7 +12,7 @@ use crate::config::{Experiment, TeacherSource};
 use crate::error::Error;
 use crate::results::{
     self, ClientRow, Difference, EvaluationRow, FleetRow, GroupsRow, PatchRow, PrivacyRow,
-    PruningRow, Results, ResultsError, RolloutRow, RoundRow, Row, SecAggRow, Status,
+    PruningRow, RegionsRow, Results, ResultsError, RolloutRow, RoundRow, Row, SecAggRow, Status,
     VariantResults,
 };
 use crate::runner::{DataCache, Prepared, RunOptions};
@@ -331,6 +331,9 @@ impl Observer for Checker<'_, '_> {
         }
         if let Some(fleet) = FleetRow::of(record) {
             self.compare(recorded.fleet.get(index), &fleet, row.round);
+        }
+        if let Some(regions) = RegionsRow::of(record) {
+            self.compare(recorded.regions.get(index), &regions, row.round);
         }
         if let Some(secagg) = SecAggRow::of(record) {
             self.compare(recorded.secagg.get(index), &secagg, row.round);

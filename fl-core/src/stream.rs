@@ -80,6 +80,8 @@ pub enum Purpose {
     Rollout = 30,
     /// Whose examples a device judges a model version on.
     RolloutGuard = 31,
+    /// Which region a client belongs to, and which regions fail.
+    Region = 32,
 }
 
 /// Where a stream lives. Unused fields are zero.

@@ -22,12 +22,12 @@
 //! clients, and a group's mean moves further with one of them. Privacy of examples composes, because
 //! what a client sends is private by itself.
 
-use std::sync::{Mutex, PoisonError};
+mod parts;
 
 use fl_core::robust::LEAST_GROUPS;
 use fl_core::select::{AnySelector, Selector as _, SelectorConfig};
 use fl_core::strategy::{AnyStrategy, Strategy as _};
-use fl_core::sum::{Absorbed, Aggregator as _, ExactSum, SumError};
+use fl_core::sum::{Aggregator as _, ExactSum, SumError};
 use fl_core::{
     Aggregate, ClientId, ExampleCount, GroupMean, Purpose, RingError, RingPlan, RoundId, Seed,
     Stream, Weight, WeightBounds,
@@ -36,9 +36,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{SimulationConfig, refused};
 use crate::error::SimError;
-use crate::executor::Job;
 use crate::privacy::Privacy;
 use crate::schedule::Mode;
+
+pub(crate) use parts::Parts;
 
 /// How updates are added.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -351,14 +352,7 @@ pub struct GroupsRecord {
 /// The groups of a round whose means are combined.
 pub(crate) struct Groups {
     mean: GroupMean,
-    formed: u64,
-    /// Ascending, each with its group.
-    clients: Vec<(ClientId, u32)>,
-    /// Of each job.
-    of_job: Vec<u32>,
-    /// Of each group; made with its first update, where the workers add.
-    sums: Vec<Mutex<Option<ExactSum>>>,
-    empty: ExactSum,
+    pub(crate) parts: Parts,
 }
 
 impl Groups {
@@ -368,70 +362,15 @@ impl Groups {
         groups: impl Iterator<Item = &'a [ClientId]>,
         empty: ExactSum,
     ) -> Self {
-        let mut clients = Vec::new();
-        let mut formed = 0u32;
-        for (group, members) in (0u32..).zip(groups) {
-            clients.extend(members.iter().map(|&client| (client, group)));
-            formed = group + 1;
-        }
-        clients.sort_unstable();
         Self {
             mean,
-            formed: formed.into(),
-            clients,
-            of_job: Vec::new(),
-            sums: (0..formed).map(|_| Mutex::new(None)).collect(),
-            empty,
+            parts: Parts::new(groups, empty),
         }
-    }
-
-    /// The group of a client.
-    pub(crate) fn of(&self, client: ClientId) -> Option<usize> {
-        let place = self.clients.binary_search_by_key(&client, |(id, _)| *id);
-        place.ok().map(|place| self.clients[place].1 as usize)
-    }
-
-    /// Finds the groups of the clients that train.
-    pub(crate) fn seat(&mut self, jobs: &[Job]) {
-        self.of_job.clear();
-        let of = |job: &Job| self.of(job.client).unwrap_or(0) as u32;
-        let found: Vec<u32> = jobs.iter().map(of).collect();
-        self.of_job = found;
-    }
-
-    /// The group of a job.
-    pub(crate) fn of_job(&self, job: u32) -> usize {
-        self.of_job.get(job as usize).copied().unwrap_or(0) as usize
     }
 
     /// Whether enough groups have a client that is to train.
     pub(crate) fn are_enough(&self) -> bool {
-        let mut found = self.of_job.clone();
-        found.sort_unstable();
-        found.dedup();
-        found.len() >= LEAST_GROUPS
-    }
-
-    /// Adds the update of a job to the sum of its group.
-    pub(crate) fn absorb(
-        &self,
-        job: u32,
-        update: &[f32],
-        weight: Weight,
-    ) -> Result<Absorbed, SumError> {
-        let mut sum = self.sums[self.of_job(job)]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        sum.get_or_insert_with(|| self.empty.clone())
-            .absorb(update, weight)
-    }
-
-    /// What the workers added up for each group; none where they did not. Leaves nothing.
-    pub(crate) fn take(&mut self) -> Vec<Option<ExactSum>> {
-        let take = |sum: &mut Mutex<Option<ExactSum>>| {
-            sum.get_mut().unwrap_or_else(PoisonError::into_inner).take()
-        };
-        self.sums.iter_mut().map(take).collect()
+        self.parts.with_jobs() >= LEAST_GROUPS
     }
 
     /// Combines the sums of groups, and says how; none when they are too few. The first is then the
@@ -460,7 +399,7 @@ impl Groups {
             .map(|difference| difference * difference)
             .sum();
         let record = GroupsRecord {
-            formed: self.formed,
+            formed: self.parts.count(),
             combined: combined as u64,
             trimmed: 2 * self.mean.trimmed(combined) as u64,
             distance: libm::sqrt(distance),
@@ -471,7 +410,7 @@ impl Groups {
     /// What is recorded of a round that was given up.
     pub(crate) fn given_up(&self) -> GroupsRecord {
         GroupsRecord {
-            formed: self.formed,
+            formed: self.parts.count(),
             combined: 0,
             trimmed: 0,
             distance: 0.0,

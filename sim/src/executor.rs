@@ -27,7 +27,7 @@ use fl_privacy::clip::{AdaptiveClip, Clipped, Clipper};
 use fl_secagg::Workers;
 use rayon::iter::{IntoParallelRefMutIterator as _, ParallelIterator as _};
 
-use crate::aggregation::Groups;
+use crate::aggregation::Parts;
 use crate::error::SimError;
 use crate::grouping::plan_groups;
 use crate::population::{Engine, Population};
@@ -115,8 +115,8 @@ pub(crate) struct RoundTask<'a> {
     pub(crate) noising: Option<Noising<'a>>,
     /// Sessions of secure aggregation that are really run.
     pub(crate) live: Option<&'a Live>,
-    /// Groups that are summed each by itself.
-    pub(crate) groups: Option<&'a Groups>,
+    /// Parts of the cohort that are summed each by itself.
+    pub(crate) parts: Option<&'a Parts>,
     /// Weights that clients hold at zero.
     pub(crate) pruned: Option<&'a Arc<Mask>>,
 }
@@ -692,8 +692,8 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
             let absorbed = match masked {
                 Some(absorbed) if live.is_some_and(Live::replaces) => absorbed,
                 _ => {
-                    let absorbed = match task.groups {
-                        Some(groups) => groups.absorb(member, sent, job.weight),
+                    let absorbed = match task.parts {
+                        Some(parts) => parts.absorb(member, sent, job.weight),
                         None => self.sum.absorb(sent, job.weight),
                     };
                     absorbed.map_err(|source| summed(task.round, source))?

@@ -296,7 +296,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             clipper: None,
             noising: None,
             live: None,
-            groups: None,
+            parts: None,
             pruned: None,
         };
         let training = Stopwatch::start();

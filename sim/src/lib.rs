@@ -60,6 +60,7 @@ pub mod privacy;
 pub mod progress;
 pub mod pruning;
 pub mod record;
+pub mod regions;
 pub mod rollout;
 pub mod schedule;
 pub mod secagg;
@@ -84,6 +85,7 @@ pub use record::{
     ClientEvaluation, ClientSplit, EvaluationRecord, Observer, RecorderPosition, RoundRecord,
     Silent,
 };
+pub use regions::{RegionsConfig, RegionsRecord};
 pub use schedule::{Mode, ScheduleConfig};
 pub use secagg::{
     SecAggConfig, SecAggError, SecAggGraph, SecAggMode, SecAggPlan, SecAggRecord, SecAggSuite,

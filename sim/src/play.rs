@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
-use fl_core::round::{Answer, Event, Message, Notice, Phase, RoundError, RoundRecord as Protocol};
+use fl_core::round::{Answer, Event, Message, Notice, RoundError, RoundRecord as Protocol};
 use fl_core::select::{Candidates, Participation, Selector as _};
 use fl_core::strategy::Reference;
 use fl_core::sum::{Absorbed, Aggregator as _, ExactSum, Tally};
@@ -18,7 +18,7 @@ use fl_core::{
 use fl_privacy::clip::Clipper;
 use fl_privacy::distributed::DistributedDp;
 
-use crate::aggregation::{Groups, GroupsRecord, divide};
+use crate::aggregation::{Groups, GroupsRecord, Parts, divide};
 use crate::clock::Stopwatch;
 use crate::devices::{Journey, Refused};
 use crate::error::SimError;
@@ -28,6 +28,7 @@ use crate::fleet::{Vanishes, arrival_order, draw_fates};
 use crate::population::{Engine, Population};
 use crate::privacy::{self, ClipTally, Noising, PrivacyPlan};
 use crate::record::RoundRecord;
+use crate::regions::Regions;
 use crate::secagg::{Context, Leaves, SecAggError, Sessions};
 use crate::simulation::{Buffers, Simulation};
 
@@ -90,15 +91,26 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         self.start_journeys();
         let fates = &self.buffers.fates;
         record.stragglers = fates.iter().filter(|fate| fate.straggler).count() as u64;
-        self.take_reports(&plan, model_bytes).map_err(failed)?;
+        let mut regions = self.open_regions(round).map_err(failed)?;
+        self.take_reports(&plan, model_bytes, regions.as_mut())
+            .map_err(failed)?;
         let trained_until = self.clock;
-        let mut sessions = self.open_sessions().map_err(SimError::from)?;
+        let sessions = self.open_sessions(round, regions.as_ref());
+        let mut sessions = sessions.map_err(SimError::from)?;
         let mut groups = self.open_groups(sessions.as_ref()).map_err(failed)?;
+        let mut regions = match regions {
+            None => None,
+            Some(mut regions) => {
+                let parts = self.part_regions(&mut regions, sessions.as_ref());
+                Some((regions, parts.map_err(failed)?))
+            }
+        };
         if let Some(sessions) = &mut sessions {
             sessions.seat(&self.buffers.jobs);
         }
         let mut lost = match &groups {
             Some(groups) => !groups.are_enough(),
+            None if regions.is_some() => false,
             None => sessions.as_ref().is_some_and(Sessions::failed_early),
         };
         record.groups = groups.as_ref().map(Groups::given_up);
@@ -138,7 +150,10 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                     .map(|loose| loose as &dyn Clipper)
                     .or(planned),
                 live: sessions.as_ref().and_then(Sessions::live),
-                groups: groups.as_ref(),
+                parts: match &groups {
+                    Some(groups) => Some(&groups.parts),
+                    None => regions.as_ref().map(|(_, parts)| parts),
+                },
                 pruned: self.pruned.as_ref(),
             };
             let jobs = &self.buffers.jobs;
@@ -153,14 +168,20 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             record.training_seconds = training.seconds();
             clips = ClipTally::of(trained.iter());
             let mut left_out = Vec::new();
-            match &mut groups {
-                None => lost = self.hand_in(round, sessions.as_mut(), &trained, clips)?,
-                Some(groups) => match self.combine(round, sessions.as_mut(), groups, &trained)? {
-                    None => lost = true,
-                    Some((combined, others)) => {
-                        (record.groups, left_out) = (Some(combined), others);
+            match (&mut groups, &mut regions) {
+                (None, Some((regions, parts))) => {
+                    left_out =
+                        self.hand_up(round, sessions.as_mut(), (regions, parts), &trained)?;
+                }
+                (None, None) => lost = self.hand_in(round, sessions.as_mut(), &trained, clips)?,
+                (Some(groups), _) => {
+                    match self.combine(round, sessions.as_mut(), groups, &trained)? {
+                        None => lost = true,
+                        Some((combined, others)) => {
+                            (record.groups, left_out) = (Some(combined), others);
+                        }
                     }
-                },
+                }
             }
             let reports = trained.into_reports();
             count_reports(&reports, &left_out, &mut record);
@@ -187,20 +208,24 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             let close_pairs = self.buffers.close_pairs.len() as u64;
             record.secagg = Some(sessions.record(close_pairs));
         }
+        let mut gone: &[ClientId] = &[];
+        if let Some((regions, _)) = &regions {
+            (record.regions, gone) = (Some(regions.record()), regions.lost());
+        }
 
         if let Some(ended) = self.drain_notices() {
             record.cohort = ended.selected;
             record.reported = ended.tally.clients;
             record.rejected = ended.tally.rejected.total();
             record.dropped = ended.unready + ended.dropped + ended.stragglers;
-            if lost || groups.is_some() {
+            if lost || groups.is_some() || regions.is_some() {
                 record.dropped += ended.lost;
             }
             record.surplus = ended.stopped + ended.timed_out;
             record.saturated = ended.tally.saturated;
             record.bytes_down = ended.ready * model_bytes;
             record.bytes_up = ended.tally.seen() * self.sent_bytes(model_bytes);
-            self.end_journeys(&ended, trained_until, lost, &mut record);
+            self.end_journeys(&ended, trained_until, lost, gone, &mut record);
             if let Some(secagg) = &record.secagg {
                 record.bytes_down += secagg.bytes.down();
                 record.bytes_up = secagg.bytes.up();
@@ -269,36 +294,40 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         Ok(())
     }
 
-    /// Lets the clients that were told to train report, in the order of their arrival. Leaves a
-    /// job for every accepted client in the buffers, in client order.
-    fn take_reports(&mut self, plan: &LocalPlan, model_bytes: u64) -> Result<(), RoundError> {
+    /// Lets the clients that were told to train report, in the order of their arrival, to their regions
+    /// where there are some. Leaves a job for every accepted client in the buffers, in client order.
+    fn take_reports(
+        &mut self,
+        plan: &LocalPlan,
+        model_bytes: u64,
+        mut regions: Option<&mut Regions>,
+    ) -> Result<(), RoundError> {
         let round = self.server.round();
         let words = self.words();
-        let Buffers {
-            cohort,
-            fates,
-            jobs,
-            journeys,
-            ..
-        } = &mut self.buffers;
-        jobs.clear();
-        for word in words {
-            if !journeys.is_empty() {
-                if let Some(timeout) = self.server.poll_timeout()
-                    && timeout <= word.time
-                {
-                    self.server.handle_timeout(timeout)?;
-                    self.clock = timeout;
-                }
-                if self.server.phase() != Phase::Training {
-                    break;
-                }
-                self.clock = word.time;
+        let timed = !self.buffers.journeys.is_empty();
+        if let Some(regions) = &mut regions {
+            let times: Vec<VirtualTime> = words.iter().map(|word| word.time).collect();
+            self.foresee_outages(regions, &times);
+        }
+        self.buffers.jobs.clear();
+        for (index, word) in words.into_iter().enumerate() {
+            if let Some(regions) = &mut regions {
+                self.fail_regions(regions, index)?;
             }
-            let (client, fate) = (cohort[word.index], fates[word.index]);
+            if timed && !self.wait_until(word.time)? {
+                break;
+            }
+            let (client, fate) = (
+                self.buffers.cohort[word.index],
+                self.buffers.fates[word.index],
+            );
+            let (clock, server) = (self.clock, &mut self.server);
             let spent = |plan: &PrivacyPlan| !plan.may_report(client);
             if word.gone || self.privacy.as_ref().is_some_and(spent) {
-                self.server.handle(self.clock, Event::Dropped(client))?;
+                match &mut regions {
+                    Some(regions) => regions.leave(server, clock, client)?,
+                    None => server.handle(clock, Event::Dropped(client)).map(drop)?,
+                }
                 continue;
             }
             let examples = self.population.train_len(client);
@@ -320,9 +349,12 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                     time: VirtualDuration(0),
                 }),
             };
-            let answer = self.server.handle(self.clock, Event::Reported(report))?;
+            let answer = match &mut regions {
+                Some(regions) => regions.report(server, clock, &report)?,
+                None => server.handle(clock, Event::Reported(report))?,
+            };
             if let Answer::Accepted { weight } = answer {
-                jobs.push(Job {
+                self.buffers.jobs.push(Job {
                     client,
                     limit: fate.limit,
                     weight,
@@ -331,7 +363,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 });
             }
         }
-        jobs.sort_unstable_by_key(|job| job.client);
+        self.buffers.jobs.sort_unstable_by_key(|job| job.client);
         Ok(())
     }
 
@@ -418,8 +450,12 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     }
 
     /// Puts those who came to the round into sessions of secure aggregation, and lets real ones share
-    /// their keys; none without it.
-    fn open_sessions(&mut self) -> Result<Option<Sessions>, SecAggError> {
+    /// their keys; none without it. Every region is a session.
+    fn open_sessions(
+        &mut self,
+        round: RoundId,
+        regions: Option<&Regions>,
+    ) -> Result<Option<Sessions>, SecAggError> {
         let Some(plan) = &mut self.secagg else {
             return Ok(None);
         };
@@ -454,13 +490,22 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         clients.sort_unstable();
         let context = Context {
             seed: self.config.seed,
-            round: self.server.round(),
+            round,
             task: self.identity.config,
             model: self.server.global().digest().0,
         };
-        let apart = self.config.aggregation.robust.is_some();
-        let sessions = Sessions::open(plan, &clients, apart, &context, &self.executor.pool())?;
-        Ok(Some(sessions))
+        let places = match regions {
+            None => divide(clients.len(), plan.config().groups, context.seed, round),
+            Some(regions) => {
+                let place = |client| clients.binary_search_by_key(&client, |(id, _)| *id).ok();
+                (regions.members().into_iter())
+                    .map(|members| members.into_iter().filter_map(place).collect())
+                    .collect()
+            }
+        };
+        let apart = self.config.aggregation.robust.is_some() || regions.is_some();
+        let workers = self.executor.pool();
+        Sessions::open(plan, &clients, places, apart, &context, &workers).map(Some)
     }
 
     /// Puts those who came to the round into the groups whose means are combined: sessions, where
@@ -486,7 +531,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             }
         };
         let stays = |client: ClientId| {
-            let group = groups.of(client);
+            let group = groups.parts.of(client);
             !sessions.is_some_and(|all| group.is_none_or(|group| all.has_failed_early(group)))
         };
         for job in &self.buffers.jobs {
@@ -496,8 +541,41 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         }
         self.buffers.jobs.retain(|job| stays(job.client));
         self.buffers.training.retain(|&client| stays(client));
-        groups.seat(&self.buffers.jobs);
+        groups.parts.seat(&self.buffers.jobs);
         Ok(Some(groups))
+    }
+
+    /// The sums of the parts of the cohort, each out of its session where there are some; none of a
+    /// part whose session failed, or that has no updates.
+    pub(crate) fn sums_of(
+        &self,
+        round: RoundId,
+        sessions: Option<&mut Sessions>,
+        parts: &mut Parts,
+        trained: &Trained,
+    ) -> Result<Vec<Option<ExactSum>>, SimError> {
+        let jobs = &self.buffers.jobs;
+        let mut sums = parts.take();
+        let Some(sessions) = sessions else {
+            return Ok(sums);
+        };
+        let refused = refused(trained, jobs);
+        sessions.close(&refused, &self.executor.pool())?;
+        let length = self.server.global().values().len();
+        for (index, sum) in sums.iter_mut().enumerate() {
+            let own = |report: &&Done| parts.of_job(report.job) == index;
+            let tally = tally(trained.iter().filter(own), jobs);
+            let real = sessions.sum_of(index, self.ring, length, tally);
+            let real = real.map_err(|source| SimError::Round {
+                round,
+                source: RoundError::Sum(source),
+            })?;
+            *sum = real.or(sum.take());
+            if !sessions.is_whole(index) {
+                *sum = None;
+            }
+        }
+        Ok(sums)
     }
 
     /// Combines the means of the groups that have one, and lets the strategy apply the result. How
@@ -512,22 +590,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     ) -> Result<Option<(GroupsRecord, Vec<u32>)>, SimError> {
         let failed = |source: RoundError| SimError::Round { round, source };
         let summed = |source| failed(RoundError::Sum(source));
-        let jobs = &self.buffers.jobs;
-        let mut sums = groups.take();
-        if let Some(sessions) = sessions {
-            let refused = refused(trained, jobs);
-            sessions.close(&refused, &self.executor.pool())?;
-            let length = self.server.global().values().len();
-            for (index, sum) in sums.iter_mut().enumerate() {
-                let own = |report: &&Done| groups.of_job(report.job) == index;
-                let tally = tally(trained.iter().filter(own), jobs);
-                let real = sessions.sum_of(index, self.ring, length, tally);
-                *sum = real.map_err(summed)?.or(sum.take());
-                if !sessions.is_whole(index) {
-                    *sum = None;
-                }
-            }
-        }
+        let mut sums = self.sums_of(round, sessions, &mut groups.parts, trained)?;
         for sum in &mut sums {
             *sum = sum.take().filter(|sum| sum.tally().clients > 0);
         }
@@ -537,10 +600,10 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let (Some((mean, record)), Some(sum)) = (combined, sums.first_mut()) else {
             return Ok(None);
         };
-        let server = &mut self.server;
+        let (jobs, server) = (&self.buffers.jobs, &mut self.server);
         let (mut clients, mut left_out) = (Vec::with_capacity(jobs.len()), Vec::new());
         for (index, job) in (0u32..).zip(jobs) {
-            if has_mean[groups.of_job(index)] {
+            if has_mean[groups.parts.of_job(index)] {
                 clients.push(job.client);
             } else {
                 left_out.push(index);

@@ -9,6 +9,7 @@ use crate::devices::{ClientPart, FleetRecord};
 use crate::error::ObserverError;
 use crate::privacy::PrivacyRecord;
 use crate::pruning::PruningRecord;
+use crate::regions::RegionsRecord;
 use crate::secagg::{ClosePair, SecAggRecord};
 
 /// One round, as it went: `cohort = reported + dropped + surplus + rejected`. Everything but
@@ -22,7 +23,7 @@ pub struct RoundRecord {
     /// Clients whose update is in the sum.
     pub reported: u64,
     /// Clients that vanished, had no examples, or were stragglers that the strategy dropped; and
-    /// those whose update was lost with a session of secure aggregation, or with too few groups.
+    /// those whose update was lost with a region, a session of secure aggregation, or too few groups.
     pub dropped: u64,
     /// Clients that were not waited for because the round had enough reports.
     pub surplus: u64,
@@ -57,6 +58,9 @@ pub struct RoundRecord {
     /// The groups whose means were combined; none without a robust mean.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<GroupsRecord>,
+    /// The regional aggregators; none without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regions: Option<RegionsRecord>,
     /// What its secure aggregation did and cost; none without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secagg: Option<SecAggRecord>,

@@ -15,6 +15,7 @@ use fl_core::{VirtualDuration, VirtualTime};
 use serde::{Deserialize, Serialize};
 
 use crate::error::SimError;
+use crate::regions::RegionsConfig;
 
 /// When rounds begin and end. Spans of time are in seconds of the virtual clock.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub struct ScheduleConfig {
     /// How long the server waits after a round that failed, or that nobody could be found for, before
     /// it tries again with a new cohort; above 0.
     pub retry_after: f64,
+    /// Aggregators between the clients and the server; none without, and none in asynchronous mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regions: Option<RegionsConfig>,
 }
 
 /// Whether clients wait for one another.
@@ -69,6 +73,7 @@ impl Default for ScheduleConfig {
             lowered_share: None,
             every: None,
             retry_after: 600.0,
+            regions: None,
         }
     }
 }
@@ -122,6 +127,10 @@ impl ScheduleConfig {
                 let range = "a whole number of at least 1";
                 return refuse("schedule.buffer", buffer.to_string(), range);
             }
+            if self.regions.is_some() {
+                let range = "none, for a region sums its part of a round, and there are none";
+                return refuse("schedule.regions", "given".to_owned(), range);
+            }
             for (key, given) in [
                 ("schedule.minimum_share", self.minimum_share.is_some()),
                 ("schedule.every", self.every.is_some()),
@@ -131,6 +140,9 @@ impl ScheduleConfig {
                     return refuse(key, "given".to_owned(), range);
                 }
             }
+        }
+        if let Some(regions) = &self.regions {
+            regions.validate()?;
         }
         let timeless = match self {
             Self {

@@ -41,6 +41,7 @@ use crate::population::{Engine, Population};
 use crate::privacy::{self, Privacy, PrivacyPlan};
 use crate::progress::Progress;
 use crate::record::{Observer, PatchRecord, RecorderPosition};
+use crate::regions;
 use crate::secagg::{ClosePair, Differencing, SecAggPlan};
 
 /// How a run ended.
@@ -204,6 +205,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         disk: Arc<dyn Disk>,
     ) -> Result<Self, SimError> {
         config.validate()?;
+        regions::check(&config)?;
         if population.clients() == 0 {
             return Err(SimError::NoClients);
         }

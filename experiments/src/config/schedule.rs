@@ -1,6 +1,6 @@
 //! `[schedule]`: when rounds begin and end on the virtual clock.
 
-use fl_sim::{Mode, ScheduleConfig};
+use fl_sim::{Mode, RegionsConfig, ScheduleConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,24 @@ pub struct ScheduleTable {
     /// left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_staleness: Option<u64>,
+    /// Of "synchronous": aggregators between the clients and the server, such as
+    /// { count = 8, outage = 0.05 }. Each sums the updates of its own clients, in a session of its own
+    /// where there is secure aggregation, and hands the sum up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regions: Option<RegionsTable>,
+}
+
+/// Aggregators between the clients and the server.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegionsTable {
+    /// Regions, from 1 to 1000; a client is always in the same one, drawn from the seed.
+    #[schemars(range(min = 1, max = 1000))]
+    pub count: u32,
+    /// The probability that a region fails in a round, at a random moment of it, with all of its
+    /// clients, in [0, 1]. It is back in the next round. 0 when left out.
+    #[serde(default)]
+    pub outage: f64,
 }
 
 /// Whether clients wait for one another.
@@ -120,6 +138,10 @@ impl ScheduleTable {
             retry_after: self
                 .retry_after
                 .map_or(default.retry_after, |span| span.seconds),
+            regions: self.regions.map(|regions| RegionsConfig {
+                count: regions.count,
+                outage: regions.outage,
+            }),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::manifest::{
 use super::model;
 use super::row::{
     ClientRow, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow,
-    RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
+    RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
 };
 use super::table;
 use super::writer::RunWriter;
@@ -328,6 +328,9 @@ impl ResultsFolder {
         if recorded.iter().any(|variant| !variant.fleet.is_empty()) {
             tables.push(self.stage_table(&recorded, |variant| variant.fleet.as_slice())?);
         }
+        if recorded.iter().any(|variant| !variant.regions.is_empty()) {
+            tables.push(self.stage_table(&recorded, |variant| variant.regions.as_slice())?);
+        }
         if recorded.iter().any(|variant| !variant.timeline.is_empty()) {
             tables.push(self.stage_table(&recorded, |variant| variant.timeline.as_slice())?);
         }
@@ -423,6 +426,7 @@ impl ResultsFolder {
                     "pruning.parquet",
                     "fleet.parquet",
                     "timeline.parquet",
+                    "regions.parquet",
                     "rollout.parquet",
                 ]
                 .contains(&file.as_str())
@@ -454,6 +458,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
     let mut fleet: Vec<FleetRow> = Vec::new();
     let mut timeline: Vec<TimelineRow> = Vec::new();
     let mut rollout: Vec<RolloutRow> = Vec::new();
+    let mut regions: Vec<RegionsRow> = Vec::new();
     let mut finished = None;
     for entry in entries {
         match entry {
@@ -480,6 +485,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
             Entry::Fleet(row) => fleet.push(*row),
             Entry::Timeline(row) => timeline.push(*row),
             Entry::Rollout(row) => rollout.push(*row),
+            Entry::Regions(row) => regions.push(row),
             Entry::Finished(digest) => finished = Some(digest),
         }
     }
@@ -505,6 +511,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
         fleet,
         timeline,
         rollout,
+        regions,
         timing,
     })
 }
@@ -568,6 +575,7 @@ mod tests {
                 bytes_up: 80,
                 privacy: None,
                 groups: None,
+                regions: None,
                 secagg: None,
                 pruning: None,
                 fleet: None,

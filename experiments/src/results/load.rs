@@ -8,7 +8,7 @@ use super::manifest::{self, HOST, Host, HostFacts, MANIFEST, Manifest, VariantMa
 use super::model;
 use super::row::{
     ClientRow, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow,
-    RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
+    RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
 };
 use super::table;
 
@@ -54,6 +54,8 @@ pub struct VariantResults {
     pub timeline: Vec<TimelineRow>,
     /// One per day and version, in order; none without a rollout.
     pub rollout: Vec<RolloutRow>,
+    /// One per round, in order; none without regions.
+    pub regions: Vec<RegionsRow>,
     /// Wall-clock times.
     pub timing: Vec<TimingRow>,
 }
@@ -188,6 +190,10 @@ impl Results {
             true => read_checked::<RolloutRow>(path, &manifest)?,
             false => Vec::new(),
         };
+        let regions = match manifest.files.contains_key("regions.parquet") {
+            true => read_checked::<RegionsRow>(path, &manifest)?,
+            false => Vec::new(),
+        };
         let timing = match &host {
             Some(_) => table::read::<TimingRow>(path)?,
             None => Vec::new(),
@@ -208,6 +214,7 @@ impl Results {
                 fleet: of(&fleet, &variant.name),
                 timeline: of(&timeline, &variant.name),
                 rollout: of(&rollout, &variant.name),
+                regions: of(&regions, &variant.name),
                 timing: of(&timing, &variant.name),
                 manifest: variant.clone(),
             })

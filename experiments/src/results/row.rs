@@ -368,6 +368,8 @@ row! {
         late: u64,
         /// Clients still at work when the round had enough.
         surplus: u64,
+        /// Clients whose update was lost with their region, or on the way.
+        lost: u64,
         /// Clients in the sum that did a part of their work so as to be in time.
         partial: u64,
         /// Seconds from the call to the report of the clients in the sum: mean.
@@ -410,6 +412,22 @@ row! {
 }
 
 row! {
+    /// The regional aggregators of a round.
+    "regions" RegionsRow {
+        /// The round, counted from zero.
+        round: u64,
+        /// Regions with a client that was told to train.
+        formed: u64,
+        /// Regions that failed in the round.
+        failed: u64,
+        /// Clients that were lost with them.
+        lost: u64,
+        /// Regions that handed a sum up.
+        summed: u64,
+    }
+}
+
+row! {
     /// One client's part in one round: only with `telemetry.per_client`, for it is **not private**.
     "timeline" TimelineRow {
         /// The round, counted from zero, in which the client was called.
@@ -428,7 +446,7 @@ row! {
         trained_seconds: f64,
         /// When its part was over.
         ended_seconds: f64,
-        /// How: `counted`, `left`, `late`, `surplus` or `refused`.
+        /// How: `counted`, `left`, `late`, `surplus`, `refused` or `lost`.
         end: String,
         /// Joules of training, beyond the idle device's.
         joules: f64,

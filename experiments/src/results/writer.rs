@@ -18,8 +18,8 @@ use super::error::ResultsError;
 use super::journal::{Entry, Journal};
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, FleetRow, GroupsRow, PatchRow, PrivacyRow, PruningRow, RolloutRow,
-    RoundRow, SecAggRow, TimelineRow, TimingRow,
+    ClientRow, EvaluationRow, FleetRow, GroupsRow, PatchRow, PrivacyRow, PruningRow, RegionsRow,
+    RolloutRow, RoundRow, SecAggRow, TimelineRow, TimingRow,
 };
 
 impl From<&RoundRecord> for RoundRow {
@@ -110,6 +110,20 @@ impl GroupsRow {
     }
 }
 
+impl RegionsRow {
+    /// What a round's record says of its regions; none without.
+    pub(crate) fn of(record: &RoundRecord) -> Option<Self> {
+        let regions = record.regions?;
+        Some(Self {
+            round: record.round,
+            formed: regions.formed,
+            failed: regions.failed,
+            lost: regions.lost,
+            summed: regions.summed,
+        })
+    }
+}
+
 impl PatchRow {
     /// What an evaluation's record says of the patch to its model; none without.
     pub(crate) fn of(record: &EvaluationRecord) -> Option<Self> {
@@ -167,6 +181,7 @@ impl FleetRow {
             left_uploading: fleet.left_uploading,
             late: fleet.late,
             surplus: fleet.surplus,
+            lost: fleet.lost,
             partial: fleet.partial,
             seconds_mean: fleet.seconds_mean,
             seconds_median: fleet.seconds_median,
@@ -437,6 +452,9 @@ impl Observer for RunWriter {
         }
         if let Some(row) = FleetRow::of(record) {
             self.append(&Entry::Fleet(Box::new(row)));
+        }
+        if let Some(row) = RegionsRow::of(record) {
+            self.append(&Entry::Regions(row));
         }
         if let Some(row) = SecAggRow::of(record) {
             self.append(&Entry::SecAgg(Box::new(row)));

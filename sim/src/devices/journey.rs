@@ -74,6 +74,8 @@ pub enum End {
     Surplus,
     /// It came, and was refused.
     Refused,
+    /// Its update was lost on the way, or whom it was sent to.
+    Lost,
 }
 
 impl End {
@@ -86,6 +88,7 @@ impl End {
             Self::Late => "late",
             Self::Surplus => "surplus",
             Self::Refused => "refused",
+            Self::Lost => "lost",
         }
     }
 
@@ -94,7 +97,7 @@ impl End {
         match self {
             Self::Counted | Self::Refused => journey.reported,
             Self::Left => journey.leaves.unwrap_or(ended).min(ended),
-            Self::Late | Self::Surplus => ended.min(journey.reported),
+            Self::Late | Self::Surplus | Self::Lost => ended.min(journey.reported),
         }
     }
 }

@@ -70,6 +70,8 @@ pub struct FleetRecord {
     pub late: u64,
     /// Clients that were still at work when the round had enough.
     pub surplus: u64,
+    /// Clients whose update was lost with their region, or on the way.
+    pub lost: u64,
     /// Clients that did a part of their work so as to be in time.
     pub partial: u64,
     /// Mean seconds from the call to the report, of the clients in the sum.
@@ -166,6 +168,7 @@ impl Tallied {
             End::Left => record.left_downloading += 1,
             End::Late => record.late += 1,
             End::Surplus => record.surplus += 1,
+            End::Lost => record.lost += 1,
             End::Refused => {}
         }
         if end != End::Counted {

@@ -1,8 +1,8 @@
 //! A synchronous round on the devices of the fleet.
 
-use fl_core::VirtualTime;
 use fl_core::round::{Outcome, RoundRecord as Protocol};
 use fl_core::strategy::{Stragglers, Strategy as _};
+use fl_core::{ClientId, VirtualTime};
 
 use super::{Call, End, FleetRecord, RoundEnd, Tallied};
 use crate::population::{Engine, Population};
@@ -54,12 +54,14 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     }
 
     /// Writes down what the round was on the devices, and lets the clock go on to the next one.
-    /// Nobody trained later than `until`; `lost`, that all updates were.
+    /// Nobody trained later than `until`; `lost`, that all updates were, and else those of the clients
+    /// `gone`, ascending.
     pub(crate) fn end_journeys(
         &mut self,
         ended: &Protocol,
         until: VirtualTime,
         lost: bool,
+        gone: &[ClientId],
         record: &mut RoundRecord,
     ) {
         let Some(devices) = &mut self.devices else {
@@ -84,9 +86,10 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             let client = journey.client;
             let accepted = jobs.binary_search_by_key(&client, |job| job.client).is_ok();
             let end = match journey.leaves {
-                _ if accepted && !lost => End::Counted,
-                _ if accepted => End::Refused,
+                _ if accepted && lost => End::Refused,
+                _ if accepted && gone.binary_search(&client).is_err() => End::Counted,
                 Some(leaves) if leaves <= until => End::Left,
+                _ if gone.binary_search(&client).is_ok() => End::Lost,
                 None if journey.reported <= until => End::Refused,
                 _ if ended.timed_out > 0 => End::Late,
                 _ => End::Surplus,

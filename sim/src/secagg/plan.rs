@@ -46,6 +46,8 @@ pub struct SecAggPlan {
     leaving: f64,
     /// Clients that are asked, or in the mean where that is not a fixed number.
     asked: u64,
+    /// The most clients of a session, or in the mean of a region.
+    most: Option<u32>,
     /// By the number of clients.
     made: BTreeMap<u32, Option<Arc<Params>>>,
 }
@@ -115,6 +117,10 @@ impl SecAggPlan {
             }),
             leaving: leaving(config, strategy, clients),
             asked: asked(&config.selection, clients),
+            most: match config.schedule.regions {
+                Some(regions) => Some(regions.expected(asked(&config.selection, clients))),
+                None => own.groups,
+            },
             made: BTreeMap::new(),
         };
         // The largest session of a round and, where there are groups, the smallest.
@@ -175,7 +181,7 @@ impl SecAggPlan {
 
     /// Sizes of the sessions of `clients` clients, the largest first.
     fn sizes(&self, clients: usize) -> Vec<usize> {
-        sizes(clients, self.config.groups)
+        sizes(clients, self.most)
     }
 
     /// The parameters of a session of so many clients; none where there are no safe ones.

@@ -12,7 +12,6 @@ use super::{
     SecAggBytes, SecAggError, SecAggMode, SecAggPlan, SecAggRecord, SecAggSeconds, SecAggStage,
     StageTime,
 };
-use crate::aggregation::divide;
 use crate::executor::Job;
 
 /// One session as numbers.
@@ -60,18 +59,18 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Divides `clients`, ascending, into sessions, and runs those that are real up to where inputs
-    /// are masked. `leaves` says when each client leaves; `apart`, that the round goes on without a
-    /// session that fails.
+    /// Begins a session of each of `places`, which are those of its clients in `clients`, ascending,
+    /// and runs those that are real up to where inputs are masked. `clients` says when each leaves;
+    /// `apart`, that the round goes on without a session that fails.
     pub(crate) fn open(
         plan: &mut SecAggPlan,
         clients: &[(ClientId, Leaves)],
+        places: Vec<Vec<usize>>,
         apart: bool,
         context: &Context,
         workers: &impl Workers,
     ) -> Result<Self, SecAggError> {
         let (seed, round) = (context.seed, context.round);
-        let places = divide(clients.len(), plan.config().groups, seed, round);
         let groups = places.into_iter().map(|members| Group {
             params: plan.params_of(members.len()),
             clients: members.iter().map(|&index| clients[index].0).collect(),
@@ -274,18 +273,22 @@ impl Sessions {
                 .map(|(client, _)| *client)
                 .collect()
         };
-        let largest = self.groups.first().and_then(|group| group.params.as_ref());
+        let largest = self.largest();
         let least = largest.map_or(0, |params| params.min_survivors());
         let groups = self.groups.iter().enumerate();
         (groups.filter(whole).map(of).collect(), least.into())
     }
 
+    /// The parameters of the largest session.
+    fn largest(&self) -> Option<&Params> {
+        let larger = |a: &'_ &Group, b: &'_ &Group| a.clients.len().cmp(&b.clients.len());
+        let largest = self.groups.iter().rev().max_by(larger)?;
+        largest.params.as_deref()
+    }
+
     /// What is recorded of the round.
     pub(crate) fn record(&self, close_pairs: u64) -> SecAggRecord {
-        let largest = self
-            .groups
-            .first()
-            .and_then(|group| group.params.as_deref());
+        let largest = self.largest();
         let of = |get: fn(&Params) -> u32| largest.map_or(0, |params| get(params).into());
         let ended = self.reached < SecAggStage::MaskedInput;
         let mut record = SecAggRecord {
