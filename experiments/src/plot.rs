@@ -1,14 +1,16 @@
 //! Figures, as SVG and PNG, from results.
 //!
 //! Accuracy and loss per round with the variants as series, accuracy against epsilon, the
-//! distribution of accuracy over clients, the cost of secure aggregation, rollouts, and the partition. A figure
-//! is a function of the results: the same results give the same bytes.
+//! distribution of accuracy over clients, the cost of secure aggregation, rollouts, the partition, and
+//! what the devices of a fleet did. A figure is a function of the results: the same results give the
+//! same bytes.
 
 mod audit;
 mod axis;
 mod canvas;
 mod clients;
 mod curves;
+mod fleet;
 mod font;
 mod partition;
 mod rollout;
@@ -262,6 +264,17 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
         "rollout-traffic",
         rollout::draw_traffic(&subtitle, &rollouts),
     );
+
+    let runs: Vec<fleet::Run<'_>> = series
+        .iter()
+        .map(|series| fleet::Run {
+            label: &series.label,
+            variant: series.variant,
+        })
+        .collect();
+    for (name, scene) in fleet::draw(&subtitle, &runs) {
+        add(&name, Some(scene));
+    }
 
     // A picture for every partition that differs from those before.
     let mut seen: Vec<&str> = Vec::new();

@@ -6,7 +6,8 @@ use fl_core::RoundId;
 use fl_sim::checkpoint::{CheckpointWarning, ServedFile};
 use fl_sim::secagg::ClosePair;
 use fl_sim::{
-    ClientEvaluation, EvaluationRecord, Observer, ObserverError, RecorderPosition, RoundRecord,
+    ClientEvaluation, ClientPart, EvaluationRecord, Observer, ObserverError, RecorderPosition,
+    RoundRecord,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
@@ -80,6 +81,10 @@ impl<O: Observer> Observer for Progress<O> {
 
     fn client_evaluated(&mut self, record: &ClientEvaluation) {
         self.recorder.client_evaluated(record);
+    }
+
+    fn took_part(&mut self, part: &ClientPart) {
+        self.recorder.took_part(part);
     }
 
     fn close_pair(&mut self, pair: &ClosePair) {

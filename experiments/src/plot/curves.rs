@@ -1,4 +1,4 @@
-//! A quantity per round, one curve per series, each labelled at its end.
+//! A quantity per round, or over what was spent, one curve per series, each labelled at its end.
 
 use super::axis::{Axis, Panel, dashes, number, swatch};
 use super::font::{self, Anchor};
@@ -12,7 +12,7 @@ pub(crate) struct Curve {
     /// Which of the series it is; decides the colour, so that a series has one colour in all
     /// figures.
     pub(crate) index: usize,
-    /// Rounds done and the value.
+    /// Rounds done, or what was spent until then, and the value.
     pub(crate) points: Vec<(f64, f64)>,
 }
 
@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Loss,
     /// A privacy loss, over the steps of training.
     Epsilon,
+    /// Numbers from zero, of which the last is not the result.
+    FromZero,
 }
 
 const WIDTH: f64 = 720.0;
@@ -43,22 +45,52 @@ const SAMPLE: f64 = 28.0;
 /// Rows of labels must be this far apart.
 const ROW: f64 = 15.5;
 
-/// The figure; none when no curve has a point.
+/// The horizontal axis.
+#[derive(Clone, Debug)]
+pub(crate) struct Across {
+    pub(crate) title: String,
+    pub(crate) axis: Axis,
+}
+
+/// The figure over rounds; none when no curve has a point.
 pub(crate) fn draw(quantity: &Quantity, subtitle: &str, curves: &[Curve]) -> Option<Scene> {
+    let title = match quantity.kind {
+        Kind::Epsilon => "Steps",
+        Kind::Percent | Kind::Loss | Kind::FromZero => "Communication round",
+    };
+    let across = Across {
+        title: title.to_owned(),
+        axis: Axis::exact(0.0, farthest(curves).max(1.0), 6),
+    };
+    draw_across(quantity, subtitle, &across, curves)
+}
+
+/// How far the curves that have a value go.
+pub(crate) fn farthest(curves: &[Curve]) -> f64 {
+    curves
+        .iter()
+        .filter(|curve| curve.points.iter().any(|point| point.1.is_finite()))
+        .flat_map(|curve| &curve.points)
+        .map(|point| point.0)
+        .fold(0.0, f64::max)
+}
+
+/// The figure over something else than rounds.
+pub(crate) fn draw_across(
+    quantity: &Quantity,
+    subtitle: &str,
+    across: &Across,
+    curves: &[Curve],
+) -> Option<Scene> {
     let curves: Vec<&Curve> = curves
         .iter()
         .filter(|curve| curve.points.iter().any(|point| point.1.is_finite()))
         .collect();
-    let last_round = curves
-        .iter()
-        .flat_map(|curve| &curve.points)
-        .map(|point| point.0)
-        .fold(0.0, f64::max);
     if curves.is_empty() {
         return None;
     }
-    let y = range(quantity.kind, &curves, last_round);
-    let x = Axis::exact(0.0, last_round.max(1.0), 6);
+    let x = across.axis.clone();
+    let y = range(quantity.kind, &curves, x.high);
     let labels: Vec<String> = curves
         .iter()
         .map(|curve| label(curve, quantity.kind))
@@ -86,11 +118,7 @@ pub(crate) fn draw(quantity: &Quantity, subtitle: &str, curves: &[Curve]) -> Opt
         panel.bottom() + 56.0,
     );
     heading(&mut scene, &quantity.title, subtitle);
-    let x_title = match quantity.kind {
-        Kind::Epsilon => "Steps",
-        Kind::Percent | Kind::Loss => "Communication round",
-    };
-    panel.frame(&mut scene, x_title, &quantity.y_title);
+    panel.frame(&mut scene, &across.title, &quantity.y_title);
 
     let marks = curves
         .iter()
@@ -153,7 +181,7 @@ fn label(curve: &Curve, kind: Kind) -> String {
         (Some((_, value)), Kind::Loss | Kind::Epsilon) => {
             format!("{}  {}", curve.label, short(value))
         }
-        (None, _) => curve.label.clone(),
+        (Some(_), Kind::FromZero) | (None, _) => curve.label.clone(),
     }
 }
 
@@ -206,7 +234,7 @@ fn range(kind: Kind, curves: &[&Curve], last_round: f64) -> Axis {
         }
         // Nothing is cut off: the first steps cost the most.
         Kind::Epsilon if low > 0.0 && high > 30.0 * low => Axis::logarithmic(low, high),
-        Kind::Epsilon => Axis::linear(0.0, high.max(0.1), 5),
+        Kind::Epsilon | Kind::FromZero => Axis::linear(0.0, high.max(0.1), 5),
         Kind::Loss => {
             if low > 0.0 && rest_high > 30.0 * rest_low {
                 return Axis::logarithmic(rest_low, rest_high);
