@@ -155,6 +155,7 @@ fn first_difference(a: &VariantResults, b: &VariantResults) -> Option<Difference
             .or_else(|| results::of_tables(&a.fleet, &b.fleet))
             .or_else(|| results::of_tables(&a.timeline, &b.timeline))
             .or_else(|| results::of_tables(&a.secagg, &b.secagg))
+            .or_else(|| results::of_tables(&a.regions, &b.regions))
             .or_else(|| results::of_tables(&a.rollout, &b.rollout)),
     }
 }
@@ -269,6 +270,7 @@ mod tests {
             fleet: Vec::new(),
             timeline: Vec::new(),
             rollout: Vec::new(),
+            regions: Vec::new(),
             timing: Vec::new(),
         }
     }

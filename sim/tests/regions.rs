@@ -175,7 +175,7 @@ fn mean_of(clients: &BTreeSet<u64>, config: &SimulationConfig) -> Vec<f64> {
     let (population, engine) = (population(), TinyEngine::new());
     let mut init = Stream::at(Purpose::ModelInit, config.seed, RoundId(0), ClientId(0));
     let global: Parameters = engine.init(&mut init);
-    let mut sum = vec![0.0; FEATURES + 1];
+    let mut sum = [0.0; FEATURES + 1];
     let mut weight = 0.0;
     for &client in clients {
         let client = ClientId(client);
@@ -284,7 +284,7 @@ fn a_round_whose_only_region_fails_moves_nothing() {
             let regions = record.regions.unwrap();
             assert_eq!((regions.formed, regions.failed), (1, 1));
             assert_eq!((record.reported, regions.summed), (0, 0));
-            assert_eq!(record.update_norm, 0.0);
+            assert!(record.update_norm <= 0.0);
             let end = record.fleet.as_ref().map(|fleet| fleet.end);
             assert_eq!(end, timed.then_some(RoundEnd::TooFewUpdates));
         }

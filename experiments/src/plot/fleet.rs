@@ -383,6 +383,8 @@ mod tests {
             pruning: Vec::new(),
             fleet: Vec::new(),
             timeline: Vec::new(),
+            rollout: Vec::new(),
+            regions: Vec::new(),
             timing: Vec::new(),
         }
     }
