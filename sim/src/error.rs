@@ -60,12 +60,14 @@ pub enum SimError {
     },
     /// No client can be called, however long the server waits.
     #[error(
-        "round {round}: no client could be called for half a year; lower what fleet asks of devices, or \
-         choose others"
+        "round {round}: nobody was at work, and no client could be called in {calls} tries, which are \
+         schedule.retry_after apart; lower what fleet asks of devices, or choose others"
     )]
     NobodyComes {
         /// The round.
         round: RoundId,
+        /// How often the server tried.
+        calls: u32,
     },
     /// Something could not be written down for its digest or the checkpoint.
     #[error("the {what} cannot be encoded: {reason}; use finite numbers only")]

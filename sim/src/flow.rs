@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fl_core::buffered::{
     Answer, BufferedRecord, BufferedServer, BufferedSettings, BufferedSetup, Command, Event,
@@ -41,9 +41,9 @@ use crate::simulation::Simulation;
 
 type Server = BufferedServer<AnyStrategy, ExactSum>;
 
-/// Calls in vain, with nobody at work, after which a run is given up: half a year of them at ten
-/// minutes each.
-const MOST_VAIN_CALLS: u32 = 26_000;
+/// Calls in vain, with nobody at work, after which a run is given up: a week of them at ten minutes
+/// each.
+const MOST_VAIN_CALLS: u32 = 1008;
 /// The address of what happens to the server. No client has this id.
 const SERVER: ClientId = ClientId(u64::MAX);
 
@@ -247,6 +247,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let started = self.clock;
         let mut step = self.open_step(settings)?;
         while step.server.phase() == Phase::Training {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Halt::Stopped);
+            }
             self.fill(&mut step)?;
             self.advance(&mut step)?;
         }
@@ -468,7 +471,8 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             return Ok(());
         }
         let Some(next) = step.flow.queue.pop() else {
-            return Err(SimError::NobodyComes { round });
+            let calls = step.vain;
+            return Err(SimError::NobodyComes { round, calls });
         };
         let now = next.time;
         if next.what == Happening::Calls {
@@ -483,7 +487,10 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 step.server.flush(now).map_err(failed)?;
             }
             return match step.vain > MOST_VAIN_CALLS {
-                true => Err(SimError::NobodyComes { round }),
+                true => Err(SimError::NobodyComes {
+                    round,
+                    calls: MOST_VAIN_CALLS,
+                }),
                 false => Ok(()),
             };
         }

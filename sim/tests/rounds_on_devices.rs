@@ -531,6 +531,33 @@ fn what_does_not_go_together_is_refused_by_name() {
     }
 }
 
+/// In rounds each of them fails; without rounds the run ends with an error and does not hang.
+#[test]
+fn where_nobody_can_come_a_run_ends() {
+    let nobody = |config: SimulationConfig| SimulationConfig {
+        devices: Some(DeviceConfig {
+            requirements: Requirements {
+                min_examples: 1000,
+                ..Requirements::default()
+            },
+            ..DeviceConfig::default()
+        }),
+        ..config
+    };
+    let (_, journal) = play_config(nobody(phones()));
+    for (record, fleet) in fleets(&journal) {
+        assert_eq!((record.cohort, fleet.end), (0, RoundEnd::TooFewReady));
+        assert_eq!(fleet.ineligible.of(Reason::Examples), 60);
+    }
+    let mut run = simulation(nobody(fedbuff()));
+    let error = run.run(&mut Journal::default(), &AtomicBool::new(false));
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "round 0: nobody was at work, and no client could be called in 1008 tries, which are \
+         schedule.retry_after apart; lower what fleet asks of devices, or choose others"
+    );
+}
+
 #[test]
 fn another_seed_is_another_fleet() {
     let (digest, journal) = play_config(phones());
