@@ -31,7 +31,7 @@ impl Group<'_> {
 
     /// None of a single run.
     fn deviation(&self) -> Option<f64> {
-        let others = (self.seconds.len() > 1).then(|| self.seconds.len() as f64 - 1.0)?;
+        let others = (self.seconds.len() > 1).then_some(self.seconds.len() as f64 - 1.0)?;
         let mean = self.mean();
         let squares: f64 = self.seconds.iter().map(|one| (one - mean).powi(2)).sum();
         Some((squares / others).sqrt())
