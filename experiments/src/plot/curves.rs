@@ -120,9 +120,12 @@ pub(crate) fn draw_across(
     heading(&mut scene, &quantity.title, subtitle);
     panel.frame(&mut scene, &across.title, &quantity.y_title);
 
-    let marks = curves
-        .iter()
-        .all(|curve| curve.points.len() <= 45 && curves.len() <= 7);
+    // Corners of a staircase are no measurements.
+    let is_staircase =
+        |curve: &&Curve| (curve.points.windows(2)).any(|pair| pair[1].0 <= pair[0].0);
+    let marks = curves.len() <= 7
+        && curves.iter().all(|curve| curve.points.len() <= 45)
+        && !curves.iter().any(is_staircase);
     let longest = curves.iter().map(|curve| curve.points.len()).max();
     let width = if curves.len() > 4 || longest > Some(150) {
         1.3

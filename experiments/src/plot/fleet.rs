@@ -1,17 +1,21 @@
 //! What a fleet's devices did: accuracy against virtual time, energy and bytes, who took part how
-//! often, and who was there at which hour of the day. The course of rounds is in [`timeline`].
+//! often, and who was there at which hour of the day. The course of rounds is in [`timeline`], the time
+//! to an accuracy in [`target`].
 //!
 //! Times and energies are modelled.
 
+mod target;
 mod timeline;
 
 use std::collections::BTreeMap;
 
 use crate::results::VariantResults;
 
-use super::axis::{Axis, number};
+use super::axis::{Axis, Panel, number};
 use super::curves::{self, Across, Curve, Kind, Quantity};
+use super::font::Anchor;
 use super::scene::Scene;
+use super::style::{AXIS, GRID, INK, LABEL_SIZE, TICK_SIZE};
 
 /// A variant and what it is called.
 pub(crate) struct Run<'a> {
@@ -31,6 +35,7 @@ pub(crate) fn draw(subtitle: &str, runs: &[Run<'_>]) -> Vec<(String, Scene)> {
     for spent in [Spent::Time, Spent::Energy, Spent::Bytes] {
         add(spent.file(), accuracy(subtitle, spent, runs));
     }
+    add("time-to-accuracy", target::draw(subtitle, runs));
     add("eligible", eligible(subtitle, runs));
     add("participation", participation(subtitle, runs));
     figures.extend(timeline::draw(runs));
@@ -183,6 +188,27 @@ fn accuracy(subtitle: &str, spent: Spent, runs: &[Run<'_>]) -> Option<Scene> {
     } else {
         None
     }
+}
+
+/// Draws the lower axis and its grid, for rows that have no other axis.
+fn across_axis(scene: &mut Scene, panel: &Panel, title: &str) {
+    let (top, bottom) = (panel.top, panel.bottom());
+    for &tick in &panel.x.ticks {
+        let (x, _) = panel.at(tick, 0.0);
+        scene.line(vec![(x, top), (x, bottom)], 0.7, GRID);
+        let at = (x, bottom + 7.0 + TICK_SIZE);
+        scene.text(at, panel.x.label(tick), TICK_SIZE, INK, Anchor::Middle);
+    }
+    scene.line(
+        vec![(panel.left, bottom), (panel.right(), bottom)],
+        0.9,
+        AXIS,
+    );
+    let at = (
+        panel.left + panel.width / 2.0,
+        bottom + 14.0 + TICK_SIZE + LABEL_SIZE,
+    );
+    scene.text(at, title, LABEL_SIZE, INK, Anchor::Middle);
 }
 
 /// Hours of the day that must have been seen for the figure of the day.
@@ -353,6 +379,14 @@ mod tests {
         }
     }
 
+    pub(super) fn evaluation(round: u64, accuracy: f64) -> EvaluationRow {
+        EvaluationRow {
+            round,
+            test_accuracy: Some(accuracy),
+            ..blank()
+        }
+    }
+
     /// Without any row, of this configuration.
     pub(super) fn variant(config: &str) -> VariantResults {
         VariantResults {
@@ -478,10 +512,7 @@ mod tests {
     #[test]
     fn runs_without_devices_have_no_figure() {
         let mut plain = variant("");
-        plain.evaluations.push(EvaluationRow {
-            test_accuracy: Some(0.5),
-            ..blank()
-        });
+        plain.evaluations.push(evaluation(0, 0.5));
         let run = |variant| Run {
             label: "a",
             variant,
@@ -489,11 +520,7 @@ mod tests {
         assert!(draw("", &[run(&plain)]).is_empty());
         let mut timed = plain.clone();
         timed.fleet.push(fleet_row(0, 0.0, 30.0));
-        timed.evaluations.push(EvaluationRow {
-            round: 1,
-            test_accuracy: Some(0.75),
-            ..blank()
-        });
+        timed.evaluations.push(evaluation(1, 0.75));
         let figures = draw("", &[run(&plain), run(&timed)]);
         let names: Vec<&str> = figures.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["accuracy-time"]);

@@ -11,7 +11,7 @@ use super::super::axis::{Axis, Panel};
 use super::super::curves::heading;
 use super::super::font::{self, Anchor};
 use super::super::scene::{Mark, Rgb, Scene};
-use super::super::style::{AXIS, GRID, INK, LABEL_SIZE, SOFT, TICK_SIZE, series};
+use super::super::style::{AXIS, INK, SOFT, TICK_SIZE, series};
 use super::{Run, TIME, unit};
 
 /// Bars of a figure; a first round of more is thinned out.
@@ -177,7 +177,7 @@ fn scene(label: &str, blocks: &[Block<'_>]) -> Scene {
         panel.bottom() + 74.0,
     );
     heading(&mut scene, "Who did what in a round", label);
-    frame(&mut scene, &panel, &format!("Virtual time ({unit})"));
+    super::across_axis(&mut scene, &panel, &format!("Virtual time ({unit})"));
     let mut y = top;
     for block in blocks {
         draw_block(&mut scene, &panel, block, y, size);
@@ -189,26 +189,6 @@ fn scene(label: &str, blocks: &[Block<'_>]) -> Scene {
 
 fn name(bar: &TimelineRow) -> String {
     format!("{} · {}", bar.device, bar.client)
-}
-
-fn frame(scene: &mut Scene, panel: &Panel, title: &str) {
-    let (top, bottom) = (panel.top, panel.bottom());
-    for &tick in &panel.x.ticks {
-        let (x, _) = panel.at(tick, 0.0);
-        scene.line(vec![(x, top), (x, bottom)], 0.7, GRID);
-        let at = (x, bottom + 7.0 + TICK_SIZE);
-        scene.text(at, panel.x.label(tick), TICK_SIZE, INK, Anchor::Middle);
-    }
-    scene.line(
-        vec![(panel.left, bottom), (panel.right(), bottom)],
-        0.9,
-        AXIS,
-    );
-    let at = (
-        panel.left + panel.width / 2.0,
-        bottom + 12.0 + TICK_SIZE + LABEL_SIZE,
-    );
-    scene.text(at, title, LABEL_SIZE, INK, Anchor::Middle);
 }
 
 /// Draws a block whose upper edge is at `top`; `size` is the unit of the axis in seconds.
