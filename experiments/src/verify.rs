@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fl_core::Parameters;
 use fl_sim::checkpoint::ServedFile;
-use fl_sim::{ClientEvaluation, EvaluationRecord, Observer, Outcome, RoundRecord, Simulation};
+use fl_sim::{
+    ClientEvaluation, ClientPart, EvaluationRecord, Observer, Outcome, RoundRecord, Simulation,
+};
 use serde::Serialize;
 
 use crate::config::{Experiment, TeacherSource};
@@ -13,7 +15,7 @@ use crate::error::Error;
 use crate::results::{
     self, ClientRow, Difference, EvaluationRow, FleetRow, GroupsRow, PatchRow, PrivacyRow,
     PruningRow, RegionsRow, Results, ResultsError, RolloutRow, RoundRow, Row, SecAggRow, Status,
-    VariantResults,
+    TimelineRow, VariantResults,
 };
 use crate::runner::{DataCache, Prepared, RunOptions};
 
@@ -182,6 +184,7 @@ fn verify_variant(
         rounds: 0,
         evaluations: 0,
         clients: 0,
+        parts: 0,
         served: prepared.variant.rollout.as_ref().map(|_| Vec::new()),
         difference: None,
     };
@@ -237,6 +240,7 @@ struct Checker<'a, 'w> {
     rounds: u64,
     evaluations: u64,
     clients: u64,
+    parts: usize,
     /// Files of the models that were evaluated, where they are rolled out.
     served: Option<Vec<ServedFile>>,
     difference: Option<Difference>,
@@ -346,6 +350,12 @@ impl Observer for Checker<'_, '_> {
         if (done >= self.wanted && !judged) || self.stop.load(Ordering::Relaxed) {
             self.enough.store(true, Ordering::Relaxed);
         }
+    }
+
+    fn took_part(&mut self, part: &ClientPart) {
+        let row = TimelineRow::from(part);
+        self.compare(self.recorded.timeline.get(self.parts), &row, row.round);
+        self.parts += 1;
     }
 
     fn evaluated(&mut self, record: &EvaluationRecord) {
