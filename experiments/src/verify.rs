@@ -11,9 +11,9 @@ use serde::Serialize;
 use crate::config::{Experiment, TeacherSource};
 use crate::error::Error;
 use crate::results::{
-    self, ClientRow, Difference, EvaluationRow, FleetRow, GroupsRow, PatchRow, PrivacyRow,
-    PruningRow, RegionsRow, Results, ResultsError, RolloutRow, RoundRow, Row, SecAggRow, Status,
-    VariantResults,
+    self, ClientRow, Difference, EvaluationRow, FaultsRow, FleetRow, GroupsRow, PatchRow,
+    PrivacyRow, PruningRow, RegionsRow, Results, ResultsError, RolloutRow, RoundRow, Row,
+    SecAggRow, Status, VariantResults,
 };
 use crate::runner::{DataCache, Prepared, RunOptions};
 
@@ -334,6 +334,9 @@ impl Observer for Checker<'_, '_> {
         }
         if let Some(regions) = RegionsRow::of(record) {
             self.compare(recorded.regions.get(index), &regions, row.round);
+        }
+        if let Some(faults) = FaultsRow::of(record) {
+            self.compare(recorded.faults.get(index), &faults, row.round);
         }
         if let Some(secagg) = SecAggRow::of(record) {
             self.compare(recorded.secagg.get(index), &secagg, row.round);
