@@ -96,7 +96,7 @@ impl ScheduleConfig {
             ("schedule.retry_after", Some(self.retry_after)),
         ] {
             if let Some(value) = value
-                && !(value >= 1e-3 && value <= LONGEST)
+                && !(1e-3..=LONGEST).contains(&value)
             {
                 return refuse(key, value.to_string(), "from a millisecond to ten years");
             }
