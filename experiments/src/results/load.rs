@@ -291,9 +291,11 @@ impl VariantResults {
             return None;
         }
         // Every round has its row in the tables that there are.
-        let failed = |index: usize| match self.groups.get(index) {
-            Some(groups) => groups.combined == 0,
-            None => self.secagg.get(index).is_some_and(|row| row.failed > 0),
+        let failed = |index: usize| match (self.groups.get(index), self.regions.get(index)) {
+            (Some(groups), _) => groups.combined == 0,
+            // A session that fails is a region's.
+            (None, Some(regions)) => regions.summed == 0,
+            (None, None) => self.secagg.get(index).is_some_and(|row| row.failed > 0),
         };
         let rounds = self.secagg.len().max(self.groups.len());
         Some((0..rounds).filter(|&index| failed(index)).count() as u64)
