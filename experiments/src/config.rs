@@ -25,6 +25,7 @@ pub use diagnostic::{ConfigErrors, Diagnostic};
 pub(crate) use distillation::key as distillation_key;
 pub use distillation::{DistillationTable, TeacherSource, TeacherVariant};
 pub use evaluation::EvaluationTable;
+pub use faults::FaultsTable;
 pub use fleet::FleetTable;
 pub use local::LocalTable;
 pub use privacy::PrivacyTable;
@@ -52,6 +53,7 @@ mod de;
 mod diagnostic;
 pub mod distillation;
 pub mod evaluation;
+pub mod faults;
 pub mod fleet;
 pub mod local;
 mod merge;
@@ -118,6 +120,8 @@ pub struct Variant {
     pub secagg: Option<SecAggTable>,
     /// Weights that are pruned on the way; none without.
     pub pruning: Option<PruningTable>,
+    /// Faults that are done to the run on purpose; none without.
+    pub faults: Option<FaultsTable>,
     /// The run's models reach a fleet; none without.
     pub rollout: Option<RolloutTable>,
     /// Everything that decides the result, as TOML with all defaults written out and without
@@ -146,6 +150,7 @@ const TABLES: &[&str] = &[
     "aggregation",
     "secagg",
     "pruning",
+    "faults",
     "rollout",
 ];
 
@@ -184,6 +189,8 @@ struct Top {
     _secagg: Option<IgnoredAny>,
     #[serde(rename = "pruning")]
     _pruning: Option<IgnoredAny>,
+    #[serde(rename = "faults")]
+    _faults: Option<IgnoredAny>,
     #[serde(rename = "rollout")]
     _rollout: Option<IgnoredAny>,
     #[serde(rename = "variant")]
@@ -583,6 +590,10 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         Some(node) => SecAggTable::read(node, errors),
         None => Some(None),
     };
+    let faults = match root.get("faults") {
+        Some(node) => FaultsTable::read(node, errors).map(Some),
+        None => Some(None),
+    };
     let pruning = match root.get("pruning") {
         Some(node) => PruningTable::read(node, errors).map(Some),
         None => Some(None),
@@ -617,6 +628,7 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         aggregation: aggregation?,
         secagg: secagg?,
         pruning: pruning?,
+        faults: faults?,
         rollout: rollout?,
         config: toml::Table::new(),
         teacher: local_teacher,
@@ -667,6 +679,9 @@ fn resolve(name: &str, variant: &Variant) -> Option<toml::Table> {
     }
     if let Some(secagg) = &variant.secagg {
         table.insert("secagg".to_owned(), resolved::to_toml(secagg)?);
+    }
+    if let Some(faults) = &variant.faults {
+        table.insert("faults".to_owned(), resolved::to_toml(faults)?);
     }
     if let Some(pruning) = &variant.pruning {
         table.insert("pruning".to_owned(), resolved::to_toml(pruning)?);

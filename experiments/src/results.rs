@@ -42,9 +42,9 @@ pub use load::{Results, Summary, VariantResults, damage};
 pub use manifest::{DatasetFacts, FileDigest, HostFacts, Manifest, Status, VariantManifest};
 pub use model::read as read_model;
 pub use row::{
-    Cell, ClientRow, ColumnKind, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow,
-    PrivacyRow, PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow,
-    TimingRow,
+    Cell, ClientRow, ColumnKind, EvaluationRow, FaultsRow, FleetRow, GroupsRow, PartitionRow,
+    PatchRow, PrivacyRow, PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow,
+    TimelineRow, TimingRow,
 };
 pub use writer::RunWriter;
 

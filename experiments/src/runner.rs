@@ -16,8 +16,8 @@ use fl_sim::rollout::{self, Registry};
 use fl_sim::{CheckpointConfig, Privacy, PrivacyPlan, SecAggPlan, SimError, SimulationConfig};
 
 use crate::config::{
-    PrivacyTable, PruningTable, QatTable, SecAggTable, Variant, distillation_key, privacy_key,
-    secagg_key,
+    FaultsTable, PrivacyTable, PruningTable, QatTable, SecAggTable, Variant, distillation_key,
+    privacy_key, secagg_key,
 };
 use crate::error::Error;
 use crate::results::{DatasetFacts, PartitionRow, RolloutRow, VariantFacts, VariantKey};
@@ -327,6 +327,7 @@ impl Prepared {
                 .config(variant.secagg.as_ref().and_then(SecAggTable::robust)),
             secagg: variant.secagg.as_ref().and_then(SecAggTable::config),
             pruning: variant.pruning.as_ref().map(PruningTable::config),
+            faults: variant.faults.as_ref().map(FaultsTable::config),
             stop_at_accuracy: variant.stop_at_accuracy,
         }
     }

@@ -13,9 +13,15 @@ use serde::Serialize;
 use crate::config::{Experiment, TeacherSource};
 use crate::error::Error;
 use crate::results::{
+<<<<<<< HEAD
     self, ClientRow, Difference, EvaluationRow, FleetRow, GroupsRow, PatchRow, PrivacyRow,
     PruningRow, RegionsRow, Results, ResultsError, RolloutRow, RoundRow, Row, SecAggRow, Status,
     TimelineRow, VariantResults,
+=======
+    self, ClientRow, Difference, EvaluationRow, FaultsRow, FleetRow, GroupsRow, PatchRow,
+    PrivacyRow, PruningRow, RegionsRow, Results, ResultsError, RolloutRow, RoundRow, Row,
+    SecAggRow, Status, VariantResults,
+>>>>>>> regions
 };
 use crate::runner::{DataCache, Prepared, RunOptions};
 
@@ -338,6 +344,9 @@ impl Observer for Checker<'_, '_> {
         }
         if let Some(regions) = RegionsRow::of(record) {
             self.compare(recorded.regions.get(index), &regions, row.round);
+        }
+        if let Some(faults) = FaultsRow::of(record) {
+            self.compare(recorded.faults.get(index), &faults, row.round);
         }
         if let Some(secagg) = SecAggRow::of(record) {
             self.compare(recorded.secagg.get(index), &secagg, row.round);

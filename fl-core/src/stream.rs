@@ -82,6 +82,8 @@ pub enum Purpose {
     RolloutGuard = 31,
     /// Which region a client belongs to, and which regions fail.
     Region = 32,
+    /// Faults that are done to a run on purpose.
+    Fault = 33,
 }
 
 /// Where a stream lives. Unused fields are zero.

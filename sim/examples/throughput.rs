@@ -237,6 +237,7 @@ fn config(cohort: u64, rounds: u64, threads: usize) -> SimulationConfig {
         aggregation: AggregationConfig::default(),
         secagg: None,
         pruning: None,
+        faults: None,
         stop_at_accuracy: None,
     }
 }

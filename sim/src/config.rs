@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::aggregation::AggregationConfig;
 use crate::devices::TelemetryConfig;
 use crate::error::SimError;
+use crate::faults::FaultsConfig;
 use crate::fleet::{DeviceConfig, FleetConfig};
 use crate::privacy::Privacy;
 use crate::pruning::PruningConfig;
@@ -51,6 +52,8 @@ pub struct SimulationConfig {
     pub secagg: Option<SecAggConfig>,
     /// Weights that are pruned on the way; none without.
     pub pruning: Option<PruningConfig>,
+    /// Faults that are done to it on purpose; none without.
+    pub faults: Option<FaultsConfig>,
     /// Worker threads; 0 for one per core. Changes no bit of any result.
     pub threads: usize,
     /// Where checkpoints are kept; none for a run that cannot be resumed.
@@ -319,6 +322,7 @@ impl SimulationConfig {
             aggregation,
             secagg,
             pruning,
+            faults,
             threads: _,
             checkpoint: _,
             stop_at_accuracy: _,
@@ -337,6 +341,9 @@ impl SimulationConfig {
         }
         if let Some(pruning) = pruning {
             text.extend(serde_json::to_vec(&("pruning", pruning)).map_err(encode)?);
+        }
+        if let Some(faults) = faults {
+            text.extend(serde_json::to_vec(&("faults", faults)).map_err(encode)?);
         }
         if devices.is_some() {
             let timed = ("devices", devices, schedule, telemetry);

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::SimulationConfig;
 use crate::error::SimError;
+use crate::faults::{ClientFaults, Part};
 use crate::fleet::cost::duration;
 use crate::fleet::{
     ClientFate, Costs, Device, Direction, Fleet, FleetState, Ineligible, Reason, Session,
@@ -171,6 +172,7 @@ impl Devices {
         client: ClientId,
         examples: u64,
         fate: &ClientFate,
+        faults: &ClientFaults,
     ) -> Journey {
         let device = self.fleet.device(client);
         let mut transfers = Stream::at(Purpose::Transfer, call.seed, call.round, client);
@@ -179,18 +181,21 @@ impl Devices {
                 .link
                 .transfer_seconds(direction, bytes, &mut transfers)
         };
-        let download = transfer(Direction::Down, self.task);
-        let upload = transfer(Direction::Up, self.update);
+        let download = faults.slow * transfer(Direction::Down, self.task);
+        let upload = faults.slow * transfer(Direction::Up, self.update);
         let downloaded = call.start + duration(download);
         let heat = self
             .state
             .condition(&self.fleet, &device, downloaded)
             .heat();
         let mut steps = Stream::at(Purpose::DeviceSession, call.seed, call.round, client);
+        let mut worker = device.clone();
+        worker.npu &= !faults.no_delegate;
         let session = self
             .costs
-            .session(&device, heat, examples, fate.limit, &mut steps);
-        // Of a device that cannot hold the training, which is not called.
+            .session(&worker, heat, examples, fate.limit, &mut steps);
+        let unfit = session.is_err();
+        // Of a device that cannot hold the training: it is not called, unless it lacks its delegate.
         let session = session.unwrap_or_else(|_| Session::idle(heat));
         let (mut limit, mut cut, mut training) = (fate.limit, false, session.seconds);
         if let Some(deadline) = call.deadline.filter(|_| call.partial) {
@@ -209,8 +214,22 @@ impl Devices {
             let whole = reported - call.start;
             call.start + VirtualDuration((fate.moment * whole.0 as f64) as u64)
         });
+        let within = |from: VirtualTime, to: VirtualTime| {
+            let span = to - from;
+            from + VirtualDuration((faults.moment * span.0 as f64) as u64)
+        };
+        let by_fault = faults.leaves.map(|part| match part {
+            Part::Downloading => within(call.start, downloaded),
+            Part::Training => within(downloaded, trained),
+            Part::Sending => within(trained, reported),
+        });
         let goes = self.fleet.holds_until(client, call.start).ok();
-        let leaves = [by_chance, goes.filter(|&until| until <= reported)];
+        let leaves = [
+            by_chance,
+            by_fault,
+            goes.filter(|&until| until <= reported),
+            unfit.then_some(downloaded),
+        ];
         let session = session.until(training);
         Journey {
             client,

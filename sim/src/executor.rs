@@ -51,6 +51,8 @@ pub(crate) struct Job {
     pub(crate) length: u64,
     /// Index of the [`Base`] that it trains from.
     pub(crate) base: u32,
+    /// Whether a fault makes its update one that is not finite.
+    pub(crate) spoiled: bool,
 }
 
 /// A version of the global model that clients train from.
@@ -661,6 +663,9 @@ impl<S: Default + Send, T: Trainer> Worker<S, T> {
             let job = &jobs[member as usize];
             let (given, current) = (base.global.values(), base.current.values());
             base.relative_to.rebase(fitted.update, given, current);
+            if let (true, Some(value)) = (job.spoiled, fitted.update.first_mut()) {
+                *value = f32::NAN;
+            }
             let clipped = match &task.noising {
                 None => task.clipper.map(|clipper| clipper.clip(fitted.update)),
                 Some(noising) => {

@@ -32,6 +32,7 @@ use crate::devices::{Call, End, FleetRecord, Journey, Refused, RoundEnd, SavedJo
 use crate::error::SimError;
 use crate::events::{EventQueue, Happening, Scheduled};
 use crate::executor::{Base, Halt, Job, RoundTask};
+use crate::faults::{ClientFaults, FaultsRecord};
 use crate::fleet::draw_fates;
 use crate::play::{count_reports, distance, expected_work, participation};
 use crate::population::{Engine, Population};
@@ -186,6 +187,7 @@ struct Step {
     refused: Refused,
     /// Journeys that are over, with their ends.
     over: Vec<(Journey, End, VirtualTime)>,
+    suffered: FaultsRecord,
     vain: u32,
     /// Whether the server will look for clients again.
     calling: bool,
@@ -245,12 +247,20 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let round = self.server.round();
         let failed = |source: RoundError| SimError::Round { round, source };
         let started = self.clock;
-        let mut step = self.open_step(settings)?;
-        while step.server.phase() == Phase::Training {
+        let mut step = self.open_step(settings, self.flow.clone())?;
+        // Before so many things have happened.
+        let mut restart = self.restarts_before(settings.buffer() as usize);
+        for happened in 0.. {
+            if step.server.phase() != Phase::Training {
+                break;
+            }
             if stop.load(Ordering::Relaxed) {
                 return Err(Halt::Stopped);
             }
             self.fill(&mut step)?;
+            if restart.take_if(|at| *at <= happened).is_some() {
+                step = self.restart_step(settings, step)?;
+            }
             self.advance(&mut step)?;
         }
         let plan = step.server.plan().map_err(|source| failed(source.into()))?;
@@ -278,6 +288,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                     weight: accepted.weight,
                     length: expected_work(&plan, limit, examples).examples,
                     base: versions.binary_search(&accepted.report.round).ok()? as u32,
+                    spoiled: self.faults_of(accepted.report.round, client).not_finite,
                 })
             })
             .collect();
@@ -357,8 +368,45 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         })
     }
 
+    /// The aggregator restarts: it goes on from what a checkpoint would hold of it now.
+    fn restart_step(
+        &mut self,
+        settings: BufferedSettings,
+        mut step: Step,
+    ) -> Result<Step, SimError> {
+        let round = self.server.round();
+        let encode = |reason: String| SimError::Encode {
+            what: "state of the clients under way",
+            reason,
+        };
+        // News of single phases and reports, which nobody waits for.
+        while step.server.poll().is_some() {}
+        let snapshot = step.server.snapshot();
+        let snapshot = snapshot.map_err(|source| SimError::Round { round, source })?;
+        step.flow.snapshot = Some(snapshot);
+        let bytes = postcard::to_stdvec(&step.flow.save());
+        let saved = bytes.and_then(|bytes| postcard::from_bytes::<SavedFlow>(&bytes));
+        let saved = saved.map_err(|error| encode(error.to_string()))?;
+        let flow = match &self.devices {
+            None => step.flow,
+            Some(devices) => {
+                let device = |client| devices.device(client);
+                Flow::restored(saved, self.server.global(), device).map_err(encode)?
+            }
+        };
+        let restored = self.open_step(settings, flow)?;
+        step.suffered.restarts += 1;
+        Ok(Step {
+            refused: step.refused,
+            over: step.over,
+            suffered: step.suffered,
+            vain: step.vain,
+            ..restored
+        })
+    }
+
     /// The machine as it was left, or at its beginning.
-    fn open_step(&mut self, settings: BufferedSettings) -> Result<Step, SimError> {
+    fn open_step(&mut self, settings: BufferedSettings, mut flow: Flow) -> Result<Step, SimError> {
         let round = self.server.round();
         let failed = |source: RoundError| SimError::Round { round, source };
         let parameters = self.server.global().values().len();
@@ -373,7 +421,6 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         };
         let strategy = self.server.strategy().clone();
         let state = self.server.state().clone();
-        let mut flow = self.flow.clone();
         let server = match flow.snapshot.take() {
             Some(snapshot) => BufferedServer::restore(strategy, state, setup, empty, snapshot)
                 .map_err(|source| SimError::Flow { round, source })?,
@@ -396,6 +443,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             flow,
             refused: Refused::default(),
             over: Vec::new(),
+            suffered: FaultsRecord::default(),
             vain: 0,
             calling,
         })
@@ -443,7 +491,12 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 deadline: self.config.schedule.deadline().map(|span| clock + span),
                 partial: step.server.strategy().stragglers() == Stragglers::Partial,
             };
-            let journey = devices.journey(&call, client, population.train_len(client), fate);
+            let examples = population.train_len(client);
+            let faults = self.config.faults.as_ref();
+            let faults = faults.map(|faults| faults.of_client(seed, version, client));
+            let faults = faults.unwrap_or(ClientFaults::NONE);
+            step.suffered.count_called(&faults);
+            let journey = devices.journey(&call, client, examples, fate, &faults);
             let end = journey.end();
             step.flow.queue.push(end.time, end.what, client);
             step.flow.journeys.insert(client, journey);
@@ -505,10 +558,19 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             return Ok(());
         };
         self.clock = now;
-        if next.what == Happening::Leaves {
+        let faults = self.faults_of(journey.round, client);
+        if next.what == Happening::Leaves || faults.lost {
+            match next.what {
+                Happening::Leaves => step.suffered.count_gone(&faults),
+                _ => step.suffered.lost += 1,
+            }
+            let end = match next.what {
+                Happening::Leaves => End::Left,
+                _ => End::Lost,
+            };
             let answer = step.server.handle(now, Event::Dropped(client));
             answer.map_err(failed)?;
-            step.end(client, End::Left, now);
+            step.end(client, end, now);
             return Ok(());
         }
         let examples = self.population.train_len(client);
@@ -524,7 +586,19 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             },
             cost: journey.cost(),
         };
+        if faults.spoils(&report, step.server.global().values()) {
+            step.suffered.corrupted += 1;
+            let answer = step.server.handle(now, Event::Failed(client));
+            answer.map_err(failed)?;
+            step.end(client, End::Refused, now);
+            return Ok(());
+        }
         let answer = step.server.handle(now, Event::Reported(report));
+        if faults.duplicated {
+            let again = step.server.handle(now, Event::Reported(report));
+            let refused = matches!(again.map_err(failed)?, Answer::Refused(_));
+            step.suffered.duplicated += u64::from(refused);
+        }
         match answer.map_err(failed)? {
             Answer::Refused(Refusal::TooStale) => step.end(client, End::Late, now),
             Answer::Refused(_) => step.end(client, End::Refused, now),
@@ -575,11 +649,14 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         record.reported = ended.tally.clients;
         record.rejected = ended.tally.rejected.total();
         record.dropped = ended.dropped + ended.failed + ended.stragglers + ended.lost;
-        record.surplus = ended.timed_out + ended.too_stale + ended.stopped;
+        // Those that are stopped at the step are in the machine's next record.
+        let late = step.over.iter().filter(|(_, end, _)| *end == End::Late);
+        record.surplus = late.count() as u64;
         record.saturated = ended.tally.saturated;
         record.bytes_down = tallied.bytes_down;
         record.bytes_up = tallied.bytes_up;
         tallied.finish(self.config.telemetry.minimum_group, &mut fleet);
+        record.faults = self.config.faults.as_ref().map(|_| step.suffered);
         record.fleet = Some(fleet);
     }
 }

@@ -51,6 +51,7 @@ pub mod error;
 mod evaluate;
 mod events;
 mod executor;
+pub mod faults;
 pub mod fleet;
 mod flow;
 mod grouping;
@@ -74,6 +75,7 @@ pub use config::{
 };
 pub use devices::{ClientPart, FleetRecord, RoundEnd, TelemetryConfig};
 pub use error::{ObserverError, SimError};
+pub use faults::{Fault, FaultAt, FaultsConfig, FaultsRecord};
 pub use fleet::{DeviceConfig, FleetConfig, MixConfig};
 pub use population::{Engine, Population};
 pub use privacy::{

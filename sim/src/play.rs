@@ -24,6 +24,7 @@ use crate::devices::{Journey, Refused};
 use crate::error::SimError;
 use crate::events::{EventQueue, Happening};
 use crate::executor::{Base, Halt, Job, Report as Done, RoundTask, Trained};
+use crate::faults::ClientFaults;
 use crate::fleet::{Vanishes, arrival_order, draw_fates};
 use crate::population::{Engine, Population};
 use crate::privacy::{self, ClipTally, Noising, PrivacyPlan};
@@ -88,6 +89,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             &mut self.buffers.fates,
         );
         self.hear_who_trains();
+        self.draw_faults(round);
         self.start_journeys();
         let fates = &self.buffers.fates;
         record.stragglers = fates.iter().filter(|fate| fate.straggler).count() as u64;
@@ -108,7 +110,9 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         if let Some(sessions) = &mut sessions {
             sessions.seat(&self.buffers.jobs);
         }
+        let restarts = self.buffers.suffered.restarts > 0;
         let mut lost = match &groups {
+            _ if restarts => true,
             Some(groups) => !groups.are_enough(),
             None if regions.is_some() => false,
             None => sessions.as_ref().is_some_and(Sessions::failed_early),
@@ -208,16 +212,17 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             let close_pairs = self.buffers.close_pairs.len() as u64;
             record.secagg = Some(sessions.record(close_pairs));
         }
-        let mut gone: &[ClientId] = &[];
         if let Some((regions, _)) = &regions {
-            (record.regions, gone) = (Some(regions.record()), regions.lost());
+            record.regions = Some(regions.record());
+            self.buffers.gone.extend_from_slice(regions.lost());
+            self.buffers.gone.sort_unstable();
         }
 
         if let Some(ended) = self.drain_notices() {
             record.cohort = ended.selected;
             record.reported = ended.tally.clients;
             record.rejected = ended.tally.rejected.total();
-            record.dropped = ended.unready + ended.dropped + ended.stragglers;
+            record.dropped = ended.unready + ended.dropped + ended.failed + ended.stragglers;
             if lost || groups.is_some() || regions.is_some() {
                 record.dropped += ended.lost;
             }
@@ -225,12 +230,16 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             record.saturated = ended.tally.saturated;
             record.bytes_down = ended.ready * model_bytes;
             record.bytes_up = ended.tally.seen() * self.sent_bytes(model_bytes);
-            self.end_journeys(&ended, trained_until, lost, gone, &mut record);
+            self.end_journeys(&ended, trained_until, lost, &mut record);
             if let Some(secagg) = &record.secagg {
                 record.bytes_down += secagg.bytes.down();
                 record.bytes_up = secagg.bytes.up();
             }
         }
+        if restarts {
+            self.restart_server()?;
+        }
+        record.faults = self.config.faults.as_ref().map(|_| self.buffers.suffered);
         self.keep_pruned();
         record.pruning = self.pruning_record();
         record.update_norm = distance(&self.buffers.before, self.server.global().values());
@@ -310,6 +319,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             self.foresee_outages(regions, &times);
         }
         self.buffers.jobs.clear();
+        let restart = self.restarts_before(words.len());
         for (index, word) in words.into_iter().enumerate() {
             if let Some(regions) = &mut regions {
                 self.fail_regions(regions, index)?;
@@ -321,9 +331,24 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                 self.buffers.cohort[word.index],
                 self.buffers.fates[word.index],
             );
+            if restart == Some(index) {
+                self.buffers.suffered.restarts = 1;
+                break;
+            }
+            let faults = self.buffers.faults.get(word.index).copied();
+            let faults = faults.unwrap_or(ClientFaults::NONE);
+            let suffered = &mut self.buffers.suffered;
             let (clock, server) = (self.clock, &mut self.server);
             let spent = |plan: &PrivacyPlan| !plan.may_report(client);
-            if word.gone || self.privacy.as_ref().is_some_and(spent) {
+            let gone = word.gone || self.privacy.as_ref().is_some_and(spent);
+            if gone || faults.lost {
+                match gone {
+                    true => suffered.count_gone(&faults),
+                    false => {
+                        suffered.lost += 1;
+                        self.buffers.gone.push(client);
+                    }
+                }
                 match &mut regions {
                     Some(regions) => regions.leave(server, clock, client)?,
                     None => server.handle(clock, Event::Dropped(client)).map(drop)?,
@@ -349,21 +374,37 @@ impl<P: Population, E: Engine> Simulation<P, E> {
                     time: VirtualDuration(0),
                 }),
             };
-            let answer = match &mut regions {
-                Some(regions) => regions.report(server, clock, &report)?,
-                None => server.handle(clock, Event::Reported(report))?,
+            if faults.spoils(&report, &self.buffers.before) {
+                suffered.corrupted += 1;
+                match &mut regions {
+                    Some(regions) => regions.leave(server, clock, client)?,
+                    None => server.handle(clock, Event::Failed(client)).map(drop)?,
+                }
+                continue;
+            }
+            let mut deliver = || match &mut regions {
+                Some(regions) => regions.report(server, clock, &report),
+                None => server.handle(clock, Event::Reported(report)),
             };
+            let answer = deliver()?;
+            if faults.duplicated {
+                let refused = matches!(deliver()?, Answer::Refused(_));
+                suffered.duplicated += u64::from(refused);
+            }
             if let Answer::Accepted { weight } = answer {
+                suffered.not_finite += u64::from(faults.not_finite);
                 self.buffers.jobs.push(Job {
                     client,
                     limit: fate.limit,
                     weight,
                     length: expected.examples,
                     base: 0,
+                    spoiled: faults.not_finite,
                 });
             }
         }
         self.buffers.jobs.sort_unstable_by_key(|job| job.client);
+        self.buffers.gone.sort_unstable();
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use crate::aggregation::GroupsRecord;
 use crate::checkpoint::{CheckpointWarning, ServedFile};
 use crate::devices::{ClientPart, FleetRecord};
 use crate::error::ObserverError;
+use crate::faults::FaultsRecord;
 use crate::privacy::PrivacyRecord;
 use crate::pruning::PruningRecord;
 use crate::regions::RegionsRecord;
@@ -67,6 +68,9 @@ pub struct RoundRecord {
     /// The weights that are pruned; none without pruning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruning: Option<PruningRecord>,
+    /// Faults that were done to it on purpose; none without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<FaultsRecord>,
     /// What it was on the devices; none where the fleet has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet: Option<FleetRecord>,

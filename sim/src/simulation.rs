@@ -35,6 +35,7 @@ use crate::distribution;
 use crate::error::SimError;
 use crate::evaluate::{Sample, judge};
 use crate::executor::{Executor, Halt, Job};
+use crate::faults::{self, ClientFaults, FaultsRecord};
 use crate::fleet::ClientFate;
 use crate::flow::{self, Flow};
 use crate::population::{Engine, Population};
@@ -136,6 +137,12 @@ pub struct Simulation<P: Population = FederatedDataset, E: Engine = Arc<Model>> 
 pub(crate) struct Buffers {
     pub(crate) cohort: Vec<ClientId>,
     pub(crate) fates: Vec<ClientFate>,
+    /// What befalls the clients of the cohort, in its order; empty without faults.
+    pub(crate) faults: Vec<ClientFaults>,
+    /// The faults that came to pass.
+    pub(crate) suffered: FaultsRecord,
+    /// Clients whose update was lost with their region or its session, or on the way; ascending.
+    pub(crate) gone: Vec<ClientId>,
     pub(crate) jobs: Vec<Job>,
     /// The global model before the round.
     pub(crate) before: Vec<f32>,
@@ -206,6 +213,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     ) -> Result<Self, SimError> {
         config.validate()?;
         regions::check(&config)?;
+        faults::check(&config)?;
         if population.clients() == 0 {
             return Err(SimError::NoClients);
         }

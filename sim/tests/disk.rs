@@ -168,6 +168,7 @@ fn config(dir: &Path) -> SimulationConfig {
         aggregation: AggregationConfig::default(),
         secagg: None,
         pruning: None,
+        faults: None,
         stop_at_accuracy: None,
     }
 }

@@ -81,6 +81,7 @@ fn config(rounds: u64, epochs: u32, rate: f32) -> SimulationConfig {
         aggregation: AggregationConfig::default(),
         secagg: None,
         pruning: None,
+        faults: None,
         stop_at_accuracy: None,
     }
 }

@@ -83,6 +83,7 @@ fn config(privacy: ExampleLevelPrivacy, cohort: u64, batch: BatchSize) -> Simula
         aggregation: AggregationConfig::default(),
         secagg: None,
         pruning: None,
+        faults: None,
         stop_at_accuracy: None,
     }
 }

@@ -56,6 +56,7 @@ fn config(dir: &Path, threads: usize) -> SimulationConfig {
         aggregation: AggregationConfig::default(),
         secagg: None,
         pruning: None,
+        faults: None,
         stop_at_accuracy: None,
     }
 }

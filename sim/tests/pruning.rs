@@ -364,6 +364,7 @@ fn a_pruned_model_learns() {
     assert!(last.test_accuracy > Some(0.7), "{last:?}");
     let dense = play(SimulationConfig {
         pruning: None,
+        faults: None,
         ..rounds
     });
     assert!(

@@ -14,10 +14,12 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::distillation::{DistillationTable, FeatureTable, RelationTable};
+use super::faults::FaultAtTable;
 use super::rollout::GuardTable;
+use super::schedule::RegionsTable;
 use super::{
-    AggregationTable, CalibrationTable, EvaluationTable, FleetTable, LocalTable, PrivacyTable,
-    PruningTable, QatTable, RolloutTable, ScheduleTable, SecAggTable, TelemetryTable,
+    AggregationTable, CalibrationTable, EvaluationTable, FaultsTable, FleetTable, LocalTable,
+    PrivacyTable, PruningTable, QatTable, RolloutTable, ScheduleTable, SecAggTable, TelemetryTable,
 };
 
 /// The JSON schema (draft 2020-12) of an experiment.
@@ -59,6 +61,7 @@ pub fn json_schema() -> Value {
         table::<AggregationTable>(&mut generator),
     );
     tables.insert("secagg".to_owned(), table::<SecAggTable>(&mut generator));
+    tables.insert("faults".to_owned(), table::<FaultsTable>(&mut generator));
     tables.insert("pruning".to_owned(), table::<PruningTable>(&mut generator));
     tables.insert("rollout".to_owned(), table::<RolloutTable>(&mut generator));
     let name = json!({
@@ -209,6 +212,20 @@ pub fn markdown() -> String {
         "## `[secagg]`\n{}",
         properties::<SecAggTable>(&mut generator)
     );
+    let _ = writeln!(
+        page,
+        "## `[faults]`\n{}",
+        properties::<FaultsTable>(&mut generator)
+    );
+    for (key, properties) in [
+        (
+            "schedule.regions",
+            properties::<RegionsTable>(&mut generator),
+        ),
+        ("faults.at", properties::<FaultAtTable>(&mut generator)),
+    ] {
+        let _ = writeln!(page, "### `{key}`\n{properties}");
+    }
     let _ = writeln!(
         page,
         "## `[pruning]`\n{}",

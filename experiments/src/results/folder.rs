@@ -15,8 +15,8 @@ use super::manifest::{
 };
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow,
-    RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
+    ClientRow, EvaluationRow, FaultsRow, FleetRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow,
+    PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
 };
 use super::table;
 use super::writer::RunWriter;
@@ -331,6 +331,9 @@ impl ResultsFolder {
         if recorded.iter().any(|variant| !variant.regions.is_empty()) {
             tables.push(self.stage_table(&recorded, |variant| variant.regions.as_slice())?);
         }
+        if recorded.iter().any(|variant| !variant.faults.is_empty()) {
+            tables.push(self.stage_table(&recorded, |variant| variant.faults.as_slice())?);
+        }
         if recorded.iter().any(|variant| !variant.timeline.is_empty()) {
             tables.push(self.stage_table(&recorded, |variant| variant.timeline.as_slice())?);
         }
@@ -426,6 +429,7 @@ impl ResultsFolder {
                     "pruning.parquet",
                     "fleet.parquet",
                     "timeline.parquet",
+                    "faults.parquet",
                     "regions.parquet",
                     "rollout.parquet",
                 ]
@@ -459,6 +463,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
     let mut timeline: Vec<TimelineRow> = Vec::new();
     let mut rollout: Vec<RolloutRow> = Vec::new();
     let mut regions: Vec<RegionsRow> = Vec::new();
+    let mut faults: Vec<FaultsRow> = Vec::new();
     let mut finished = None;
     for entry in entries {
         match entry {
@@ -486,6 +491,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
             Entry::Timeline(row) => timeline.push(*row),
             Entry::Rollout(row) => rollout.push(*row),
             Entry::Regions(row) => regions.push(row),
+            Entry::Faults(row) => faults.push(row),
             Entry::Finished(digest) => finished = Some(digest),
         }
     }
@@ -512,6 +518,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
         timeline,
         rollout,
         regions,
+        faults,
         timing,
     })
 }
@@ -578,6 +585,7 @@ mod tests {
                 regions: None,
                 secagg: None,
                 pruning: None,
+                faults: None,
                 fleet: None,
                 training_seconds: 0.0,
                 seconds: 0.01,

@@ -18,9 +18,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::ResultsError;
 use super::row::{
-    Cell, ClientRow, ColumnKind, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow,
-    PrivacyRow, PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow,
-    TimingRow,
+    Cell, ClientRow, ColumnKind, EvaluationRow, FaultsRow, FleetRow, GroupsRow, PartitionRow,
+    PatchRow, PrivacyRow, PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow,
+    TimelineRow, TimingRow,
 };
 
 const MAGIC: [u8; 8] = *b"FLJRNL\0\x01";
@@ -62,6 +62,8 @@ pub(crate) enum Entry {
     Rollout(Box<RolloutRow>),
     /// A row of `regions`.
     Regions(RegionsRow),
+    /// A row of `faults`.
+    Faults(FaultsRow),
     /// The run is over and its model is written: the model's digest.
     Finished(String),
 }
@@ -83,6 +85,7 @@ impl Entry {
             Self::Pruning(_) => 12,
             Self::Fleet(_) => 13,
             Self::Timeline(_) => 15,
+            Self::Faults(_) => 21,
             Self::Regions(_) => 20,
             Self::Rollout(_) => 14,
         }
@@ -103,6 +106,7 @@ impl Entry {
             Self::Pruning(row) => encode_row(row, bytes),
             Self::Fleet(row) => encode_row(&**row, bytes),
             Self::Timeline(row) => encode_row(&**row, bytes),
+            Self::Faults(row) => encode_row(row, bytes),
             Self::Regions(row) => encode_row(row, bytes),
             Self::Rollout(row) => encode_row(&**row, bytes),
         }
@@ -125,6 +129,7 @@ impl Entry {
             12 => Self::Pruning(decode_row(payload)?),
             13 => Self::Fleet(Box::new(decode_row(payload)?)),
             15 => Self::Timeline(Box::new(decode_row(payload)?)),
+            21 => Self::Faults(decode_row(payload)?),
             20 => Self::Regions(decode_row(payload)?),
             14 => Self::Rollout(Box::new(decode_row(payload)?)),
             _ => return None,

@@ -7,8 +7,8 @@ use super::error::ResultsError;
 use super::manifest::{self, HOST, Host, HostFacts, MANIFEST, Manifest, VariantManifest};
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, FleetRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow, PruningRow,
-    RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
+    ClientRow, EvaluationRow, FaultsRow, FleetRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow,
+    PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
 };
 use super::table;
 
@@ -56,6 +56,8 @@ pub struct VariantResults {
     pub rollout: Vec<RolloutRow>,
     /// One per round, in order; none without regions.
     pub regions: Vec<RegionsRow>,
+    /// One per round, in order; none without faults.
+    pub faults: Vec<FaultsRow>,
     /// Wall-clock times.
     pub timing: Vec<TimingRow>,
 }
@@ -194,6 +196,10 @@ impl Results {
             true => read_checked::<RegionsRow>(path, &manifest)?,
             false => Vec::new(),
         };
+        let faults = match manifest.files.contains_key("faults.parquet") {
+            true => read_checked::<FaultsRow>(path, &manifest)?,
+            false => Vec::new(),
+        };
         let timing = match &host {
             Some(_) => table::read::<TimingRow>(path)?,
             None => Vec::new(),
@@ -215,6 +221,7 @@ impl Results {
                 timeline: of(&timeline, &variant.name),
                 rollout: of(&rollout, &variant.name),
                 regions: of(&regions, &variant.name),
+                faults: of(&faults, &variant.name),
                 timing: of(&timing, &variant.name),
                 manifest: variant.clone(),
             })
@@ -284,9 +291,11 @@ impl VariantResults {
             return None;
         }
         // Every round has its row in the tables that there are.
-        let failed = |index: usize| match self.groups.get(index) {
-            Some(groups) => groups.combined == 0,
-            None => self.secagg.get(index).is_some_and(|row| row.failed > 0),
+        let failed = |index: usize| match (self.groups.get(index), self.regions.get(index)) {
+            (Some(groups), _) => groups.combined == 0,
+            // A session that fails is a region's.
+            (None, Some(regions)) => regions.summed == 0,
+            (None, None) => self.secagg.get(index).is_some_and(|row| row.failed > 0),
         };
         let rounds = self.secagg.len().max(self.groups.len());
         Some((0..rounds).filter(|&index| failed(index)).count() as u64)

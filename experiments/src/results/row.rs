@@ -428,6 +428,34 @@ row! {
 }
 
 row! {
+    /// Faults that were done to a round on purpose.
+    "faults" FaultsRow {
+        /// The round, counted from zero.
+        round: u64,
+        /// Clients that left before they trained.
+        left_before: u64,
+        /// Clients that left while they trained.
+        left_during: u64,
+        /// Clients that left when they had trained.
+        left_after: u64,
+        /// Clients whose network was slow.
+        slowed: u64,
+        /// Reports that never came.
+        lost: u64,
+        /// Reports that came a second time and were refused.
+        duplicated: u64,
+        /// Updates that were damaged on the way and refused.
+        corrupted: u64,
+        /// Updates of accepted clients that were not finite.
+        not_finite: u64,
+        /// Clients whose NPU was not there.
+        no_delegate: u64,
+        /// 1 when the aggregator restarted.
+        restarts: u64,
+    }
+}
+
+row! {
     /// One client's part in one round: only with `telemetry.per_client`, for it is **not private**.
     "timeline" TimelineRow {
         /// The round, counted from zero, in which the client was called.

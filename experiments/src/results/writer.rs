@@ -18,8 +18,8 @@ use super::error::ResultsError;
 use super::journal::{Entry, Journal};
 use super::model;
 use super::row::{
-    ClientRow, EvaluationRow, FleetRow, GroupsRow, PatchRow, PrivacyRow, PruningRow, RegionsRow,
-    RolloutRow, RoundRow, SecAggRow, TimelineRow, TimingRow,
+    ClientRow, EvaluationRow, FaultsRow, FleetRow, GroupsRow, PatchRow, PrivacyRow, PruningRow,
+    RegionsRow, RolloutRow, RoundRow, SecAggRow, TimelineRow, TimingRow,
 };
 
 impl From<&RoundRecord> for RoundRow {
@@ -120,6 +120,26 @@ impl RegionsRow {
             failed: regions.failed,
             lost: regions.lost,
             summed: regions.summed,
+        })
+    }
+}
+
+impl FaultsRow {
+    /// What a round's record says of faults; none without.
+    pub(crate) fn of(record: &RoundRecord) -> Option<Self> {
+        let faults = record.faults?;
+        Some(Self {
+            round: record.round,
+            left_before: faults.left_before,
+            left_during: faults.left_during,
+            left_after: faults.left_after,
+            slowed: faults.slowed,
+            lost: faults.lost,
+            duplicated: faults.duplicated,
+            corrupted: faults.corrupted,
+            not_finite: faults.not_finite,
+            no_delegate: faults.no_delegate,
+            restarts: faults.restarts,
         })
     }
 }
@@ -455,6 +475,9 @@ impl Observer for RunWriter {
         }
         if let Some(row) = RegionsRow::of(record) {
             self.append(&Entry::Regions(row));
+        }
+        if let Some(row) = FaultsRow::of(record) {
+            self.append(&Entry::Faults(row));
         }
         if let Some(row) = SecAggRow::of(record) {
             self.append(&Entry::SecAgg(Box::new(row)));

@@ -5,6 +5,7 @@ use fl_core::{ClientId, RoundId, VirtualTime, WorkLimit};
 use super::{Call, Devices};
 use crate::config::SimulationConfig;
 use crate::error::SimError;
+use crate::faults::ClientFaults;
 use crate::fleet::{ClientFate, Vanishes};
 use crate::population::Engine;
 use crate::schedule::seconds;
@@ -97,7 +98,7 @@ pub fn forecast<E: Engine>(
     let (mut whole, mut training, mut joules) = (Vec::new(), Vec::new(), 0.0);
     for &client in &ids {
         let examples = examples(client);
-        let journey = devices.journey(&call, client, examples, &fate);
+        let journey = devices.journey(&call, client, examples, &fate, &ClientFaults::NONE);
         if examples == 0 || devices.costs.fits(journey.device.member).is_err() {
             continue;
         }

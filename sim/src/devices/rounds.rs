@@ -1,10 +1,11 @@
 //! A synchronous round on the devices of the fleet.
 
+use fl_core::VirtualTime;
 use fl_core::round::{Outcome, RoundRecord as Protocol};
 use fl_core::strategy::{Stragglers, Strategy as _};
-use fl_core::{ClientId, VirtualTime};
 
 use super::{Call, End, FleetRecord, RoundEnd, Tallied};
+use crate::faults::ClientFaults;
 use crate::population::{Engine, Population};
 use crate::record::RoundRecord;
 use crate::schedule::seconds;
@@ -45,7 +46,12 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             };
             let fate = &mut self.buffers.fates[place];
             let examples = self.population.train_len(client);
-            let journey = devices.journey(&call, client, examples, fate);
+            let faults = self
+                .buffers
+                .faults
+                .get(place)
+                .unwrap_or(&ClientFaults::NONE);
+            let journey = devices.journey(&call, client, examples, fate, faults);
             fate.dropped = journey.leaves.is_some();
             fate.limit = journey.limit;
             fate.straggler |= journey.cut;
@@ -54,14 +60,12 @@ impl<P: Population, E: Engine> Simulation<P, E> {
     }
 
     /// Writes down what the round was on the devices, and lets the clock go on to the next one.
-    /// Nobody trained later than `until`; `lost`, that all updates were, and else those of the clients
-    /// `gone`, ascending.
+    /// Nobody trained later than `until`; `lost`, that all updates were.
     pub(crate) fn end_journeys(
         &mut self,
         ended: &Protocol,
         until: VirtualTime,
         lost: bool,
-        gone: &[ClientId],
         record: &mut RoundRecord,
     ) {
         let Some(devices) = &mut self.devices else {
@@ -79,7 +83,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             ineligible,
             ..FleetRecord::default()
         };
-        let jobs = &self.buffers.jobs;
+        let (jobs, gone) = (&self.buffers.jobs, &self.buffers.gone);
         let mut tallied = Tallied::default();
         self.buffers.parts.clear();
         for journey in &self.buffers.journeys {

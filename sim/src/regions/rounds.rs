@@ -8,6 +8,7 @@ use super::Regions;
 use crate::aggregation::Parts;
 use crate::error::SimError;
 use crate::executor::Trained;
+use crate::faults::Fault;
 use crate::population::{Engine, Population};
 use crate::secagg::Sessions;
 use crate::simulation::Simulation;
@@ -15,12 +16,24 @@ use crate::simulation::Simulation;
 impl<P: Population, E: Engine> Simulation<P, E> {
     /// Puts those who are told to train into their regions; none without regions.
     pub(crate) fn open_regions(&self, round: RoundId) -> Result<Option<Regions>, RoundError> {
-        let Some(config) = &self.config.schedule.regions else {
+        let Some(mut config) = self.config.schedule.regions else {
             return Ok(None);
         };
+        if let Some(faults) = &self.config.faults {
+            let outage = faults.chance(Fault::RegionOutage, round);
+            config.outage = config.outage.max(outage);
+        }
         let empty = ExactSum::new(self.ring, self.server.global().values().len());
         let clients = &self.buffers.training;
-        Regions::open(config, self.config.seed, round, self.clock, clients, &empty).map(Some)
+        Regions::open(
+            &config,
+            self.config.seed,
+            round,
+            self.clock,
+            clients,
+            &empty,
+        )
+        .map(Some)
     }
 
     /// Foresees which regions fail before which of the words at `times`, ascending.

@@ -123,9 +123,11 @@ impl SecAggPlan {
             },
             made: BTreeMap::new(),
         };
-        // The largest session of a round and, where there are groups, the smallest.
+        // The largest session of a round and, where there are groups, the smallest; of regions, which
+        // are of any size, one of the mean.
         let sizes = plan.sizes(usize::try_from(plan.asked.max(1)).unwrap_or(usize::MAX));
-        for size in [sizes.first(), sizes.last()].into_iter().flatten() {
+        let smallest = sizes.last().filter(|_| config.schedule.regions.is_none());
+        for size in [sizes.first(), smallest].into_iter().flatten() {
             let clients = u32::try_from(*size).unwrap_or(u32::MAX);
             let params = plan.make(clients).map_err(|source| SecAggError::Params {
                 clients: clients.into(),

@@ -568,6 +568,7 @@ pub(crate) fn config() -> SimulationConfig {
         aggregation: AggregationConfig::default(),
         secagg: None,
         pruning: None,
+        faults: None,
         stop_at_accuracy: None,
     }
 }
