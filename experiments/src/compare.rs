@@ -271,6 +271,7 @@ mod tests {
             timeline: Vec::new(),
             rollout: Vec::new(),
             regions: Vec::new(),
+            faults: Vec::new(),
             timing: Vec::new(),
         }
     }

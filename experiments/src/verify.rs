@@ -13,15 +13,9 @@ use serde::Serialize;
 use crate::config::{Experiment, TeacherSource};
 use crate::error::Error;
 use crate::results::{
-<<<<<<< HEAD
-    self, ClientRow, Difference, EvaluationRow, FleetRow, GroupsRow, PatchRow, PrivacyRow,
-    PruningRow, RegionsRow, Results, ResultsError, RolloutRow, RoundRow, Row, SecAggRow, Status,
-    TimelineRow, VariantResults,
-=======
     self, ClientRow, Difference, EvaluationRow, FaultsRow, FleetRow, GroupsRow, PatchRow,
     PrivacyRow, PruningRow, RegionsRow, Results, ResultsError, RolloutRow, RoundRow, Row,
-    SecAggRow, Status, VariantResults,
->>>>>>> regions
+    SecAggRow, Status, TimelineRow, VariantResults,
 };
 use crate::runner::{DataCache, Prepared, RunOptions};
 

@@ -373,8 +373,9 @@ mod tests {
             chance: 0.1,
         });
         for (round, chance) in [(2, 0.25), (3, 1.0), (4, 0.25)] {
-            assert_eq!(config.chance(Fault::Restart, RoundId(round)), chance);
-            assert_eq!(config.chance(Fault::LostReport, RoundId(round)), 0.25);
+            let found = |fault| config.chance(fault, RoundId(round)).to_bits();
+            assert_eq!(found(Fault::Restart), f64::to_bits(chance));
+            assert_eq!(found(Fault::LostReport), 0.25f64.to_bits());
         }
         assert!(config.restart(Seed(5), RoundId(3)).is_some());
     }

@@ -419,6 +419,7 @@ mod tests {
             timeline: Vec::new(),
             rollout: Vec::new(),
             regions: Vec::new(),
+            faults: Vec::new(),
             timing: Vec::new(),
         }
     }
