@@ -156,6 +156,7 @@ fn first_difference(a: &VariantResults, b: &VariantResults) -> Option<Difference
             .or_else(|| results::of_tables(&a.timeline, &b.timeline))
             .or_else(|| results::of_tables(&a.secagg, &b.secagg))
             .or_else(|| results::of_tables(&a.regions, &b.regions))
+            .or_else(|| results::of_tables(&a.faults, &b.faults))
             .or_else(|| results::of_tables(&a.rollout, &b.rollout)),
     }
 }
