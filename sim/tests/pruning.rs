@@ -93,6 +93,7 @@ fn config() -> SimulationConfig {
         devices: None,
         schedule: fl_sim::ScheduleConfig::default(),
         telemetry: fl_sim::TelemetryConfig::default(),
+        faults: None,
         evaluation: EvaluationConfig {
             every: 2,
             ..EvaluationConfig::default()
