@@ -27,16 +27,14 @@ use crate::config::SimulationConfig;
 use crate::error::SimError;
 use crate::faults::{ClientFaults, Part};
 use crate::fleet::cost::duration;
-use crate::fleet::{
-    ClientFate, Costs, Device, Direction, Fleet, FleetState, Ineligible, Reason, Session,
-};
+use crate::fleet::{ClientFate, Costs, Direction, Fleet, FleetState, Ineligible, Reason, Session};
 use crate::population::Engine;
 use crate::privacy::PrivacyPlan;
 use crate::schedule::seconds;
 
 pub use forecast::{DeviceForecast, forecast};
+pub(crate) use journey::Journey;
 pub use journey::{ClientPart, End};
-pub(crate) use journey::{Journey, SavedJourney};
 pub(crate) use record::Tallied;
 pub use record::{FleetRecord, RoundEnd};
 
@@ -288,11 +286,6 @@ impl Devices {
         if round.0.is_multiple_of(SETTLE_EVERY) {
             self.state.settle(&self.fleet, now);
         }
-    }
-
-    /// The device of a client.
-    pub(crate) fn device(&self, client: ClientId) -> Device {
-        self.fleet.device(client)
     }
 
     /// What lasts, with the virtual clock: for a checkpoint.

@@ -19,8 +19,6 @@ pub(crate) enum Happening {
     Leaves,
     /// All of its update has come.
     Reports,
-    /// Its update has come once more.
-    ReportsAgain,
     /// The server looks for clients again.
     Calls,
 }
@@ -78,7 +76,6 @@ mod tests {
         prop_oneof![
             Just(Happening::Leaves),
             Just(Happening::Reports),
-            Just(Happening::ReportsAgain),
             Just(Happening::Calls),
         ]
     }

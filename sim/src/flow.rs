@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Stopwatch;
 use crate::config::SimulationConfig;
-use crate::devices::{Call, End, FleetRecord, Journey, Refused, RoundEnd, SavedJourney, Tallied};
+use crate::devices::{Call, End, FleetRecord, Journey, Refused, RoundEnd, Tallied};
 use crate::error::SimError;
 use crate::events::{EventQueue, Happening, Scheduled};
 use crate::executor::{Base, Halt, Job, RoundTask};
@@ -63,7 +63,7 @@ pub(crate) struct Flow {
 pub(crate) struct SavedFlow {
     snapshot: Option<Snapshot>,
     events: Vec<Scheduled>,
-    journeys: Vec<SavedJourney>,
+    journeys: Vec<Journey>,
     versions: Vec<(RoundId, Parameters)>,
 }
 
@@ -72,7 +72,7 @@ impl Flow {
         SavedFlow {
             snapshot: self.snapshot.clone(),
             events: self.queue.to_sorted(),
-            journeys: self.journeys.values().map(Journey::save).collect(),
+            journeys: self.journeys.values().cloned().collect(),
             versions: (self.versions.iter())
                 .map(|(&version, model)| (version, Parameters::clone(model)))
                 .collect(),
@@ -80,11 +80,7 @@ impl Flow {
     }
 
     /// What was saved, of a model with the parameters of `like`; the reason where it cannot be.
-    pub(crate) fn restored(
-        saved: SavedFlow,
-        like: &Parameters,
-        device: impl Fn(ClientId) -> crate::fleet::Device,
-    ) -> Result<Self, String> {
+    pub(crate) fn restored(saved: SavedFlow, like: &Parameters) -> Result<Self, String> {
         let foreign = |model: &Parameters| model.layout() != like.layout();
         if saved.versions.iter().any(|(_, model)| foreign(model)) {
             return Err("a version under way is another model's".to_owned());
@@ -96,10 +92,8 @@ impl Flow {
         if let Some(missing) = (needed.iter().flatten()).find(|&it| !versions.contains_key(it)) {
             return Err(format!("version {missing} is under way and not there"));
         }
-        let journeys = saved.journeys.into_iter().map(|saved| {
-            let device = device(saved.client());
-            (device.client, saved.restored(device))
-        });
+        let journeys = saved.journeys.into_iter();
+        let journeys = journeys.map(|journey| (journey.client, journey));
         Ok(Self {
             snapshot: saved.snapshot,
             queue: saved.events.into_iter().collect(),
@@ -387,13 +381,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let bytes = postcard::to_stdvec(&step.flow.save());
         let saved = bytes.and_then(|bytes| postcard::from_bytes::<SavedFlow>(&bytes));
         let saved = saved.map_err(|error| encode(error.to_string()))?;
-        let flow = match &self.devices {
-            None => step.flow,
-            Some(devices) => {
-                let device = |client| devices.device(client);
-                Flow::restored(saved, self.server.global(), device).map_err(encode)?
-            }
-        };
+        let flow = Flow::restored(saved, self.server.global()).map_err(encode)?;
         let restored = self.open_step(settings, flow)?;
         step.suffered.restarts += 1;
         Ok(Step {

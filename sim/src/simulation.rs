@@ -359,8 +359,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
             (self.clock, rest) = (devices.restore(lasting), left);
             if self.buffered.is_some() {
                 let (saved, left) = postcard::take_from_bytes(rest).map_err(damaged)?;
-                let device = |client| devices.device(client);
-                self.flow = Flow::restored(saved, state.global(), device).map_err(bad)?;
+                self.flow = Flow::restored(saved, state.global()).map_err(bad)?;
                 rest = left;
             }
         }

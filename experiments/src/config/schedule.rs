@@ -108,9 +108,18 @@ impl ScheduleTable {
             table.config().validate(timed)
         {
             let key = key.strip_prefix("schedule.").unwrap_or(key);
-            check.fault(key, format!("found {value}, expected {range}"));
+            let message = match timed || !table.takes_time() {
+                true => format!("found {value}, expected {range}"),
+                false => "takes devices, without which no time passes; add for example devices = \"phones-2025\" to [fleet], or remove it".to_owned(),
+            };
+            check.fault(key, message);
         }
         Some(table)
+    }
+
+    /// Whether something is asked for that takes time, in ranges that hold.
+    fn takes_time(&self) -> bool {
+        self.config().validate(true).is_ok()
     }
 
     /// Whether all is as without the table.

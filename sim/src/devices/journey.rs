@@ -8,7 +8,7 @@ use crate::fleet::{Device, Session};
 use crate::schedule::seconds;
 
 /// One client's part in a round, in virtual time: it downloads its task, trains, and sends.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Journey {
     pub(crate) client: ClientId,
     /// The round in which it was called.
@@ -102,61 +102,6 @@ impl End {
     }
 }
 
-/// A [`Journey`] in a checkpoint; its device is drawn again.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct SavedJourney {
-    client: ClientId,
-    round: RoundId,
-    started: VirtualTime,
-    downloaded: VirtualTime,
-    trained: VirtualTime,
-    reported: VirtualTime,
-    leaves: Option<VirtualTime>,
-    limit: WorkLimit,
-    cut: bool,
-    down: u64,
-    up: u64,
-    session: Session,
-}
-
-impl SavedJourney {
-    pub(crate) fn client(&self) -> ClientId {
-        self.client
-    }
-
-    pub(crate) fn restored(self, device: Device) -> Journey {
-        let Self {
-            client,
-            round,
-            started,
-            downloaded,
-            trained,
-            reported,
-            leaves,
-            limit,
-            cut,
-            down,
-            up,
-            session,
-        } = self;
-        Journey {
-            client,
-            round,
-            started,
-            downloaded,
-            trained,
-            reported,
-            leaves,
-            limit,
-            cut,
-            down,
-            up,
-            session,
-            device,
-        }
-    }
-}
-
 /// How far a journey went.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Part {
@@ -169,38 +114,6 @@ pub(crate) struct Part {
 }
 
 impl Journey {
-    pub(crate) fn save(&self) -> SavedJourney {
-        let Self {
-            client,
-            round,
-            started,
-            downloaded,
-            trained,
-            reported,
-            leaves,
-            limit,
-            cut,
-            down,
-            up,
-            ref session,
-            device: _,
-        } = *self;
-        SavedJourney {
-            client,
-            round,
-            started,
-            downloaded,
-            trained,
-            reported,
-            leaves,
-            limit,
-            cut,
-            down,
-            up,
-            session: session.clone(),
-        }
-    }
-
     /// How it ends, if nobody ends it before.
     pub(crate) fn end(&self) -> Scheduled {
         let (time, what) = match self.leaves {

@@ -63,7 +63,7 @@ impl Default for DeviceConfig {
 }
 
 /// The device of a client.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Device {
     /// The client.
     pub client: ClientId,

@@ -61,7 +61,7 @@ pub struct Member {
 }
 
 /// The battery of a device.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Battery {
     /// Joules that it holds.
     pub joules: f64,

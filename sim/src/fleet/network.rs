@@ -8,6 +8,7 @@
 //! transfers of any length.
 
 use fl_core::Stream;
+use serde::{Deserialize, Serialize};
 
 /// The standard normal distribution's 90 % quantile.
 const Z90: f64 = 1.281_551_565_544_600_4;
@@ -80,7 +81,7 @@ impl Network {
 }
 
 /// The link of a device.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
     /// Mean rate to the device in bytes a second, above 0.
     pub down: f64,

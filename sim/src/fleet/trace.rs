@@ -15,6 +15,7 @@ mod flash;
 pub mod pickle;
 
 use fl_core::VirtualTime;
+use serde::{Deserialize, Serialize};
 
 use super::availability::{Signal, Stretch};
 pub use pickle::PickleError;
@@ -92,7 +93,7 @@ pub struct Trace {
 pub struct Traces(Vec<Trace>);
 
 /// How fast a recorded device is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Capacity {
     /// Milliseconds for serving an example, above 0.
     pub milliseconds: f64,
