@@ -13,6 +13,7 @@ use fl_core::Seed;
 use fl_core::strategy::StrategyConfig;
 use fl_datasets::{DatasetConfig, DatasetError};
 use fl_edge::ModelDef;
+use fl_sim::DeviceConfig;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -32,6 +33,7 @@ pub use privacy::PrivacyTable;
 pub(crate) use privacy::key as privacy_key;
 pub use pruning::PruningTable;
 pub use qat::QatTable;
+pub use recording::{RecordingTable, Recordings};
 pub use rollout::RolloutTable;
 pub use schedule::ScheduleTable;
 pub use secagg::SecAggTable;
@@ -62,6 +64,7 @@ mod node;
 pub mod privacy;
 pub mod pruning;
 pub mod qat;
+pub mod recording;
 mod resolved;
 pub mod rollout;
 pub mod schedule;
@@ -130,6 +133,8 @@ pub struct Variant {
     /// Where the teacher's model file lies, where there is a teacher and that is known: the
     /// final model of another variant has to be made first.
     pub teacher: Option<PathBuf>,
+    /// Recordings of real devices, where the fleet has them.
+    pub recordings: Recordings,
     /// The variant whose final model teaches.
     pub taught_by: Option<Arc<Variant>>,
     tree: Node,
@@ -221,6 +226,7 @@ impl Experiment {
         for variant in &mut experiment.variants {
             variant.move_paths(folder);
         }
+        experiment.read_recordings()?;
         Ok(experiment)
     }
 
@@ -262,7 +268,17 @@ impl Experiment {
     /// All faults of the table; lines count in the table written as text.
     pub fn from_table(source: &str, table: &toml::Table) -> Result<Variant, ConfigErrors> {
         let mut experiment = Self::from_text(source, &table.to_string(), &[])?;
+        experiment.read_recordings()?;
         Ok(experiment.variants.remove(0))
+    }
+
+    /// Reads the files of recordings, each once.
+    fn read_recordings(&mut self) -> Result<(), ConfigErrors> {
+        let mut files = recording::Files::default();
+        for variant in &mut self.variants {
+            variant.read_recordings(&mut files)?;
+        }
+        Ok(())
     }
 }
 
@@ -308,6 +324,34 @@ impl Variant {
         )])
     }
 
+    /// The devices of the fleet, for the simulator; none without.
+    #[must_use]
+    pub fn devices(&self) -> Option<DeviceConfig> {
+        let recordings = self.recordings.clone();
+        Some(DeviceConfig {
+            traces: recordings.traces,
+            capacities: recordings.capacities,
+            ..self.fleet.devices()?
+        })
+    }
+
+    fn read_recordings(&mut self, files: &mut recording::Files) -> Result<(), ConfigErrors> {
+        let traces = self.fleet.traced().map(|table| table.traces(files));
+        let traces = traces.transpose();
+        let traces = traces.map_err(|why| self.located("fleet.availability", why))?;
+        let capacities = self.fleet.capacities.as_mut();
+        let capacities = capacities.map(|table| table.capacities(files)).transpose();
+        let capacities = capacities.map_err(|why| self.located("fleet.capacities", why))?;
+        self.recordings = Recordings { traces, capacities };
+        if let Some(fleet) = resolved::to_toml(&self.fleet) {
+            self.config.insert("fleet".to_owned(), fleet);
+        }
+        if let Some(teacher) = self.taught_by.as_mut().map(Arc::make_mut) {
+            teacher.read_recordings(files)?;
+        }
+        Ok(())
+    }
+
     /// Paths in an experiment are relative to its file; from here on to the working directory.
     fn move_paths(&mut self, folder: &Path) {
         if let Some(table) = &mut self.local.distillation
@@ -320,6 +364,12 @@ impl Variant {
             if let Some(local) = resolved::to_toml(&self.local) {
                 self.config.insert("local".to_owned(), local);
             }
+        }
+        if let Some(recording) = self.fleet.traced() {
+            recording.move_path(folder);
+        }
+        if let Some(recording) = &mut self.fleet.capacities {
+            recording.move_path(folder);
         }
         if let Some(teacher) = self.taught_by.as_mut().map(Arc::make_mut) {
             teacher.move_paths(folder);
@@ -632,6 +682,7 @@ fn read_variant(tree: Node, errors: &Diagnostics) -> Option<Variant> {
         rollout: rollout?,
         config: toml::Table::new(),
         teacher: local_teacher,
+        recordings: Recordings::default(),
         taught_by: None,
         tree: tree.clone(),
     };

@@ -315,7 +315,7 @@ impl Prepared {
             local: variant.local.plan(),
             strategy: variant.strategy.clone(),
             fleet: variant.fleet.config(),
-            devices: variant.fleet.devices(),
+            devices: variant.devices(),
             schedule: variant.schedule.config(),
             telemetry: variant.telemetry.config(),
             evaluation: variant.evaluation.config(),

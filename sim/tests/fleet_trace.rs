@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fl_core::{ClientId, Purpose, RoundId, Seed, Stream, VirtualTime};
 use fl_sim::fleet::availability::Life;
 use fl_sim::fleet::trace::pickle::{Pickle, PickleFault, Value};
-use fl_sim::fleet::trace::{Capacities, Traces};
+use fl_sim::fleet::trace::{Capacities, Recorded, Traces};
 use fl_sim::fleet::{Availability, DeviceConfig, Fleet, Signal, Signals};
 use proptest::prelude::*;
 
@@ -139,14 +139,23 @@ fn a_recorded_stretch_lasts_as_long_as_its_signal() {
 #[test]
 fn clients_share_recordings_evenly_and_capacities_decide_links() {
     let name = "behaviour-4.pkl";
-    let traces = Arc::new(Traces::fedscale(name, &fixture(name)).unwrap());
-    let name = "capacity-4.pkl";
-    let capacities = Arc::new(Capacities::fedscale(name, &fixture(name)).unwrap());
+    let recorded = Recorded::read(name, &fixture(name), Traces::fedscale).unwrap();
+    let traces = Arc::clone(recorded.items());
     let count = traces.all().len();
-    let fleet = Fleet::new(&DeviceConfig::default(), Seed(3))
-        .unwrap()
-        .with_availability(Availability::Traces(Arc::clone(&traces)))
-        .with_capacities(Arc::clone(&capacities));
+    let name = "capacity-4.pkl";
+    let capacities = Recorded::read(name, &fixture(name), Capacities::fedscale).unwrap();
+    let config = DeviceConfig {
+        traces: Some(recorded),
+        capacities: Some(capacities),
+        ..DeviceConfig::default()
+    };
+    let fleet = Fleet::new(&config, Seed(3)).unwrap();
+    // A configuration says which recordings it has, by their digest.
+    let written = serde_json::to_value(&config).unwrap();
+    assert_eq!(
+        written["traces"],
+        "b9295708749bad82a4ec028b51317b1ee4436cbacc4d667a2dacff04b16c877a"
+    );
     let mut counts = vec![0u32; count];
     for client in 0..15_000 {
         let device = fleet.device(ClientId(client));

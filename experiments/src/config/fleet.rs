@@ -13,6 +13,7 @@ use super::check::Check;
 use super::de::decode;
 use super::diagnostic::Diagnostics;
 use super::node::Node;
+use super::recording::{RecordingKind, RecordingTable};
 
 /// How unreliable the clients are, and what devices they have. With `devices` a virtual clock runs: a
 /// client downloads, trains and sends as long as its device takes by the cost model, goes when it is no
@@ -37,10 +38,16 @@ pub struct FleetTable {
     /// the classes of the mix leave of the spread that was measured over all phones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speed_sigma: Option<f64>,
-    /// When devices charge, have WiFi and are idle: "always-on" or "diurnal". As the mix says when left
-    /// out.
+    /// When devices charge, have WiFi and are idle: "always-on", "diurnal", or recordings, such as
+    /// { kind = "fedscale", path = "client_behave_trace" } or { kind = "flash", path =
+    /// "state_traces.json" }. As the mix says when left out. A device has one of the recordings, which
+    /// keeps its own times of day and repeats after its end.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub availability: Option<AvailabilityName>,
+    pub availability: Option<AvailabilitySource>,
+    /// Recorded speeds of devices and links, which take the place of the mix's, such as
+    /// { kind = "fedscale", path = "client_device_capacity" }.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacities: Option<RecordingTable>,
     /// The hour of the day, UTC, at which virtual time begins, from 0 to below 24. 0 when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_hour: Option<f64>,
@@ -74,6 +81,16 @@ pub enum DevicesName {
     Shares(BTreeMap<String, f64>),
 }
 
+/// What says when devices charge, have WiFi and are idle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum AvailabilitySource {
+    /// A rule.
+    Named(AvailabilityName),
+    /// Recordings.
+    Recorded(RecordingTable),
+}
+
 /// When devices charge, have WiFi and are idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -101,8 +118,17 @@ pub enum SignalName {
 impl FleetTable {
     /// Reads and checks the table.
     pub(crate) fn read(node: &Node, errors: &Diagnostics) -> Option<Self> {
+        if let Some(source) = node.table().and_then(|table| table.get("availability")) {
+            // What is neither reads as no variant of the untagged type, which says too little.
+            let path = "fleet.availability";
+            match source.table() {
+                Some(_) => drop(decode::<RecordingTable>(source, path, errors)?),
+                None => drop(decode::<AvailabilityName>(source, path, errors)?),
+            }
+        }
         let table = decode::<Self>(node, "fleet", errors)?;
         let check = Check::new(node, "fleet", errors);
+        table.check_recordings(&check);
         check.share("stragglers", table.stragglers);
         check.share("dropout", table.dropout);
         match table.devices() {
@@ -121,6 +147,29 @@ impl FleetTable {
             }
         }
         Some(table)
+    }
+
+    fn check_recordings(&self, check: &Check<'_>) {
+        if let Some(AvailabilitySource::Recorded(recording)) = &self.availability {
+            recording.check("availability", check);
+            for (key, given) in [
+                ("start_hour", self.start_hour.is_some()),
+                ("zones", self.zones.is_some()),
+            ] {
+                if given {
+                    check.fault(key, "recordings keep their own times of day; remove it");
+                }
+            }
+        }
+        if let Some(recording) = &self.capacities {
+            recording.check("capacities", check);
+            if recording.kind == RecordingKind::Flash {
+                check.fault(
+                    "capacities.kind",
+                    "found \"flash\", whose files hold no capacities; expected \"fedscale\"",
+                );
+            }
+        }
     }
 
     fn refuse(&self, error: &FleetError, check: &Check<'_>) {
@@ -146,6 +195,7 @@ impl FleetTable {
             ("npu_share", self.npu_share.is_some()),
             ("speed_sigma", self.speed_sigma.is_some()),
             ("availability", self.availability.is_some()),
+            ("capacities", self.capacities.is_some()),
             ("start_hour", self.start_hour.is_some()),
             ("zones", self.zones.is_some()),
             ("require", self.require.is_some()),
@@ -167,7 +217,7 @@ impl FleetTable {
         }
     }
 
-    /// The devices, for the simulator; none without.
+    /// The devices, for the simulator, without the recordings; none without devices.
     #[must_use]
     pub fn devices(&self) -> Option<DeviceConfig> {
         let default = DeviceConfig::default();
@@ -183,10 +233,15 @@ impl FleetTable {
             },
             npu_share: self.npu_share.unwrap_or(default.npu_share),
             speed_sigma: self.speed_sigma,
-            rhythm: self.availability.map(|name| match name {
-                AvailabilityName::AlwaysOn => DefaultRhythm::AlwaysOn,
-                AvailabilityName::Diurnal => DefaultRhythm::Diurnal,
-            }),
+            rhythm: match &self.availability {
+                Some(AvailabilitySource::Named(AvailabilityName::AlwaysOn)) => {
+                    Some(DefaultRhythm::AlwaysOn)
+                }
+                Some(AvailabilitySource::Named(AvailabilityName::Diurnal)) => {
+                    Some(DefaultRhythm::Diurnal)
+                }
+                Some(AvailabilitySource::Recorded(_)) | None => None,
+            },
             zones: self.zones.clone(),
             start_hour: self.start_hour.unwrap_or(default.start_hour),
             requirements: Requirements {
@@ -197,6 +252,15 @@ impl FleetTable {
                 min_examples: self.min_examples.unwrap_or(asked.min_examples),
                 max_participations: self.max_participations,
             },
+            ..default
         })
+    }
+
+    /// The file that says when devices can train, where it is one.
+    pub(super) fn traced(&mut self) -> Option<&mut RecordingTable> {
+        match &mut self.availability {
+            Some(AvailabilitySource::Recorded(recording)) => Some(recording),
+            Some(AvailabilitySource::Named(_)) | None => None,
+        }
     }
 }

@@ -18,7 +18,7 @@ use super::error::FleetError;
 use super::mix::{Battery, DefaultRhythm, Mix, MixConfig, Zones};
 use super::network::Link;
 use super::state::FleetState;
-use super::trace::{Capacities, Capacity};
+use super::trace::{Capacities, Capacity, Recorded, Traces};
 
 /// Speeds beyond so many deviations are not drawn: one phone in 16,000.
 const MOST_DEVIATIONS: f64 = 4.0;
@@ -35,8 +35,7 @@ pub struct DeviceConfig {
     /// of the population's when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speed_sigma: Option<f64>,
-    /// How days look; as the mix says when not given. Recordings come in by
-    /// [`Fleet::with_availability`].
+    /// How days look; as the mix says when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rhythm: Option<DefaultRhythm>,
     /// Offsets from UTC in hours and the shares that live by them; the mix's when not given.
@@ -46,6 +45,12 @@ pub struct DeviceConfig {
     pub start_hour: f64,
     /// Who may train.
     pub requirements: Requirements,
+    /// Recordings that take the place of rhythm, time zones and hour.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<Recorded<Traces>>,
+    /// Recorded capacities, which then decide speed and links.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub capacities: Option<Recorded<Capacities>>,
 }
 
 impl Default for DeviceConfig {
@@ -58,6 +63,8 @@ impl Default for DeviceConfig {
             zones: None,
             start_hour: 0.0,
             requirements: Requirements::default(),
+            traces: None,
+            capacities: None,
         }
     }
 }
@@ -179,10 +186,12 @@ impl Fleet {
         if let Some(zones) = &config.zones {
             mix.zones = Zones::new(&mix.name, zones)?;
         }
-        let availability = match config.rhythm.unwrap_or(mix.rhythm) {
-            DefaultRhythm::AlwaysOn => Availability::AlwaysOn,
-            DefaultRhythm::Diurnal => Availability::diurnal(seed, config.start_hour),
+        let availability = match (&config.traces, config.rhythm.unwrap_or(mix.rhythm)) {
+            (Some(traces), _) => Availability::Traces(Arc::clone(traces.items())),
+            (None, DefaultRhythm::AlwaysOn) => Availability::AlwaysOn,
+            (None, DefaultRhythm::Diurnal) => Availability::diurnal(seed, config.start_hour),
         };
+        let capacities = config.capacities.as_ref();
         Ok(Self {
             seed,
             npu_share: config.npu_share,
@@ -190,22 +199,8 @@ impl Fleet {
             mix,
             requirements: config.requirements,
             availability,
-            capacities: None,
+            capacities: capacities.map(|recorded| Arc::clone(recorded.items())),
         })
-    }
-
-    /// With another availability: recordings.
-    #[must_use]
-    pub fn with_availability(mut self, availability: Availability) -> Self {
-        self.availability = availability;
-        self
-    }
-
-    /// With recorded capacities, which then decide speed and links.
-    #[must_use]
-    pub fn with_capacities(mut self, capacities: Arc<Capacities>) -> Self {
-        self.capacities = Some(capacities);
-        self
     }
 
     /// The mix.

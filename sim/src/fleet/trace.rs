@@ -14,8 +14,11 @@ mod fedscale;
 mod flash;
 pub mod pickle;
 
+use std::sync::Arc;
+
 use fl_core::VirtualTime;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 
 use super::availability::{Signal, Stretch};
 pub use pickle::PickleError;
@@ -116,6 +119,66 @@ impl Capacity {
     #[must_use]
     pub fn bytes_a_second(&self) -> f64 {
         125.0 * self.kilobits
+    }
+}
+
+/// Recordings and the digest of the file that they were read from. A configuration writes the digest
+/// alone: it knows its recordings, and does not hold them.
+#[derive(Debug)]
+pub struct Recorded<T> {
+    digest: String,
+    items: Arc<T>,
+}
+
+impl<T> Recorded<T> {
+    /// Reads the bytes of a file with one of the readers, such as [`Traces::flash`]; `file` is what
+    /// errors call it.
+    ///
+    /// # Errors
+    /// [`TraceError`] with the client and what is wrong with it.
+    pub fn read(
+        file: &str,
+        bytes: &[u8],
+        reader: impl FnOnce(&str, &[u8]) -> Result<T, TraceError>,
+    ) -> Result<Self, TraceError> {
+        let items = Arc::new(reader(file, bytes)?);
+        let digest = Sha256::digest(bytes);
+        let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { digest, items })
+    }
+
+    /// SHA-256 of the file, hexadecimal.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The recordings.
+    #[must_use]
+    pub fn items(&self) -> &Arc<T> {
+        &self.items
+    }
+}
+
+impl<T> Clone for Recorded<T> {
+    fn clone(&self) -> Self {
+        Self {
+            digest: self.digest.clone(),
+            items: Arc::clone(&self.items),
+        }
+    }
+}
+
+/// Recordings of the same file are the same.
+impl<T> PartialEq for Recorded<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl<T> Serialize for Recorded<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.digest.serialize(serializer)
     }
 }
 
