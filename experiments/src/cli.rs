@@ -12,6 +12,7 @@ pub mod compare;
 pub mod data;
 pub mod device;
 mod interrupt;
+pub mod lock;
 pub mod model;
 pub mod new;
 mod output;
@@ -45,6 +46,8 @@ enum Command {
     Plot(plot::Args),
     /// Run results again and compare them bit for bit
     Verify(verify::Args),
+    /// Freeze results: a list of every file, after which nothing writes into their folder
+    Lock(lock::Args),
     /// Set two results side by side
     Compare(compare::Args),
     /// List, fetch, import and inspect data sets
@@ -109,6 +112,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::New(args) => new::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Lock(args) => lock::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Data(args) => data::run(args),
         Command::Model(args) => model::run(args),
@@ -125,6 +129,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             error.exit_code()
         }
     }
+}
+
+/// Says why the program cannot begin; the exit code of wrong usage.
+pub(crate) fn refuse(why: &str) -> u8 {
+    output::tell(&format!("error: {why}"));
+    2
 }
 
 /// Arguments that name an experiment and change it.

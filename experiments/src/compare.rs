@@ -273,6 +273,7 @@ mod tests {
             rollout: Vec::new(),
             regions: Vec::new(),
             faults: Vec::new(),
+            tensors: Vec::new(),
             timing: Vec::new(),
         }
     }

@@ -7,6 +7,7 @@
 //!   evaluation.parquet   one row per evaluation of the global model
 //!   clients.parquet      the last evaluation on every client
 //!   partition.parquet    classes of a sample of the clients
+//!   tensors.parquet      a fingerprint of every tensor of the global model, per round
 //!   privacy.parquet      one row per round of private variants, where there are some
 //!   secagg.parquet       one row per round of variants with secure aggregation, where there are some
 //!   rollout.parquet      one row per day and model version of variants with a rollout, where there are some
@@ -14,6 +15,7 @@
 //!   host.toml            command, threads, kernel
 //!   timing.parquet       wall-clock times
 //!   plots/               drawn from the tables above
+//!   lock.toml            a list of every file, where `fledgling lock` has frozen them
 //!   checkpoint/          while the experiment is not finished
 //! ```
 //!
@@ -24,7 +26,9 @@
 mod atomic;
 mod difference;
 mod error;
+mod find;
 mod folder;
+mod frozen;
 mod journal;
 mod load;
 mod manifest;
@@ -37,13 +41,15 @@ mod writer;
 
 pub use difference::Difference;
 pub use error::ResultsError;
+pub use find::find;
 pub use folder::{ResultsFolder, VariantFacts, VariantKey};
+pub use frozen::Frozen;
 pub use load::{Results, Summary, VariantResults, damage};
 pub use manifest::{DatasetFacts, FileDigest, HostFacts, Manifest, Status, VariantManifest};
 pub use model::read as read_model;
 pub use row::{
     Cell, ClientRow, ColumnKind, EvaluationRow, FaultsRow, FleetRow, GroupsRow, PartitionRow,
-    PatchRow, PrivacyRow, PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow,
+    PatchRow, PrivacyRow, PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TensorRow,
     TimelineRow, TimingRow,
 };
 pub use writer::RunWriter;

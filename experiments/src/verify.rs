@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::results::{
     self, ClientRow, Difference, EvaluationRow, FaultsRow, FleetRow, GroupsRow, PatchRow,
     PrivacyRow, PruningRow, RegionsRow, Results, ResultsError, RolloutRow, RoundRow, Row,
-    SecAggRow, Status, TimelineRow, VariantResults,
+    SecAggRow, Status, TensorRow, TimelineRow, VariantResults,
 };
 use crate::runner::{DataCache, Prepared, RunOptions};
 
@@ -185,6 +185,7 @@ fn verify_variant(
         evaluations: 0,
         clients: 0,
         parts: 0,
+        tensors: 0,
         served: prepared.variant.rollout.as_ref().map(|_| Vec::new()),
         difference: None,
     };
@@ -241,6 +242,7 @@ struct Checker<'a, 'w> {
     evaluations: u64,
     clients: u64,
     parts: usize,
+    tensors: usize,
     /// Files of the models that were evaluated, where they are rolled out.
     served: Option<Vec<ServedFile>>,
     difference: Option<Difference>,
@@ -352,6 +354,31 @@ impl Observer for Checker<'_, '_> {
         let judged = recorded.evaluations.iter().any(|row| row.round == done);
         if (done >= self.wanted && !judged) || self.stop.load(Ordering::Relaxed) {
             self.enough.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn moved(&mut self, round: u64, model: &Parameters) {
+        let recorded = &self.recorded.tensors;
+        if recorded.is_empty() || self.difference.is_some() {
+            return;
+        }
+        for row in TensorRow::all_of(round, model) {
+            let found = recorded.get(self.tensors);
+            self.tensors += 1;
+            let same = |found: &&TensorRow| found.round == round && found.tensor == row.tensor;
+            let digest = found.filter(same).map(|found| found.digest.as_str());
+            if digest != Some(row.digest.as_str()) {
+                self.difference = Some(Difference {
+                    table: "the global model".to_owned(),
+                    round: Some(round),
+                    client: None,
+                    column: row.tensor,
+                    first: digest.unwrap_or("nothing").to_owned(),
+                    second: row.digest,
+                });
+                self.enough.store(true, Ordering::Relaxed);
+                return;
+            }
         }
     }
 

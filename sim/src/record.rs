@@ -1,6 +1,6 @@
 //! What a run reports: records and the observer that receives them.
 
-use fl_core::RoundId;
+use fl_core::{Parameters, RoundId};
 use serde::{Deserialize, Serialize};
 
 use crate::aggregation::GroupsRecord;
@@ -161,6 +161,11 @@ pub trait Observer {
     /// A round was completed.
     fn round(&mut self, record: &RoundRecord) {
         let _ = record;
+    }
+
+    /// The global model after a round, before [`Self::round`] tells of it.
+    fn moved(&mut self, round: u64, model: &Parameters) {
+        let _ = (round, model);
     }
 
     /// What a client did in the round that was completed; only where

@@ -468,6 +468,7 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         let record = self.play(stop)?;
         self.evaluated = false;
         self.accuracy = None;
+        observer.moved(record.round, self.server.global());
         observer.round(&record);
         for part in self.buffers.parts.drain(..) {
             observer.took_part(&part);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fl_core::RoundId;
+use fl_core::{Parameters, RoundId};
 use fl_sim::checkpoint::{CheckpointWarning, ServedFile};
 use fl_sim::secagg::ClosePair;
 use fl_sim::{
@@ -62,6 +62,10 @@ impl<O: Observer> Observer for Progress<O> {
     fn round(&mut self, record: &RoundRecord) {
         self.recorder.round(record);
         self.bar.set_position(record.round + 1);
+    }
+
+    fn moved(&mut self, round: u64, model: &Parameters) {
+        self.recorder.moved(round, model);
     }
 
     fn evaluated(&mut self, record: &EvaluationRecord) {

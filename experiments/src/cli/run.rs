@@ -200,13 +200,8 @@ fn host_facts(args: &Args) -> HostFacts {
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
     HostFacts {
-        command: std::env::args_os()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect(),
-        threads: threads as u64,
-        kernel: fl_edge::kernel::name().to_owned(),
-        platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         peak_rss_mb: output::peak_rss_mb(),
+        ..HostFacts::here(threads)
     }
 }
 

@@ -1,25 +1,28 @@
 //! Subcommand `verify`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::{Exit, interrupt, output};
 use crate::error::Error;
+use crate::results;
 use crate::verify::{Report, VariantReport, VerifyOptions, verify};
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The folder of the results, or of one variant within them (results/NAME/VARIANT)
-    results: PathBuf,
+    /// Folders of results, of one variant within them (results/NAME/VARIANT), or of many results
+    #[arg(required = true)]
+    results: Vec<PathBuf>,
     /// Run only the first N rounds of each variant again; 0 checks the files alone [default: all]
     #[arg(long, value_name = "N")]
     rounds: Option<u64>,
     /// Worker threads; the results do not depend on it [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
-    /// Print one line of JSON
+    /// Print one line of JSON per folder of results
     #[arg(long)]
     json: bool,
 }
@@ -42,51 +45,66 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
         },
     );
     bar.set_style(super::progress::round_style());
-    let mut shown = String::new();
-    let report = verify(
-        &args.results,
-        options,
-        &stop,
-        &mut |variant, done, rounds| {
-            if shown != variant {
-                variant.clone_into(&mut shown);
-                bar.set_prefix(shown.clone());
-                bar.reset();
-            }
-            bar.set_length(rounds);
-            bar.set_position(done);
-        },
-    );
-    bar.finish_and_clear();
-    let Some(report) = report? else {
-        return Ok(Exit::Interrupted);
-    };
-    if args.json {
-        output::json(&report)?;
-    } else {
-        explain(&report)?;
+    let mut folders = Vec::new();
+    for path in &args.results {
+        folders.extend(results::find(path)?);
     }
-    Ok(match report.identical {
+    let mut identical = true;
+    for folder in &folders {
+        let Some(report) = verify_shown(folder, options, &stop, &bar)? else {
+            return Ok(Exit::Interrupted);
+        };
+        identical &= report.identical;
+        match (args.json, folders.len()) {
+            (true, _) => output::json(&report)?,
+            (false, 1) => explain(&report, "")?,
+            (false, _) => explain(&report, &format!("{}: ", folder.display()))?,
+        }
+    }
+    Ok(match identical {
         true => Exit::Done,
         false => Exit::Differs,
     })
 }
 
-fn explain(report: &Report) -> Result<(), Error> {
+/// Verifies one folder, with the bar showing how far it is.
+fn verify_shown(
+    folder: &Path,
+    options: VerifyOptions,
+    stop: &AtomicBool,
+    bar: &ProgressBar,
+) -> Result<Option<Report>, Error> {
+    let mut shown = String::new();
+    let report = verify(folder, options, stop, &mut |variant, done, rounds| {
+        if shown != variant {
+            variant.clone_into(&mut shown);
+            bar.set_prefix(shown.clone());
+            bar.reset();
+        }
+        bar.set_length(rounds);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    report
+}
+
+/// Every line begins with `whose`.
+fn explain(report: &Report, whose: &str) -> Result<(), Error> {
     for damaged in &report.damaged {
-        output::line(damaged)?;
+        output::line(&format!("{whose}{damaged}"))?;
     }
     for variant in &report.variants {
-        output::line(&describe(variant))?;
+        output::line(&format!("{whose}{}", describe(variant)))?;
     }
-    output::line(match (report.identical, report.variants.is_empty()) {
+    let verdict = match (report.identical, report.variants.is_empty()) {
         (true, true) => "the files are as they were written",
         (true, false) => "identical",
         (false, true) if !report.damaged.is_empty() => {
             "the files are not as they were written; nothing was run"
         }
         (false, _) => "not identical",
-    })
+    };
+    output::line(&format!("{whose}{verdict}"))
 }
 
 fn describe(variant: &VariantReport) -> String {

@@ -69,6 +69,37 @@ pub enum ResultsError {
         /// The folder.
         path: PathBuf,
     },
+    /// The folder is frozen.
+    #[error(
+        "{} is locked: its results are to stay as they are; choose another folder with --out, or take the lock off with `fledgling lock --release {}`",
+        .path.display(), .path.display()
+    )]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file of a frozen folder is another, is missing, or is new.
+    #[error(
+        "{}: {what}; bring the folder back as it was, or take the lock off with `fledgling lock --release`",
+        .path.display()
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Results that are to be frozen are not whole.
+    #[error(
+        "{}: variant `{variant}` was stopped before its end; finish it with --resume, and lock it then",
+        .path.display()
+    )]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
+        /// The variant.
+        variant: String,
+    },
     /// The journal belongs to another configuration.
     #[error(
         "{} was written with another configuration; run without --resume to start afresh, or choose another folder with --out",

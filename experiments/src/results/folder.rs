@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::atomic::{self, Staged};
 use super::error::ResultsError;
+use super::frozen::Frozen;
 use super::journal::{self, Entry, Journal};
 use super::load::{Results, VariantResults};
 use super::manifest::{
@@ -16,7 +17,8 @@ use super::manifest::{
 use super::model;
 use super::row::{
     ClientRow, EvaluationRow, FaultsRow, FleetRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow,
-    PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
+    PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TensorRow, TimelineRow,
+    TimingRow,
 };
 use super::table;
 use super::writer::RunWriter;
@@ -77,14 +79,15 @@ pub struct ResultsFolder {
 }
 
 /// The folder of what is not finished yet.
-const WORK: &str = "checkpoint";
+pub(super) const WORK: &str = "checkpoint";
 
 impl ResultsFolder {
     /// Opens the folder, which is made where it does not exist.
     ///
     /// # Errors
-    /// [`ResultsError::InUse`] when another run writes into it, or [`ResultsError::Write`].
+    /// [`ResultsError::InUse`] when another run writes into it, [`ResultsError::Locked`], or [`ResultsError::Write`].
     pub fn open(path: &Path) -> Result<Self, ResultsError> {
+        Frozen::refuse(path)?;
         let work = path.join(WORK);
         fs::create_dir_all(&work).map_err(|error| ResultsError::write(&work, error))?;
         let lock_path = work.join("lock");
@@ -340,6 +343,9 @@ impl ResultsFolder {
         if recorded.iter().any(|variant| !variant.rollout.is_empty()) {
             tables.push(self.stage_table(&recorded, |variant| variant.rollout.as_slice())?);
         }
+        if recorded.iter().any(|variant| !variant.tensors.is_empty()) {
+            tables.push(self.stage_table(&recorded, |variant| variant.tensors.as_slice())?);
+        }
         for (name, staged) in &tables {
             files.insert(name.clone(), staged.digest().clone());
         }
@@ -352,7 +358,7 @@ impl ResultsFolder {
         let manifest = Manifest {
             format: FORMAT,
             name: name.to_owned(),
-            program: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
+            program: manifest::PROGRAM.to_owned(),
             files,
             variants: recorded
                 .iter()
@@ -464,6 +470,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
     let mut rollout: Vec<RolloutRow> = Vec::new();
     let mut regions: Vec<RegionsRow> = Vec::new();
     let mut faults: Vec<FaultsRow> = Vec::new();
+    let mut tensors: Vec<TensorRow> = Vec::new();
     let mut finished = None;
     for entry in entries {
         match entry {
@@ -492,6 +499,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
             Entry::Rollout(row) => rollout.push(*row),
             Entry::Regions(row) => regions.push(row),
             Entry::Faults(row) => faults.push(row),
+            Entry::Tensor(row) => tensors.push(row),
             Entry::Finished(digest) => finished = Some(digest),
         }
     }
@@ -519,6 +527,7 @@ fn collect(path: &Path, entries: Vec<Entry>) -> Result<VariantResults, ResultsEr
         rollout,
         regions,
         faults,
+        tensors,
         timing,
     })
 }

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use super::error::ResultsError;
 use super::row::{
     Cell, ClientRow, ColumnKind, EvaluationRow, FaultsRow, FleetRow, GroupsRow, PartitionRow,
-    PatchRow, PrivacyRow, PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow,
+    PatchRow, PrivacyRow, PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TensorRow,
     TimelineRow, TimingRow,
 };
 
@@ -64,6 +64,8 @@ pub(crate) enum Entry {
     Regions(RegionsRow),
     /// A row of `faults`.
     Faults(FaultsRow),
+    /// A row of `tensors`.
+    Tensor(TensorRow),
     /// The run is over and its model is written: the model's digest.
     Finished(String),
 }
@@ -88,6 +90,7 @@ impl Entry {
             Self::Faults(_) => 21,
             Self::Regions(_) => 20,
             Self::Rollout(_) => 14,
+            Self::Tensor(_) => 22,
         }
     }
 
@@ -109,6 +112,7 @@ impl Entry {
             Self::Faults(row) => encode_row(row, bytes),
             Self::Regions(row) => encode_row(row, bytes),
             Self::Rollout(row) => encode_row(&**row, bytes),
+            Self::Tensor(row) => encode_row(row, bytes),
         }
     }
 
@@ -132,6 +136,7 @@ impl Entry {
             21 => Self::Faults(decode_row(payload)?),
             20 => Self::Regions(decode_row(payload)?),
             14 => Self::Rollout(Box::new(decode_row(payload)?)),
+            22 => Self::Tensor(decode_row(payload)?),
             _ => return None,
         })
     }

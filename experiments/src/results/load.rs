@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::atomic;
 use super::error::ResultsError;
+use super::frozen::Frozen;
 use super::manifest::{self, HOST, Host, HostFacts, MANIFEST, Manifest, VariantManifest};
 use super::model;
 use super::row::{
     ClientRow, EvaluationRow, FaultsRow, FleetRow, GroupsRow, PartitionRow, PatchRow, PrivacyRow,
-    PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TimelineRow, TimingRow,
+    PruningRow, RegionsRow, RolloutRow, RoundRow, Row, SecAggRow, TensorRow, TimelineRow,
+    TimingRow,
 };
 use super::table;
 
@@ -58,6 +60,9 @@ pub struct VariantResults {
     pub regions: Vec<RegionsRow>,
     /// One per round, in order; none without faults.
     pub faults: Vec<FaultsRow>,
+    /// One per round and tensor of the global model, in order; none in results of programs before
+    /// there was such a table.
+    pub tensors: Vec<TensorRow>,
     /// Wall-clock times.
     pub timing: Vec<TimingRow>,
 }
@@ -200,6 +205,10 @@ impl Results {
             true => read_checked::<FaultsRow>(path, &manifest)?,
             false => Vec::new(),
         };
+        let tensors = match manifest.files.contains_key("tensors.parquet") {
+            true => read_checked::<TensorRow>(path, &manifest)?,
+            false => Vec::new(),
+        };
         let timing = match &host {
             Some(_) => table::read::<TimingRow>(path)?,
             None => Vec::new(),
@@ -222,6 +231,7 @@ impl Results {
                 rollout: of(&rollout, &variant.name),
                 regions: of(&regions, &variant.name),
                 faults: of(&faults, &variant.name),
+                tensors: of(&tensors, &variant.name),
                 timing: of(&timing, &variant.name),
                 manifest: variant.clone(),
             })
@@ -428,8 +438,15 @@ pub fn damage(path: &Path) -> Result<Vec<ResultsError>, ResultsError> {
             Err(error) => found.push(error),
         }
     }
+    // A file that two lists vouch for is told once.
+    match Frozen::read(path) {
+        Ok(Some(lock)) if found.is_empty() => found.extend(lock.differences(path)?),
+        Ok(_) => {}
+        Err(error) => found.push(error),
+    }
     Ok(found)
 }
+
 /// See [`Summary::arithmetic`].
 fn arithmetic(config: &toml::Table) -> Vec<String> {
     let key = |table: &str, key: &str| config.get(table)?.as_table()?.get(key).cloned();

@@ -18,6 +18,8 @@ use super::error::ResultsError;
 pub(crate) const MANIFEST: &str = "manifest.toml";
 /// The file name of the facts about the host.
 pub(crate) const HOST: &str = "host.toml";
+/// The program and its version.
+pub(crate) const PROGRAM: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 /// The format of both files; raised when an older program could no longer read them.
 pub(crate) const FORMAT: u64 = 1;
 /// Begins the last line of both files.
@@ -107,6 +109,16 @@ pub struct Manifest {
 pub struct HostFacts {
     /// The command that wrote the results last.
     pub command: Vec<String>,
+    /// The program and its version.
+    #[serde(default)]
+    pub program: String,
+    /// SHA-256 of the lock file that the program was built with, hexadecimal: the versions of all
+    /// packages. Empty where it was built without one.
+    #[serde(default)]
+    pub packages: String,
+    /// The compiler that built it.
+    #[serde(default)]
+    pub compiler: String,
     /// Threads that it trained on.
     pub threads: u64,
     /// The kernel of the edge runtime: `avx512`, `avx2`, `neon` or `portable`.
@@ -116,6 +128,29 @@ pub struct HostFacts {
     /// Largest resident memory of the process in MB (10^6 bytes), where the system tells.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub peak_rss_mb: Option<u64>,
+}
+
+impl HostFacts {
+    /// Those of this process, which trains on `threads` threads.
+    #[must_use]
+    pub fn here(threads: usize) -> Self {
+        let lock = include_bytes!(concat!(env!("OUT_DIR"), "/Cargo.lock"));
+        Self {
+            command: std::env::args_os()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
+            program: PROGRAM.to_owned(),
+            packages: match lock.is_empty() {
+                true => String::new(),
+                false => atomic::hex(&Sha256::digest(lock)),
+            },
+            compiler: env!("FLEDGLING_COMPILER").to_owned(),
+            threads: threads as u64,
+            kernel: fl_edge::kernel::name().to_owned(),
+            platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            peak_rss_mb: None,
+        }
+    }
 }
 
 /// `host.toml`.

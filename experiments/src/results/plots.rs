@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::atomic;
 use super::error::ResultsError;
+use super::frozen::Frozen;
 use super::manifest::{self, FORMAT, FileDigest};
 
 /// The list's file name.
@@ -24,11 +25,12 @@ pub(crate) struct Drawn {
 /// earlier list that were not drawn again are removed.
 ///
 /// # Errors
-/// [`ResultsError::Write`].
+/// [`ResultsError::Write`] or [`ResultsError::Locked`].
 pub(crate) fn write(
     folder: &Path,
     drawn: &[(String, Vec<u8>)],
 ) -> Result<Vec<PathBuf>, ResultsError> {
+    Frozen::refuse(folder)?;
     let list = folder.join(LIST);
     // A damaged list is replaced like a missing one.
     let before: Option<Drawn> = manifest::read(&list).unwrap_or_default();

@@ -456,6 +456,19 @@ row! {
 }
 
 row! {
+    /// A tensor of the global model after a round, by its fingerprint: enough to say which tensor of
+    /// a repetition is the first that differs.
+    "tensors" TensorRow {
+        /// The round, counted from zero, that made it.
+        round: u64,
+        /// The tensor's name.
+        tensor: String,
+        /// The first 16 hexadecimal digits of SHA-256 of its values, little-endian `f32`.
+        digest: String,
+    }
+}
+
+row! {
     /// One client's part in one round: only with `telemetry.per_client`, for it is **not private**.
     "timeline" TimelineRow {
         /// The round, counted from zero, in which the client was called.

@@ -12,6 +12,7 @@ use fl_sim::{
     ClientEvaluation, ClientPart, ClientSplit, EvaluationRecord, Observer, ObserverError,
     RecorderPosition, RoundRecord, SecAggMode,
 };
+use sha2::{Digest as _, Sha256};
 
 use super::atomic;
 use super::error::ResultsError;
@@ -19,7 +20,7 @@ use super::journal::{Entry, Journal};
 use super::model;
 use super::row::{
     ClientRow, EvaluationRow, FaultsRow, FleetRow, GroupsRow, PatchRow, PrivacyRow, PruningRow,
-    RegionsRow, RolloutRow, RoundRow, SecAggRow, TimelineRow, TimingRow,
+    RegionsRow, RolloutRow, RoundRow, SecAggRow, TensorRow, TimelineRow, TimingRow,
 };
 
 impl From<&RoundRecord> for RoundRow {
@@ -311,6 +312,27 @@ impl SecAggRow {
     }
 }
 
+impl TensorRow {
+    /// The fingerprints of a model's tensors after a round, in the model's order.
+    pub(crate) fn all_of(round: u64, model: &Parameters) -> impl Iterator<Item = Self> {
+        model.layout().tensors().iter().map(move |tensor| {
+            let mut hash = Sha256::new();
+            let mut chunk = [0u8; 4096];
+            for values in model.values()[tensor.range()].chunks(chunk.len() / 4) {
+                for (bytes, value) in chunk.chunks_exact_mut(4).zip(values) {
+                    bytes.copy_from_slice(&value.to_le_bytes());
+                }
+                hash.update(&chunk[..values.len() * 4]);
+            }
+            Self {
+                round,
+                tensor: tensor.name.clone(),
+                digest: atomic::hex(&hash.finalize()[..8]),
+            }
+        })
+    }
+}
+
 /// The folder of the served models.
 const SERVED: &str = "served";
 const SERVER: &str = "server";
@@ -491,6 +513,12 @@ impl Observer for RunWriter {
                 self.time(&what("client-max"), record.round, time.client_max);
                 self.time(&what("server"), record.round, time.server);
             }
+        }
+    }
+
+    fn moved(&mut self, round: u64, model: &Parameters) {
+        for row in TensorRow::all_of(round, model) {
+            self.append(&Entry::Tensor(row));
         }
     }
 

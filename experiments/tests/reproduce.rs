@@ -1,0 +1,181 @@
+//! `verify` and `lock` as a reviewer uses them.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use sha2::{Digest as _, Sha256};
+
+const EXPERIMENT: &str = r#"
+name = "readings"
+rounds = 4
+[dataset]
+name = "csv"
+path = "readings.csv"
+client_column = "device"
+label_column = "state"
+[model]
+kind = "logreg"
+[local]
+epochs = 2
+batch = 5
+learning_rate = 0.1
+[selection]
+cohort = 3
+[[variant]]
+name = "fedavg"
+[[variant]]
+name = "fedprox"
+strategy = { kind = "fedprox", mu = 0.1 }
+"#;
+
+fn fledgling(folder: &Path, words: &str) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fledgling"));
+    command.current_dir(folder).args(words.split_whitespace());
+    let output: Output = command.stdin(Stdio::null()).output().expect("it starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let told = text(&output.stdout) + &text(&output.stderr);
+    (output.status.code().unwrap_or(-1), told)
+}
+
+/// Data of five devices, the experiment, and its results in `out`.
+fn study() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let mut table = "device,x,y,state\n".to_owned();
+    for row in 0..100_u32 {
+        let (x, y) = (row * 37 % 101, row * 53 % 89);
+        let state = ["low", "high"][usize::from(x > y)];
+        table.push_str(&format!("d{},0.{x},0.{y},{state}\n", row % 5));
+    }
+    std::fs::write(at.join("readings.csv"), table).expect("a file is written");
+    std::fs::write(at.join("readings.toml"), EXPERIMENT).expect("a file is written");
+    let (code, told) = fledgling(at, "run readings.toml --out out");
+    assert_eq!(code, 0, "{told}");
+    folder
+}
+
+/// Replaces a text in a manifest and its checksum by the right one for what it says then, as whoever
+/// wants to deceive would.
+fn forge(manifest: &Path, from: &str, to: &str) {
+    let mark = "# sha256 of all lines above: ";
+    let text = std::fs::read_to_string(manifest).expect("a manifest");
+    let (body, _) = text.split_once(mark).expect("a checksum");
+    assert!(body.contains(from));
+    let body = body.replacen(from, to, 1);
+    let digest = Sha256::digest(body.as_bytes());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(manifest, format!("{body}{mark}{digest}\n")).expect("a file is written");
+}
+
+#[test]
+fn what_differs_is_named() {
+    let study = study();
+    let at = study.path();
+    let (code, told) = fledgling(at, "verify out");
+    assert_eq!((code, told.lines().last()), (0, Some("identical")));
+
+    // Another configuration, with checksums that fit: the first round and tensor.
+    let manifest = at.join("out/manifest.toml");
+    let kept = std::fs::read(&manifest).unwrap();
+    forge(&manifest, "learning_rate = 0.1", "learning_rate = 0.11");
+    let (code, told) = fledgling(at, "verify out --rounds 2");
+    assert_eq!(code, 1);
+    assert!(
+        told.starts_with("fedavg: the global model, round 0, fc.weight: recorded "),
+        "{told}"
+    );
+    assert!(told.contains("fedprox: 2 rounds"), "{told}");
+    std::fs::write(&manifest, &kept).unwrap();
+
+    // One bit of any file.
+    for name in [
+        "manifest.toml",
+        "host.toml",
+        "tensors.parquet",
+        "fedprox/model.safetensors",
+        "plots/train-loss.svg",
+    ] {
+        let path = at.join("out").join(name);
+        let whole = std::fs::read(&path).unwrap();
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 3] ^= 1;
+        std::fs::write(&path, flipped).unwrap();
+        let (code, told) = fledgling(at, "verify out --rounds 0");
+        assert_eq!(code, 1, "{name}: {told}");
+        assert!(
+            told.contains(name.rsplit('/').next().unwrap()),
+            "{name}: {told}"
+        );
+        std::fs::write(&path, whole).unwrap();
+    }
+
+    // One label of the data.
+    let data = at.join("readings.csv");
+    let text = std::fs::read_to_string(&data).unwrap();
+    std::fs::write(&data, text.replacen("high", "low", 1)).unwrap();
+    let (code, told) = fledgling(at, "verify out");
+    assert_eq!(code, 1);
+    assert!(told.contains("fedavg: data, digest: recorded "), "{told}");
+}
+
+#[test]
+fn many_results_are_verified_at_once() {
+    let study = study();
+    let at = study.path();
+    std::fs::create_dir_all(at.join("results/sweep/cells")).unwrap();
+    std::fs::rename(at.join("out"), at.join("results/sweep/cells/one")).unwrap();
+    let (code, told) = fledgling(
+        at,
+        "run readings.toml --set seed=2 --no-plots --out results/two",
+    );
+    assert_eq!(code, 0, "{told}");
+    let (code, told) = fledgling(at, "verify results --rounds 1");
+    assert_eq!(code, 0, "{told}");
+    let verdicts = [
+        "results/sweep/cells/one: identical",
+        "results/two: identical",
+    ];
+    let found: Vec<&str> = told
+        .lines()
+        .filter(|line| line.ends_with(" identical"))
+        .collect();
+    assert_eq!(found, verdicts);
+    let (code, told) = fledgling(at, "verify results --rounds 1 --json");
+    assert_eq!((code, told.lines().count()), (0, 2), "{told}");
+    std::fs::remove_file(at.join("results/two/fedavg/model.safetensors")).unwrap();
+    let (code, told) = fledgling(at, "verify results --rounds 0");
+    assert_eq!(code, 1);
+    assert!(told.contains("results/sweep/cells/one: the files are as they were written"));
+    assert!(
+        told.contains("results/two: results/two/fedavg/model.safetensors"),
+        "{told}"
+    );
+    let (code, told) = fledgling(at, "verify nowhere");
+    assert_eq!(code, 1);
+    assert!(told.contains("nowhere holds no results"), "{told}");
+}
+
+#[test]
+fn a_locked_folder_stays_as_it_is() {
+    let study = study();
+    let at = study.path();
+    let (code, told) = fledgling(at, "lock out");
+    assert_eq!(code, 0, "{told}");
+    let (_, again) = fledgling(at, "lock out");
+    assert_eq!(told, again);
+    for words in ["run readings.toml --out out", "plot out"] {
+        let (code, told) = fledgling(at, words);
+        assert_eq!(code, 1);
+        assert!(told.contains("out is locked: "), "{told}");
+    }
+    let (code, told) = fledgling(at, "verify out");
+    assert_eq!(code, 0, "{told}");
+    // What no manifest lists is found, too.
+    std::fs::write(at.join("out/note.txt"), "x").unwrap();
+    let (code, told) = fledgling(at, "verify out");
+    assert_eq!(code, 1);
+    assert!(told.contains("out/note.txt"), "{told}");
+    assert_eq!(fledgling(at, "lock out --release").0, 0);
+    let (code, told) = fledgling(at, "run readings.toml --out out --no-plots");
+    assert_eq!(code, 0, "{told}");
+}
