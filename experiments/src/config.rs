@@ -43,6 +43,7 @@ pub use span::Span;
 pub use telemetry::TelemetryTable;
 
 use check::Check;
+pub(crate) use de::{Decoder, Fault};
 use de::{decode, unknown_key};
 use diagnostic::Diagnostics;
 use node::{Node, Place, Source, Table, Value};
@@ -706,7 +707,7 @@ fn resolve(name: &str, variant: &Variant) -> Option<toml::Table> {
     table.insert("dataset".to_owned(), resolved::to_toml(&variant.dataset)?);
     table.insert("model".to_owned(), resolved::to_toml(&variant.model)?);
     table.insert("local".to_owned(), resolved::to_toml(&variant.local)?);
-    table.insert("strategy".to_owned(), resolved::to_toml(&variant.strategy)?);
+    table.insert("strategy".to_owned(), strategy::to_toml(&variant.strategy)?);
     table.insert("selection".to_owned(), variant.selection.to_toml()?);
     table.insert("fleet".to_owned(), resolved::to_toml(&variant.fleet)?);
     if !variant.schedule.is_empty() {

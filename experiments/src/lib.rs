@@ -3,7 +3,8 @@
 //! [`config`] reads a file into an [`Experiment`](config::Experiment) in which nothing can be
 //! invalid any more, [`runner`] turns one of its variants into a running simulation,
 //! [`results`] records it, [`plot`] draws it, [`verify`] runs it again and compares bit for bit,
-//! and [`compare`] sets two results side by side. [`cli`] is the command line over all of them.
+//! and [`compare`] sets two results side by side. [`cli`] is the command line over all of them, and
+//! [`plugins`] makes another program of it that has strategies of its own.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -11,8 +12,10 @@ pub mod compare;
 pub mod config;
 pub mod error;
 pub mod plot;
+pub mod plugins;
 pub mod results;
 pub mod runner;
 pub mod verify;
 
 pub use error::Error;
+pub use plugins::Plugins;

@@ -198,7 +198,8 @@ pub fn markdown(kinds: &[KindInfo]) -> String {
 /// `PartialEq`); the calling crate needs `serde` with `derive`. With
 /// `dispatch NAME;`, a macro `NAME!(value, inner => expression)` is written that evaluates an
 /// expression on whichever entry `value` is. With `conformance PATH;`, a test per entry and
-/// example calls `PATH(&|| value)`.
+/// example calls `PATH(&|| value)`. With `outside TYPE;`, both enums have one variant more, which
+/// holds a value of that type: `Clone`, `Debug`, `PartialEq`, `Serialize`, with a method `kind`.
 ///
 /// ```
 /// use fl_core::registry::{ConfigError, KeyInfo, Registered};
@@ -256,6 +257,7 @@ macro_rules! registry {
         config $Config:ident;
         $(dispatch $dispatch:ident;)?
         $(conformance $suite:path;)?
+        $(outside $Outside:ident;)?
         entries { $($Entry:ident = $kind:literal),+ $(,)? }
     ) => {
         $(#[$config_doc])*
@@ -267,6 +269,11 @@ macro_rules! registry {
                 #[serde(rename = $kind)]
                 $Entry(<$Entry as $crate::registry::Registered>::Config),
             )+
+            $(
+                /// One from outside the registry.
+                #[serde(untagged, skip_deserializing)]
+                $Outside($Outside),
+            )?
         }
 
         impl $Config {
@@ -310,6 +317,7 @@ macro_rules! registry {
             pub fn kind(&self) -> &'static str {
                 match self {
                     $(Self::$Entry(_) => $kind,)+
+                    $(Self::$Outside(outside) => $Outside::kind(outside),)?
                 }
             }
         }
@@ -321,6 +329,10 @@ macro_rules! registry {
                 #[doc = concat!("`kind = \"", $kind, "\"`")]
                 $Entry($Entry),
             )+
+            $(
+                /// One from outside the registry.
+                $Outside($Outside),
+            )?
         }
 
         impl $Value {
@@ -337,6 +349,9 @@ macro_rules! registry {
                             <$Entry as $crate::registry::Registered>::from_config(config)
                                 .map(Self::$Entry),
                     )+
+                    $($Config::$Outside(outside) => {
+                        ::core::result::Result::Ok(Self::$Outside($Outside::clone(&outside)))
+                    })?
                 }
             }
 
@@ -345,6 +360,7 @@ macro_rules! registry {
             pub fn kind(&self) -> &'static str {
                 match self {
                     $(Self::$Entry(_) => $kind,)+
+                    $(Self::$Outside(outside) => $Outside::kind(outside),)?
                 }
             }
         }
@@ -357,7 +373,7 @@ macro_rules! registry {
             }
         )+
 
-        $crate::__registry_dispatch!(($) $Value [$($dispatch)?] $($Entry)+);
+        $crate::__registry_dispatch!(($) $Value [$($dispatch)?] $($Entry)+ $($Outside)?);
         $crate::__registry_test!($Config [$($suite)?] $($Entry = $kind,)+);
     };
 }

@@ -35,12 +35,14 @@ pub mod fedasync;
 pub mod fedavg;
 pub mod fedbuff;
 pub mod fedprox;
+pub mod outside;
 pub mod staleness;
 
 pub use fedasync::{FedAsync, FedAsyncConfig, FedAsyncState};
 pub use fedavg::{FedAvg, FedAvgConfig, FedAvgState};
 pub use fedbuff::{FedBuff, FedBuffConfig, FedBuffState};
 pub use fedprox::{FedProx, FedProxConfig, FedProxState};
+pub use outside::{Outside, OutsideState};
 pub use staleness::Staleness;
 
 /// What a strategy is told of a round.
@@ -215,8 +217,13 @@ pub trait Strategy: Debug + Send + Sync {
     ) -> Result<Self::State, StrategyError>;
 }
 
-/// `global += rate * mean`, each parameter rounded once from `f64`.
-fn step(
+/// `global += rate * mean`, each parameter rounded once from `f64`: the last line of most
+/// strategies.
+///
+/// # Errors
+/// [`StrategyError::WrongLength`] when there is not one value per parameter,
+/// [`StrategyError::Diverged`] when a parameter would not be finite.
+pub fn step(
     global: &mut Parameters,
     mean: impl ExactSizeIterator<Item = f64>,
     rate: f64,
@@ -257,6 +264,7 @@ macro_rules! strategies {
             config StrategyConfig;
             dispatch with_strategy;
             conformance crate::testing::strategy;
+            outside Outside;
             entries { $($Entry = $kind),+ }
         }
 
@@ -268,18 +276,22 @@ macro_rules! strategies {
                 #[serde(rename = $kind)]
                 $Entry(<$Entry as Strategy>::State),
             )+
+            /// Of a strategy from outside the registry.
+            Outside(OutsideState),
         }
 
         impl ModelState for AnyState {
             fn global(&self) -> &Parameters {
                 match self {
                     $(Self::$Entry(state) => state.global(),)+
+                    Self::Outside(state) => state.global(),
                 }
             }
 
             fn prune(&mut self, mask: &Mask) {
                 match self {
                     $(Self::$Entry(state) => state.prune(mask),)+
+                    Self::Outside(state) => state.prune(mask),
                 }
             }
         }
@@ -290,6 +302,7 @@ macro_rules! strategies {
             fn init(&self, global: Parameters) -> AnyState {
                 match self {
                     $(Self::$Entry(strategy) => AnyState::$Entry(strategy.init(global)),)+
+                    Self::Outside(strategy) => AnyState::Outside(strategy.init(global)),
                 }
             }
 
@@ -302,6 +315,8 @@ macro_rules! strategies {
                 match (self, state) {
                     $((Self::$Entry(strategy), AnyState::$Entry(state)) =>
                         strategy.plan(state, info, local),)+
+                    (Self::Outside(strategy), AnyState::Outside(state)) =>
+                        strategy.plan(state, info, local),
                     _ => Err(StrategyError::WrongState { strategy: self.kind() }),
                 }
             }
@@ -331,6 +346,8 @@ macro_rules! strategies {
                 match (self, state) {
                     $((Self::$Entry(strategy), AnyState::$Entry(state)) =>
                         strategy.apply(state, mean, info).map(AnyState::$Entry),)+
+                    (Self::Outside(strategy), AnyState::Outside(state)) =>
+                        strategy.apply(state, mean, info).map(AnyState::Outside),
                     _ => Err(StrategyError::WrongState { strategy: self.kind() }),
                 }
             }

@@ -10,8 +10,8 @@ use common::{
     Journal, Tiny, TinyEngine, TinyPopulation, config, play, play_config, population, resume,
     simulation,
 };
-use fl_core::strategy::{FedAvgConfig, StrategyConfig};
-use fl_core::{RoundId, Seed};
+use fl_core::strategy::{FedAvg, FedAvgConfig, Outside, StrategyConfig};
+use fl_core::{Registered as _, RoundId, Seed};
 use fl_sim::{
     CheckpointConfig, LocalDisk, Observer, Outcome, RecorderPosition, RoundRecord, SimulationConfig,
 };
@@ -56,12 +56,25 @@ fn checkpointed(dir: &std::path::Path, every: u64) -> SimulationConfig {
 
 #[test]
 fn a_run_that_is_stopped_after_any_round_and_resumed_is_the_uninterrupted_run() {
-    let momentum = StrategyConfig::FedAvg(FedAvgConfig {
+    let momentum = FedAvgConfig {
         server_momentum: 0.9,
         server_learning_rate: 0.1,
         ..FedAvgConfig::default()
-    });
-    for strategy in [config().strategy, momentum] {
+    };
+    // One from outside that does the same gives the same model.
+    let outside = FedAvg::from_config(momentum).unwrap();
+    let outside = StrategyConfig::Outside(Outside::new("outside", outside, ""));
+    let momentum = StrategyConfig::FedAvg(momentum);
+    let digest = |strategy: &StrategyConfig| {
+        let strategy = strategy.clone();
+        play_config(SimulationConfig {
+            strategy,
+            ..config()
+        })
+        .0
+    };
+    assert_eq!(digest(&outside), digest(&momentum));
+    for strategy in [config().strategy, momentum, outside] {
         let (digest, expected) = play_config(SimulationConfig {
             strategy: strategy.clone(),
             ..config()

@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 
 use fl_core::registry::{self, KeyInfo, KindInfo};
 use fl_core::select::SelectorConfig;
-use fl_core::strategy::StrategyConfig;
 use fl_datasets::partition::PartitionConfig;
 use fl_edge::ModelDef;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -32,7 +31,7 @@ pub fn json_schema() -> Value {
     tables.insert("local".to_owned(), table::<LocalTable>(&mut generator));
     tables.insert(
         "strategy".to_owned(),
-        kinds(StrategyConfig::KINDS, None, "The federated algorithm."),
+        kinds(&super::strategy::kinds(), None, "The federated algorithm."),
     );
     tables.insert(
         "selection".to_owned(),
@@ -167,7 +166,7 @@ pub fn markdown() -> String {
         let _ = writeln!(page, "### `local.distillation.{key}`\n{properties}");
     }
     page.push_str("## `[strategy]`\nWithout the table: `fedavg`.\n\n");
-    page.push_str(&registry::markdown(StrategyConfig::KINDS));
+    page.push_str(&registry::markdown(&super::strategy::kinds()));
     page.push_str(
         "## `[selection]`\nWithout `kind`: `uniform`. A `cohort` with a decimal point is a share of the clients.\n\n",
     );
