@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::process::{cargo, root, run};
-use crate::{embed_library, end_to_end, graph, onnx};
+use crate::{embed_library, end_to_end, graph, notebooks, onnx};
 
 type Check = fn() -> Result<()>;
 
@@ -16,6 +16,7 @@ pub(crate) fn all() -> Result<()> {
         ("format", format),
         ("dependency graph", graph::check),
         ("end to end", end_to_end::run),
+        ("notebooks", notebooks::execute),
         ("ONNX node tests", onnx::nodes),
         ("ONNX round trip", || {
             onnx::round_trip(&onnx::RoundTrip::default())

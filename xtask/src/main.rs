@@ -7,6 +7,7 @@ mod embed;
 mod embed_library;
 mod end_to_end;
 mod graph;
+mod notebooks;
 mod onnx;
 mod peers;
 mod privacy_peers;
@@ -34,6 +35,8 @@ enum Chore {
     Graph,
     /// Check licences, sources and wildcards with cargo-deny, installing it if it is missing.
     Licences,
+    /// Execute the notebooks on small results. Makes a Python environment below `target/`.
+    Notebooks,
     /// Run every file in `experiments/` at reduced size, then verify one result bit for bit.
     EndToEnd,
     /// Time inference of trained models beside onnxruntime on one thread, and compare the outputs.
@@ -66,6 +69,7 @@ fn main() -> Result<()> {
         Chore::Ci => ci::all(),
         Chore::Graph => graph::check(),
         Chore::Licences => ci::licences(),
+        Chore::Notebooks => notebooks::execute(),
         Chore::EndToEnd => end_to_end::run(),
         Chore::Peers(options) => peers::compare(&options),
         Chore::PrivacyPeers(options) => privacy_peers::compare(&options),
