@@ -19,6 +19,7 @@ mod output;
 pub mod plot;
 pub mod privacy;
 mod progress;
+mod reference;
 pub mod run;
 pub mod schema;
 pub mod secagg;
@@ -62,7 +63,7 @@ enum Command {
     Secagg(secagg::Args),
     /// Patches between model versions, and the versions that a device keeps
     Versions(versions::Args),
-    /// Print the JSON schema of an experiment, or the reference of all keys
+    /// Print the JSON schema of an experiment, or the reference of all keys or commands
     Schema(schema::Args),
 }
 

@@ -279,12 +279,17 @@ fn the_schema_and_the_reference_are_printed() {
     assert!(schema.status.success());
     let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
     assert_eq!(schema["title"], "Fledgling experiment");
-    let page = text(&fledgling(folder.path(), &["schema", "--markdown"]).stdout);
-    assert!(page.starts_with("# The keys of an experiment\n"));
-    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference.md");
-    assert!(
-        page == std::fs::read_to_string(kept).unwrap(),
-        "docs/reference.md is out of date; write it again with \
-         `cargo run --release -- schema --markdown > docs/reference.md`"
-    );
+    for (option, begins, file) in [
+        ("--markdown", "# The keys of an experiment\n", "reference.md"),
+        ("--commands", "# The commands\n", "commands.md"),
+    ] {
+        let page = text(&fledgling(folder.path(), &["schema", option]).stdout);
+        assert!(page.starts_with(begins));
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        assert!(
+            page == std::fs::read_to_string(docs.join(file)).unwrap(),
+            "docs/{file} is out of date; write it again with \
+             `cargo run --release -- schema {option} > docs/{file}`"
+        );
+    }
 }

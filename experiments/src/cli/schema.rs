@@ -1,6 +1,6 @@
 //! `schema`: what an experiment may hold, for editors and readers.
 
-use super::{Exit, output};
+use super::{Exit, output, reference};
 use crate::config::schema;
 use crate::error::Error;
 
@@ -10,6 +10,9 @@ pub struct Args {
     /// Print the reference of all keys in Markdown instead of the JSON schema
     #[arg(long)]
     markdown: bool,
+    /// Print the reference of all commands in Markdown instead
+    #[arg(long, conflicts_with = "markdown")]
+    commands: bool,
 }
 
 /// Prints the schema.
@@ -17,7 +20,9 @@ pub struct Args {
 /// # Errors
 /// [`Error::Output`].
 pub fn run(args: &Args) -> Result<Exit, Error> {
-    if args.markdown {
+    if args.commands {
+        output::line(reference::markdown().trim_end())?;
+    } else if args.markdown {
         output::line(schema::markdown().trim_end())?;
     } else {
         let text = serde_json::to_string_pretty(&schema::json_schema())
