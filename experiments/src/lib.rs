@@ -3,9 +3,11 @@
 //! [`config`] reads a file into an [`Experiment`](config::Experiment) in which nothing can be
 //! invalid any more, [`runner`] turns one of its variants into a running simulation,
 //! [`results`] records it, [`plot`] draws it, [`verify`] runs it again and compares bit for bit,
-//! and [`compare`] sets two results side by side. [`cli`] is the command line over all of them.
+//! and [`compare`] sets two results side by side. [`sweep`] makes many runs of one file, and
+//! [`analysis`] does statistics over them. [`cli`] is the command line over all of them.
 #![forbid(unsafe_code)]
 
+pub mod analysis;
 pub mod cli;
 pub mod compare;
 pub mod config;
@@ -13,6 +15,7 @@ pub mod error;
 pub mod plot;
 pub mod results;
 pub mod runner;
+pub mod sweep;
 pub mod verify;
 
 pub use error::Error;

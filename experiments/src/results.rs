@@ -50,7 +50,7 @@ pub use writer::RunWriter;
 
 pub(crate) use atomic::write as write_file;
 pub(crate) use difference::{of_rows, of_tables};
-pub(crate) use manifest::MANIFEST;
+pub(crate) use manifest::{FORMAT, MANIFEST, read as read_manifest, stage as stage_manifest};
 pub(crate) use model::stage_with as stage_model;
 pub(crate) use plots::write as write_drawn;
 pub(crate) use rollout::events as rollout_events;
