@@ -22,6 +22,7 @@ mod statistics;
 mod target;
 mod value;
 
+pub(crate) use axes::EPSILON;
 pub use best::{Best, SelectedOn};
 pub use error::AnalysisError;
 pub use figure::{Figure, Figures, Point, Quantity, trajectory};

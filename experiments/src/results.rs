@@ -27,6 +27,7 @@ mod error;
 mod folder;
 mod journal;
 mod load;
+mod lock;
 mod manifest;
 mod model;
 mod plots;
@@ -48,12 +49,14 @@ pub use row::{
 };
 pub use writer::RunWriter;
 
-pub(crate) use atomic::write as write_file;
+pub(crate) use atomic::{hex, write as write_file};
 pub(crate) use difference::{of_rows, of_tables};
+pub(crate) use lock::Lock;
 pub(crate) use manifest::{FORMAT, MANIFEST, read as read_manifest, stage as stage_manifest};
 pub(crate) use model::stage_with as stage_model;
 pub(crate) use plots::write as write_drawn;
 pub(crate) use rollout::events as rollout_events;
+pub(crate) use table::stage_frame;
 
 /// The folder of the plots, within the results.
 pub(crate) const PLOTS: &str = "plots";

@@ -12,9 +12,17 @@
 //! enters: what is in `cells/ID/` is a function of the id. A cell that is there and whole is not run
 //! again, whoever ran it.
 
+mod folder;
+pub mod halving;
+mod id;
 mod plan;
+mod shard;
+mod tables;
 
+pub use folder::{Kept, SweepFolder};
+pub use id::{CellId, NoCellId};
 pub use plan::{CellStatus, Plan, PlannedAxis, PlannedCell};
+pub use shard::{NoShard, Shard};
 
 /// The folder of the cells, within the results of a sweep.
 pub(crate) const CELLS: &str = "cells";

@@ -55,7 +55,7 @@ pub(super) fn load(paths: &[PathBuf]) -> Result<Analysis, AnalysisError> {
 fn of_sweep(path: &Path, plan: &Plan) -> Result<Analysis, AnalysisError> {
     let mut runs = Vec::new();
     for cell in &plan.cells {
-        let folder = path.join(CELLS).join(&cell.id);
+        let folder = path.join(CELLS).join(cell.id.as_str());
         if !folder.join(crate::results::MANIFEST).exists() {
             continue;
         }
@@ -68,7 +68,7 @@ fn of_sweep(path: &Path, plan: &Plan) -> Result<Analysis, AnalysisError> {
             })
             .collect();
         let variant = Results::load(&folder)?.variants.into_iter().next();
-        runs.extend(variant.map(|variant| run(cell.id.clone(), &folder, values, variant)));
+        runs.extend(variant.map(|variant| run(cell.id.to_string(), &folder, values, variant)));
     }
     if runs.is_empty() {
         return Err(AnalysisError::NothingRun {

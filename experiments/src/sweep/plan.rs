@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::CellId;
 use crate::results::{self, ResultsError};
 
 /// The plan's file name.
@@ -54,7 +55,7 @@ pub enum CellStatus {
 #[serde(deny_unknown_fields)]
 pub struct PlannedCell {
     /// Hash of its configuration; also its folder.
-    pub id: String,
+    pub id: CellId,
     /// How far it came.
     pub status: CellStatus,
     /// Seed of everything random.
