@@ -18,7 +18,11 @@ const GROUPS: &str = "groups.parquet";
 ///
 /// # Errors
 /// [`AnalysisError::Results`] when a file cannot be written, [`AnalysisError::Table`].
-pub(super) fn write(folder: &Path, plan: &Plan, analysis: Option<&Analysis>) -> Result<(), AnalysisError> {
+pub(super) fn write(
+    folder: &Path,
+    plan: &Plan,
+    analysis: Option<&Analysis>,
+) -> Result<(), AnalysisError> {
     let mut cells = cells(plan, analysis).map_err(|error| refused(CELLS, &error))?;
     let cells = stage_frame(&folder.join(CELLS), &mut cells)?;
     let groups = match analysis {
