@@ -342,7 +342,6 @@ impl SweepTable {
         }
         let mut dimensions = Vec::new();
         dimensions.extend(Dimension::of_variants(variants));
-        // A key of the file that is no axis yet is one axis only once.
         if let Some(grid) = table.get("grid") {
             dimensions.extend(dimension::grid(grid, errors));
         }
