@@ -179,3 +179,6 @@ impl Analysis {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

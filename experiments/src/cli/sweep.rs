@@ -218,8 +218,9 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
         stop: &stop,
         whole: &whole,
     };
-    let dropped = play(&experiment, &folder, &pool, &order)?;
+    let dropped = play(&experiment, &folder, &pool, &order);
     whole.end();
+    let dropped = dropped?;
     let is_dropped = |id: &CellId| dropped.contains(id);
     let (plan, analysis) = folder.publish(&experiment, &is_dropped)?;
     let interrupted = stop.load(Ordering::SeqCst);

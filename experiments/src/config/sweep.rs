@@ -175,8 +175,10 @@ impl SweepExperiment {
         let text = super::text_of(path)?;
         let mut experiment = Self::from_text(&path.display().to_string(), &text, sets)?;
         let folder = path.parent().unwrap_or(Path::new(""));
+        let mut recordings = super::recording::Files::default();
         for cell in &mut experiment.cells {
             cell.variant.move_paths(folder);
+            cell.variant.read_recordings(&mut recordings)?;
             // Paths count as they are found from here.
             cell.name_itself();
         }

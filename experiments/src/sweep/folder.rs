@@ -167,14 +167,27 @@ impl SweepFolder {
         let lock = Lock::take(&self.path.join(LOCK))?;
         let plan = self.plan(experiment, dropped);
         plan.write(&self.path)?;
-        let analysis = match Analysis::load(std::slice::from_ref(&self.path)) {
-            Ok(analysis) => Some(analysis),
-            Err(AnalysisError::NothingRun { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        let analysis = self.analysis()?;
         tables::write(&self.path, &plan, analysis.as_ref())?;
         lock.remove();
         Ok((plan, analysis))
+    }
+
+    /// The statistics of the cells that have been run; nothing where none has.
+    ///
+    /// Another process may be publishing a cell just now, file by file: what looks damaged is looked at
+    /// again.
+    fn analysis(&self) -> Result<Option<Analysis>, AnalysisError> {
+        let mut looks = 0;
+        loop {
+            match Analysis::load(std::slice::from_ref(&self.path)) {
+                Ok(analysis) => return Ok(Some(analysis)),
+                Err(AnalysisError::NothingRun { .. }) => return Ok(None),
+                Err(AnalysisError::Results(_)) if looks < LOOKS => looks += 1,
+                Err(error) => return Err(error),
+            }
+            std::thread::sleep(PATIENCE);
+        }
     }
 
     /// The plan as it stands.
@@ -204,6 +217,10 @@ impl SweepFolder {
         }
     }
 }
+
+/// How often damaged results are looked at again, and after what time.
+const LOOKS: u32 = 5;
+const PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Who writes the plan and the tables holds it.
 const LOCK: &str = ".lock";
