@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use fledgling::analysis::{Analysis, Figure, Quantity};
 use fledgling::results::{Results, Status};
+use fledgling::sweep::Plan;
 
 use support::{World, assert_same, files};
 
@@ -207,8 +208,9 @@ fn whole_cells_are_not_run_again_and_damaged_ones_are() {
     // A flipped bit: that cell is run again, and is then what it was.
     world.succeed("sweep small.toml --out out");
     let expected = deterministic(&world.path("out"));
-    let cell = cells(&world.path("out")).remove(2);
-    let path = cell.join("rounds.parquet");
+    let plan = Plan::read(&world.path("out")).unwrap().unwrap();
+    let cell = format!("out/cells/{}", plan.cells[2].id);
+    let path = world.path(&cell).join("rounds.parquet");
     let mut bytes = fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

@@ -257,7 +257,7 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<SweepExperime
         refuse_teacher(variant, errors);
     }
     let name = read.first()?.1.config.get("name")?.as_str()?.to_owned();
-    let cells = merge_equal(&parsed, read);
+    let cells = merge_equal(&parsed, read, &sweep, errors);
     Some(SweepExperiment {
         name,
         axes: parsed.axes(),
@@ -288,7 +288,12 @@ fn refuse_teacher(variant: &Variant, errors: &Diagnostics) {
 
 /// Combinations that are one run (of a key that means nothing beside the others) become one cell,
 /// which has no value for the keys in which they differ.
-fn merge_equal(table: &SweepTable, read: Vec<(Combination, Variant)>) -> Vec<SweepCell> {
+fn merge_equal(
+    table: &SweepTable,
+    read: Vec<(Combination, Variant)>,
+    node: &Node,
+    errors: &Diagnostics,
+) -> Vec<SweepCell> {
     let mut cells: Vec<SweepCell> = Vec::new();
     let mut places: BTreeMap<CellId, usize> = BTreeMap::new();
     for (combination, variant) in read {
@@ -299,6 +304,18 @@ fn merge_equal(table: &SweepTable, read: Vec<(Combination, Variant)>) -> Vec<Swe
         };
         cell.name_itself();
         match places.get(&cell.id).and_then(|&place| cells.get_mut(place)) {
+            Some(first) if first.variant.config != cell.variant.config => {
+                errors.add(Diagnostic::new(
+                    Some(node.place.clone()),
+                    "sweep",
+                    format!(
+                        "two cells have the id {} by chance: {} and {}; change a value of one of them, such as its seed",
+                        cell.id,
+                        first.label(),
+                        cell.label()
+                    ),
+                ));
+            }
             Some(first) => {
                 first
                     .values

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// Hexadecimal digits of an id: 48 bits. Among 100,000 cells two are the same by chance with a
-/// probability of 2e-5, and then their configurations tell.
+/// probability of 2e-5; such a sweep is refused.
 const DIGITS: usize = 12;
 
 /// A cell's id: the first 12 hexadecimal digits of the SHA-256 of its resolved configuration, without

@@ -280,7 +280,7 @@ fn faults_are_named_once_with_their_place() {
             "[sweep.grid]\nlocal.batch = [1, -2]\nlocal.epochs = [1, 2]\n",
             &[],
             &[
-                "x.toml:16:19: cell `local.batch=-2, local.epochs=1`: `local.batch`: found -2, expected a whole number of at least 1, or \"full\"",
+                "x.toml:16:19: cell `local.batch=-2, local.epochs=1`: `local.batch`: found -2, expected a whole number of at least 1, a share above 0 and below 1, or \"full\"",
             ],
         ),
         (
