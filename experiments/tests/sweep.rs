@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use fledgling::analysis::{Analysis, Figure, Quantity};
 use fledgling::results::{Results, Status};
 use fledgling::sweep::Plan;
+use polars_io::SerReader as _;
+use polars_io::parquet::read::ParquetReader;
 
 use support::{World, assert_same, files};
 
@@ -317,6 +319,24 @@ fn the_analysis_is_that_of_the_cells() {
             .best(&["privacy.epsilo".to_owned()], Figure::FinalLoss)
             .is_err()
     );
+
+    // The tables say the same.
+    let table = |name: &str| {
+        let file = fs::File::open(world.path(name)).unwrap();
+        ParquetReader::new(file).finish().unwrap()
+    };
+    let of_cells = table("out/cells.parquet");
+    assert_eq!(of_cells.height(), 6);
+    let statuses = of_cells.column("status").unwrap().str().unwrap();
+    assert!(statuses.iter().all(|status| status == Some("finished")));
+    let seeds = of_cells.column("seed").unwrap().u64().unwrap();
+    assert_eq!((seeds.get(0), seeds.get(1)), (Some(3), Some(4)));
+    let of_groups = table("out/groups.parquet");
+    assert_eq!(of_groups.height(), 3);
+    let epsilons = of_groups.column("privacy.epsilon").unwrap().f64().unwrap();
+    assert_eq!(epsilons.get(2), Some(f64::INFINITY));
+    let means = of_groups.column("final_accuracy_mean").unwrap();
+    assert_eq!(means.f64().unwrap().get(1), Some(found.mean));
 
     // The folders of the cells alone: what they differ in is found in their configurations.
     let folders = cells(&world.path("out"));
