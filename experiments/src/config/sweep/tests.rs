@@ -333,7 +333,7 @@ fn faults_are_named_once_with_their_place() {
         (
             "[sweep.grid]\nlocal.batch = [1, 2]\n[[sweep.condition]]\nexcept = { local.batch = [1, 2] }\n",
             &[],
-            &["x.toml:15:1: `sweep`: the conditions leave no cell; loosen one"],
+            &["x.toml:15:2: `sweep`: the conditions leave no cell; loosen one"],
         ),
         (
             "[sweep.random]\nsamples = 2\nlocal.batch = { log = [0, 1] }\n",
