@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 
+pub mod analyze;
 pub mod check;
 pub mod compare;
 pub mod data;
@@ -23,6 +24,7 @@ mod reference;
 pub mod run;
 pub mod schema;
 pub mod secagg;
+pub mod sweep;
 mod transport;
 pub mod verify;
 pub mod versions;
@@ -39,6 +41,10 @@ struct Cli {
 enum Command {
     /// Run an experiment; results and plots land in a folder
     Run(run::Args),
+    /// Run all cells of an experiment's [sweep]: cached, resumed, in shards, with statistics over seeds
+    Sweep(sweep::Args),
+    /// Statistics over the seeds of a sweep, or of any results
+    Analyze(analyze::Args),
     /// Check an experiment and explain what it will do and cost
     Check(check::Args),
     /// Write a commented experiment to start from
@@ -109,6 +115,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let outcome = match &cli.command {
         Command::Run(args) => run::run(args),
+        Command::Sweep(args) => sweep::run(args),
+        Command::Analyze(args) => analyze::run(args),
         Command::Check(args) => check::run(args),
         Command::New(args) => new::run(args),
         Command::Plot(args) => plot::run(args),

@@ -40,6 +40,7 @@ pub use secagg::SecAggTable;
 pub(crate) use secagg::key as secagg_key;
 pub use selection::Selection;
 pub use span::Span;
+pub use sweep::{HalvingMetric, HalvingTable, SweepCell, SweepExperiment};
 pub use telemetry::TelemetryTable;
 
 use check::Check;
@@ -74,6 +75,7 @@ pub mod secagg;
 pub mod selection;
 pub mod span;
 mod strategy;
+pub mod sweep;
 pub mod telemetry;
 
 /// An experiment: one or more variants of one run.
@@ -85,6 +87,9 @@ pub struct Experiment {
     pub path: Option<PathBuf>,
     /// At least one; a file without `[[variant]]` tables has one, named as the experiment.
     pub variants: Vec<Variant>,
+    /// Whether the file has a `[sweep]`, too, of which nothing is in the variants: its cells are a
+    /// [`SweepExperiment`].
+    pub swept: bool,
 }
 
 /// One fully resolved run.
@@ -213,14 +218,7 @@ impl Experiment {
     /// # Errors
     /// [`Error::Config`] with all faults of the file, [`Error::NoExperiment`] or [`Error::NotText`].
     pub fn from_file(path: &Path, sets: &[String]) -> Result<Self, Error> {
-        let bytes = std::fs::read(path).map_err(|source| Error::NoExperiment {
-            path: path.to_owned(),
-            source,
-        })?;
-        let text = String::from_utf8(bytes).map_err(|error| Error::NotText {
-            path: path.to_owned(),
-            byte: error.utf8_error().valid_up_to(),
-        })?;
+        let text = text_of(path)?;
         let mut experiment = Self::from_text(&path.display().to_string(), &text, sets)?;
         experiment.path = Some(path.to_owned());
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -236,31 +234,7 @@ impl Experiment {
     /// # Errors
     /// All faults of the text.
     pub fn from_text(source: &str, text: &str, sets: &[String]) -> Result<Self, ConfigErrors> {
-        let errors = Diagnostics::default();
-        let source = Arc::new(Source {
-            name: source.to_owned(),
-            text: text.into(),
-            is_file: true,
-        });
-        let tree = node::parse(&source, &errors);
-        let overrides: Vec<Node> = sets
-            .iter()
-            .filter_map(|argument| node::parse_set(argument, &errors))
-            .collect();
-        if let Some(errors) = errors.finish() {
-            return Err(errors);
-        }
-        let errors = Diagnostics::default();
-        let experiment = read(tree, &overrides, &errors);
-        match (experiment, errors.finish()) {
-            (Some(experiment), None) => Ok(experiment),
-            (_, Some(errors)) => Err(errors),
-            (None, None) => Err(ConfigErrors(vec![Diagnostic::new(
-                None,
-                "",
-                format!("{} could not be read", source.name),
-            )])),
-        }
+        read_source(source, text, sets, read)
     }
 
     /// Reads one resolved configuration, as a manifest keeps it.
@@ -280,6 +254,52 @@ impl Experiment {
             variant.read_recordings(&mut files)?;
         }
         Ok(())
+    }
+}
+
+/// The text of an experiment's file.
+fn text_of(path: &Path) -> Result<String, Error> {
+    let bytes = std::fs::read(path).map_err(|source| Error::NoExperiment {
+        path: path.to_owned(),
+        source,
+    })?;
+    String::from_utf8(bytes).map_err(|error| Error::NotText {
+        path: path.to_owned(),
+        byte: error.utf8_error().valid_up_to(),
+    })
+}
+
+/// Parses a text and the `--set` arguments, and reads what they hold.
+fn read_source<T>(
+    source: &str,
+    text: &str,
+    sets: &[String],
+    read: impl FnOnce(Node, &[Node], &Diagnostics) -> Option<T>,
+) -> Result<T, ConfigErrors> {
+    let errors = Diagnostics::default();
+    let source = Arc::new(Source {
+        name: source.to_owned(),
+        text: text.into(),
+        is_file: true,
+    });
+    let tree = node::parse(&source, &errors);
+    let overrides: Vec<Node> = sets
+        .iter()
+        .filter_map(|argument| node::parse_set(argument, &errors))
+        .collect();
+    if let Some(errors) = errors.finish() {
+        return Err(errors);
+    }
+    let errors = Diagnostics::default();
+    let found = read(tree, &overrides, &errors);
+    match (found, errors.finish()) {
+        (Some(found), None) => Ok(found),
+        (_, Some(errors)) => Err(errors),
+        (None, None) => Err(ConfigErrors(vec![Diagnostic::new(
+            None,
+            "",
+            format!("{} could not be read", source.name),
+        )])),
     }
 }
 
@@ -397,14 +417,27 @@ impl Variant {
 fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<Experiment> {
     let mut base = tree;
     let variants = base.table_mut().and_then(|table| table.remove("variant"));
+    let swept = base.table_mut().and_then(|table| table.remove("sweep"));
+    let apart = [
+        (
+            "variant",
+            "variants cannot be set one by one; use --variant NAME to run one of them, and --set with the key itself",
+        ),
+        (
+            "sweep",
+            "only `fledgling sweep` runs the cells of a sweep; give this to it, or set the key itself",
+        ),
+    ];
     for set in sets {
-        if let Some((key, _)) = set.table().and_then(|table| table.entry("variant")) {
-            errors.add(Diagnostic::new(
-                Some(key.place.clone()),
-                "variant",
-                "variants cannot be set one by one; use --variant NAME to run one of them, and --set with the key itself".to_owned(),
-            ));
-            return None;
+        for (name, message) in apart {
+            if let Some((key, _)) = set.table().and_then(|table| table.entry(name)) {
+                errors.add(Diagnostic::new(
+                    Some(key.place.clone()),
+                    name,
+                    message.to_owned(),
+                ));
+                return None;
+            }
         }
     }
     let variants = match &variants {
@@ -446,6 +479,7 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<Experiment> {
         name,
         path: None,
         variants,
+        swept: swept.is_some(),
     })
 }
 

@@ -50,6 +50,12 @@ pub enum Error {
     /// A rehearsed session failed.
     #[error(transparent)]
     Session(#[from] fl_secagg::SessionError),
+    /// Results could not be analysed.
+    #[error(transparent)]
+    Analysis(#[from] crate::analysis::AnalysisError),
+    /// Options of `sweep` do not fit together.
+    #[error(transparent)]
+    Sweep(#[from] crate::cli::sweep::SweepError),
     /// No variant of the experiment has this name.
     #[error("the experiment has no variant `{wanted}`; {hint}")]
     UnknownVariant {
@@ -109,6 +115,8 @@ impl Error {
             | Self::UnknownVariant { .. }
             | Self::Name { .. }
             | Self::Device(_)
+            | Self::Sweep(_)
+            | Self::Analysis(crate::analysis::AnalysisError::NoAxis { .. })
             | Self::Privacy(_)
             | Self::PrivacyUsage(_)
             | Self::SecAggParams(_)
@@ -117,6 +125,7 @@ impl Error {
             Self::Data(_)
             | Self::Simulation(_)
             | Self::Results(_)
+            | Self::Analysis(_)
             | Self::Model(_)
             | Self::Versions(_)
             | Self::SecAggCosts(_)

@@ -31,6 +31,7 @@ mod folder;
 mod frozen;
 mod journal;
 mod load;
+mod lock;
 mod manifest;
 mod model;
 mod plots;
@@ -54,12 +55,16 @@ pub use row::{
 };
 pub use writer::RunWriter;
 
-pub(crate) use atomic::write as write_file;
+pub(crate) use atomic::{hex, write as write_file};
 pub(crate) use difference::{of_rows, of_tables};
-pub(crate) use manifest::MANIFEST;
+pub(crate) use lock::Lock;
+pub(crate) use manifest::{
+    FORMAT, MANIFEST, PROGRAM, read as read_manifest, stage as stage_manifest,
+};
 pub(crate) use model::stage_with as stage_model;
 pub(crate) use plots::write as write_drawn;
 pub(crate) use rollout::events as rollout_events;
+pub(crate) use table::stage_frame;
 
 /// The folder of the plots, within the results.
 pub(crate) const PLOTS: &str = "plots";

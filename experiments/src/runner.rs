@@ -22,6 +22,10 @@ use crate::config::{
 use crate::error::Error;
 use crate::results::{DatasetFacts, PartitionRow, RolloutRow, VariantFacts, VariantKey};
 
+pub use workload::Workload;
+
+mod workload;
+
 /// Clients of which the classes are recorded, for the picture of the partition.
 const PICTURED_CLIENTS: u64 = 30;
 

@@ -280,7 +280,11 @@ fn the_schema_and_the_reference_are_printed() {
     let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
     assert_eq!(schema["title"], "Fledgling experiment");
     for (option, begins, file) in [
-        ("--markdown", "# The keys of an experiment\n", "reference.md"),
+        (
+            "--markdown",
+            "# The keys of an experiment\n",
+            "reference.md",
+        ),
         ("--commands", "# The commands\n", "commands.md"),
     ] {
         let page = text(&fledgling(folder.path(), &["schema", option]).stdout);

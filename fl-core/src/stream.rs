@@ -84,6 +84,9 @@ pub enum Purpose {
     Region = 32,
     /// Faults that are done to a run on purpose.
     Fault = 33,
+    /// Settings of a sweep that are drawn, in rounds from 1; in round 0, samples of its runs for an
+    /// interval of their mean.
+    Sweep = 34,
 }
 
 /// Where a stream lives. Unused fields are zero.

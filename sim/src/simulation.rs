@@ -491,6 +491,12 @@ impl<P: Population, E: Engine> Simulation<P, E> {
         self.server.round().0
     }
 
+    /// Whether the model was evaluated after the rounds done.
+    #[must_use]
+    pub fn is_evaluated(&self) -> bool {
+        self.evaluated
+    }
+
     /// Where the recorder stood at the checkpoint that the run was resumed from; zero for a run
     /// from its beginning. What it recorded after that is to be forgotten.
     #[must_use]

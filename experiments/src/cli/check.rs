@@ -1,7 +1,7 @@
 //! `check`: validates an experiment and explains what it will do and cost.
 
 use fl_core::strategy::{AnyStrategy, Strategy as _};
-use fl_core::{ClientId, ExampleCount, GroupMean, LocalWork, RingPlan, Weight};
+use fl_core::{ClientId, ExampleCount, GroupMean, RingPlan, Weight};
 use fl_edge::prune::{prunable_values, two_of_four};
 use fl_privacy::plan::ClientPlan;
 use fl_privacy::{PrivacyError, PrivacyStatement};
@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{Exit, ExperimentArgs, output};
 use crate::config::{RolloutTable, TeacherSource, Variant};
 use crate::error::Error;
-use crate::runner::{DataCache, Prepared, RunOptions};
+use crate::runner::{DataCache, Prepared, RunOptions, Workload};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -625,18 +625,10 @@ fn explain(prepared: &Prepared) -> Explanation {
     sizes.sort_unstable();
     let examples: u64 = sizes.iter().sum();
     let largest = sizes.last().copied().unwrap_or(0);
-    let plan = variant.local.plan();
-    let batch = plan.batch.examples(largest);
     let cohort = variant.selection.expected_cohort(clients);
-    let per_client = match plan.work {
-        LocalWork::Epochs(epochs) => {
-            u64::from(epochs.get()) as f64 * examples as f64 / clients.max(1) as f64
-        }
-        LocalWork::Steps(steps) => f64::from(steps.get()) * batch as f64,
-    };
+    let workload = Workload::of(prepared);
     let model = &prepared.model;
     let parameters = model.parameters() as u64;
-    let training = model.peak_bytes(usize::try_from(batch).unwrap_or(usize::MAX).max(1), true);
     Explanation {
         name: variant.name.clone(),
         rounds: variant.rounds,
@@ -665,9 +657,9 @@ fn explain(prepared: &Prepared) -> Explanation {
         expected_cohort: cohort,
         training: describe_training(variant),
         teacher: Teaching::of(prepared),
-        examples_per_round: (cohort * per_client).round() as u64,
+        examples_per_round: workload.examples_per_round,
         bytes_per_round: traffic(cohort, 2 * 4 * parameters),
-        memory_per_thread: training as u64 + 8 * parameters,
+        memory_per_thread: workload.memory_per_thread,
         privacy: None,
         sums: None,
         robust: None,
@@ -809,8 +801,8 @@ fn print(it: &Explanation, shown: Option<&Explanation>) -> Result<(), Error> {
     output::line(&lines.join("\n"))
 }
 
-/// Plays three rounds; estimates the run from them.
-fn measure(prepared: &Prepared, threads: usize) -> Result<f64, Error> {
+/// Plays three rounds; estimates the seconds of the run from them.
+pub(super) fn measure(prepared: &Prepared, threads: usize) -> Result<f64, Error> {
     #[derive(Default)]
     struct Times {
         rounds: Vec<f64>,

@@ -27,16 +27,25 @@ pub(super) fn round_style() -> ProgressStyle {
     .progress_chars("━━─")
 }
 
-/// Passes everything on to the recorder, and shows a bar on a terminal.
-pub(crate) struct Progress<O> {
-    recorder: O,
-    bar: ProgressBar,
+/// Where the progress of a run shows.
+pub(crate) trait Shown {
+    /// So many rounds are done.
+    fn round(&self, done: u64);
+    /// The model was evaluated when so many rounds were done.
+    fn evaluated(&self, record: &EvaluationRecord);
+    /// Something is to be told beside the progress.
+    fn tell(&self, text: &str);
+    /// The run ended, however.
+    fn end(&self);
 }
 
-impl<O: Observer> Progress<O> {
+/// A bar over the rounds of one run.
+pub(crate) struct RoundBar(ProgressBar);
+
+impl RoundBar {
     /// A bar for `rounds` rounds of which `done` are done. Nothing is drawn when `quiet`, or when
     /// standard error is not a terminal.
-    pub(crate) fn new(recorder: O, name: &str, rounds: u64, done: u64, quiet: bool) -> Self {
+    pub(crate) fn new(name: &str, rounds: u64, done: u64, quiet: bool) -> Self {
         let target = if quiet {
             ProgressDrawTarget::hidden()
         } else {
@@ -48,20 +57,57 @@ impl<O: Observer> Progress<O> {
         bar.set_style(round_style());
         bar.reset_eta();
         bar.enable_steady_tick(Duration::from_millis(250));
-        Self { recorder, bar }
+        Self(bar)
+    }
+}
+
+impl Shown for RoundBar {
+    fn round(&self, done: u64) {
+        self.0.set_position(done);
     }
 
-    /// Removes the bar and gives the recorder back.
+    fn evaluated(&self, record: &EvaluationRecord) {
+        let accuracy = record.test_accuracy.or(record.train_accuracy);
+        let loss = record.test_loss.or(record.train_loss);
+        self.0.set_message(match (accuracy, loss) {
+            (Some(accuracy), _) => format!("accuracy {:.2} %", accuracy * 100.0),
+            (None, Some(loss)) => format!("loss {loss:.4}"),
+            (None, None) => String::new(),
+        });
+    }
+
+    fn tell(&self, text: &str) {
+        self.0.suspend(|| super::output::tell(text));
+    }
+
+    fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Passes everything on to the recorder, and shows how far the run is.
+pub(crate) struct Progress<O, S> {
+    recorder: O,
+    shown: S,
+}
+
+impl<O: Observer, S: Shown> Progress<O, S> {
+    /// Of the run whose records go to `recorder`.
+    pub(crate) fn new(recorder: O, shown: S) -> Self {
+        Self { recorder, shown }
+    }
+
+    /// Ends what is shown and gives the recorder back.
     pub(crate) fn finish(self) -> O {
-        self.bar.finish_and_clear();
+        self.shown.end();
         self.recorder
     }
 }
 
-impl<O: Observer> Observer for Progress<O> {
+impl<O: Observer, S: Shown> Observer for Progress<O, S> {
     fn round(&mut self, record: &RoundRecord) {
         self.recorder.round(record);
-        self.bar.set_position(record.round + 1);
+        self.shown.round(record.round + 1);
     }
 
     fn moved(&mut self, round: u64, model: &Parameters) {
@@ -70,13 +116,7 @@ impl<O: Observer> Observer for Progress<O> {
 
     fn evaluated(&mut self, record: &EvaluationRecord) {
         self.recorder.evaluated(record);
-        let accuracy = record.test_accuracy.or(record.train_accuracy);
-        let loss = record.test_loss.or(record.train_loss);
-        self.bar.set_message(match (accuracy, loss) {
-            (Some(accuracy), _) => format!("accuracy {:.2} %", accuracy * 100.0),
-            (None, Some(loss)) => format!("loss {loss:.4}"),
-            (None, None) => String::new(),
-        });
+        self.shown.evaluated(record);
     }
 
     fn served(&mut self, file: &ServedFile) {
@@ -105,7 +145,6 @@ impl<O: Observer> Observer for Progress<O> {
 
     fn warning(&mut self, warning: &CheckpointWarning) {
         self.recorder.warning(warning);
-        self.bar
-            .suspend(|| super::output::tell(&format!("warning: {warning}")));
+        self.shown.tell(&format!("warning: {warning}"));
     }
 }

@@ -7,12 +7,13 @@ use std::sync::atomic::AtomicBool;
 use fl_sim::{CheckpointConfig, Outcome, Simulation};
 use serde::Serialize;
 
-use super::progress::Progress;
+use super::progress::{Progress, RoundBar, Shown};
 use super::{Exit, ExperimentArgs, interrupt, output};
 use crate::config::{Experiment, Variant};
 use crate::error::Error;
 use crate::results::{
-    HostFacts, Results, ResultsFolder, Summary, VariantKey, VariantResults, rollout_events,
+    HostFacts, Results, ResultsFolder, RunWriter, Summary, VariantKey, VariantResults,
+    rollout_events,
 };
 use crate::runner::{DataCache, Prepared, RunOptions};
 
@@ -60,6 +61,11 @@ struct Line<'a> {
 /// [`Error`]; whatever was recorded before it can be resumed.
 pub fn run(args: &Args) -> Result<Exit, Error> {
     let experiment = args.experiment.read()?;
+    if experiment.swept {
+        output::tell(
+            "this file has a [sweep], of which `run` does nothing; `fledgling sweep` runs its cells",
+        );
+    }
     // The results of variants that are not run now are kept.
     let every = Experiment::from_file(&args.experiment.file, &args.experiment.sets)?;
     let keys: Vec<VariantKey> = every.variants.iter().map(Variant::key).collect();
@@ -75,13 +81,24 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
     let folder = ResultsFolder::open(&out)?;
     let stop = interrupt::catch();
     let mut interrupted = false;
+    let how = How {
+        threads: args.threads.map_or(0, usize::from),
+        checkpoint_every: args.checkpoint_every,
+        resume: args.resume,
+    };
     for variant in &experiment.variants {
-        if !run_variant(args, variant, &folder, &mut cache, &stop)? {
+        let show = |done| RoundBar::new(&variant.name, variant.rounds, done, args.json);
+        let Some(mut run) = Played::start(&how, variant, &folder, &mut cache)? else {
+            continue;
+        };
+        let outcome = run.play(show(run.round()), &stop)?;
+        tell_privacy(run.simulation(), &variant.name, outcome)?;
+        if !run.end(outcome)? {
             interrupted = true;
             break;
         }
     }
-    let host = host_facts(args);
+    let host = host_facts(how.threads);
     let results = folder.publish(&experiment.name, &keys, &host)?;
     report(args, &experiment, &results, &host, interrupted)?;
     Ok(if interrupted {
@@ -91,84 +108,136 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
     })
 }
 
-/// Runs one variant; false when it was interrupted.
-fn run_variant(
-    args: &Args,
-    variant: &Variant,
-    folder: &ResultsFolder,
-    cache: &mut DataCache,
-    stop: &Arc<AtomicBool>,
-) -> Result<bool, Error> {
-    let mut variant = variant.clone();
-    if let Some(by) = &variant.taught_by {
-        variant.teacher = folder.finished_model(&by.key())?;
-    }
-    let variant = &variant;
-    let key = variant.key();
-    let finished = args.resume && folder.finished(&key)?;
-    if finished && variant.local.distillation.is_none() {
-        return Ok(true);
-    }
-    let prepared = Prepared::new(variant, cache)?;
-    prepared.ready()?;
-    // A file may hold another teacher than it did.
-    if finished && folder.taught_by(&key)? == prepared.teacher_digest() {
-        return Ok(true);
-    }
-    let config = prepared.simulation(&RunOptions {
-        threads: args.threads.unwrap_or(0).into(),
-        checkpoint: Some(CheckpointConfig {
-            dir: folder.checkpoint_dir(&variant.name),
-            every: args
-                .checkpoint_every
-                .unwrap_or_else(|| (variant.rounds / 20).max(1)),
-        }),
-    });
-    let (data, model) = (prepared.data.clone(), Arc::clone(&prepared.model));
-    let resumed = match args.resume {
-        true => Simulation::resume(config.clone(), data.clone(), Arc::clone(&model))?,
-        false => None,
-    };
-    let facts = prepared.facts();
-    let (mut simulation, recorder) = match resumed {
-        Some(simulation) => {
-            let recorder = folder.resume(&facts, simulation.position().0)?;
-            (simulation, recorder)
+/// How variants are run. Nothing in it decides a result.
+pub(super) struct How {
+    /// Worker threads; 0 for one per core.
+    pub(super) threads: usize,
+    /// Rounds between checkpoints; by default a twentieth of the rounds.
+    pub(super) checkpoint_every: Option<u64>,
+    /// Whether to go on where an earlier run of the same variant stopped.
+    pub(super) resume: bool,
+}
+
+/// A variant that is being run.
+pub(super) struct Played {
+    prepared: Prepared,
+    simulation: Simulation,
+    /// None while it plays.
+    recorder: Option<RunWriter>,
+}
+
+impl Played {
+    /// Gets a variant ready, or finds that it has been run to its end: then there is nothing to play.
+    ///
+    /// # Errors
+    /// [`Error`] when it cannot be run, or what there is of it cannot be read.
+    pub(super) fn start(
+        how: &How,
+        variant: &Variant,
+        folder: &ResultsFolder,
+        cache: &mut DataCache,
+    ) -> Result<Option<Self>, Error> {
+        let mut variant = variant.clone();
+        if let Some(by) = &variant.taught_by {
+            variant.teacher = folder.finished_model(&by.key())?;
         }
-        None => {
-            folder.discard(&variant.name)?;
-            let simulation = Simulation::new(config, data, model)?;
-            (simulation, folder.start(&facts)?)
+        let variant = &variant;
+        let key = variant.key();
+        let finished = how.resume && folder.finished(&key)?;
+        if finished && variant.local.distillation.is_none() {
+            return Ok(None);
         }
-    };
-    let recorder = match &variant.rollout {
-        Some(_) => recorder.keeping_served(),
-        None => recorder,
-    };
-    let mut progress = Progress::new(
-        recorder,
-        &variant.name,
-        variant.rounds,
-        simulation.round(),
-        args.json,
-    );
-    let outcome = simulation.run(&mut progress, stop);
-    let mut recorder = progress.finish();
-    let outcome = outcome?;
-    tell_privacy(&simulation, &variant.name, outcome)?;
-    match outcome {
-        Outcome::Stopped { .. } => {
-            recorder.stop()?;
-            Ok(false)
+        let prepared = Prepared::new(variant, cache)?;
+        prepared.ready()?;
+        // A file may hold another teacher than it did.
+        if finished && folder.taught_by(&key)? == prepared.teacher_digest() {
+            return Ok(None);
         }
-        Outcome::Finished | Outcome::TargetReached { .. } | Outcome::BudgetSpent { .. } => {
-            let rows = prepared.rollout(&recorder.served_files()?)?;
-            recorder.rollout(rows);
-            match prepared.student(simulation.parameters())? {
-                Some((model, parameters)) => recorder.finish(&model, &parameters)?,
-                None => recorder.finish(&prepared.model, simulation.parameters())?,
+        let config = prepared.simulation(&RunOptions {
+            threads: how.threads,
+            checkpoint: Some(CheckpointConfig {
+                dir: folder.checkpoint_dir(&variant.name),
+                every: how
+                    .checkpoint_every
+                    .unwrap_or_else(|| (variant.rounds / 20).max(1)),
+            }),
+        });
+        let (data, model) = (prepared.data.clone(), Arc::clone(&prepared.model));
+        let resumed = match how.resume {
+            true => Simulation::resume(config.clone(), data.clone(), Arc::clone(&model))?,
+            false => None,
+        };
+        let facts = prepared.facts();
+        let (simulation, recorder) = match resumed {
+            Some(simulation) => {
+                let recorder = folder.resume(&facts, simulation.position().0)?;
+                (simulation, recorder)
             }
-            Ok(true)
+            None => {
+                folder.discard(&variant.name)?;
+                let simulation = Simulation::new(config, data, model)?;
+                (simulation, folder.start(&facts)?)
+            }
+        };
+        let recorder = match &variant.rollout {
+            Some(_) => recorder.keeping_served(),
+            None => recorder,
+        };
+        Ok(Some(Self {
+            prepared,
+            simulation,
+            recorder: Some(recorder),
+        }))
+    }
+
+    /// The simulation.
+    pub(super) fn simulation(&self) -> &Simulation {
+        &self.simulation
+    }
+
+    /// Rounds done.
+    pub(super) fn round(&self) -> u64 {
+        self.simulation.round()
+    }
+
+    /// Plays until the run ends or `stop` is raised.
+    ///
+    /// # Errors
+    /// [`Error::Simulation`]; what was recorded can be resumed.
+    pub(super) fn play(&mut self, shown: impl Shown, stop: &AtomicBool) -> Result<Outcome, Error> {
+        let Some(recorder) = self.recorder.take() else {
+            return Ok(Outcome::Stopped {
+                round: self.round(),
+            });
+        };
+        let mut progress = Progress::new(recorder, shown);
+        let outcome = self.simulation.run(&mut progress, stop);
+        self.recorder = Some(progress.finish());
+        Ok(outcome?)
+    }
+
+    /// Closes the record; false when the run was interrupted.
+    ///
+    /// # Errors
+    /// [`Error`] when the record cannot be written.
+    pub(super) fn end(self, outcome: Outcome) -> Result<bool, Error> {
+        let Some(mut recorder) = self.recorder else {
+            return Ok(false);
+        };
+        match outcome {
+            Outcome::Stopped { .. } => {
+                recorder.stop()?;
+                Ok(false)
+            }
+            Outcome::Finished | Outcome::TargetReached { .. } | Outcome::BudgetSpent { .. } => {
+                let rows = self.prepared.rollout(&recorder.served_files()?)?;
+                recorder.rollout(rows);
+                match self.prepared.student(self.simulation.parameters())? {
+                    Some((model, parameters)) => recorder.finish(&model, &parameters)?,
+                    None => recorder.finish(&self.prepared.model, self.simulation.parameters())?,
+                }
+                Ok(true)
+            }
         }
     }
 }
@@ -194,10 +263,11 @@ fn tell_privacy(simulation: &Simulation, name: &str, outcome: Outcome) -> Result
     Ok(())
 }
 
-fn host_facts(args: &Args) -> HostFacts {
-    let threads = match args.threads {
-        Some(threads) => usize::from(threads),
-        None => std::thread::available_parallelism().map_or(1, usize::from),
+/// Where this is run, on so many threads; 0 for one per core.
+pub(super) fn host_facts(threads: usize) -> HostFacts {
+    let threads = match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
     };
     HostFacts {
         peak_rss_mb: output::peak_rss_mb(),
@@ -384,7 +454,7 @@ fn resume_command(args: &Args) -> String {
 }
 
 /// For a shell.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()

@@ -11,8 +11,9 @@ pub struct Diagnostic {
     place: Option<Place>,
     key: String,
     message: String,
-    variant: Option<String>,
-    /// In how many variants it was found.
+    /// The variant or cell in which it was found first: "variant `a`".
+    of: Option<String>,
+    /// In how many variants or cells it was found.
     times: usize,
 }
 
@@ -29,7 +30,7 @@ impl Diagnostic {
             place,
             key: key.into(),
             message,
-            variant: None,
+            of: None,
             times: 1,
         }
     }
@@ -66,8 +67,8 @@ impl Diagnostic {
             (Some(place), None) => format!("{}: ", place.source.name),
             (None, _) => String::new(),
         };
-        if let Some(variant) = &self.variant {
-            line.push_str(&format!("variant `{variant}`: "));
+        if let Some(of) = &self.of {
+            line.push_str(&format!("{of}: "));
         }
         if !self.key.is_empty() {
             line.push_str(&format!("`{}`: ", self.key));
@@ -140,6 +141,20 @@ impl ConfigErrors {
     pub fn faults(&self) -> &[Diagnostic] {
         &self.0
     }
+
+    /// The faults of several of `total` cells of a sweep, each once; nothing where there are none. One
+    /// that not all of them have is said to be of the first that has it.
+    pub(crate) fn of_cells(found: Vec<(String, Self)>, total: usize) -> Option<Self> {
+        let all = Diagnostics::default();
+        for (label, faults) in found {
+            all.within_cell(&label);
+            for fault in faults.0 {
+                all.add(fault);
+            }
+        }
+        all.forget_variant_of_what_all_share(total);
+        all.finish()
+    }
 }
 
 impl std::error::Error for ConfigErrors {}
@@ -160,13 +175,22 @@ impl fmt::Display for ConfigErrors {
 #[derive(Debug, Default)]
 pub(crate) struct Diagnostics {
     list: RefCell<Vec<Diagnostic>>,
-    variant: RefCell<Option<String>>,
+    of: RefCell<Option<String>>,
 }
 
 impl Diagnostics {
     /// Faults added from now on are those of a variant.
     pub(crate) fn within_variant(&self, variant: Option<&str>) {
-        *self.variant.borrow_mut() = variant.map(str::to_owned);
+        *self.of.borrow_mut() = variant.map(|name| format!("variant `{name}`"));
+    }
+
+    /// Faults added from now on are those of a cell of a sweep.
+    pub(crate) fn within_cell(&self, label: &str) {
+        let of = match label {
+            "" => None,
+            label => Some(format!("cell `{label}`")),
+        };
+        *self.of.borrow_mut() = of;
     }
 
     /// Adds a fault, unless it is known (from another variant).
@@ -176,7 +200,7 @@ impl Diagnostics {
             known.times += 1;
             return;
         }
-        fault.variant.clone_from(&self.variant.borrow());
+        fault.of.clone_from(&self.of.borrow());
         list.push(fault);
     }
 
@@ -184,7 +208,7 @@ impl Diagnostics {
     pub(crate) fn forget_variant_of_what_all_share(&self, variants: usize) {
         for fault in self.list.borrow_mut().iter_mut() {
             if fault.times >= variants {
-                fault.variant = None;
+                fault.of = None;
             }
         }
     }

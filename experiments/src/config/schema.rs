@@ -16,6 +16,7 @@ use super::distillation::{DistillationTable, FeatureTable, RelationTable};
 use super::faults::FaultAtTable;
 use super::rollout::GuardTable;
 use super::schedule::RegionsTable;
+use super::sweep::HalvingTable;
 use super::{
     AggregationTable, CalibrationTable, EvaluationTable, FaultsTable, FleetTable, LocalTable,
     PrivacyTable, PruningTable, QatTable, RolloutTable, ScheduleTable, SecAggTable, TelemetryTable,
@@ -98,6 +99,7 @@ pub fn json_schema() -> Value {
             },
         }),
     );
+    top.insert("sweep".to_owned(), sweep(&mut generator));
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Fledgling experiment",
@@ -240,7 +242,42 @@ pub fn markdown() -> String {
         "### `[rollout.guard]`\n{}",
         properties::<GuardTable>(&mut generator)
     );
+    page.push_str("## `[sweep]`\nMany cells from one file: `fledgling sweep`; docs/sweeps.md.\n\n");
+    page.push_str("| key | meaning |\n|---|---|\n");
+    for (key, meaning) in super::sweep::KEYS {
+        let _ = writeln!(page, "| `{key}` | {meaning} |");
+    }
+    let _ = writeln!(
+        page,
+        "\n### `[sweep.halving]`\n{}",
+        properties::<HalvingTable>(&mut generator)
+    );
     page
+}
+
+/// `[sweep]`: its axes have the keys of the whole experiment.
+fn sweep(generator: &mut SchemaGenerator) -> Value {
+    let mut properties = Map::new();
+    for (key, meaning) in super::sweep::KEYS {
+        let schema = match key {
+            "seeds" => json!({
+                "anyOf": [
+                    { "type": "integer", "minimum": 1 },
+                    { "type": "array", "items": { "type": "integer", "minimum": 0 }, "minItems": 1 },
+                ],
+            }),
+            "zip" | "condition" => json!({ "type": "array", "items": { "type": "object" } }),
+            "random" => json!({ "type": "object", "required": ["samples"] }),
+            "halving" => table::<HalvingTable>(generator),
+            _ => json!({ "type": "object" }),
+        };
+        properties.insert(key.to_owned(), described(&schema, meaning));
+    }
+    let mut schema = object(properties, Vec::new());
+    if let Some(schema) = schema.as_object_mut() {
+        schema.insert("description".to_owned(), "Many cells from one file.".into());
+    }
+    schema
 }
 
 fn top_keys() -> [(&'static str, &'static str, Value); 3] {

@@ -250,7 +250,12 @@ fn every_shipped_experiment_is_valid_and_reads_back() {
         }
         let experiment = Experiment::from_file(&path, &[]).unwrap();
         assert_eq!(path.file_stem().unwrap(), experiment.name.as_str());
-        for variant in &experiment.variants {
+        let cells = match experiment.swept {
+            true => SweepExperiment::from_file(&path, &[]).unwrap().cells,
+            false => Vec::new(),
+        };
+        let cells = cells.iter().map(|cell| &cell.variant);
+        for variant in experiment.variants.iter().chain(cells) {
             let again = Experiment::from_table("manifest", &variant.config).unwrap();
             assert_eq!(again.config, variant.config, "{}", path.display());
             assert_eq!(again.dataset, variant.dataset);

@@ -1,7 +1,7 @@
 //! The folder of an experiment's results, while it is being written.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -11,6 +11,7 @@ use super::error::ResultsError;
 use super::frozen::Frozen;
 use super::journal::{self, Entry, Journal};
 use super::load::{Results, VariantResults};
+use super::lock::Lock;
 use super::manifest::{
     self, DatasetFacts, FORMAT, HOST, Host, HostFacts, MANIFEST, Manifest, Status, VariantManifest,
 };
@@ -75,7 +76,7 @@ impl VariantKey {
 pub struct ResultsFolder {
     path: PathBuf,
     /// Holds the lock; the system frees it when the process ends, however it ends.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// The folder of what is not finished yet.
@@ -90,19 +91,21 @@ impl ResultsFolder {
         Frozen::refuse(path)?;
         let work = path.join(WORK);
         fs::create_dir_all(&work).map_err(|error| ResultsError::write(&work, error))?;
-        let lock_path = work.join("lock");
-        let lock =
-            File::create(&lock_path).map_err(|error| ResultsError::write(&lock_path, error))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
+        match Lock::try_take(&work.join("lock"))? {
+            Some(lock) => Ok(Self {
                 path: path.to_owned(),
                 _lock: lock,
             }),
-            Err(TryLockError::WouldBlock) => Err(ResultsError::InUse {
+            None => Err(ResultsError::InUse {
                 path: path.to_owned(),
             }),
-            Err(TryLockError::Error(error)) => Err(ResultsError::write(&lock_path, error)),
         }
+    }
+
+    /// Leaves the folder as it is, without what only a run needs.
+    pub(crate) fn leave(self) {
+        // Nothing depends on it, so what cannot be removed stays.
+        let _ = fs::remove_dir_all(self.path.join(WORK));
     }
 
     /// The folder itself.

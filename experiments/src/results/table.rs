@@ -32,8 +32,16 @@ pub(crate) fn stage<R: Row>(
         what: "the table",
         why: error.to_string(),
     })?;
-    atomic::stage(&path, |writer| {
-        write(&mut frame, writer).map_err(|error| match error {
+    stage_frame(&path, &mut frame)
+}
+
+/// Writes a frame beside its place.
+///
+/// # Errors
+/// [`ResultsError::Write`].
+pub(crate) fn stage_frame(path: &Path, frame: &mut DataFrame) -> Result<Staged, ResultsError> {
+    atomic::stage(path, |writer| {
+        write(frame, writer).map_err(|error| match error {
             PolarsError::IO { error, .. } => std::io::Error::new(error.kind(), error.to_string()),
             other => std::io::Error::other(other.to_string()),
         })

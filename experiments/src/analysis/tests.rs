@@ -1,0 +1,212 @@
+//! Trajectories, targets, curves and choices, on runs written by hand.
+
+use super::*;
+use crate::results::{
+    Cell, ColumnKind, EvaluationRow, FleetRow, PrivacyRow, RoundRow, Row, VariantResults,
+};
+
+/// A row with zeros and nothing, but for the given columns.
+fn row<R: Row>(set: &[(&str, Cell)]) -> R {
+    for (name, _) in set {
+        assert!(
+            R::COLUMNS.iter().any(|(column, _)| column == name),
+            "{name}"
+        );
+    }
+    let cells: Vec<Cell> = R::COLUMNS
+        .iter()
+        .map(|(column, kind)| {
+            let given = set.iter().find(|(name, _)| name == column);
+            match (given, kind) {
+                (Some((_, cell)), _) => cell.clone(),
+                (None, ColumnKind::Count) => Cell::Count(0),
+                (None, ColumnKind::Real) => Cell::Real(Some(0.0)),
+                (None, ColumnKind::OptionalReal) => Cell::Real(None),
+                (None, ColumnKind::Text) => Cell::Text("released".to_owned()),
+            }
+        })
+        .collect();
+    R::from_cells(&cells).unwrap()
+}
+
+/// A run of four rounds that is evaluated after every other.
+fn results(seed: u64, rate: f64, accuracies: [f64; 3]) -> VariantResults {
+    let manifest = format!(
+        "name = 'a'\nstatus = 'finished'\nrounds_done = 4\nseed = {seed}\nparameters = 2\n\
+         [dataset]\nname = 'digits'\nclients = 3\ndigest = '00'\n\
+         [config]\nname = 'x'\nseed = {seed}\nlocal = {{ learning_rate = {rate:?} }}\n"
+    );
+    let count = Cell::Count;
+    let real = |value| Cell::Real(Some(value));
+    VariantResults {
+        manifest: toml::from_str(&manifest).unwrap(),
+        rounds: (0..4)
+            .map(|round| {
+                row::<RoundRow>(&[
+                    ("round", count(round)),
+                    ("bytes_down", count(10)),
+                    ("bytes_up", count(round)),
+                ])
+            })
+            .collect(),
+        evaluations: [0, 2, 4]
+            .into_iter()
+            .zip(accuracies)
+            .map(|(round, accuracy)| {
+                row::<EvaluationRow>(&[
+                    ("round", count(round)),
+                    ("test_accuracy", real(accuracy)),
+                    ("test_loss", real(1.0 - accuracy)),
+                ])
+            })
+            .collect(),
+        // Of the second round too few devices are told of.
+        fleet: [Some(5.0), None, Some(7.0), Some(1.0)]
+            .into_iter()
+            .zip(0..)
+            .map(|(joules, round)| {
+                row::<FleetRow>(&[
+                    ("round", count(round)),
+                    ("ended_seconds", real(60.0 * (round + 1) as f64)),
+                    ("joules", Cell::Real(joules)),
+                ])
+            })
+            .collect(),
+        privacy: (0..4)
+            .map(|round| {
+                row::<PrivacyRow>(&[
+                    ("round", count(round)),
+                    ("epsilon", real(0.5 * (round + 1) as f64)),
+                ])
+            })
+            .collect(),
+        clients: Vec::new(),
+        partition: Vec::new(),
+        secagg: Vec::new(),
+        groups: Vec::new(),
+        patches: Vec::new(),
+        pruning: Vec::new(),
+        timeline: Vec::new(),
+        rollout: Vec::new(),
+        regions: Vec::new(),
+        faults: Vec::new(),
+        tensors: Vec::new(),
+        timing: Vec::new(),
+    }
+}
+
+fn analysis(runs: Vec<VariantResults>) -> Analysis {
+    let configs: Vec<&toml::Table> = runs.iter().map(|run| &run.manifest.config).collect();
+    let (axes, values) = axes::of(&configs);
+    let runs = runs
+        .into_iter()
+        .zip(values)
+        .map(|(results, values)| Run {
+            id: String::new(),
+            path: PathBuf::new(),
+            values,
+            seed: results.manifest.seed,
+            figures: Figures::of(&results),
+            results,
+        })
+        .collect();
+    Analysis::new("x".to_owned(), axes, runs)
+}
+
+fn near(a: Option<f64>, b: f64) -> bool {
+    a.is_some_and(|a| (a - b).abs() < 1e-12)
+}
+
+#[test]
+fn what_was_spent_by_each_evaluation() {
+    let run = results(1, 0.1, [0.1, 0.7, 0.6]);
+    let points = trajectory(&run);
+    let rounds: Vec<u64> = points.iter().map(|point| point.round).collect();
+    assert_eq!(rounds, [0, 2, 4]);
+    let bytes: Vec<u64> = points.iter().map(|point| point.bytes).collect();
+    assert_eq!(bytes, [0, 10 + 11, 10 + 11 + 12 + 13]);
+    for (point, (seconds, joules, epsilon)) in
+        points
+            .iter()
+            .zip([(0.0, 0.0, 0.0), (120.0, 5.0, 1.0), (240.0, 13.0, 2.0)])
+    {
+        assert!(near(point.virtual_seconds, seconds));
+        assert!(near(point.joules, joules));
+        assert!(near(point.epsilon, epsilon));
+    }
+    let figures = Figures::of(&run);
+    assert!(near(figures.final_accuracy, 0.6) && near(figures.best_accuracy, 0.7));
+    assert!(near(figures.final_loss, 0.4) && near(figures.best_loss, 0.3));
+    assert_eq!((figures.rounds, figures.bytes), (4, 46));
+    assert!(near(figures.joules, 13.0) && near(figures.epsilon, 2.0));
+}
+
+#[test]
+fn groups_curves_and_targets() {
+    let analysis = analysis(vec![
+        results(1, 0.1, [0.1, 0.5, 0.6]),
+        results(1, 0.2, [0.1, 0.4, 0.9]),
+        results(2, 0.1, [0.1, 0.3, 0.8]),
+    ]);
+    assert_eq!(analysis.groups.len(), 2);
+    let group = &analysis.groups[0];
+    assert_eq!(group.runs, [0, 2]);
+    assert_eq!(analysis.label(group), "local.learning_rate=0.1");
+    let curve = analysis.curve(group, Quantity::Accuracy);
+    let means: Vec<f64> = curve.iter().map(|point| point.statistics.mean).collect();
+    for (mean, expected) in means.iter().zip([0.1, 0.4, 0.7]) {
+        assert!((mean - expected).abs() < 1e-12);
+    }
+    let across = analysis.curve(group, Quantity::VirtualSeconds);
+    assert!(near(
+        across.last().map(|point| point.statistics.mean),
+        240.0
+    ));
+    // One run is there after two rounds, the other after four; or one never.
+    let found = analysis.to_target(group, 0.45);
+    assert_eq!((found.reached, found.of), (2, 2));
+    let rounds = found.by.rounds.unwrap();
+    assert!(near(Some(rounds.min), 2.0) && near(Some(rounds.max), 4.0));
+    assert!(near(
+        found.by.bytes.map(|it| it.mean),
+        f64::midpoint(21.0, 46.0)
+    ));
+    assert!(near(
+        found.by.joules.map(|it| it.mean),
+        f64::midpoint(5.0, 13.0)
+    ));
+    assert!(near(found.by.epsilon.map(|it| it.mean), 1.5));
+    let found = analysis.to_target(group, 0.7);
+    assert_eq!((found.reached, found.of), (1, 2));
+    assert_eq!(analysis.to_target(group, 0.95).by.rounds, None);
+}
+
+#[test]
+fn a_choice_tells_its_budget() {
+    let analysis = analysis(vec![
+        results(1, 0.1, [0.1, 0.5, 0.6]),
+        results(2, 0.1, [0.1, 0.5, 0.8]),
+        results(1, 0.2, [0.1, 0.5, 0.9]),
+        results(2, 0.2, [0.1, 0.5, 0.3]),
+        results(1, 0.3, [0.1, 0.5, 0.7]),
+    ]);
+    let best = analysis.best(&[], Figure::FinalAccuracy).unwrap();
+    // Means of 0.7, 0.6 and 0.7: of equals the first, up to rounding.
+    let [best] = best.as_slice() else {
+        panic!("{best:?}");
+    };
+    assert!(best.group == 0 || best.group == 2);
+    assert_eq!((best.tried, best.runs), (3, 5));
+    assert_eq!(best.selected_on, SelectedOn::TestSet);
+    let loss = analysis.best(&[], Figure::FinalLoss).unwrap();
+    assert!(near(Some(loss[0].score.mean), 0.3));
+    let by = ["local.learning_rate".to_owned()];
+    let each = analysis.best(&by, Figure::Bytes).unwrap();
+    assert_eq!(each.len(), 3);
+    assert!(each.iter().all(|it| it.selected_on == SelectedOn::Cost));
+    let error = analysis.best(&["local.learning_rat".to_owned()], Figure::Bytes);
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "the runs do not differ in `local.learning_rat`; did you mean `local.learning_rate`?"
+    );
+}
