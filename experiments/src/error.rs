@@ -56,6 +56,9 @@ pub enum Error {
     /// Options of `sweep` do not fit together.
     #[error(transparent)]
     Sweep(#[from] crate::cli::sweep::SweepError),
+    /// A figure cannot be drawn.
+    #[error(transparent)]
+    Plot(#[from] crate::cli::plot::PlotError),
     /// No variant of the experiment has this name.
     #[error("the experiment has no variant `{wanted}`; {hint}")]
     UnknownVariant {
@@ -114,6 +117,7 @@ impl Error {
             | Self::NoExperiment { .. }
             | Self::UnknownVariant { .. }
             | Self::Name { .. }
+            | Self::Plot(_)
             | Self::Device(_)
             | Self::Sweep(_)
             | Self::Analysis(crate::analysis::AnalysisError::NoAxis { .. })

@@ -11,7 +11,14 @@ pub(crate) struct Axis {
     pub(crate) high: f64,
     pub(crate) ticks: Vec<f64>,
     logarithmic: bool,
+    /// Where what is infinite has its place, beyond all that is finite.
+    infinity: Option<f64>,
 }
+
+/// The room between the finite part of an axis and the place of infinity, and from there to the end, as
+/// shares of the finite part.
+const TO_INFINITY: f64 = 0.14;
+const BEYOND_INFINITY: f64 = 0.04;
 
 impl Axis {
     /// Round ticks, about `wanted` of them, over at least `low ..= high`. The range ends at ticks.
@@ -28,6 +35,7 @@ impl Axis {
             high: *ticks.last().unwrap_or(&1.0),
             ticks,
             logarithmic: false,
+            infinity: None,
         }
     }
 
@@ -44,6 +52,7 @@ impl Axis {
                 .filter(|&tick| tick >= low - slack && tick <= high + slack)
                 .collect(),
             logarithmic: false,
+            infinity: None,
         }
     }
 
@@ -70,11 +79,91 @@ impl Axis {
             high: *ticks.last().unwrap_or(&high),
             ticks,
             logarithmic: true,
+            infinity: None,
         }
+    }
+
+    /// Logarithmic over exactly `low ..= high`, with the round ticks inside.
+    pub(crate) fn logarithmic_exact(low: f64, high: f64) -> Self {
+        let around = Self::logarithmic(low, high);
+        let inside = |tick: &f64| *tick >= low * (1.0 - 1e-9) && *tick <= high * (1.0 + 1e-9);
+        Self {
+            low,
+            high,
+            ticks: around.ticks.into_iter().filter(inside).collect(),
+            ..around
+        }
+    }
+
+    /// Whether a value has a place on it, be it beyond an end: nothing at or below zero has one where
+    /// the axis is logarithmic.
+    pub(crate) fn knows(&self, value: f64) -> bool {
+        !self.logarithmic || value > 0.0
+    }
+
+    /// With a place for what is infinite at its end.
+    pub(crate) fn with_infinity(mut self) -> Self {
+        let beyond = |share: f64| match self.logarithmic {
+            true => self.high * (self.high / self.low).powf(share),
+            false => self.high + (self.high - self.low) * share,
+        };
+        let place = beyond(TO_INFINITY);
+        let end = beyond(TO_INFINITY + BEYOND_INFINITY);
+        // The last finite tick would touch the sign for the break.
+        self.infinity = Some(place);
+        self.ticks.push(place);
+        self.high = end;
+        self
+    }
+
+    /// Where the finite part ends and that of infinity begins, as shares of the axis; none where
+    /// infinity has no place.
+    pub(crate) fn broken(&self) -> Option<f64> {
+        let place = self.infinity?;
+        let finite = self.ticks.iter().rev().nth(1).copied()?;
+        Some(f64::midpoint(self.share(finite), self.share(place)))
+    }
+
+    /// With as many of its ticks as have room on so many pixels; all where they fit.
+    pub(crate) fn fitted(mut self, room: f64) -> Self {
+        let fits = |axis: &Self| {
+            let half = |tick: f64| font::width(&axis.label(tick), TICK_SIZE) / 2.0;
+            axis.ticks.windows(2).all(|pair| {
+                let apart = (axis.share(pair[1]) - axis.share(pair[0])) * room;
+                apart >= half(pair[0]) + half(pair[1]) + 6.0
+            })
+        };
+        let infinity = self.infinity;
+        if !fits(&self) && self.logarithmic {
+            let decade = |tick: &f64| {
+                let power = tick.log10();
+                (power - power.round()).abs() < 1e-6 || Some(*tick) == infinity
+            };
+            let decades: Vec<f64> = self.ticks.iter().copied().filter(decade).collect();
+            if decades.len() > 1 + usize::from(infinity.is_some()) {
+                self.ticks = decades;
+            }
+        }
+        while !fits(&self) && self.ticks.len() > 2 {
+            let finite = self
+                .ticks
+                .iter()
+                .copied()
+                .filter(|&tick| Some(tick) != infinity);
+            self.ticks = finite.step_by(2).chain(infinity).collect();
+            if self.ticks.len() <= 2 {
+                break;
+            }
+        }
+        self
     }
 
     /// Where `value` lies: 0 at `low`, 1 at `high`.
     pub(crate) fn share(&self, value: f64) -> f64 {
+        let value = match self.infinity {
+            Some(place) if value.is_infinite() => place,
+            _ => value,
+        };
         if self.logarithmic {
             (value.max(f64::MIN_POSITIVE) / self.low).ln() / (self.high / self.low).ln()
         } else {
@@ -84,15 +173,20 @@ impl Axis {
 
     /// The tick as text, with the digits that tell it from its neighbours.
     pub(crate) fn label(&self, tick: f64) -> String {
+        if self.infinity == Some(tick) {
+            return "∞".to_owned();
+        }
         let step = if self.logarithmic {
             tick
         } else {
             self.ticks
                 .windows(2)
+                .filter(|pair| Some(pair[1]) != self.infinity)
                 .map(|pair| pair[1] - pair[0])
                 .fold(f64::INFINITY, f64::min)
         };
-        number(tick, step)
+        // A single tick has no neighbour.
+        number(tick, if step.is_finite() { step } else { tick })
     }
 }
 
@@ -240,6 +334,9 @@ impl Panel {
             INK,
             Anchor::Middle,
         );
+        if y_title.is_empty() {
+            return;
+        }
         scene.marks.push(Mark::Text {
             at: (
                 self.left - Self::left_room(&self.y) + LABEL_SIZE,
@@ -253,27 +350,95 @@ impl Panel {
         });
     }
 
-    /// The curve through `points` (in the axes' units), cut at the panel's upper and lower edge.
-    pub(crate) fn clip(&self, points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
-        let (top, bottom) = (self.top, self.bottom());
+    /// The curve through `points` (in the axes' units), cut at all four edges.
+    pub(crate) fn cut(&self, points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
+        let turned = |piece: &[(f64, f64)]| -> Vec<(f64, f64)> {
+            piece.iter().map(|&(x, y)| (y, x)).collect()
+        };
         let mut pieces = Vec::new();
-        let mut piece: Vec<(f64, f64)> = Vec::new();
-        for pair in points.windows(2) {
-            let (a, b) = (self.at(pair[0].0, pair[0].1), self.at(pair[1].0, pair[1].1));
-            let Some((from, to)) = clip_segment(a, b, top, bottom) else {
-                pieces.push(core::mem::take(&mut piece));
-                continue;
-            };
-            if piece.last() != Some(&from) {
-                pieces.push(core::mem::take(&mut piece));
-                piece.push(from);
-            }
-            piece.push(to);
+        for piece in self.clip(points) {
+            // The same with the coordinates exchanged.
+            let across = clip_path(&turned(&piece), self.left, self.right());
+            pieces.extend(across.iter().map(|piece| turned(piece)));
         }
-        pieces.push(piece);
-        pieces.retain(|piece| piece.len() > 1);
         pieces
     }
+
+    /// The part of an area (in the axes' units) that is within the panel.
+    pub(crate) fn area(&self, points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+        let placed: Vec<(f64, f64)> = points.iter().map(|&(x, y)| self.at(x, y)).collect();
+        let (low, high) = ((self.left, self.top), (self.right(), self.bottom()));
+        clip_polygon(&placed, low, high)
+    }
+
+    /// Whether a point (in the axes' units) is within the panel.
+    pub(crate) fn holds(&self, x: f64, y: f64) -> bool {
+        let (x, y) = self.at(x, y);
+        let slack = 0.1;
+        x >= self.left - slack
+            && x <= self.right() + slack
+            && y >= self.top - slack
+            && y <= self.bottom() + slack
+    }
+
+    /// The curve through `points` (in the axes' units), cut at the panel's upper and lower edge.
+    pub(crate) fn clip(&self, points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
+        let placed: Vec<(f64, f64)> = points.iter().map(|&(x, y)| self.at(x, y)).collect();
+        clip_path(&placed, self.top, self.bottom())
+    }
+}
+
+/// The pieces of a path that lie between `top` and `bottom`.
+fn clip_path(points: &[(f64, f64)], top: f64, bottom: f64) -> Vec<Vec<(f64, f64)>> {
+    let mut pieces = Vec::new();
+    let mut piece: Vec<(f64, f64)> = Vec::new();
+    for pair in points.windows(2) {
+        let Some((from, to)) = clip_segment(pair[0], pair[1], top, bottom) else {
+            pieces.push(core::mem::take(&mut piece));
+            continue;
+        };
+        if piece.last() != Some(&from) {
+            pieces.push(core::mem::take(&mut piece));
+            piece.push(from);
+        }
+        piece.push(to);
+    }
+    pieces.push(piece);
+    pieces.retain(|piece| piece.len() > 1);
+    pieces
+}
+
+/// The polygon's part within the rectangle from `low` to `high` (Sutherland and Hodgman 1974,
+/// "Reentrant Polygon Clipping", CACM 17(1)).
+fn clip_polygon(points: &[(f64, f64)], low: (f64, f64), high: (f64, f64)) -> Vec<(f64, f64)> {
+    // How far inside a point is of each of the four edges.
+    type Inside = fn((f64, f64), (f64, f64), (f64, f64)) -> f64;
+    let edges: [Inside; 4] = [
+        |point, low, _| point.0 - low.0,
+        |point, _, high| high.0 - point.0,
+        |point, low, _| point.1 - low.1,
+        |point, _, high| high.1 - point.1,
+    ];
+    let mut points = points.to_vec();
+    for inside in edges {
+        let mut kept = Vec::new();
+        let before = points.iter().cycle().skip(points.len().saturating_sub(1));
+        for (&from, &to) in before.zip(&points) {
+            let (a, b) = (inside(from, low, high), inside(to, low, high));
+            if (a < 0.0) != (b < 0.0) {
+                let share = a / (a - b);
+                kept.push((
+                    from.0 + (to.0 - from.0) * share,
+                    from.1 + (to.1 - from.1) * share,
+                ));
+            }
+            if b >= 0.0 {
+                kept.push(to);
+            }
+        }
+        points = kept;
+    }
+    points
 }
 
 fn clip_segment(
@@ -410,6 +575,62 @@ mod tests {
         assert!(outside.is_empty());
         let gap = panel().clip(&[(0.0, 1.0), (1.0, f64::NAN), (2.0, 1.0), (3.0, 1.0)]);
         assert_eq!(gap.len(), 1);
+    }
+
+    #[test]
+    fn areas_and_curves_end_at_the_panel() {
+        // A square of side 10 around the corner of the panel: a quarter of it is inside.
+        let corner = [(-5.0, -5.0), (5.0, -5.0), (5.0, 5.0), (-5.0, 5.0)];
+        let mut inside = panel().area(&corner);
+        inside.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        assert_eq!(
+            inside,
+            [(0.0, 50.0), (0.0, 100.0), (50.0, 50.0), (50.0, 100.0)]
+        );
+        assert!(
+            panel()
+                .area(&[(20.0, 1.0), (30.0, 1.0), (30.0, 5.0)])
+                .is_empty()
+        );
+        let pieces = panel().cut(&[(-5.0, 0.0), (5.0, 10.0), (15.0, 0.0)]);
+        assert_eq!(pieces, [vec![(0.0, 50.0), (50.0, 0.0), (100.0, 50.0)]]);
+    }
+
+    #[test]
+    fn infinity_has_a_place_of_its_own() {
+        let axis = Axis::linear(0.0, 8.0, 4).with_infinity();
+        let labels: Vec<_> = axis.ticks.iter().map(|&tick| axis.label(tick)).collect();
+        assert_eq!(labels, ["0", "2", "4", "6", "8", "∞"]);
+        // 8, then 0.14 of the 8 to infinity, then 0.04 to the end.
+        assert!((axis.share(f64::INFINITY) - 1.14 / 1.18).abs() < 1e-12);
+        assert!((axis.share(8.0) - 1.0 / 1.18).abs() < 1e-12);
+        assert!((axis.broken().unwrap() - 1.07 / 1.18).abs() < 1e-12);
+        let axis = Axis::logarithmic(0.5, 8.0).with_infinity();
+        let labels: Vec<_> = axis.ticks.iter().map(|&tick| axis.label(tick)).collect();
+        assert_eq!(labels, ["0.5", "1", "2", "5", "10", "∞"]);
+        assert!((axis.share(f64::INFINITY) - 1.14 / 1.18).abs() < 1e-12);
+        assert_eq!(Axis::linear(0.0, 1.0, 2).broken(), None);
+    }
+
+    #[test]
+    fn ticks_give_way_where_there_is_no_room() {
+        let axis = Axis::logarithmic(1.0, 1000.0).fitted(60.0);
+        let labels: Vec<_> = axis.ticks.iter().map(|&tick| axis.label(tick)).collect();
+        assert_eq!(labels, ["1", "100"]);
+        let wide = Axis::logarithmic(1.0, 1000.0);
+        assert_eq!(wide.clone().fitted(900.0), wide);
+        let axis = Axis::linear(0.0, 10_000.0, 5).with_infinity().fitted(80.0);
+        assert!(axis.ticks.len() <= 3);
+        assert_eq!(axis.label(*axis.ticks.last().unwrap()), "∞");
+    }
+
+    #[test]
+    fn logarithmic_limits_are_kept() {
+        let axis = Axis::logarithmic_exact(0.3, 30.0);
+        assert_eq!((axis.low, axis.high), (0.3, 30.0));
+        assert_eq!(axis.ticks, [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]);
+        assert!(axis.knows(0.001) && !axis.knows(0.0));
+        assert!(Axis::linear(1.0, 2.0, 3).knows(-5.0));
     }
 
     #[test]

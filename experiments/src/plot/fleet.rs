@@ -43,17 +43,17 @@ pub(crate) fn draw(subtitle: &str, runs: &[Run<'_>]) -> Vec<(String, Scene)> {
 }
 
 /// A unit, and how many of the base unit it is.
-type Unit = (&'static str, f64);
+pub(super) type Unit = (&'static str, f64);
 
-const TIME: &[Unit] = &[("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86_400.0)];
-const ENERGY: &[Unit] = &[
+pub(super) const TIME: &[Unit] = &[("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86_400.0)];
+pub(super) const ENERGY: &[Unit] = &[
     ("J", 1.0),
     ("kJ", 1e3),
     ("MJ", 1e6),
     ("kWh", 3.6e6),
     ("MWh", 3.6e9),
 ];
-const BYTES: &[Unit] = &[
+pub(super) const BYTES: &[Unit] = &[
     ("B", 1.0),
     ("kB", 1e3),
     ("MB", 1e6),
@@ -64,7 +64,7 @@ const BYTES: &[Unit] = &[
 
 /// The largest unit of which `most` is at least two; the smallest where there is none. Kilowatt hours
 /// come after ten of them, as they are little more than megajoules.
-fn unit(units: &[Unit], most: f64) -> Unit {
+pub(super) fn unit(units: &[Unit], most: f64) -> Unit {
     let fits = |&&(name, size): &&Unit| most >= size * if name == "kWh" { 10.0 } else { 2.0 };
     let found = units.iter().rev().find(fits).or(units.first());
     found.copied().unwrap_or(("", 1.0))
@@ -191,7 +191,7 @@ fn accuracy(subtitle: &str, spent: Spent, runs: &[Run<'_>]) -> Option<Scene> {
 }
 
 /// Draws the lower axis and its grid, for rows that have no other axis.
-fn across_axis(scene: &mut Scene, panel: &Panel, title: &str) {
+pub(super) fn across_axis(scene: &mut Scene, panel: &Panel, title: &str) {
     let (top, bottom) = (panel.top, panel.bottom());
     for &tick in &panel.x.ticks {
         let (x, _) = panel.at(tick, 0.0);
@@ -333,7 +333,7 @@ fn stairs(counts: &[u64]) -> Vec<(f64, f64)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::results::{
         Cell, ColumnKind, DatasetFacts, EvaluationRow, FleetRow, Row, Status, TimelineRow,
@@ -341,7 +341,7 @@ mod tests {
     };
 
     /// A row in which everything but what is set afterwards is zero or nothing.
-    fn blank<R: Row>() -> R {
+    pub(in crate::plot) fn blank<R: Row>() -> R {
         let cells: Vec<Cell> = R::COLUMNS
             .iter()
             .map(|(_, kind)| match kind {
@@ -354,7 +354,7 @@ mod tests {
         R::from_cells(&cells).unwrap()
     }
 
-    pub(super) fn fleet_row(round: u64, started: f64, ended: f64) -> FleetRow {
+    pub(in crate::plot) fn fleet_row(round: u64, started: f64, ended: f64) -> FleetRow {
         FleetRow {
             round,
             started_seconds: started,
@@ -365,7 +365,13 @@ mod tests {
         }
     }
 
-    pub(super) fn part(round: u64, client: u64, end: &str, from: f64, to: f64) -> TimelineRow {
+    pub(in crate::plot) fn part(
+        round: u64,
+        client: u64,
+        end: &str,
+        from: f64,
+        to: f64,
+    ) -> TimelineRow {
         TimelineRow {
             round,
             client,
@@ -379,7 +385,7 @@ mod tests {
         }
     }
 
-    pub(super) fn evaluation(round: u64, accuracy: f64) -> EvaluationRow {
+    pub(in crate::plot) fn evaluation(round: u64, accuracy: f64) -> EvaluationRow {
         EvaluationRow {
             round,
             test_accuracy: Some(accuracy),
@@ -388,7 +394,7 @@ mod tests {
     }
 
     /// Without any row, of this configuration.
-    pub(super) fn variant(config: &str) -> VariantResults {
+    pub(in crate::plot) fn variant(config: &str) -> VariantResults {
         VariantResults {
             manifest: VariantManifest {
                 name: "a".to_owned(),
