@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::process::{cargo, root, run};
-use crate::{embed_library, end_to_end, graph, onnx};
+use crate::{browser, embed_library, end_to_end, graph, onnx};
 
 type Check = fn() -> Result<()>;
 
 /// Every check, cheapest first, with the time each took.
 pub(crate) fn all() -> Result<()> {
-    let checks: [(&str, Check); 9] = [
+    let checks: [(&str, Check); 10] = [
         ("format", format),
         ("dependency graph", graph::check),
         ("end to end", end_to_end::run),
@@ -21,6 +21,7 @@ pub(crate) fn all() -> Result<()> {
             onnx::round_trip(&onnx::RoundTrip::default())
         }),
         ("library for apps", embed_library::check),
+        ("report in a browser", browser::check),
         ("lints", lints),
         ("documentation", documentation),
         ("licences", licences),
