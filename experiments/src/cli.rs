@@ -21,6 +21,7 @@ pub mod plot;
 pub mod privacy;
 mod progress;
 mod reference;
+pub mod report;
 pub mod run;
 pub mod schema;
 pub mod secagg;
@@ -51,6 +52,8 @@ enum Command {
     New(new::Args),
     /// Draw the plots of results again, several results on one plot if wanted
     Plot(plot::Args),
+    /// One HTML page of any number of results, which needs no network
+    Report(report::Args),
     /// Run results again and compare them bit for bit
     Verify(verify::Args),
     /// Freeze results: a list of every file, after which nothing writes into their folder
@@ -120,6 +123,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Check(args) => check::run(args),
         Command::New(args) => new::run(args),
         Command::Plot(args) => plot::run(args),
+        Command::Report(args) => report::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Lock(args) => lock::run(args),
         Command::Compare(args) => compare::run(args),

@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::process::{cargo, root, run};
-use crate::{embed_library, end_to_end, graph, notebooks, onnx};
+use crate::{browser, embed_library, end_to_end, graph, notebooks, onnx};
 
 type Check = fn() -> Result<()>;
 
 /// Every check, cheapest first, with the time each took.
 pub(crate) fn all() -> Result<()> {
-    let checks: [(&str, Check); 9] = [
+    let checks: [(&str, Check); 11] = [
         ("format", format),
         ("dependency graph", graph::check),
         ("end to end", end_to_end::run),
@@ -22,6 +22,7 @@ pub(crate) fn all() -> Result<()> {
             onnx::round_trip(&onnx::RoundTrip::default())
         }),
         ("library for apps", embed_library::check),
+        ("report in a browser", browser::check),
         ("lints", lints),
         ("documentation", documentation),
         ("licences", licences),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a command-line tool talks to its user")]
 
+mod browser;
 mod ci;
 mod embed;
 mod embed_library;
@@ -58,6 +59,9 @@ enum Chore {
     OnnxRoundTrip(onnx::RoundTrip),
     /// Build the library for apps in both sizes, tell them, and use it from C.
     EmbedLibrary,
+    /// Write the HTML report of fifty small runs and click through it in headless Chromium, which is
+    /// installed where it is missing and can be.
+    Browser,
     /// Pack the embedded data sets from the files of the packages that publish them, and check
     /// them against the recorded SHA-256.
     Embed {
@@ -81,6 +85,7 @@ fn main() -> Result<()> {
         Chore::OnnxNodes => onnx::nodes(),
         Chore::OnnxRoundTrip(options) => onnx::round_trip(&options),
         Chore::EmbedLibrary => embed_library::check(),
+        Chore::Browser => browser::check(),
         Chore::Embed { from } => embed::run(&from, &process::root().join("datasets/embedded")),
     }
 }

@@ -30,6 +30,51 @@ pub enum TrustModel {
     Device,
 }
 
+impl TrustModel {
+    /// What it means, in words.
+    #[must_use]
+    pub fn assumption(self) -> &'static str {
+        match self {
+            Self::Central => "the server sees the updates and adds the noise",
+            Self::Local => "the server sees each noised update and who sent it",
+            Self::Distributed => {
+                "the server follows the protocol and sees only the sum, which ASSUMES secure \
+                 aggregation: a run that does not mask updates adds them in the clear"
+            }
+            Self::Device => {
+                "each client adds the noise itself while it trains, so the server knows no more \
+                 than everybody, and who takes part is public"
+            }
+        }
+    }
+
+    /// What a guarantee under it does not cover.
+    #[must_use]
+    pub fn excluded(self) -> &'static [&'static str] {
+        match self {
+            Self::Device => &[
+                "losses and counts that are recorded without noise for diagnosis",
+                "how many examples a client has, and when it takes part, which count as public",
+                "choosing among several runs by their results",
+                "somebody with several examples, who is not protected as a whole",
+                "attacks on simulated noise, which is drawn from the seed and not for production",
+            ],
+            Self::Local | Self::Distributed => &[
+                "counts, norms, losses and accuracies that are recorded without noise for diagnosis",
+                "choosing among several runs by their results",
+                "whether a client has any examples, and that it took part",
+                "attacks on simulated noise, which is drawn from the seed and not for production",
+            ],
+            Self::Central => &[
+                "counts, norms, losses and accuracies that are recorded without noise for diagnosis",
+                "choosing among several runs by their results",
+                "what the server itself sees before it adds noise",
+                "attacks on the low bits of floating-point noise; simulated noise is not for production",
+            ],
+        }
+    }
+}
+
 /// What a client does, where it protects its examples while it trains.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct LocalSteps {
@@ -154,29 +199,7 @@ impl PrivacyStatement {
     /// What the guarantee does not cover.
     #[must_use]
     pub fn excluded(&self) -> &'static [&'static str] {
-        if self.trust == TrustModel::Device {
-            return &[
-                "losses and counts that are recorded without noise for diagnosis",
-                "how many examples a client has, and when it takes part, which count as public",
-                "choosing among several runs by their results",
-                "somebody with several examples, who is not protected as a whole",
-                "attacks on simulated noise, which is drawn from the seed and not for production",
-            ];
-        }
-        if self.trust != TrustModel::Central {
-            return &[
-                "counts, norms, losses and accuracies that are recorded without noise for diagnosis",
-                "choosing among several runs by their results",
-                "whether a client has any examples, and that it took part",
-                "attacks on simulated noise, which is drawn from the seed and not for production",
-            ];
-        }
-        &[
-            "counts, norms, losses and accuracies that are recorded without noise for diagnosis",
-            "choosing among several runs by their results",
-            "what the server itself sees before it adds noise",
-            "attacks on the low bits of floating-point noise; simulated noise is not for production",
-        ]
+        self.trust.excluded()
     }
 }
 
@@ -217,8 +240,8 @@ impl PrivacyStatement {
         }
         write!(
             f,
-            "trust: each client adds the noise itself while it trains, so the server knows no more \
-             than everybody, and who takes part is public; not covered: {}",
+            "trust: {}; not covered: {}",
+            self.trust.assumption(),
             self.excluded().join("; ")
         )
     }
@@ -312,12 +335,7 @@ impl PrivacyStatement {
         write!(
             f,
             "trust: {}; not covered: {}",
-            match self.trust {
-                TrustModel::Distributed =>
-                    "the server follows the protocol and sees only the sum, which ASSUMES secure \
-                     aggregation: a run that does not mask updates adds them in the clear",
-                _ => "the server sees each noised update and who sent it",
-            },
+            self.trust.assumption(),
             self.excluded().join("; ")
         )
     }
@@ -392,7 +410,8 @@ impl fmt::Display for PrivacyStatement {
         }
         write!(
             f,
-            "trust: the server sees the updates and adds the noise; not covered: {}",
+            "trust: {}; not covered: {}",
+            self.trust.assumption(),
             self.excluded().join("; ")
         )
     }
