@@ -11,16 +11,18 @@ use std::io::Write;
 
 use fl_core::Parameters;
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use super::error::FileError;
 use super::header::{ALIGNMENT, Dtype, Header, TensorInfo};
-use super::program::{Compiled, PADDING, Placed, dtype_of};
+use super::program::{Compiled, PADDING, Placed, dtype_of, is_padding};
 use super::{
     Described, FORMAT, KEY_FORMAT, KEY_HEADER, KEY_KIND, KEY_MODEL, KEY_PROGRAM, KEY_SHA256, Kind,
     meaning, parse_described, sha256,
 };
 use crate::model::Model;
 use crate::program::Program;
+use crate::runtime::{KEY_STEPS, encode};
 
 /// Writes a model with its parameters.
 ///
@@ -168,7 +170,21 @@ pub fn write_program(program: &Program, writer: &mut dyn Write) -> Result<(), Fi
     if back.numerics != compiled.numerics {
         return Err(FileError::Decimals);
     }
-    let metadata = [(KEY_PROGRAM.to_owned(), text)].into();
+    let mut hash = Sha256::new();
+    for part in &parts {
+        match part {
+            Ok(bytes) => hash.update(bytes),
+            Err(gap) => hash.update(&[0; ALIGNMENT][..*gap]),
+        }
+    }
+    let sections = tensors.iter().filter(|tensor| !is_padding(tensor));
+    let ranges = sections.map(|tensor| tensor.range.clone()).collect();
+    let steps = encode(&program.block(ranges, end, hash.finalize().into()));
+    let metadata = [
+        (KEY_PROGRAM.to_owned(), text),
+        (KEY_STEPS.to_owned(), steps),
+    ]
+    .into();
     let model = program.model();
     let header = finished(Kind::Program, model, tensors, &checksums, metadata)?;
     writer.write_all(&header.encode()?)?;

@@ -7,11 +7,12 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use bytemuck::{AnyBitPattern, NoUninit};
+use bytemuck::NoUninit;
 use serde::{Deserialize, Serialize};
 
 use super::ProgramError;
 use crate::arena::AlignedBytes;
+use crate::runtime::{Numbers, SharedBytes};
 
 /// Bytes between the starts of sections, and between starts and multiples of which addresses lie.
 pub const SECTION_ALIGNMENT: usize = 64;
@@ -99,9 +100,6 @@ impl Section {
     }
 }
 
-/// Bytes that somebody keeps for as long as they are used: a memory map.
-pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
-
 /// The constants of a program: packed weights, biases, tables.
 ///
 /// A clone shares the bytes. Kernels read them where they lie: nothing is copied out of a memory
@@ -109,7 +107,7 @@ pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 #[derive(Clone)]
 pub struct Constants {
     sections: Arc<[Section]>,
-    bytes: SharedBytes,
+    numbers: Numbers,
 }
 
 impl fmt::Debug for Constants {
@@ -151,10 +149,7 @@ impl Constants {
                 });
             }
         }
-        Ok(Self {
-            sections: sections.into(),
-            bytes,
-        })
+        Ok(Self::over(sections, bytes))
     }
 
     /// A copy of constants that lie anywhere.
@@ -201,10 +196,20 @@ impl Constants {
             len = start.saturating_add(section.needs().unwrap_or(usize::MAX));
             section.range = start..len;
         }
+        Self::over(sections, Arc::new([0u8; 0]))
+    }
+
+    fn over(sections: Vec<Section>, bytes: SharedBytes) -> Self {
+        let ranges = sections.iter().map(|section| section.range.clone());
         Self {
+            numbers: Numbers::new(ranges.collect(), bytes),
             sections: sections.into(),
-            bytes: Arc::new([0u8; 0]),
         }
+    }
+
+    /// The bytes alone, as steps read them.
+    pub(super) fn numbers(&self) -> &Numbers {
+        &self.numbers
     }
 
     /// The table.
@@ -234,12 +239,7 @@ impl Constants {
     /// When there is no such section.
     #[must_use]
     pub fn bytes(&self, index: usize) -> &[u8] {
-        &(*self.bytes).as_ref()[self.sections[index].range.clone()]
-    }
-
-    /// The numbers of a section.
-    pub(super) fn values<T: AnyBitPattern>(&self, index: usize) -> &[T] {
-        bytemuck::cast_slice(self.bytes(index))
+        self.numbers.bytes(index)
     }
 
     /// Checks that these are the sections that a program needs, wherever they lie.
@@ -295,13 +295,13 @@ mod tests {
         let table = vec![section("a", &[2], 64..72), section("b", &[3, 1], 128..140)];
         let constants = Constants::shared(table.clone(), Arc::clone(&bytes))
             .expect("sections that lie in the bytes");
-        assert_eq!(constants.values::<f32>(0), [1.5, 0.0]);
+        assert_eq!(constants.numbers().values::<f32>(0), [1.5, 0.0]);
         assert_eq!(constants.bytes(1).as_ptr().addr(), start + 128);
         assert_eq!(constants.len(), 20);
         assert!(constants.check(&table).is_ok());
         let copied =
             Constants::copied(table, (*bytes).as_ref()).expect("sections that lie in the bytes");
-        assert_eq!(copied.values::<f32>(0), [1.5, 0.0]);
+        assert_eq!(copied.numbers().values::<f32>(0), [1.5, 0.0]);
         assert!(
             copied
                 .bytes(0)

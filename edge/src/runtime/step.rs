@@ -6,17 +6,17 @@ use crate::kernel::{
 };
 
 /// Index of a buffer.
-pub(super) type Slot = usize;
+pub(crate) type Slot = usize;
 
 /// The buffer that is the caller's input.
-pub(super) const INPUT: Slot = 0;
+pub(crate) const INPUT: Slot = 0;
 
 /// Index of a section of the constants.
-pub(super) type Constant = usize;
+pub(crate) type Constant = usize;
 
 /// The reciprocal deviations of a batch normalisation.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Factor {
+pub(crate) enum Factor {
     /// Computed when the program was made.
     Constant(Constant),
     /// Computed by the step before.
@@ -25,7 +25,7 @@ pub(super) enum Factor {
 
 /// Weights that were packed when the program was made.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Weight {
+pub(crate) enum Weight {
     /// `f32`.
     Single(Constant),
     /// binary16.
@@ -36,7 +36,7 @@ pub(super) enum Weight {
 
 impl Weight {
     /// How they are stored.
-    pub(super) fn kind(self) -> WeightKind {
+    pub(crate) fn kind(self) -> WeightKind {
         match self {
             Self::Single(_) => WeightKind::Single,
             Self::Half(_) => WeightKind::Half,
@@ -47,16 +47,16 @@ impl Weight {
 
 /// See [`Nibbles`](crate::kernel::Nibbles).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct StoredFour {
-    pub(super) codes: Constant,
-    pub(super) scales: Constant,
-    pub(super) levels: StoredLevels,
-    pub(super) group: usize,
+pub(crate) struct StoredFour {
+    pub(crate) codes: Constant,
+    pub(crate) scales: Constant,
+    pub(crate) levels: StoredLevels,
+    pub(crate) group: usize,
 }
 
 /// See [`Levels`](crate::kernel::Levels).
 #[derive(Clone, Copy, Debug)]
-pub(super) enum StoredLevels {
+pub(crate) enum StoredLevels {
     Middle,
     Zeros(Constant),
     /// That of NF4.
@@ -65,32 +65,32 @@ pub(super) enum StoredLevels {
 
 /// What follows a product over packed weights: see [`After`](crate::kernel::After).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Served {
-    pub(super) first: Fused,
-    pub(super) residual: Option<Slot>,
-    pub(super) last: Fused,
+pub(crate) struct Served {
+    pub(crate) first: Fused,
+    pub(crate) residual: Option<Slot>,
+    pub(crate) last: Fused,
 }
 
 /// What follows a product of integers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct IntEnd {
-    pub(super) multipliers: Constant,
-    pub(super) zero_point: u8,
-    pub(super) to: Rescale,
-    pub(super) residual: Option<IntResidual>,
+pub(crate) struct IntEnd {
+    pub(crate) multipliers: Constant,
+    pub(crate) zero_point: u8,
+    pub(crate) to: Rescale,
+    pub(crate) residual: Option<IntResidual>,
 }
 
 /// An addition fused into a product of integers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct IntResidual {
-    pub(super) add: Add,
-    pub(super) side: Side,
-    pub(super) other: Slot,
+pub(crate) struct IntResidual {
+    pub(crate) add: Add,
+    pub(crate) side: Side,
+    pub(crate) other: Slot,
 }
 
 /// One operator.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Dense {
         geometry: Dense,
         x: Slot,
@@ -373,7 +373,7 @@ pub(super) enum Step {
 
 impl Step {
     /// The operator's name, for tables.
-    pub(super) fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Dense { .. } | Self::ServedDense { .. } => "dense",
             Self::IntDense { .. } => "int8 dense",
