@@ -17,7 +17,7 @@ use crate::forge::{Forged, Tensor};
 use crate::{Tested, shared, small, written};
 
 /// Parameters as after some training: variances above zero, everything finite.
-fn trained(model: &Model) -> Vec<f32> {
+pub(crate) fn trained(model: &Model) -> Vec<f32> {
     let mut stream = Stream::at(Purpose::Testing, Seed(2), RoundId(0), ClientId(0));
     let mut parameters = model.init(&mut stream);
     for value in parameters.values_mut() {
@@ -33,17 +33,18 @@ fn trained(model: &Model) -> Vec<f32> {
     parameters.into_values()
 }
 
-fn examples(model: &Model, rows: usize) -> Vec<f32> {
+pub(crate) fn examples(model: &Model, rows: usize) -> Vec<f32> {
     let mut stream = Stream::at(Purpose::Testing, Seed(3), RoundId(0), ClientId(0));
     let draw = |_| stream.normal() as f32;
     (0..rows * model.input().len()).map(draw).collect()
 }
 
-fn quantized(model: &Arc<Model>, parameters: &[f32], granularity: Granularity) -> Quantization {
-    let data = Made {
-        input: model.input().clone(),
-        reals: examples(model, 4),
-    };
+pub(crate) fn quantized(
+    model: &Arc<Model>,
+    parameters: &[f32],
+    granularity: Granularity,
+) -> Quantization {
+    let data = Made::new(model, 4);
     let samples = Samples::all(model, &data).expect("inputs of the model");
     let quantization = samples.calibrate(model, parameters, Calibration::MinMax, granularity);
     quantization.expect("finite parameters")
@@ -52,12 +53,39 @@ fn quantized(model: &Arc<Model>, parameters: &[f32], granularity: Granularity) -
 /// Inputs without targets worth reading.
 struct Made {
     input: InputSpec,
+    target: TargetSpec,
     reals: Vec<f32>,
+    tokens: Vec<u32>,
+}
+
+impl Made {
+    fn new(model: &Model, rows: usize) -> Self {
+        let (reals, tokens) = match *model.input() {
+            InputSpec::Real(_) => (examples(model, rows), Vec::new()),
+            InputSpec::Tokens { .. } => (Vec::new(), tokens(model, rows)),
+        };
+        Self {
+            input: model.input().clone(),
+            target: model.target(),
+            reals,
+            tokens,
+        }
+    }
+}
+
+/// Tokens of a model's vocabulary.
+pub(crate) fn tokens(model: &Model, rows: usize) -> Vec<u32> {
+    let InputSpec::Tokens { vocabulary, .. } = *model.input() else {
+        return Vec::new();
+    };
+    let mut stream = Stream::at(Purpose::Testing, Seed(4), RoundId(0), ClientId(0));
+    let draw = |_| (stream.uniform() * vocabulary as f64) as u32;
+    (0..rows * model.input().len()).map(draw).collect()
 }
 
 impl Examples for Made {
     fn len(&self) -> usize {
-        self.reals.len() / self.input.len()
+        (self.reals.len() + self.tokens.len()) / self.input.len()
     }
 
     fn input(&self) -> &InputSpec {
@@ -65,22 +93,28 @@ impl Examples for Made {
     }
 
     fn target(&self) -> TargetSpec {
-        TargetSpec::Class { classes: 1 }
+        self.target
     }
 
     fn fill(&self, rows: &[u32], inputs: InputsMut<'_>, targets: TargetsMut<'_>) {
-        let (InputsMut::Real(inputs), TargetsMut::Classes(classes)) = (inputs, targets) else {
-            unreachable!("real inputs and classes");
-        };
         let width = self.input.len();
-        for (&row, to) in rows.iter().zip(inputs.chunks_mut(width)) {
-            to.copy_from_slice(&self.reals[row as usize * width..][..width]);
+        match inputs {
+            InputsMut::Real(inputs) => copied(&self.reals, width, rows, inputs),
+            InputsMut::Tokens(inputs) => copied(&self.tokens, width, rows, inputs),
         }
-        classes.fill(0);
+        if let TargetsMut::Classes(classes) = targets {
+            classes.fill(0);
+        }
     }
 }
 
-fn saved(program: &Program) -> Vec<u8> {
+fn copied<T: Copy>(from: &[T], width: usize, rows: &[u32], to: &mut [T]) {
+    for (&row, to) in rows.iter().zip(to.chunks_mut(width)) {
+        to.copy_from_slice(&from[row as usize * width..][..width]);
+    }
+}
+
+pub(crate) fn saved(program: &Program) -> Vec<u8> {
     let mut bytes = Vec::new();
     write_program(program, &mut bytes).expect("a program is written into memory");
     bytes
@@ -208,7 +242,7 @@ fn integers_take_a_quarter() -> Tested {
 }
 
 /// Weights of four bits, rounded to the nearest.
-fn four(code: Code4, group: usize) -> Numerics {
+pub(crate) fn four(code: Code4, group: usize) -> Numerics {
     Numerics::Int4(FourBits::new(code, group).expect("a group"))
 }
 
@@ -255,7 +289,7 @@ fn four_bits_take_an_eighth() -> Tested {
 }
 
 /// A small model, of each kind of integers.
-fn tiny() -> [Program; 2] {
+pub(crate) fn tiny() -> [Program; 2] {
     let model = Arc::new(small());
     let parameters = trained(&model);
     let int8 = Numerics::Int8(quantized(&model, &parameters, Granularity::Channel));
