@@ -149,12 +149,12 @@ impl<'a> Context<'a> {
                 weight,
                 bias,
                 fused,
-            } => {
+            } if cfg!(feature = "unpacked") => {
                 let ([x], [y]) = self.reals([x], [y]);
                 let bias = bias.map(|bias| constants.values(bias));
                 k.dense(geometry, rows, x, constants.values(weight), bias, fused, y);
             }
-            Step::Pad { ref geometry, x, y } => {
+            Step::Pad { ref geometry, x, y } if cfg!(feature = "unpacked") => {
                 let ([x], [y]) = self.reals([x], [y]);
                 k.pad(geometry, rows, x, y);
             }
@@ -165,7 +165,7 @@ impl<'a> Context<'a> {
                 weight,
                 bias,
                 fused,
-            } => {
+            } if cfg!(feature = "unpacked") => {
                 let ([x], [y]) = self.reals([x], [y]);
                 let bias = bias.map(|bias| constants.values(bias));
                 k.conv(geometry, rows, x, constants.values(weight), bias, fused, y);
@@ -254,7 +254,7 @@ impl<'a> Context<'a> {
                 scratch,
                 weight,
                 bias,
-            } => {
+            } if cfg!(feature = "unpacked") => {
                 let ([], [gates, y, kept, scratch]) = self.reals([], [gates, y, kept, scratch]);
                 let weight = constants.values(weight);
                 let bias = bias.map_or(&[][..], |bias| constants.values(bias));
@@ -269,7 +269,7 @@ impl<'a> Context<'a> {
                 weight,
                 bias,
                 block,
-            } => {
+            } if cfg!(feature = "sequences") => {
                 let weight = weights(constants, weight);
                 let bias = bias.map_or(&[][..], |bias| constants.values(bias));
                 let (gates, y, kept, scratch, block) = match block {
@@ -295,7 +295,7 @@ impl<'a> Context<'a> {
                 weight: [packed, folded, scales],
                 bias,
                 codes,
-            } => {
+            } if cfg!(feature = "sequences") => {
                 let ([], [gates, y, kept, scratch, codes]) =
                     self.pick([], [gates, y, kept, scratch, codes]);
                 let [gates, y, kept, scratch] = [gates, y, kept, scratch].map(cast_slice_mut);
@@ -315,7 +315,7 @@ impl<'a> Context<'a> {
                 y,
                 probabilities,
                 scratch,
-            } => {
+            } if cfg!(feature = "sequences") => {
                 let ([x], [y, probabilities, scratch]) =
                     self.reals([x], [y, probabilities, scratch]);
                 k.attention(geometry, rows, x, y, probabilities, scratch);
@@ -434,7 +434,8 @@ impl<'a> Context<'a> {
                 let ([x], [y]) = self.pick([x], [y]);
                 k.int8_dequantize(from, x, cast_slice_mut(y));
             }
-            _ => self.integer_step(step),
+            _ if cfg!(feature = "int8") => self.integer_step(step),
+            _ => unreachable!("a step that this build leaves out"),
         }
     }
 

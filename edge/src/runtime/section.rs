@@ -76,6 +76,9 @@ pub enum StepsError {
     /// The steps are what was written, and cannot be run.
     #[error("its compiled steps contradict themselves; another program wrote them")]
     Forged,
+    /// The steps need what the features of this build leave out.
+    #[error("its precision or its layers are among what this library was built without")]
+    LeftOut,
     /// The data are shorter or longer than the steps say.
     #[error("its data are cut short or go on behind their end: copy it again")]
     Length,
@@ -161,6 +164,9 @@ pub(super) fn decode(text: &[u8]) -> Result<Block, StepsError> {
         return Err(StepsError::Damaged);
     }
     let block = read(&mut Reader::new(&body[MAGIC.len()..])).ok_or(StepsError::Forged)?;
+    if !block.steps.iter().all(Step::is_built) {
+        return Err(StepsError::LeftOut);
+    }
     check::check(&block).ok_or(StepsError::Forged)?;
     Ok(block)
 }

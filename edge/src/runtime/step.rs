@@ -1,8 +1,10 @@
 //! The operators of a program, with the places of their operands.
 
+#[cfg(feature = "describe")]
+use crate::kernel::Cell;
 use crate::kernel::int8::{Add, Affine, Rescale, Side};
 use crate::kernel::{
-    Activation, Attention, BatchNorm, Cell, Conv, Dense, Fused, Norm, Pool, Recurrent, WeightKind,
+    Activation, Attention, BatchNorm, Conv, Dense, Fused, Norm, Pool, Recurrent, WeightKind,
 };
 
 /// Index of a buffer.
@@ -372,7 +374,43 @@ pub(crate) enum Step {
 }
 
 impl Step {
+    /// Whether this build has its kernels: features say which.
+    pub(crate) fn is_built(&self) -> bool {
+        let stored = |weight: Weight| match weight {
+            Weight::Single(_) => cfg!(feature = "float32"),
+            Weight::Half(_) => cfg!(feature = "float16"),
+            Weight::Four(_) => cfg!(feature = "int4"),
+        };
+        match *self {
+            Self::Dense { .. } | Self::Pad { .. } | Self::Conv { .. } | Self::Recurrent { .. } => {
+                cfg!(feature = "unpacked")
+            }
+            Self::ServedDense { weight, .. }
+            | Self::ServedConv { weight, .. }
+            | Self::ServedConvInPlace { weight, .. } => stored(weight),
+            Self::ServedRecurrent { weight, .. } => cfg!(feature = "sequences") && stored(weight),
+            Self::Attention { .. } => cfg!(feature = "sequences"),
+            Self::IntRecurrent { .. } => cfg!(feature = "sequences") && cfg!(feature = "int8"),
+            Self::Quantize { .. }
+            | Self::Dequantize { .. }
+            | Self::IntDense { .. }
+            | Self::IntConv { .. }
+            | Self::IntMaxPool { .. }
+            | Self::IntAvgPool { .. }
+            | Self::IntGlobalAvgPool { .. }
+            | Self::IntLast { .. }
+            | Self::IntAdd { .. }
+            | Self::Table { .. }
+            | Self::IntClamp { .. }
+            | Self::IntNorm { .. }
+            | Self::Rescale { .. }
+            | Self::IntEmbedding { .. } => cfg!(feature = "int8"),
+            _ => true,
+        }
+    }
+
     /// The operator's name, for tables.
+    #[cfg(feature = "describe")]
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Dense { .. } | Self::ServedDense { .. } => "dense",
