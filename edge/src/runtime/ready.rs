@@ -82,6 +82,14 @@ impl Ready {
     /// # Errors
     /// [`StepsError`] for a file without compiled steps, or one that is damaged in its header.
     pub fn open(file: SharedBytes) -> Result<Self, StepsError> {
+        Self::open_within(file, usize::MAX)
+    }
+
+    /// The same with an arena of at most so many bytes: a file says how many it needs.
+    ///
+    /// # Errors
+    /// As [`Ready::open`], and [`StepsError::Memory`] where the arena for one example is larger.
+    pub fn open_within(file: SharedBytes, most: usize) -> Result<Self, StepsError> {
         let bytes = (*file).as_ref();
         let (header, start) = header(bytes)?;
         let block = section::decode(entry(header)?)?;
@@ -112,7 +120,10 @@ impl Ready {
             steps,
             ..
         } = block;
-        let rows = (CACHED_BYTES / arena.max(1)).clamp(1, MOST_ROWS);
+        if arena > most {
+            return Err(StepsError::Memory);
+        }
+        let rows = (CACHED_BYTES.min(most) / arena.max(1)).clamp(1, MOST_ROWS);
         let schedule = Schedule::scaled(steps.len(), places, arena, rows);
         let arena = AlignedBytes::try_new(schedule.arena).ok_or(StepsError::Memory)?;
         Ok(Self {
