@@ -120,10 +120,16 @@ impl Checker<'_> {
         (same && x_place.fixed == 0 && y_place.fixed == 0).then_some(())
     }
 
-    fn constant(&self, at: Constant, len: usize, size: usize) -> Option<()> {
+    /// How many numbers of `size` bytes a constant has; at least one.
+    fn numbers(&self, at: Constant, size: usize) -> Option<usize> {
         let range = self.constants.get(at)?;
         let whole = range.len().is_multiple_of(size) && range.start.is_multiple_of(size);
-        (whole && range.len() / size >= len).then_some(())
+        Some(range.len() / size).filter(|&len| whole && len > 0)
+    }
+
+    /// A constant of so many numbers, not more: some kernels go by its length.
+    fn constant(&self, at: Constant, len: usize, size: usize) -> Option<()> {
+        (self.numbers(at, size)? == len).then_some(())
     }
 
     fn bias(&self, bias: Option<Constant>, len: usize) -> Option<()> {
@@ -132,8 +138,7 @@ impl Checker<'_> {
 
     /// One factor, or one for each column.
     fn factors(&self, at: Constant, columns: usize) -> Option<()> {
-        self.constant(at, 1, REAL)?;
-        let len = self.constants.get(at)?.len() / REAL;
+        let len = self.numbers(at, REAL)?;
         (len == 1 || len == columns).then_some(())
     }
 
@@ -356,8 +361,7 @@ impl Checker<'_> {
                 variance,
                 r,
             } => {
-                self.constant(variance, 1, REAL)?;
-                let len = self.constants.get(variance)?.len() / REAL;
+                let len = self.numbers(variance, REAL)?;
                 self.room(r, len, REAL)
             }
             Step::BatchNorm {
@@ -462,8 +466,7 @@ impl Checker<'_> {
                 self.room(scratch, a.forward_scratch_len(), REAL)
             }
             Step::Position { table, y } => {
-                self.constant(table, 1, REAL)?;
-                let len = self.constants.get(table)?.len() / REAL;
+                let len = self.numbers(table, REAL)?;
                 self.write(y, len, REAL)
             }
             Step::Quantize { x, y, to: _ } => self.map(x, REAL, y, 1),
@@ -536,9 +539,7 @@ impl Checker<'_> {
             }
             Step::Table { table, x, y } => {
                 self.constant(table, 256, 1)?;
-                let len = self.constants.get(table)?.len();
-                self.map(x, 1, y, 1)?;
-                (len == 256).then_some(())
+                self.map(x, 1, y, 1)
             }
             Step::IntClamp { to, y } => {
                 bounds(to)?;
@@ -562,8 +563,7 @@ impl Checker<'_> {
             }
             Step::Rescale { x, y, a, b, to } => {
                 bounds(to)?;
-                self.constant(a, 1, REAL)?;
-                let channels = self.constants.get(a)?.len() / REAL;
+                let channels = self.numbers(a, REAL)?;
                 self.constant(b, channels, REAL)?;
                 self.map(x, 1, y, 1)?;
                 let row = self.buffer(x, 1)?.row;
