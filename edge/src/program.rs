@@ -348,13 +348,8 @@ impl Program {
     }
 
     /// What a file says of it to those who do not compile: see [`Ready`](crate::Ready). The constants
-    /// lie at these ranges of `data` bytes with this SHA-256.
-    pub(crate) fn block(
-        &self,
-        constants: Vec<ops::Range<usize>>,
-        data: usize,
-        digest: [u8; 32],
-    ) -> Block {
+    /// lie at these ranges of `data` bytes.
+    pub(crate) fn block(&self, constants: Vec<ops::Range<usize>>, data: usize) -> Block {
         let (Schedule { places, arena, .. }, _) = Schedule::new(self, 1, PART_BYTES);
         Block {
             input: self.input_len(),
@@ -364,7 +359,6 @@ impl Program {
             },
             output: self.output_len(),
             data,
-            digest,
             constants,
             arena,
             places,

@@ -136,10 +136,7 @@ impl<'a> Compiler<'a> {
         constants: Option<Constants>,
     ) -> Result<Program, ProgramError> {
         self.finish(numerics, |sections, parts| match constants {
-            Some(constants) => {
-                constants.check(&sections)?;
-                Ok(constants)
-            }
+            Some(constants) => constants.arranged(&sections),
             None => Constants::joined(sections, &parts),
         })
     }

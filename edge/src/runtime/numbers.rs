@@ -20,6 +20,12 @@ impl Numbers {
         Self { ranges, bytes }
     }
 
+    /// The bytes that they lie in.
+    #[cfg(feature = "describe")]
+    pub(crate) fn shared(&self) -> SharedBytes {
+        Arc::clone(&self.bytes)
+    }
+
     /// The bytes of a constant.
     pub(crate) fn bytes(&self, index: usize) -> &[u8] {
         &(*self.bytes).as_ref()[self.ranges[index].clone()]

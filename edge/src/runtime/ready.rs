@@ -12,6 +12,10 @@ use super::{Context, INPUT, Inputs, Numbers, Schedule, SharedBytes, Slot, Step};
 use crate::arena::AlignedBytes;
 use crate::kernel::Kernels;
 
+/// Bytes of the header's length.
+const LENGTH: usize = size_of::<u64>();
+/// The entry of the metadata that has the SHA-256 of the data.
+const KEY_SHA256: &str = "fledgling.sha256";
 /// Multiple at which data begin in memory, where they are not copied.
 const ALIGNMENT: usize = 64;
 /// Examples that are worked on at once at most.
@@ -61,9 +65,9 @@ pub struct Ready {
     output: usize,
     slot: Slot,
     file: SharedBytes,
-    /// Where the data lie in the file, and their SHA-256.
+    /// Where the data lie in the file, and in it their SHA-256 in hexadecimal digits.
     data: Range<usize>,
-    digest: [u8; 32],
+    digest: Range<usize>,
 }
 
 impl fmt::Debug for Ready {
@@ -92,7 +96,9 @@ impl Ready {
     pub fn open_within(file: SharedBytes, most: usize) -> Result<Self, StepsError> {
         let bytes = (*file).as_ref();
         let (header, start) = header(bytes)?;
-        let block = section::decode(entry(header)?)?;
+        let block = section::decode(&header[entry(header, KEY_STEPS)?])?;
+        let digest = entry(header, KEY_SHA256)?;
+        let digest = digest.start + LENGTH..digest.end + LENGTH;
         let data = start..bytes.len();
         if data.len() != block.data {
             return Err(StepsError::Length);
@@ -113,7 +119,6 @@ impl Ready {
             input,
             vocabulary,
             output,
-            digest,
             arena,
             places,
             slot,
@@ -148,8 +153,16 @@ impl Ready {
     /// # Errors
     /// [`StepsError::Data`] when they are not what was written.
     pub fn verify(&self) -> Result<(), StepsError> {
-        let data = (*self.file).as_ref().get(self.data.clone());
-        match data.is_some_and(|data| section::sha256(data) == self.digest) {
+        let file = (*self.file).as_ref();
+        let parts = file
+            .get(self.data.clone())
+            .zip(file.get(self.digest.clone()));
+        let same = parts.is_some_and(|(data, digits)| {
+            let found = section::sha256(data);
+            let found = found.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+            found.eq(digits.iter().map(|&digit| value(digit)))
+        });
+        match same {
             true => Ok(()),
             false => Err(StepsError::Data),
         }
@@ -238,29 +251,29 @@ fn header(file: &[u8]) -> Result<(&[u8], usize), StepsError> {
     let header = length.ok().and_then(|length| rest.get(..length));
     let header = header.filter(|header| header.starts_with(b"{"));
     header
-        .map(|header| (header, header.len() + size_of::<u64>()))
+        .map(|header| (header, header.len() + LENGTH))
         .ok_or(StepsError::NoFile)
 }
 
-/// The text of the compiled steps. The metadata's texts are JSON, in which no key but this one ends
-/// like this and is followed by a colon, as a quote within a text stands behind a backslash; and the
-/// alphabet of base64 needs none.
-fn entry(header: &[u8]) -> Result<&[u8], StepsError> {
-    let parts = [b"\"".as_slice(), KEY_STEPS.as_bytes(), b"\":\""];
-    let mut at = 0;
-    while at < header.len() {
-        let mut rest = &header[at..];
-        if parts.iter().all(|part| match rest.strip_prefix(*part) {
-            Some(after) => {
-                rest = after;
-                true
-            }
-            None => false,
-        }) {
-            let end = rest.iter().position(|&byte| byte == b'"');
-            return end.map(|end| &rest[..end]).ok_or(StepsError::NoSteps);
-        }
-        at += 1;
+/// Where an entry's text lies in the header. The metadata's texts are JSON, in which no key but this
+/// one is a quote, these letters, a quote and a colon, as a quote within a text stands behind a
+/// backslash; and the digits of the two texts that are asked for need none.
+fn entry(header: &[u8], key: &str) -> Result<Range<usize>, StepsError> {
+    let start = (0..header.len()).find_map(|at| {
+        let rest = header[at..].strip_prefix(b"\"")?;
+        let rest = rest.strip_prefix(key.as_bytes())?.strip_prefix(b"\":\"")?;
+        Some(header.len() - rest.len())
+    });
+    let start = start.ok_or(StepsError::NoSteps)?;
+    let len = header[start..].iter().position(|&byte| byte == b'"');
+    len.map(|len| start..start + len).ok_or(StepsError::NoSteps)
+}
+
+/// What a hexadecimal digit stands for.
+fn value(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'f' => digit - b'a' + 10,
+        _ => u8::MAX,
     }
-    Err(StepsError::NoSteps)
 }

@@ -10,13 +10,13 @@
 //! |---|---|
 //! | magic | `FLS`, and the version of this format, `1` |
 //! | ends | values of an input; tokens that there are, 0 where inputs are real; values of an output |
-//! | data | bytes of the file's data, and their SHA-256 |
-//! | constants | how many; of each the bytes that lie between it and the one before, and its length |
+//! | data | bytes of the file's data |
+//! | constants | how many; of each its first byte in the data, and its length |
 //! | buffers | bytes of the arena; how many buffers; of each the bytes for an example, the bytes whatever the batch, and its place in units of 64 bytes, all for one example at a time |
 //! | steps | the buffer of the output; how many steps; of each its code and its fields, in the order of [`coded`] |
 //! | checksum | SHA-256 of everything before |
 //!
-//! Buffer 0 is the input. A runner of more examples at once multiplies every place by their number.
+//! The SHA-256 of the data stands in the metadata, as `fledgling.sha256`. Buffer 0 is the input. A runner of more examples at once multiplies every place by their number.
 //!
 //! # Trust
 //! The checksum finds what went wrong by chance. Against bytes that somebody made on purpose
@@ -39,7 +39,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Slot, Step};
 use crate::arena::Place;
-use coded::{Coded as _, Reader};
+use coded::{Coded, Reader};
 
 /// The entry of the metadata.
 pub(crate) const KEY_STEPS: &str = "fledgling.steps";
@@ -101,8 +101,6 @@ pub(crate) struct Block {
     pub(crate) output: usize,
     /// Bytes of the file's data.
     pub(crate) data: usize,
-    /// Their SHA-256.
-    pub(crate) digest: [u8; DIGEST],
     /// Where the constants lie in them.
     pub(crate) constants: Vec<Range<usize>>,
     /// Bytes of the arena for one example.
@@ -126,13 +124,9 @@ pub(crate) fn encode(block: &Block) -> alloc::string::String {
     ] {
         number.write(&mut to);
     }
-    to.extend_from_slice(&block.digest);
     block.constants.len().write(&mut to);
-    let mut end = 0;
     for range in &block.constants {
-        (range.start - end).write(&mut to);
-        range.len().write(&mut to);
-        end = range.end;
+        [range.start, range.len()].write(&mut to);
     }
     block.arena.write(&mut to);
     block.places.len().write(&mut to);
@@ -180,13 +174,10 @@ fn read(from: &mut Reader<'_>) -> Option<Block> {
     let vocabulary = Some(usize::read(from)?).filter(|&tokens| tokens > 0);
     let output = usize::read(from)?;
     let data = usize::read(from)?;
-    let digest = from.array()?;
     let mut constants = Vec::new();
-    let mut end = 0usize;
     for _ in 0..count(from)? {
-        let start = end.checked_add(usize::read(from)?)?;
-        end = start.checked_add(usize::read(from)?)?;
-        constants.push(start..end);
+        let [start, len] = Coded::read(from)?;
+        constants.push(start..start.checked_add(len)?);
     }
     let arena = usize::read(from)?;
     let mut places = Vec::new();
@@ -206,7 +197,6 @@ fn read(from: &mut Reader<'_>) -> Option<Block> {
         vocabulary,
         output,
         data,
-        digest,
         constants,
         arena,
         places,

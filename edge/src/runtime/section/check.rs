@@ -27,8 +27,7 @@ pub(super) fn check(block: &Block) -> Option<()> {
     let values = [block.input, block.output];
     let sized = values.iter().all(|&len| len > 0 && fits(&[len, 64]));
     let constants = &block.constants;
-    // They ascend: the last is the farthest.
-    let inside = constants.last().is_none_or(|last| last.end <= block.data);
+    let inside = constants.iter().all(|range| range.end <= block.data);
     let placed = block.places.iter().all(|place| {
         let end = place.row.checked_add(place.fixed);
         let end = end.and_then(|len| len.checked_add(place.offset));
