@@ -255,8 +255,8 @@ pub(crate) fn four(code: Code4, group: usize) -> Numerics {
 }
 
 /// The share of a file of parameters in `f32` that a program's file in four bits takes: at most
-/// 0.14, but for models of few parameters, of which the header is a large part, and for those with
-/// many filters of one channel, which stay in 16 bits.
+/// 0.14, but for models of few parameters, of which the header and what stays in 16 and 32 bits are a
+/// large part, and for those with many filters of one channel, which stay in 16 bits.
 #[test]
 fn four_bits_take_an_eighth() -> Tested {
     for &(kind, _) in MODELS {
@@ -282,16 +282,15 @@ fn four_bits_take_an_eighth() -> Tested {
         }
         let text: Vec<String> = shares.iter().map(|share| format!("{share:.4}")).collect();
         println!("{kind} of {}: {}", model.parameters(), text.join(" "));
-        // In groups of 128.
+        // In groups of 64.
         let most = match kind {
-            "logreg" => 0.25,
-            // Recurrent weights stay in f32.
-            "lstm-shakespeare" | "transformer" => 0.7,
-            "resnet8-gn" => 0.17,
-            "mlp-2nn" | "cnn-pfl" | "mlp" | "mobilenet-v2" => 0.15,
+            "logreg" => 0.16,
+            "transformer" => 0.21,
+            "resnet8-gn" => 0.155,
+            "mobilenet-v2" => 0.149,
             _ => 0.14,
         };
-        assert!(shares[2] <= most && shares[8] <= most, "{kind}: {text:?}");
+        assert!(shares[1] <= most && shares[7] <= most, "{kind}: {text:?}");
     }
     Ok(())
 }
