@@ -7,7 +7,9 @@ use fl_core::{
     ClientId, Examples, InputSpec, InputsMut, Purpose, RoundId, Seed, Stream, TargetSpec,
     TargetsMut,
 };
-use fl_edge::file::{ALIGNMENT, FileError, Kind, Mapped, ModelFile, write_program};
+use fl_edge::file::{
+    ALIGNMENT, Dtype, FileError, Kind, Mapped, ModelFile, TensorInfo, write_program,
+};
 use fl_edge::quant::{Calibration, Code4, FourBits, Granularity, Quantization, Samples};
 use fl_edge::{
     Inputs, MODELS, Model, ModelDef, Numerics, Passes, Program, Ready, Runner, SharedBytes,
@@ -282,6 +284,8 @@ fn four_bits_take_an_eighth() -> Tested {
         }
         let text: Vec<String> = shares.iter().map(|share| format!("{share:.4}")).collect();
         println!("{kind} of {}: {}", model.parameters(), text.join(" "));
+        let program = Program::compile(&model, &parameters, &four(Code4::Int4, 64), Passes::ALL)?;
+        println!("  {}", parts(&saved(&program), floats)?);
         // In groups of 64.
         let most = match kind {
             "logreg" => 0.16,
@@ -293,6 +297,25 @@ fn four_bits_take_an_eighth() -> Tested {
         assert!(shares[1] <= most && shares[7] <= most, "{kind}: {text:?}");
     }
     Ok(())
+}
+
+/// What takes the room in a file, as shares of `floats` bytes.
+fn parts(bytes: &[u8], floats: usize) -> Result<String, FileError> {
+    let file = ModelFile::open(shared(bytes))?;
+    let share = |bytes: usize| bytes as f64 / floats as f64;
+    let of = |kept: &dyn Fn(&TensorInfo) -> bool| {
+        let tensors = file.tensors().iter().filter(|tensor| kept(tensor));
+        share(tensors.map(|tensor| tensor.range.len()).sum())
+    };
+    let scales = |tensor: &TensorInfo| tensor.name.ends_with(".scales");
+    Ok(format!(
+        "codes {:.4}, scales {:.4}, f16 {:.4}, f32 {:.4}, header {:.4}",
+        of(&|tensor| tensor.dtype == Dtype::U8),
+        of(&|tensor| scales(tensor)),
+        of(&|tensor| tensor.dtype == Dtype::F16 && !scales(tensor)),
+        of(&|tensor| tensor.dtype == Dtype::F32),
+        share(file.data_start()),
+    ))
 }
 
 /// Files of format 1, as `fuzz/examples/seeds.rs` wrote them (the model `residual`) before there was
