@@ -4,6 +4,16 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+/// A buffer's place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) offset: usize,
+    /// Numbers (or bytes) for each example.
+    pub(crate) row: usize,
+    /// Numbers (or bytes) whatever the batch.
+    pub(crate) fixed: usize,
+}
+
 /// Numbers whose first one lies at the start of a cache line, where the allocator's block allows.
 #[derive(Debug, Default)]
 pub(crate) struct Aligned {
@@ -65,6 +75,15 @@ impl AlignedBytes {
         let block = vec![0; len + 4 * LINE];
         let start = block.as_ptr().align_offset(4 * LINE).min(4 * LINE);
         Self { block, start, len }
+    }
+
+    /// The same, where there is memory for them.
+    pub(crate) fn try_new(len: usize) -> Option<Self> {
+        let mut block = Vec::new();
+        block.try_reserve_exact(len.checked_add(4 * LINE)?).ok()?;
+        block.resize(len + 4 * LINE, 0);
+        let start = block.as_ptr().align_offset(4 * LINE).min(4 * LINE);
+        Some(Self { block, start, len })
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -6,21 +6,26 @@
 //!
 //! | key | holds |
 //! |---|---|
-//! | `fledgling.format` | the version of this format, `1` |
+//! | `fledgling.format` | the version of this format: `1` for parameters, `2` for a program |
 //! | `fledgling.kind` | `parameters` or `program` |
 //! | `fledgling.model` | JSON: the [`ModelDef`], the input, the target, and how it is trained for quantization |
-//! | `fledgling.program` | in a program's file, JSON: [`Numerics`], [`Passes`], and of each section its name and [`Packing`](crate::Packing), in order |
-//! | `fledgling.sha256` | JSON: SHA-256 of each tensor's bytes, by name |
+//! | `fledgling.program` | in a program's file, JSON: [`Numerics`], [`Passes`] where not all are made, and a letter for the [`Packing`](crate::Packing) of each section, in the order of their bytes |
+//! | `fledgling.steps` | in a program's file, the compiled steps ([`Ready`](crate::Ready)) |
+//! | `fledgling.sha256` | of parameters JSON: SHA-256 of each tensor's bytes, by name; of a program SHA-256 of all data |
 //! | `fledgling.header` | SHA-256 of all the rest of the header: what it says, not how it is spelt |
 //!
 //! The data begin at a multiple of [`ALIGNMENT`] bytes: the header is filled with spaces, as the
 //! format allows. In a file of *parameters* the tensors lie in the order of the model's layout,
 //! so that the data are the flat vector of parameters itself, in little-endian `f32`:
 //! [`ModelFile::values`] is a view of the map. In a *program*'s file the tensors are the sections
-//! of its [`Constants`](crate::Constants), packed as the kernels read them, each at a multiple of
-//! [`ALIGNMENT`]. The format allows no holes, so what lies between two of them is a tensor too:
-//! zeros of type `U8`, called `__pad.0`, `__pad.2` and so on. [`ModelFile::program`] copies none
-//! of them out of the map.
+//! of its [`Constants`](crate::Constants), packed as the kernels read them: first those of at least
+//! 4096 bytes, each at a multiple of [`ALIGNMENT`], then the others at multiples of the size of
+//! their numbers, larger numbers first. The format allows no holes, so what lies between two of
+//! the large ones is a tensor too: zeros of type `U8`, called `__pad.0`, `__pad.2` and so on.
+//! [`ModelFile::program`] copies none of them out of the map.
+//!
+//! Programs in format `1` are read as well: there each section had its own checksum, its place in
+//! the program's order at a multiple of [`ALIGNMENT`], and no compiled steps were written.
 //!
 //! # Trust
 //! [`ModelFile::open`] checks the header: every length against the file, the places of the
@@ -88,8 +93,10 @@ use crate::zoo::ModelDef;
 use header::{Header, Texts};
 use program::Compiled;
 
-/// The version of the format.
+/// The version of the format of parameters, and of programs that were written before.
 const FORMAT: &str = "1";
+/// The version of the format of programs.
+const PROGRAM_FORMAT: &str = "2";
 /// Keys of the metadata.
 const KEY_FORMAT: &str = "fledgling.format";
 const KEY_KIND: &str = "fledgling.kind";
@@ -152,7 +159,16 @@ pub struct ModelFile {
     model: Arc<Model>,
     /// In a program's file.
     compiled: Option<Compiled>,
-    checksums: BTreeMap<String, String>,
+    checksums: Checksums,
+}
+
+/// SHA-256 of the data.
+#[derive(Clone, Debug)]
+enum Checksums {
+    /// Of each tensor's, by its name.
+    Each(BTreeMap<String, String>),
+    /// Of all.
+    Whole(String),
 }
 
 impl fmt::Debug for ModelFile {
@@ -177,10 +193,14 @@ impl ModelFile {
             None => Err(FileError::Missing { key }),
         };
         let format = text(KEY_FORMAT)?;
-        if format != FORMAT {
+        let compact = format == PROGRAM_FORMAT && text(KEY_KIND)? == Kind::Program.name();
+        if format != FORMAT && !compact {
             return Err(FileError::Format {
                 found: format.to_owned(),
-                expected: FORMAT,
+                expected: match Kind::named(text(KEY_KIND)?) {
+                    Some(Kind::Program) => "1 or 2",
+                    _ => FORMAT,
+                },
             });
         }
         if text(KEY_HEADER)? != meaning(&header) {
@@ -198,8 +218,15 @@ impl ModelFile {
         })?;
         let model = described(text(KEY_MODEL)?)?;
         let json = |part, source| FileError::Json { part, source };
-        let Texts(checksums) = serde_json::from_str(text(KEY_SHA256)?)
-            .map_err(|source| json("list of checksums", source))?;
+        let sums = text(KEY_SHA256)?;
+        let checksums = match compact {
+            true => Checksums::Whole(sums.to_owned()),
+            false => {
+                let Texts(each) = serde_json::from_str(sums)
+                    .map_err(|source| json("list of checksums", source))?;
+                Checksums::Each(each)
+            }
+        };
         let program = header.metadata.get(KEY_PROGRAM).cloned();
         let mut file = Self {
             bytes,
@@ -263,6 +290,11 @@ impl ModelFile {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether it is in the format of programs.
+    fn is_compact(&self) -> bool {
+        matches!(self.checksums, Checksums::Whole(_))
     }
 
     /// The numbers that the program of the file computes with.
@@ -331,9 +363,18 @@ impl ModelFile {
     /// Reads all data and compares them with their checksums.
     ///
     /// # Errors
-    /// [`FileError::Section`] or [`FileError::Padding`] names the first tensor that is not what
-    /// was written.
+    /// [`FileError::Data`] in a program's file; [`FileError::Section`] or [`FileError::Padding`]
+    /// names the first tensor that is not what was written where each has its checksum.
     pub fn verify(&self) -> Result<(), FileError> {
+        let checksums = match &self.checksums {
+            Checksums::Whole(expected) => {
+                return match sha256(self.data()) == *expected {
+                    true => Ok(()),
+                    false => Err(FileError::Data),
+                };
+            }
+            Checksums::Each(each) => each,
+        };
         for tensor in &self.header.tensors {
             let name = || tensor.name.clone();
             let bytes = self.data().get(tensor.range.clone());
@@ -345,7 +386,7 @@ impl ModelFile {
                 }
                 continue;
             }
-            let expected = self.checksums.get(&tensor.name);
+            let expected = checksums.get(&tensor.name);
             let expected = expected.ok_or_else(|| FileError::NoChecksum { name: name() })?;
             if sha256(bytes) != *expected {
                 return Err(damaged());

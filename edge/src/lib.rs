@@ -122,11 +122,15 @@ extern crate alloc;
 mod arena;
 #[cfg(feature = "std")]
 pub mod device;
+#[cfg(feature = "describe")]
 pub mod distill;
+#[cfg(feature = "describe")]
 mod error;
+#[cfg(feature = "describe")]
 pub mod file;
 #[cfg(feature = "std")]
 pub mod gguf;
+#[cfg(feature = "describe")]
 pub mod graph;
 #[expect(
     unsafe_code,
@@ -135,38 +139,57 @@ pub mod graph;
 pub mod kernel;
 #[cfg(feature = "std")]
 mod lanes;
+#[cfg(feature = "describe")]
 pub mod layer;
+#[cfg(feature = "describe")]
 mod model;
+#[cfg(feature = "describe")]
 mod plan;
+#[cfg(feature = "describe")]
 mod program;
+#[cfg(feature = "describe")]
 pub mod prune;
+#[cfg(feature = "describe")]
 pub mod qat;
+#[cfg(feature = "describe")]
 pub mod quant;
+mod runtime;
 #[cfg(feature = "std")]
 mod serve;
+#[cfg(feature = "describe")]
 mod session;
+#[cfg(feature = "describe")]
 mod tagged;
 #[cfg(feature = "std")]
 mod train;
+#[cfg(feature = "describe")]
 pub mod zoo;
 
+#[cfg(feature = "describe")]
 pub use error::{EdgeError, LayerError};
+#[cfg(feature = "describe")]
 pub use graph::LayerSummary;
+#[cfg(feature = "describe")]
 pub use layer::LayerDef;
+#[cfg(feature = "describe")]
 pub use model::Model;
 #[cfg(feature = "std")]
 pub use program::Served;
+#[cfg(feature = "describe")]
 pub use program::{
-    Constants, DType, Inputs, Numerics, Packing, Passes, Program, ProgramError, ProgramMemory,
-    Runner, SECTION_ALIGNMENT, Section, SharedBytes, StepMemory,
+    Constants, DType, Numerics, Packing, Passes, Program, ProgramError, ProgramMemory, Runner,
+    SECTION_ALIGNMENT, Section, StepMemory,
 };
+pub use runtime::{Inputs, Ready, SharedBytes, StepsError};
 #[cfg(feature = "std")]
 pub use serve::{Observed, needs_calibration, serve_int8};
 #[cfg(feature = "std")]
 pub use session::GaussianNoise;
+#[cfg(feature = "describe")]
 pub use session::{
     BadExample, Clipped, Clipping, DpSgd, DpSgdError, PerExampleError, Session, Step,
 };
 #[cfg(feature = "std")]
 pub use train::EdgeTrainer;
+#[cfg(feature = "describe")]
 pub use zoo::{LayersDef, Loss, MODELS, ModelDef};

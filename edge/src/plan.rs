@@ -14,12 +14,13 @@ mod walk;
 use alloc::vec::Vec;
 use core::ops::{Range, RangeInclusive};
 
+use crate::arena::Place;
 use crate::distill::Lesson;
 use crate::model::Model;
 use place::place;
 use planner::Planner;
 
-pub(crate) use place::{Buffer, Kept, Place, place_bytes};
+pub(crate) use place::{Buffer, Kept, place_bytes};
 pub(crate) use planner::{batch_norm, kernel_function};
 pub(crate) use route::Route;
 pub(crate) use step::{Backward, Forward};

@@ -39,15 +39,15 @@ mod compile;
 mod constants;
 mod error;
 mod memory;
-mod run;
+mod runner;
 #[cfg(feature = "std")]
 mod served;
-mod step;
 mod stretch;
 
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops;
 
 use fl_core::InputSpec;
 use serde::{Deserialize, Serialize};
@@ -56,18 +56,19 @@ use crate::graph::ValueId;
 use crate::model::Model;
 use crate::plan::Buffer;
 use crate::quant::{FourBits, Granularity, Quantization, Range, Weights4};
+use crate::runtime::{Block, INPUT, Schedule, Slot, Step};
+pub(crate) use crate::runtime::{Inputs, SharedBytes};
 use compile::Compiler;
-use step::{INPUT, Slot, Step};
-use stretch::{PART_BYTES, Schedule};
+use stretch::PART_BYTES;
 
 #[cfg(feature = "std")]
 pub(crate) use batch::{Batch, ForeignToken, Read};
 #[cfg(feature = "std")]
 pub(crate) use compile::served_weight;
-pub use constants::{Constants, DType, Packing, SECTION_ALIGNMENT, Section, SharedBytes};
+pub use constants::{Constants, DType, Packing, SECTION_ALIGNMENT, Section};
 pub use error::ProgramError;
 pub use memory::{ProgramMemory, StepMemory};
-pub use run::Runner;
+pub use runner::Runner;
 #[cfg(feature = "std")]
 pub use served::Served;
 
@@ -184,39 +185,6 @@ impl Numerics {
 
 /// An arena of about so many bytes stays in the caches of a core.
 const CACHED_BYTES: usize = 4 << 20;
-
-/// A batch of inputs, example after example.
-#[derive(Clone, Copy, Debug)]
-pub enum Inputs<'a> {
-    /// Real numbers, `[rows, ...]`.
-    Real(&'a [f32]),
-    /// Tokens, `[rows, length]`.
-    Tokens(&'a [u32]),
-}
-
-impl Inputs<'_> {
-    /// Numbers or tokens.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Real(values) => values.len(),
-            Self::Tokens(tokens) => tokens.len(),
-        }
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn part(self, start: usize, len: usize) -> Self {
-        match self {
-            Self::Real(values) => Inputs::Real(&values[start..start + len]),
-            Self::Tokens(tokens) => Inputs::Tokens(&tokens[start..start + len]),
-        }
-    }
-}
 
 /// A compiled model: steps, constants and a plan of memory.
 #[derive(Debug)]
@@ -360,7 +328,7 @@ impl Program {
     #[must_use]
     pub fn rows_for(&self, batch: usize) -> usize {
         let batch = batch.max(1);
-        let arena = |rows| Schedule::new(self, rows, PART_BYTES).arena;
+        let arena = |rows| Schedule::new(self, rows, PART_BYTES).0.arena;
         // Wide layers take parts of a batch anyway; a little more than one example needs is what
         // waits between them for the layers that read large weights.
         let most = CACHED_BYTES.max(2 * arena(1));
@@ -377,6 +345,26 @@ impl Program {
         complete
             .into_iter()
             .any(|&(value, _)| self.value_name(value) == name)
+    }
+
+    /// What a file says of it to those who do not compile: see [`Ready`](crate::Ready). The constants
+    /// lie at these ranges of `data` bytes.
+    pub(crate) fn block(&self, constants: Vec<ops::Range<usize>>, data: usize) -> Block {
+        let (Schedule { places, arena, .. }, _) = Schedule::new(self, 1, PART_BYTES);
+        Block {
+            input: self.input_len(),
+            vocabulary: match *self.model.input() {
+                InputSpec::Real(_) => None,
+                InputSpec::Tokens { vocabulary, .. } => Some(vocabulary),
+            },
+            output: self.output_len(),
+            data,
+            constants,
+            arena,
+            places,
+            slot: self.output,
+            steps: self.steps.clone(),
+        }
     }
 
     fn takes_tokens(&self) -> bool {

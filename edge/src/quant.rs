@@ -57,11 +57,12 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::kernel::NF4;
 #[cfg(feature = "std")]
 pub use awq::{Awq, AwqLayer, awq};
 pub use calibrate::{CALIBRATION_SAMPLES, Calibration, Calibrator};
 pub use error::QuantError;
-pub use four::{Code4, FourBits, GROUP, MOST_GROUP, NF4, Weight4, Weights4, four_bit_units};
+pub use four::{Code4, FourBits, GROUP, MOST_GROUP, Weight4, Weights4, four_bit_units};
 #[cfg(feature = "std")]
 pub use gptq::{Gptq, GptqOptions, LayerLoss, gptq, layer_losses};
 pub use lower::{LoweredProduct, lower_product};

@@ -37,8 +37,9 @@ typedef struct FlTrainer FlTrainer; /* a client's training */
 
 uint32_t fl_interface(void);
 
-/* Opens a model file: a program of any precision, or parameters, which are served in 32-bit floats.
- * With `verify` all checksums are compared, which reads the whole file. Null on failure. */
+/* Opens a model file: a program of any precision that the library was built with or, in the full
+ * library, parameters, which are served in 32-bit floats. With `verify` all checksums are compared,
+ * which reads the whole file. Null on failure. */
 FlModel *fl_model_open(const uint8_t *bytes, size_t length, int32_t verify, FlError *error);
 void fl_model_close(FlModel *model);
 

@@ -84,7 +84,9 @@ impl FlError {
 
 fn status(error: &EmbedError) -> FlStatus {
     match error {
-        EmbedError::File(_) | EmbedError::Program(_) => FlStatus::File,
+        EmbedError::File(_) => FlStatus::File,
+        #[cfg(feature = "describe")]
+        EmbedError::Program(_) => FlStatus::File,
         EmbedError::Token { .. } => FlStatus::Example,
         #[cfg(feature = "train")]
         EmbedError::Example(_) => FlStatus::Example,

@@ -32,8 +32,6 @@ mod server;
 pub use learner::{Learner, Plan};
 pub use server::Server;
 
-use fl_edge::file::FileError;
-
 /// Why the library refuses.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -45,9 +43,15 @@ pub enum EmbedError {
         what: &'static str,
     },
     /// The bytes are no model file, or not one of the kind needed.
+    #[cfg(feature = "describe")]
     #[error("the model file: {0}")]
-    File(#[from] FileError),
+    File(#[from] fl_edge::file::FileError),
+    /// The bytes are no model file, or one without compiled steps.
+    #[cfg(not(feature = "describe"))]
+    #[error("the model file: {0}")]
+    File(#[from] fl_edge::StepsError),
     /// The model cannot be served.
+    #[cfg(feature = "describe")]
     #[error("the model: {0}")]
     Program(#[from] fl_edge::ProgramError),
     /// A number of values that does not fit the model.

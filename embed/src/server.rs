@@ -1,66 +1,51 @@
 //! Serving a model.
 
-use alloc::sync::Arc;
+#[cfg(feature = "describe")]
+mod described;
+#[cfg(not(feature = "describe"))]
+mod ready;
 
-use fl_core::InputSpec;
-use fl_edge::file::{Kind, ModelFile};
-use fl_edge::{Inputs, Numerics, Passes, Program, Runner, SharedBytes};
+use fl_edge::{Inputs, SharedBytes};
 
 use crate::EmbedError;
+#[cfg(feature = "describe")]
+use described::Engine;
+#[cfg(not(feature = "describe"))]
+use ready::Engine;
 
-/// Examples that are worked on at once at most: memory counts more than speed here.
-const ROWS: usize = 8;
-
-/// A model being served: a program as its file holds it, or trained parameters in `f32`.
+/// A model being served: a program as its file holds it or, in the full library, trained parameters
+/// in `f32`.
 #[derive(Debug)]
 pub struct Server {
-    runner: Runner,
+    engine: Engine,
 }
 
 impl Server {
     /// Opens a model file. Its checksums are compared when `verify` is set, which reads all of it.
     ///
     /// # Errors
-    /// [`EmbedError::File`], [`EmbedError::Program`].
+    /// [`EmbedError::File`], `EmbedError::Program`.
     pub fn open(bytes: SharedBytes, verify: bool) -> Result<Self, EmbedError> {
-        let file = ModelFile::open(bytes)?;
-        if verify {
-            file.verify()?;
-        }
-        let program = match file.kind() {
-            Kind::Program => file.program()?,
-            Kind::Parameters => {
-                let parameters = file.parameters()?;
-                let (numerics, passes) = (Numerics::F32, Passes::default());
-                Program::compile(file.model(), parameters.values(), &numerics, passes)?
-            }
-        };
-        let program = Arc::new(program);
-        let rows = program.rows_for(ROWS);
-        Ok(Self {
-            runner: Runner::new(program, rows),
-        })
+        let engine = Engine::open(bytes, verify)?;
+        Ok(Self { engine })
     }
 
     /// Values of one example.
     #[must_use]
     pub fn input_len(&self) -> usize {
-        self.runner.program().input_len()
+        self.engine.input_len()
     }
 
     /// Outputs for one example.
     #[must_use]
     pub fn output_len(&self) -> usize {
-        self.runner.program().output_len()
+        self.engine.output_len()
     }
 
     /// How many tokens there are, where the model takes tokens and not real numbers.
     #[must_use]
     pub fn vocabulary(&self) -> Option<usize> {
-        match *self.runner.program().model().input() {
-            InputSpec::Real(_) => None,
-            InputSpec::Tokens { vocabulary, .. } => Some(vocabulary),
-        }
+        self.engine.vocabulary()
     }
 
     /// Computes the outputs (logits) of `outputs.len() / output_len` examples.
@@ -86,7 +71,7 @@ impl Server {
             }
             (Some(_), Inputs::Real(_)) => return Err(EmbedError::Inputs { takes: "tokens" }),
         }
-        self.runner.run(inputs, outputs);
+        self.engine.run(inputs, outputs);
         Ok(())
     }
 }

@@ -30,6 +30,18 @@ const MODELS: &[(&str, &str)] = &[
     ),
 ];
 
+/// The same of tokens.
+const SEQUENCES: &[(&str, &str)] = &[
+    (
+        "transformer",
+        r#"{"kind":"transformer","width":8,"heads":2,"blocks":1,"units":8}"#,
+    ),
+    (
+        "recurrent",
+        r#"{"layer":[{"kind":"embedding","size":4},{"kind":"lstm","units":4},{"kind":"gru","units":4},{"kind":"last"},{"kind":"dense"}]}"#,
+    ),
+];
+
 const FLASH: &[(&str, &str)] = &[
     (
         "text",
@@ -83,6 +95,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let mut bytes = Vec::new();
             write_program(&program, &mut bytes)?;
             write("model-file", &format!("{name}-{}", numerics.name()), &bytes)?;
+            compiled(name, &model, parameters.values(), &numerics, Passes::ALL)?;
+            compiled(name, &model, parameters.values(), &numerics, Passes::NONE)?;
         }
         let [int4, uint4] = [Code4::Int4, Code4::Uint4].map(|code| Weights4 {
             format: FourBits {
@@ -105,6 +119,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             };
             let onnx = fl_onnx::export(&model, parameters.values(), &options)?;
             write("onnx", &format!("{name}-{form}"), &onnx)?;
+        }
+    }
+    for (name, def) in SEQUENCES {
+        let def: ModelDef = serde_json::from_str(def)?;
+        let input = InputSpec::Tokens {
+            length: 4,
+            vocabulary: 5,
+        };
+        let model = Arc::new(Model::new(&def, &input, TargetSpec::Class { classes: 3 })?);
+        let mut stream = Stream::at(Purpose::Testing, Seed(1), RoundId(0), ClientId(0));
+        let parameters = model.init(&mut stream);
+        for numerics in [
+            Numerics::F32,
+            Numerics::Int4(FourBits::new(Code4::Uint4, 16)?),
+            Numerics::int8_plan(&model),
+        ] {
+            compiled(name, &model, parameters.values(), &numerics, Passes::ALL)?;
+            compiled(name, &model, parameters.values(), &numerics, Passes::NONE)?;
         }
     }
     let mut writer = Writer::new();
@@ -199,6 +231,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         write(target, &name, &bytes)?;
     }
     Ok(())
+}
+
+/// The compiled steps of a program.
+fn compiled(
+    name: &str,
+    model: &Arc<Model>,
+    parameters: &[f32],
+    numerics: &Numerics,
+    passes: Passes,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let program = Program::compile(model, parameters, numerics, passes)?;
+    let mut bytes = Vec::new();
+    write_program(&program, &mut bytes)?;
+    let body = fl_fuzz::steps::body(&bytes).ok_or("a program's file has steps")?;
+    let form = match passes == Passes::ALL {
+        true => "",
+        false => "-apart",
+    };
+    let name = format!("{name}-{}{form}", numerics.name());
+    Ok(write("compiled-steps", &name, &body)?)
 }
 
 /// A whole PNG file of `size` by `size` pixels.

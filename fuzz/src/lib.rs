@@ -1,6 +1,6 @@
-//! Fuzz targets for the decoders of what comes from outside: model files, patches, ONNX, GGUF, device
-//! profiles, recordings of devices, data sets, messages of a round, messages and resting states of
-//! secure aggregation.
+//! Fuzz targets for the decoders of what comes from outside: model files and the compiled steps in
+//! them, patches, ONNX, GGUF, device profiles, recordings of devices, data sets, messages of a
+//! round, messages and resting states of secure aggregation.
 //!
 //! A target is a function of bytes that must return whatever the bytes are: no panic, no endless
 //! loop, no memory that the bytes do not justify. `fuzz/corpus/TARGET/` keeps inputs that reach
@@ -29,6 +29,7 @@ mod mutate;
 pub mod patch;
 mod repair;
 pub mod secagg;
+pub mod steps;
 pub mod wire;
 
 use std::sync::Arc;
@@ -60,6 +61,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "model-file",
         run: model_file,
+    },
+    Target {
+        name: "compiled-steps",
+        run: steps::run,
     },
     Target {
         name: "onnx",

@@ -47,10 +47,12 @@ pub fn repaired(file: &[u8]) -> Option<Vec<u8>> {
         sums.insert(name.clone(), Value::String(hex(&Sha256::digest(bytes))));
     }
     let metadata = header.get_mut("__metadata__")?.as_object_mut()?;
-    metadata.insert(
-        "fledgling.sha256".to_owned(),
-        Value::String(Value::Object(sums).to_string()),
-    );
+    let compact = metadata.get("fledgling.format").and_then(Value::as_str) == Some("2");
+    let sums = match compact {
+        true => hex(&Sha256::digest(data)),
+        false => Value::Object(sums).to_string(),
+    };
+    metadata.insert("fledgling.sha256".to_owned(), Value::String(sums));
     metadata.remove("fledgling.header");
     let mut hash = Sha256::new();
     for (key, value) in metadata.iter() {

@@ -163,6 +163,11 @@ pub enum FileError {
         /// The section.
         name: String,
     },
+    /// The data are not those that were written.
+    #[error(
+        "its data do not have the SHA-256 that the header names; the file is damaged: copy it again"
+    )]
+    Data,
     /// The header has no checksum of a section.
     #[error("its header has no SHA-256 of section `{name}`; the file is damaged: copy it again")]
     NoChecksum {

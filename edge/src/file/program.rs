@@ -21,17 +21,78 @@ pub(super) const PADDING: &str = "__pad.";
 #[serde(deny_unknown_fields)]
 pub(super) struct Compiled {
     pub(super) numerics: Numerics,
+    #[serde(default, skip_serializing_if = "are_all")]
     pub(super) passes: Passes,
-    /// In the order of the program's table.
-    pub(super) sections: Vec<Placed>,
+    /// Letters for the sections' packings, in the order of their bytes. In format 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) packing: Option<String>,
+    /// In the order of the program's table. In format 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sections: Option<Vec<Placed>>,
 }
+
+impl Compiled {
+    /// A program whose sections lie in the order of these packings.
+    #[cfg(feature = "std")]
+    pub(super) fn new(program: &Program, packings: impl Iterator<Item = Packing>) -> Self {
+        Self {
+            numerics: program.numerics().clone(),
+            passes: program.passes(),
+            packing: Some(packings.map(letter).collect()),
+            sections: None,
+        }
+    }
+
+    /// How the sections are packed, in the order of their bytes.
+    fn packings(&self) -> Vec<Packing> {
+        match (&self.packing, &self.sections) {
+            (Some(letters), _) => letters.chars().filter_map(packing).collect(),
+            (None, Some(sections)) => sections.iter().map(|placed| placed.packing).collect(),
+            (None, None) => Vec::new(),
+        }
+    }
+}
+
+fn are_all(passes: &Passes) -> bool {
+    *passes == Passes::ALL
+}
+
+const PACKINGS: [(char, Packing); 5] = [
+    ('p', Packing::Plain),
+    ('s', Packing::Panels16),
+    ('i', Packing::Panels16x4),
+    ('n', Packing::Nibbles16),
+    ('d', Packing::Depthwise64x4),
+];
+
+#[cfg(feature = "std")]
+fn letter(packing: Packing) -> char {
+    let known = PACKINGS.iter().find(|(_, known)| *known == packing);
+    known.map_or('?', |(letter, _)| *letter)
+}
+
+fn packing(letter: char) -> Option<Packing> {
+    let known = PACKINGS.iter().find(|(known, _)| *known == letter);
+    known.map(|(_, packing)| *packing)
+}
+
+/// The multiple at which a section begins: large ones at a cache line.
+pub(super) fn alignment(dtype: Dtype, len: usize) -> usize {
+    match len >= LARGE {
+        true => ALIGNMENT,
+        false => dtype.bytes(),
+    }
+}
+
+/// Bytes of a section that begins at a cache line, at least.
+const LARGE: usize = 4096;
 
 /// What the format itself does not say of a section.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Placed {
-    pub(super) name: String,
-    pub(super) packing: Packing,
+struct Placed {
+    name: String,
+    packing: Packing,
 }
 
 /// A section's type as the format has it.
@@ -58,8 +119,44 @@ impl ModelFile {
             part: "program",
             source,
         })?;
+        match (self.is_compact(), &compiled.packing, &compiled.sections) {
+            (true, Some(letters), None) => self.check_letters(letters)?,
+            (false, None, Some(sections)) => self.check_sections(sections)?,
+            _ => return Err(FileError::Missing { key: "packing" }),
+        }
+        Ok(compiled)
+    }
+
+    /// That there is a letter for each section, and that each begins where it may.
+    fn check_letters(&self, letters: &str) -> Result<(), FileError> {
+        let mut letters = letters.chars();
+        let tensors = self.header.tensors.iter();
+        for tensor in tensors.filter(|tensor| !is_padding(tensor)) {
+            let known = letters.next().and_then(packing).is_some();
+            let multiple = alignment(tensor.dtype, tensor.range.len());
+            let dtype = section_dtype(tensor.dtype);
+            if !(known && dtype.is_some() && tensor.range.start.is_multiple_of(multiple)) {
+                return Err(FileError::Tensor {
+                    name: tensor.name.clone(),
+                    found: format!("{:?} from byte {}", tensor.dtype, tensor.range.start),
+                    expected: format!("a section that is described, at a multiple of {multiple}"),
+                });
+            }
+        }
+        match letters.next() {
+            Some(_) => Err(FileError::Tensor {
+                name: "the last".to_owned(),
+                found: "missing".to_owned(),
+                expected: "a section for every letter of its packing".to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The same in format 1.
+    fn check_sections(&self, sections: &[Placed]) -> Result<(), FileError> {
         let mut tensors = self.header.tensors.iter();
-        for placed in &compiled.sections {
+        for placed in sections {
             let wrong = |found: String| FileError::Tensor {
                 name: placed.name.clone(),
                 found,
@@ -83,7 +180,7 @@ impl ModelFile {
                 found: "there".to_owned(),
                 expected: "none behind its last section".to_owned(),
             }),
-            None => Ok(compiled),
+            None => Ok(()),
         }
     }
 
@@ -111,14 +208,14 @@ impl ModelFile {
             .tensors
             .iter()
             .filter(|tensor| !is_padding(tensor));
-        let sections = tensors.zip(&compiled.sections);
+        let sections = tensors.zip(compiled.packings());
         let sections: Option<Vec<Section>> = sections
-            .map(|(tensor, placed)| {
+            .map(|(tensor, packing)| {
                 Some(Section {
                     name: tensor.name.clone(),
                     dtype: section_dtype(tensor.dtype)?,
                     shape: tensor.shape.clone(),
-                    packing: placed.packing,
+                    packing,
                     range: self.start + tensor.range.start..self.start + tensor.range.end,
                 })
             })

@@ -6,21 +6,24 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 #[cfg(feature = "std")]
 use std::io::Write;
 
 use fl_core::Parameters;
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use super::error::FileError;
 use super::header::{ALIGNMENT, Dtype, Header, TensorInfo};
-use super::program::{Compiled, PADDING, Placed, dtype_of};
+use super::program::{Compiled, PADDING, alignment, dtype_of};
 use super::{
     Described, FORMAT, KEY_FORMAT, KEY_HEADER, KEY_KIND, KEY_MODEL, KEY_PROGRAM, KEY_SHA256, Kind,
-    meaning, parse_described, sha256,
+    PROGRAM_FORMAT, hex, meaning, parse_described, sha256,
 };
 use crate::model::Model;
-use crate::program::Program;
+use crate::program::{Program, Section};
+use crate::runtime::{KEY_STEPS, encode};
 
 /// Writes a model with its parameters.
 ///
@@ -55,7 +58,7 @@ pub fn write_parameters(
         Kind::Parameters,
         model,
         tensors,
-        &checksums,
+        json("list of checksums", &checksums)?,
         BTreeMap::new(),
     )?;
     writer.write_all(&header.encode()?)?;
@@ -89,15 +92,19 @@ fn finished(
     kind: Kind,
     model: &Model,
     tensors: Vec<TensorInfo>,
-    checksums: &BTreeMap<String, String>,
+    checksums: String,
     mut metadata: BTreeMap<String, String>,
 ) -> Result<Header, FileError> {
     let text = description(model)?;
+    let format = match kind {
+        Kind::Parameters => FORMAT,
+        Kind::Program => PROGRAM_FORMAT,
+    };
     for (key, text) in [
-        (KEY_FORMAT, FORMAT.to_owned()),
+        (KEY_FORMAT, format.to_owned()),
         (KEY_KIND, kind.name().to_owned()),
         (KEY_MODEL, text),
-        (KEY_SHA256, json("list of checksums", checksums)?),
+        (KEY_SHA256, checksums),
     ] {
         metadata.insert(key.to_owned(), text);
     }
@@ -120,14 +127,23 @@ fn json(part: &'static str, value: &impl Serialize) -> Result<String, FileError>
 #[cfg(feature = "std")]
 pub fn write_program(program: &Program, writer: &mut dyn Write) -> Result<(), FileError> {
     let constants = program.constants();
+    let sections = constants.sections();
+    // Large sections first, then large numbers: so little is left between them.
+    let multiple = |index: usize| {
+        let section: &Section = &sections[index];
+        alignment(dtype_of(section.dtype), constants.bytes(index).len())
+    };
+    let mut order: Vec<usize> = (0..sections.len()).collect();
+    order.sort_by_key(|&index| Reverse(multiple(index)));
     let mut tensors = Vec::<TensorInfo>::new();
-    let mut checksums = BTreeMap::new();
+    let mut ranges = vec![0..0; sections.len()];
+    let mut hash = Sha256::new();
     // What is written: a section, or so many zeros.
-    let mut parts: Vec<Result<&[u8], usize>> = Vec::new();
+    let mut parts: Vec<&[u8]> = Vec::new();
     let mut end = 0usize;
-    for (index, section) in constants.sections().iter().enumerate() {
-        let bytes = constants.bytes(index);
-        let gap = end.next_multiple_of(ALIGNMENT) - end;
+    for &index in &order {
+        let (section, bytes) = (&sections[index], constants.bytes(index));
+        let gap = end.next_multiple_of(multiple(index)) - end;
         if gap > 0 {
             tensors.push(TensorInfo {
                 name: format!("{PADDING}{}", tensors.len()),
@@ -135,31 +151,24 @@ pub fn write_program(program: &Program, writer: &mut dyn Write) -> Result<(), Fi
                 shape: vec![gap],
                 range: end..end + gap,
             });
-            parts.push(Err(gap));
+            parts.push(&[0; ALIGNMENT][..gap]);
             end += gap;
         }
-        checksums.insert(section.name.clone(), sha256(bytes));
+        ranges[index] = end..end + bytes.len();
         tensors.push(TensorInfo {
             name: section.name.clone(),
             dtype: dtype_of(section.dtype),
             shape: section.shape.clone(),
-            range: end..end + bytes.len(),
+            range: ranges[index].clone(),
         });
-        parts.push(Ok(bytes));
+        parts.push(bytes);
         end += bytes.len();
     }
-    let compiled = Compiled {
-        numerics: program.numerics().clone(),
-        passes: program.passes(),
-        sections: constants
-            .sections()
-            .iter()
-            .map(|section| Placed {
-                name: section.name.clone(),
-                packing: section.packing,
-            })
-            .collect(),
-    };
+    for part in &parts {
+        hash.update(part);
+    }
+    let packings = order.iter().map(|&index| sections[index].packing);
+    let compiled = Compiled::new(program, packings);
     let text = json("program", &compiled)?;
     let back: Compiled = serde_json::from_str(&text).map_err(|source| FileError::Json {
         part: "program",
@@ -168,15 +177,17 @@ pub fn write_program(program: &Program, writer: &mut dyn Write) -> Result<(), Fi
     if back.numerics != compiled.numerics {
         return Err(FileError::Decimals);
     }
-    let metadata = [(KEY_PROGRAM.to_owned(), text)].into();
-    let model = program.model();
-    let header = finished(Kind::Program, model, tensors, &checksums, metadata)?;
+    let steps = encode(&program.block(ranges, end));
+    let metadata = [
+        (KEY_PROGRAM.to_owned(), text),
+        (KEY_STEPS.to_owned(), steps),
+    ]
+    .into();
+    let (model, digest) = (program.model(), hex(&hash.finalize()));
+    let header = finished(Kind::Program, model, tensors, digest, metadata)?;
     writer.write_all(&header.encode()?)?;
     for part in parts {
-        match part {
-            Ok(bytes) => writer.write_all(bytes)?,
-            Err(gap) => writer.write_all(&[0; ALIGNMENT][..gap])?,
-        }
+        writer.write_all(part)?;
     }
     Ok(())
 }

@@ -474,6 +474,11 @@ impl Pool {
         })
     }
 
+    /// The input, `[height, width, channels]`.
+    pub(crate) fn input(&self) -> [usize; 3] {
+        [self.height, self.width, self.channels]
+    }
+
     /// The window, `[rows, columns]`.
     #[must_use]
     pub fn kernel(&self) -> [usize; 2] {
@@ -599,6 +604,11 @@ impl Norm {
         (self.repeated(1), rows * self.repeats)
     }
 
+    /// Positions of a part.
+    pub(crate) fn positions(&self) -> usize {
+        self.positions
+    }
+
     /// Channels.
     #[must_use]
     pub fn channels(&self) -> usize {
@@ -667,6 +677,21 @@ impl BatchNorm {
             channels,
             epsilon,
         })
+    }
+
+    /// Positions of an example.
+    pub(crate) fn positions(&self) -> usize {
+        self.positions
+    }
+
+    /// Channels.
+    pub(crate) fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// What is added to the variance.
+    pub(crate) fn epsilon(&self) -> f32 {
+        self.epsilon
     }
 
     /// Numbers in one example.

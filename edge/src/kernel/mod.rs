@@ -76,8 +76,8 @@ pub use map::Mapped;
 pub use normal::NORMAL_GROUP;
 pub use recurrent::{Cell, Recurrent};
 pub use types::{
-    Activation, AdamStep, After, Fused, Gradient, Levels, Momentum, Nibbles, SgdStep, WeightKind,
-    Weights, Write,
+    Activation, AdamStep, After, Fused, Gradient, Levels, Momentum, NF4, Nibbles, SgdStep,
+    WeightKind, Weights, Write,
 };
 
 #[cfg(feature = "simd")]
@@ -723,6 +723,7 @@ impl Kernels {
     /// and `gradient` that of this mean times `scale`; both are zero where none has one.
     ///
     /// [`NO_TARGET`]: fl_core::NO_TARGET
+    #[cfg(feature = "describe")]
     pub fn sequence_cross_entropy(
         &self,
         rows: usize,

@@ -4,20 +4,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use crate::arena::Place;
+
 /// Numbers between the starts of buffers: 64 bytes.
 const ALIGNMENT: usize = 16;
 /// The same, of an arena of bytes.
 const BYTE_ALIGNMENT: usize = 64;
-
-/// A buffer's place.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    pub(crate) offset: usize,
-    /// Numbers (or bytes) for each example.
-    pub(crate) row: usize,
-    /// Numbers (or bytes) whatever the batch.
-    pub(crate) fixed: usize,
-}
 
 /// What the backward pass needs of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,13 +11,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::constants::{Constants, DType, Packing, Section, bytes_of};
-use super::step::{Constant, INPUT, Slot, Step};
 use super::{Numerics, Passes, Program, ProgramError};
 use crate::graph::{Graph, Op, Unit, ValueId, units};
 use crate::kernel::int8::Affine;
 use crate::model::Model;
 use crate::plan::{Buffer, Kept};
 use crate::quant::{Float, FourBits, QuantError, Quantization, Weights4};
+use crate::runtime::{Constant, INPUT, Slot, Step};
 use alloc::sync::Arc;
 
 /// Where a value lies, in each type in which it is at hand.
@@ -136,10 +136,7 @@ impl<'a> Compiler<'a> {
         constants: Option<Constants>,
     ) -> Result<Program, ProgramError> {
         self.finish(numerics, |sections, parts| match constants {
-            Some(constants) => {
-                constants.check(&sections)?;
-                Ok(constants)
-            }
+            Some(constants) => constants.arranged(&sections),
             None => Constants::joined(sections, &parts),
         })
     }

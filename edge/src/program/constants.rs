@@ -1,5 +1,6 @@
 //! The constants of a program: one block of bytes with a table.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -7,13 +8,15 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use bytemuck::{AnyBitPattern, NoUninit};
+use bytemuck::NoUninit;
 use serde::{Deserialize, Serialize};
 
 use super::ProgramError;
 use crate::arena::AlignedBytes;
+use crate::runtime::{Numbers, SharedBytes};
 
-/// Bytes between the starts of sections, and between starts and multiples of which addresses lie.
+/// Multiple at which sections start that are made in memory; those of a file may start at any
+/// multiple of their numbers' size.
 pub const SECTION_ALIGNMENT: usize = 64;
 
 /// Type of a section's numbers, little-endian.
@@ -99,9 +102,6 @@ impl Section {
     }
 }
 
-/// Bytes that somebody keeps for as long as they are used: a memory map.
-pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
-
 /// The constants of a program: packed weights, biases, tables.
 ///
 /// A clone shares the bytes. Kernels read them where they lie: nothing is copied out of a memory
@@ -109,7 +109,7 @@ pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 #[derive(Clone)]
 pub struct Constants {
     sections: Arc<[Section]>,
-    bytes: SharedBytes,
+    numbers: Numbers,
 }
 
 impl fmt::Debug for Constants {
@@ -143,18 +143,17 @@ impl Constants {
                     found: part.len(),
                 });
             }
-            let offset = part.as_ptr().addr() % SECTION_ALIGNMENT;
+            let multiple = section.dtype.bytes();
+            let offset = part.as_ptr().addr() % multiple;
             if offset != 0 && !part.is_empty() {
                 return Err(ProgramError::Alignment {
                     name: section.name.clone(),
                     offset,
+                    multiple,
                 });
             }
         }
-        Ok(Self {
-            sections: sections.into(),
-            bytes,
-        })
+        Ok(Self::over(sections, bytes))
     }
 
     /// A copy of constants that lie anywhere.
@@ -201,10 +200,20 @@ impl Constants {
             len = start.saturating_add(section.needs().unwrap_or(usize::MAX));
             section.range = start..len;
         }
+        Self::over(sections, Arc::new([0u8; 0]))
+    }
+
+    fn over(sections: Vec<Section>, bytes: SharedBytes) -> Self {
+        let ranges = sections.iter().map(|section| section.range.clone());
         Self {
+            numbers: Numbers::new(ranges.collect(), bytes),
             sections: sections.into(),
-            bytes: Arc::new([0u8; 0]),
         }
+    }
+
+    /// The bytes alone, as steps read them.
+    pub(super) fn numbers(&self) -> &Numbers {
+        &self.numbers
     }
 
     /// The table.
@@ -234,23 +243,25 @@ impl Constants {
     /// When there is no such section.
     #[must_use]
     pub fn bytes(&self, index: usize) -> &[u8] {
-        &(*self.bytes).as_ref()[self.sections[index].range.clone()]
+        self.numbers.bytes(index)
     }
 
-    /// The numbers of a section.
-    pub(super) fn values<T: AnyBitPattern>(&self, index: usize) -> &[T] {
-        bytemuck::cast_slice(self.bytes(index))
-    }
-
-    /// Checks that these are the sections that a program needs, wherever they lie.
-    pub(super) fn check(&self, needed: &[Section]) -> Result<(), ProgramError> {
+    /// These constants in the order in which a program needs them, wherever they lie.
+    pub(super) fn arranged(&self, needed: &[Section]) -> Result<Self, ProgramError> {
         if needed.len() != self.sections.len() {
             return Err(ProgramError::Sections {
                 expected: needed.len(),
                 found: self.sections.len(),
             });
         }
-        for (index, (needed, found)) in needed.iter().zip(self.sections.iter()).enumerate() {
+        let places = self.sections.iter().enumerate();
+        let places: BTreeMap<&str, usize> = places
+            .map(|(at, section)| (section.name.as_str(), at))
+            .collect();
+        let mut sections = Vec::with_capacity(needed.len());
+        for (index, needed) in needed.iter().enumerate() {
+            let at = places.get(needed.name.as_str()).copied().unwrap_or(index);
+            let found = &self.sections[at];
             let same = needed.name == found.name
                 && needed.dtype == found.dtype
                 && needed.shape == found.shape
@@ -262,8 +273,9 @@ impl Constants {
                     found: found.described(),
                 });
             }
+            sections.push(found.clone());
         }
-        Ok(())
+        Ok(Self::over(sections, self.numbers.shared()))
     }
 }
 
@@ -295,13 +307,16 @@ mod tests {
         let table = vec![section("a", &[2], 64..72), section("b", &[3, 1], 128..140)];
         let constants = Constants::shared(table.clone(), Arc::clone(&bytes))
             .expect("sections that lie in the bytes");
-        assert_eq!(constants.values::<f32>(0), [1.5, 0.0]);
+        assert_eq!(constants.numbers().values::<f32>(0), [1.5, 0.0]);
         assert_eq!(constants.bytes(1).as_ptr().addr(), start + 128);
         assert_eq!(constants.len(), 20);
-        assert!(constants.check(&table).is_ok());
+        assert!(constants.arranged(&table).is_ok());
+        let turned: Vec<Section> = table.iter().rev().cloned().collect();
+        let turned = constants.arranged(&turned).expect("the same sections");
+        assert_eq!(turned.numbers().values::<f32>(1), [1.5, 0.0]);
         let copied =
             Constants::copied(table, (*bytes).as_ref()).expect("sections that lie in the bytes");
-        assert_eq!(copied.values::<f32>(0), [1.5, 0.0]);
+        assert_eq!(copied.numbers().values::<f32>(0), [1.5, 0.0]);
         assert!(
             copied
                 .bytes(0)
@@ -322,7 +337,7 @@ mod tests {
             (section("a", &[2], Range { start: 64, end: 60 }), "64 to 60"),
             (section("a", &[2], 0..12), "12 bytes"),
             (section("a", &[usize::MAX, 2], 0..8), "8 bytes"),
-            (section("a", &[2], 4..12), "4 bytes after"),
+            (section("a", &[2], 6..14), "2 bytes after a multiple of 4"),
         ] {
             let text = refused(section).to_string();
             assert!(text.contains("`a`") && text.contains(part), "{text}");
@@ -331,12 +346,12 @@ mod tests {
         let constants = Constants::shared(table.to_vec(), Arc::clone(&bytes))
             .expect("sections that lie in the bytes");
         let other = section("a", &[1, 2], 0..8);
-        let error = constants.check(&[other]).expect_err("refused");
+        let error = constants.arranged(&[other]).expect_err("refused");
         assert!(
             matches!(error, ProgramError::Section { index: 0, .. }),
             "{error}"
         );
-        let error = constants.check(&[]).expect_err("refused");
+        let error = constants.arranged(&[]).expect_err("refused");
         assert!(matches!(error, ProgramError::Sections { .. }), "{error}");
     }
 }

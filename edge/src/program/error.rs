@@ -107,15 +107,17 @@ pub enum ProgramError {
         /// Bytes that it has.
         found: usize,
     },
-    /// A section does not start at a cache line.
+    /// A section's numbers do not lie at multiples of their size.
     #[error(
-        "section `{name}` starts {offset} bytes after a 64-byte boundary of memory; map the file \
-         from its start, or copy the bytes with `Constants::copied`"
+        "section `{name}` starts {offset} bytes after a multiple of {multiple} in memory; map the \
+         file from its start, or copy the bytes with `Constants::copied`"
     )]
     Alignment {
         /// The section.
         name: String,
-        /// Bytes after the boundary.
+        /// Bytes after the multiple.
         offset: usize,
+        /// Bytes of a number.
+        multiple: usize,
     },
 }

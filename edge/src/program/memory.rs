@@ -6,8 +6,10 @@ use alloc::vec::Vec;
 use serde::Serialize;
 
 use super::Program;
-use super::stretch::{PART_BYTES, Schedule};
-use crate::plan::{Buffer, Place};
+use super::stretch::PART_BYTES;
+use crate::arena::Place;
+use crate::plan::Buffer;
+use crate::runtime::Schedule;
 
 /// The memory of one step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -63,7 +65,7 @@ impl Program {
     /// What a run of `rows` examples at once takes.
     #[must_use]
     pub fn memory(&self, rows: usize) -> ProgramMemory {
-        let Schedule { buffers, arena, .. } = Schedule::new(self, rows.max(1), PART_BYTES);
+        let (Schedule { arena, .. }, buffers) = Schedule::new(self, rows.max(1), PART_BYTES);
         let steps = self.steps.iter().zip(&self.names).enumerate();
         let steps = steps.map(|(time, (step, layer))| {
             let alive = buffers

@@ -8,35 +8,14 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
-use core::ops::Range;
 
 use super::Program;
-use crate::plan::{Buffer, Place, place_bytes};
+use crate::plan::{Buffer, place_bytes};
+use crate::runtime::{Schedule, Stretch};
 
 /// Bytes of values that a part may hold at a step where nobody says another number: about a
 /// core's second cache.
 pub(super) const PART_BYTES: usize = 1024 * 1024;
-
-/// Steps that run for `rows` examples at once.
-#[derive(Clone, Debug)]
-pub(super) struct Stretch {
-    pub(super) steps: Range<usize>,
-    pub(super) rows: usize,
-}
-
-/// How a batch passes a program.
-#[derive(Debug)]
-pub(super) struct Schedule {
-    /// In the order of the steps; rows ascend, and the last has all of the batch.
-    pub(super) stretches: Vec<Stretch>,
-    /// Of each buffer: the stretch that uses it last, for whose rows it has room.
-    pub(super) home: Vec<usize>,
-    /// The buffers, sized for those rows.
-    pub(super) buffers: Vec<Buffer>,
-    pub(super) places: Vec<Place>,
-    /// Bytes of the arena.
-    pub(super) arena: usize,
-}
 
 /// Rows of each step: as many as have room, at most `rows`, ascending.
 fn step_rows(buffers: &[Buffer], steps: usize, rows: usize, cache: usize) -> Vec<usize> {
@@ -58,7 +37,8 @@ fn step_rows(buffers: &[Buffer], steps: usize, rows: usize, cache: usize) -> Vec
 }
 
 impl Schedule {
-    pub(super) fn new(program: &Program, rows: usize, cache: usize) -> Self {
+    /// How up to `rows` examples pass a program, and its buffers, sized for that.
+    pub(super) fn new(program: &Program, rows: usize, cache: usize) -> (Self, Vec<Buffer>) {
         let buffers = program.planned_buffers();
         let mut stretches: Vec<Stretch> = Vec::new();
         let each = step_rows(&buffers, program.steps.len(), rows, cache);
@@ -101,12 +81,12 @@ impl Schedule {
         for (place, buffer) in places.iter_mut().zip(&buffers) {
             (place.row, place.fixed) = (buffer.row, buffer.fixed);
         }
-        Self {
+        let schedule = Self {
             stretches,
             home,
-            buffers: sized,
             places,
             arena,
-        }
+        };
+        (schedule, sized)
     }
 }

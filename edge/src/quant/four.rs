@@ -38,32 +38,8 @@ use serde::{Deserialize, Serialize};
 use super::Float;
 use super::error::QuantError;
 use crate::graph::{Op, units};
-use crate::kernel::{f16_to_f32, f32_to_f16};
+use crate::kernel::{NF4, f16_to_f32, f32_to_f16};
 use crate::model::Model;
-
-/// The sixteen numbers of NF4, ascending: quantiles of a normal distribution, scaled to `[-1, 1]`,
-/// with an exact zero.
-///
-/// # Source
-/// Dettmers et al. 2023, arXiv:2305.14314, appendix E.
-pub const NF4: [f32; 16] = [
-    -1.0,
-    -0.696_192_8,
-    -0.525_073_05,
-    -0.394_917_5,
-    -0.284_441_38,
-    -0.184_773_43,
-    -0.091_050_036,
-    0.0,
-    0.079_580_3,
-    0.160_930_2,
-    0.246_112_3,
-    0.337_915_24,
-    0.440_709_83,
-    0.562_617,
-    0.722_956_84,
-    1.0,
-];
 
 /// Weights that share a scale, where nobody says another number.
 pub const GROUP: usize = 64;

@@ -41,6 +41,17 @@ impl Forged {
 
     /// Sets the checksums of the tensors as they are.
     pub(crate) fn checksums(&mut self) {
+        if self
+            .metadata
+            .contains(&("fledgling.format", "2".to_owned()))
+        {
+            let mut hash = Sha256::new();
+            for tensor in &self.tensors {
+                hash.update(&tensor.bytes);
+            }
+            self.set("fledgling.sha256", hex(&hash.finalize()));
+            return;
+        }
         let sums: Map<String, Value> = self
             .tensors
             .iter()

@@ -5,6 +5,7 @@ mod damage;
 mod forge;
 mod parameters;
 mod programs;
+mod steps;
 
 use std::error::Error;
 use std::sync::Arc;

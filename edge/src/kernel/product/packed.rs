@@ -258,19 +258,20 @@ pub(in super::super) fn dense(
     scratch: &mut [f32],
 ) {
     match weight {
-        Weights::Single(weight) => {
+        Weights::Single(weight) if cfg!(feature = "float32") => {
             let right = columns(d.inputs, d.outputs, weight, bias, after, y);
             // SAFETY: `Kernels::served_dense` checked every length.
             unsafe { flat(isa, PackedTiles::single(isa), rows, x.as_ptr(), &right) }
         }
-        Weights::Half(weight) => {
+        Weights::Half(weight) if cfg!(feature = "float16") => {
             let right = columns(d.inputs, d.outputs, weight, bias, after, y);
             // SAFETY: as above.
             unsafe { flat(isa, PackedTiles::half(isa), rows, x.as_ptr(), &right) }
         }
-        Weights::Four(nibbles) => {
+        Weights::Four(nibbles) if cfg!(feature = "int4") => {
             four::dense(isa, d, rows, x, nibbles, bias, after, y, scratch);
         }
+        _ => unreachable!("weights that this build leaves out"),
     }
 }
 
@@ -310,25 +311,26 @@ pub(in super::super) fn conv(
     scratch: &mut [f32],
 ) {
     match (weight, x) {
-        (Weights::Single(weight), Some(x)) if c.is_depthwise() => {
+        (Weights::Single(weight), Some(x)) if cfg!(feature = "float32") && c.is_depthwise() => {
             depthwise::served(isa, c, rows, x, weight, bias, after, y);
         }
-        (Weights::Half(half), Some(x)) if c.is_depthwise() => {
+        (Weights::Half(half), Some(x)) if cfg!(feature = "float16") && c.is_depthwise() => {
             let weight = &mut scratch[..c.weight_len()];
             super::super::half::widen(isa, half, weight);
             depthwise::served(isa, c, rows, x, weight, bias, after, y);
         }
-        (Weights::Single(weight), _) => {
+        (Weights::Single(weight), _) if cfg!(feature = "float32") => {
             let tiles = PackedTiles::single(isa);
             convolve(isa, tiles, c, rows, x, weight, bias, after, y, scratch);
         }
-        (Weights::Half(weight), _) => {
+        (Weights::Half(weight), _) if cfg!(feature = "float16") => {
             let tiles = PackedTiles::half(isa);
             convolve(isa, tiles, c, rows, x, weight, bias, after, y, scratch);
         }
-        (Weights::Four(nibbles), _) => {
+        (Weights::Four(nibbles), _) if cfg!(feature = "int4") => {
             four::conv(isa, c, rows, x, nibbles, bias, after, y, scratch);
         }
+        _ => unreachable!("weights that this build leaves out"),
     }
 }
 

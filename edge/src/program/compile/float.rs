@@ -8,15 +8,15 @@ use alloc::vec::Vec;
 
 use super::super::ProgramError;
 use super::super::constants::{DType, Packing, bytes_of};
-use super::super::step::{
-    Constant, Factor, INPUT, Served, Slot, Step, StoredFour, StoredLevels, Weight,
-};
 use super::Compiler;
 use crate::graph::{Op, TensorId, Unit, ValueId, fold_batch_norm};
 use crate::kernel::{Activation, Fused, Kernels, Recurrent};
 use crate::model::Model;
 use crate::plan::{batch_norm, kernel_function};
 use crate::quant::{Code4, Float, FourBits, QuantError, Weight4};
+use crate::runtime::{
+    Constant, Factor, INPUT, Served, Slot, Step, StoredFour, StoredLevels, Weight,
+};
 
 /// Bytes of a number.
 const REAL: usize = 4;

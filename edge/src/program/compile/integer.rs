@@ -11,7 +11,6 @@ use alloc::vec::Vec;
 
 use super::super::ProgramError;
 use super::super::constants::{DType, Packing, bytes_of};
-use super::super::step::{Constant, INPUT, IntEnd, IntResidual, Slot, Step};
 use super::Compiler;
 use super::float::folded_product;
 use crate::graph::{Op, Residual, Unit, ValueId, clamp_of};
@@ -19,6 +18,7 @@ use crate::kernel::int8::{self, Add, Affine, Rescale, Side};
 use crate::kernel::{Activation, Fused, Kernels};
 use crate::plan::kernel_function;
 use crate::quant::{QParams, Quantization, lower_product};
+use crate::runtime::{Constant, INPUT, IntEnd, IntResidual, Slot, Step};
 
 /// Bytes of a number of scratch.
 const REAL: usize = 4;

@@ -1,22 +1,24 @@
 //! The operators of a program, with the places of their operands.
 
+#[cfg(feature = "describe")]
+use crate::kernel::Cell;
 use crate::kernel::int8::{Add, Affine, Rescale, Side};
 use crate::kernel::{
-    Activation, Attention, BatchNorm, Cell, Conv, Dense, Fused, Norm, Pool, Recurrent, WeightKind,
+    Activation, Attention, BatchNorm, Conv, Dense, Fused, Norm, Pool, Recurrent, WeightKind,
 };
 
 /// Index of a buffer.
-pub(super) type Slot = usize;
+pub(crate) type Slot = usize;
 
 /// The buffer that is the caller's input.
-pub(super) const INPUT: Slot = 0;
+pub(crate) const INPUT: Slot = 0;
 
 /// Index of a section of the constants.
-pub(super) type Constant = usize;
+pub(crate) type Constant = usize;
 
 /// The reciprocal deviations of a batch normalisation.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Factor {
+pub(crate) enum Factor {
     /// Computed when the program was made.
     Constant(Constant),
     /// Computed by the step before.
@@ -25,7 +27,7 @@ pub(super) enum Factor {
 
 /// Weights that were packed when the program was made.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Weight {
+pub(crate) enum Weight {
     /// `f32`.
     Single(Constant),
     /// binary16.
@@ -36,7 +38,7 @@ pub(super) enum Weight {
 
 impl Weight {
     /// How they are stored.
-    pub(super) fn kind(self) -> WeightKind {
+    pub(crate) fn kind(self) -> WeightKind {
         match self {
             Self::Single(_) => WeightKind::Single,
             Self::Half(_) => WeightKind::Half,
@@ -47,16 +49,16 @@ impl Weight {
 
 /// See [`Nibbles`](crate::kernel::Nibbles).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct StoredFour {
-    pub(super) codes: Constant,
-    pub(super) scales: Constant,
-    pub(super) levels: StoredLevels,
-    pub(super) group: usize,
+pub(crate) struct StoredFour {
+    pub(crate) codes: Constant,
+    pub(crate) scales: Constant,
+    pub(crate) levels: StoredLevels,
+    pub(crate) group: usize,
 }
 
 /// See [`Levels`](crate::kernel::Levels).
 #[derive(Clone, Copy, Debug)]
-pub(super) enum StoredLevels {
+pub(crate) enum StoredLevels {
     Middle,
     Zeros(Constant),
     /// That of NF4.
@@ -65,32 +67,32 @@ pub(super) enum StoredLevels {
 
 /// What follows a product over packed weights: see [`After`](crate::kernel::After).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Served {
-    pub(super) first: Fused,
-    pub(super) residual: Option<Slot>,
-    pub(super) last: Fused,
+pub(crate) struct Served {
+    pub(crate) first: Fused,
+    pub(crate) residual: Option<Slot>,
+    pub(crate) last: Fused,
 }
 
 /// What follows a product of integers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct IntEnd {
-    pub(super) multipliers: Constant,
-    pub(super) zero_point: u8,
-    pub(super) to: Rescale,
-    pub(super) residual: Option<IntResidual>,
+pub(crate) struct IntEnd {
+    pub(crate) multipliers: Constant,
+    pub(crate) zero_point: u8,
+    pub(crate) to: Rescale,
+    pub(crate) residual: Option<IntResidual>,
 }
 
 /// An addition fused into a product of integers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct IntResidual {
-    pub(super) add: Add,
-    pub(super) side: Side,
-    pub(super) other: Slot,
+pub(crate) struct IntResidual {
+    pub(crate) add: Add,
+    pub(crate) side: Side,
+    pub(crate) other: Slot,
 }
 
 /// One operator.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Dense {
         geometry: Dense,
         x: Slot,
@@ -372,8 +374,44 @@ pub(super) enum Step {
 }
 
 impl Step {
+    /// Whether this build has its kernels: features say which.
+    pub(crate) fn is_built(&self) -> bool {
+        let stored = |weight: Weight| match weight {
+            Weight::Single(_) => cfg!(feature = "float32"),
+            Weight::Half(_) => cfg!(feature = "float16"),
+            Weight::Four(_) => cfg!(feature = "int4"),
+        };
+        match *self {
+            Self::Dense { .. } | Self::Pad { .. } | Self::Conv { .. } | Self::Recurrent { .. } => {
+                cfg!(feature = "unpacked")
+            }
+            Self::ServedDense { weight, .. }
+            | Self::ServedConv { weight, .. }
+            | Self::ServedConvInPlace { weight, .. } => stored(weight),
+            Self::ServedRecurrent { weight, .. } => cfg!(feature = "sequences") && stored(weight),
+            Self::Attention { .. } => cfg!(feature = "sequences"),
+            Self::IntRecurrent { .. } => cfg!(feature = "sequences") && cfg!(feature = "int8"),
+            Self::Quantize { .. }
+            | Self::Dequantize { .. }
+            | Self::IntDense { .. }
+            | Self::IntConv { .. }
+            | Self::IntMaxPool { .. }
+            | Self::IntAvgPool { .. }
+            | Self::IntGlobalAvgPool { .. }
+            | Self::IntLast { .. }
+            | Self::IntAdd { .. }
+            | Self::Table { .. }
+            | Self::IntClamp { .. }
+            | Self::IntNorm { .. }
+            | Self::Rescale { .. }
+            | Self::IntEmbedding { .. } => cfg!(feature = "int8"),
+            _ => true,
+        }
+    }
+
     /// The operator's name, for tables.
-    pub(super) fn name(&self) -> &'static str {
+    #[cfg(feature = "describe")]
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Dense { .. } | Self::ServedDense { .. } => "dense",
             Self::IntDense { .. } => "int8 dense",

@@ -1,0 +1,142 @@
+//! Blocks that somebody made on purpose, each with one thing wrong.
+
+use alloc::vec;
+
+use super::*;
+use crate::kernel::int8::Rescale;
+use crate::kernel::{Activation, Dense, Fused};
+use crate::runtime::step::{Served, Weight};
+
+/// From four real numbers over two buffers and back to four, through a layer with a bias.
+fn genuine() -> Block {
+    let place = |offset, row| Place {
+        offset,
+        row,
+        fixed: 0,
+    };
+    let after = Served {
+        first: Fused::Relu,
+        residual: None,
+        last: Fused::None,
+    };
+    Block {
+        input: 4,
+        vocabulary: None,
+        output: 4,
+        data: 272,
+        constants: vec![0..256, 256..272],
+        arena: 128,
+        places: vec![place(0, 0), place(0, 0), place(0, 16), place(64, 16)],
+        slot: 1,
+        steps: vec![
+            Step::Copy { x: 0, y: 2 },
+            Step::Add { x: 0, y: 2 },
+            Step::Activate {
+                f: Activation::Tanh,
+                x: 2,
+                y: 3,
+            },
+            Step::ServedDense {
+                geometry: Dense {
+                    inputs: 4,
+                    outputs: 4,
+                },
+                x: 3,
+                y: 1,
+                weight: Weight::Single(0),
+                bias: Some(1),
+                after,
+                scratch: None,
+            },
+        ],
+    }
+}
+
+fn read_back(block: &Block) -> Result<Block, StepsError> {
+    decode(encode(block).as_bytes())
+}
+
+#[test]
+fn a_block_reads_back() {
+    let block = genuine();
+    let back = read_back(&block).expect("a genuine block");
+    assert_eq!(encode(&back), encode(&block));
+    assert_eq!(format!("{back:?}"), format!("{block:?}"));
+}
+
+#[test]
+fn what_reaches_too_far_is_refused() {
+    type Change = fn(&mut Block);
+    let cases: [(&str, Change); 16] = [
+        ("no values", |b| b.input = 0),
+        ("fewer inputs", |b| b.input = 3),
+        ("fewer outputs", |b| b.output = 3),
+        ("less data", |b| b.data = 271),
+        ("a shorter weight", |b| b.constants[0].end = 252),
+        ("a longer weight", |b| b.constants[0].end = 260),
+        ("a bias between two numbers", |b| b.constants[1] = 254..270),
+        ("a buffer behind the arena", |b| b.arena = 79),
+        ("an arena larger than memory", |b| b.arena = MOST_ARENA + 1),
+        ("a shorter buffer", |b| b.places[3].row = 12),
+        ("buffers of one step that overlap", |b| {
+            b.places[3].offset = 0
+        }),
+        ("a buffer that is not there", |b| {
+            b.steps[1] = Step::Add { x: 0, y: 4 };
+        }),
+        ("a constant that is not there", |b| {
+            b.steps.push(Step::Position { table: 2, y: 2 });
+        }),
+        ("writing to the input", |b| {
+            b.steps[1] = Step::Double { y: 0 };
+        }),
+        ("bounds that are reversed", |b| {
+            let to = Rescale { low: 2, high: 1 };
+            b.steps[1] = Step::IntClamp { to, y: 2 };
+        }),
+        ("tokens where numbers are read", |b| b.vocabulary = Some(7)),
+    ];
+    for (name, change) in cases {
+        let mut block = genuine();
+        change(&mut block);
+        let result = read_back(&block);
+        assert!(
+            matches!(result, Err(StepsError::Forged)),
+            "{name}: {result:?}"
+        );
+    }
+}
+
+#[test]
+fn sizes_whose_product_overflows_are_refused() {
+    let most = usize::MAX / 4;
+    for sides in [[most, most], [1 << 40, 1 << 40], [0, 4], [4, 0]] {
+        let mut block = genuine();
+        if let Some(Step::ServedDense { geometry, .. }) = block.steps.last_mut() {
+            let [inputs, outputs] = sides;
+            *geometry = Dense { inputs, outputs };
+        }
+        let result = read_back(&block);
+        assert!(matches!(result, Err(StepsError::Forged)), "{sides:?}");
+    }
+}
+
+#[test]
+fn another_version_and_damage_are_told_apart() {
+    let text = encode(&genuine());
+    let other = {
+        let mut bytes = base64::decode(text.as_bytes()).expect("base64");
+        bytes[3] = 2;
+        base64::encode(&bytes)
+    };
+    for (text, expected) in [
+        (other.as_str(), StepsError::Version),
+        (&text[..text.len() - 4], StepsError::Damaged),
+        ("RkxT", StepsError::Damaged),
+        ("", StepsError::Damaged),
+        ("not base64", StepsError::Damaged),
+    ] {
+        let result = decode(text.as_bytes()).map(|block| block.steps.len());
+        assert_eq!(result, Err(expected), "{text}");
+    }
+}
