@@ -58,6 +58,7 @@ fn variant(name: &str, config: &str, rounds: u64) -> VariantResults {
         rollout: Vec::new(),
         regions: Vec::new(),
         faults: Vec::new(),
+        tensors: Vec::new(),
         timing: Vec::new(),
     }
 }
