@@ -537,8 +537,14 @@ fn command(args: &Args) -> String {
     if let Some(shard) = args.shard {
         words.push(format!("--shard {shard}"));
     }
+    if let Some(threads) = args.threads {
+        words.push(format!("--threads {threads}"));
+    }
     if args.jobs > 1 {
         words.push(format!("--jobs {}", args.jobs));
+    }
+    if let Some(memory) = args.memory {
+        words.push(format!("--memory {memory}"));
     }
     words.join(" ")
 }

@@ -70,12 +70,13 @@ impl Workload {
             .max(1)
     }
 
-    /// Bytes of a run on so many threads: data, each thread's training, and the model itself with the
-    /// copies that the server, a checkpoint and an evaluation make of it.
+    /// Bytes of a run on so many threads: the data, twice while they are read; each thread's training;
+    /// and the model itself with the copies that the server, a checkpoint and an evaluation make of it.
     #[must_use]
     pub fn memory(&self, threads: u64) -> u64 {
         let copies = 8;
         self.memory_of_data
+            .saturating_mul(2)
             .saturating_add(self.memory_per_thread.saturating_mul(threads))
             .saturating_add(self.memory_of_model.saturating_mul(copies))
     }
