@@ -18,6 +18,7 @@ mod output;
 pub mod plot;
 pub mod privacy;
 mod progress;
+pub mod report;
 pub mod run;
 pub mod schema;
 pub mod secagg;
@@ -43,6 +44,8 @@ enum Command {
     New(new::Args),
     /// Draw the plots of results again, several results on one plot if wanted
     Plot(plot::Args),
+    /// One HTML page of any number of results, which needs no network
+    Report(report::Args),
     /// Run results again and compare them bit for bit
     Verify(verify::Args),
     /// Set two results side by side
@@ -108,6 +111,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Check(args) => check::run(args),
         Command::New(args) => new::run(args),
         Command::Plot(args) => plot::run(args),
+        Command::Report(args) => report::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Data(args) => data::run(args),

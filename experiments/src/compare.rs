@@ -163,13 +163,6 @@ fn first_difference(a: &VariantResults, b: &VariantResults) -> Option<Difference
 
 /// Every key whose values differ, in alphabetical order.
 fn config_differences(a: &toml::Table, b: &toml::Table) -> Vec<KeyDifference> {
-    let flat = |table: &toml::Table| {
-        let mut keys = BTreeMap::new();
-        for (key, value) in table {
-            flatten(key, value, &mut keys);
-        }
-        keys
-    };
     let (mut a, mut b) = (flat(a), flat(b));
     let mut keys: Vec<String> = a.keys().chain(b.keys()).cloned().collect();
     keys.sort();
@@ -182,6 +175,15 @@ fn config_differences(a: &toml::Table, b: &toml::Table) -> Vec<KeyDifference> {
         })
         .filter(|difference| difference.a != difference.b)
         .collect()
+}
+
+/// Every key of a configuration by its path, with its value as TOML.
+pub(crate) fn flat(config: &toml::Table) -> BTreeMap<String, String> {
+    let mut keys = BTreeMap::new();
+    for (key, value) in config {
+        flatten(key, value, &mut keys);
+    }
+    keys
 }
 
 fn flatten(path: &str, value: &toml::Value, keys: &mut BTreeMap<String, String>) {

@@ -389,7 +389,7 @@ fn resume_command(args: &Args) -> String {
 }
 
 /// For a shell.
-fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()
