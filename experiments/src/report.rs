@@ -2,8 +2,8 @@
 //! plots that zoom and toggle series, comparison with a baseline, and of each run its configuration,
 //! privacy, costs, digests and environment.
 //!
-//! [`collect`] reads folders of results, or of sweeps, and refuses what is not what was written;
-//! [`page`] makes the text of the page. The page is a function of the results and the title: the same
+//! [`collect()`] reads folders of results, or of sweeps, and refuses what is not what was written;
+//! [`page()`] makes the text of the page. The page is a function of the results and the title: the same
 //! results give the same bytes. It holds no clock, and its Content-Security-Policy allows the one
 //! script and the one style within it, by their SHA-256, and nothing else.
 //!

@@ -14,7 +14,7 @@ use super::series::Column;
 /// Most rows that are kept of a table of a run, beside its columns' extremes.
 ///
 /// Beyond fifty runs there are fewer, so that all runs together keep no more than 50 times as many; but
-/// never fewer than [`FEWEST`].
+/// never fewer than 40.
 pub const POINTS: usize = 200;
 
 /// Fewest rows to which a table is thinned.
