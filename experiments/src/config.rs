@@ -29,6 +29,7 @@ pub use evaluation::EvaluationTable;
 pub use faults::FaultsTable;
 pub use fleet::FleetTable;
 pub use local::LocalTable;
+pub use plot::PlotTable;
 pub use privacy::PrivacyTable;
 pub(crate) use privacy::key as privacy_key;
 pub use pruning::PruningTable;
@@ -62,6 +63,7 @@ pub mod local;
 mod merge;
 mod model;
 mod node;
+pub mod plot;
 pub mod privacy;
 pub mod pruning;
 pub mod qat;
@@ -89,6 +91,8 @@ pub struct Experiment {
     /// Whether the file has a `[sweep]`, too, of which nothing is in the variants: its cells are a
     /// [`SweepExperiment`].
     pub swept: bool,
+    /// The figures that are drawn in place of the standard ones; none without `[[plot]]` tables.
+    pub plots: Vec<PlotTable>,
 }
 
 /// One fully resolved run.
@@ -205,7 +209,26 @@ struct Top {
     _rollout: Option<IgnoredAny>,
     #[serde(rename = "variant")]
     _variant: Option<IgnoredAny>,
+    /// Taken out before; here for the nearest name of a misspelt key.
+    #[serde(rename = "plot")]
+    _plot: Option<IgnoredAny>,
 }
+
+/// Tables of the file that `--set` cannot reach, and what to do instead.
+const NOT_SET: &[(&str, &str)] = &[
+    (
+        "variant",
+        "variants cannot be set one by one; use --variant NAME to run one of them, and --set with the key itself",
+    ),
+    (
+        "sweep",
+        "only `fledgling sweep` runs the cells of a sweep; give this to it, or set the key itself",
+    ),
+    (
+        "plot",
+        "figures cannot be set; change the file, or draw others with `fledgling plot DIR --kind KIND`",
+    ),
+];
 
 fn one() -> u64 {
     1
@@ -417,23 +440,14 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<Experiment> {
     let mut base = tree;
     let variants = base.table_mut().and_then(|table| table.remove("variant"));
     let swept = base.table_mut().and_then(|table| table.remove("sweep"));
-    let apart = [
-        (
-            "variant",
-            "variants cannot be set one by one; use --variant NAME to run one of them, and --set with the key itself",
-        ),
-        (
-            "sweep",
-            "only `fledgling sweep` runs the cells of a sweep; give this to it, or set the key itself",
-        ),
-    ];
+    let figures = base.table_mut().and_then(|table| table.remove("plot"));
     for set in sets {
-        for (name, message) in apart {
+        for (name, instead) in NOT_SET {
             if let Some((key, _)) = set.table().and_then(|table| table.entry(name)) {
                 errors.add(Diagnostic::new(
                     Some(key.place.clone()),
-                    name,
-                    message.to_owned(),
+                    *name,
+                    (*instead).to_owned(),
                 ));
                 return None;
             }
@@ -471,14 +485,28 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<Experiment> {
         })
         .collect();
     errors.forget_variant_of_what_all_share(total);
-    let mut variants = read.into_iter().collect::<Option<Vec<_>>>()?;
+    let Some(mut variants) = read.into_iter().collect::<Option<Vec<_>>>() else {
+        // Their faults are told together with the others.
+        if let Some((_, node)) = &figures {
+            plot::read(node, None, errors);
+        }
+        return None;
+    };
     link_teachers(&mut variants, errors);
     let name = variants.first()?.config.get("name")?.as_str()?.to_owned();
+    let plots = match &figures {
+        Some((_, node)) => {
+            let known: Vec<&toml::Table> = variants.iter().map(|one| &one.config).collect();
+            plot::read(node, Some(&known), errors)
+        }
+        None => Vec::new(),
+    };
     Some(Experiment {
         name,
         path: None,
         variants,
         swept: swept.is_some(),
+        plots,
     })
 }
 

@@ -171,14 +171,7 @@ pub(crate) fn parse_set(argument: &str, errors: &Diagnostics) -> Option<Node> {
         ));
         return None;
     };
-    let start = path.len() + 1;
-    let mut node = match DeValue::parse(value.trim()) {
-        Ok(parsed) => convert(&source, &parsed, errors, start + leading(value)),
-        Err(_) => Node {
-            place: place(&source, &(start..argument.len())),
-            value: Value::String(value.trim().to_owned()),
-        },
-    };
+    let mut node = parse_value(&source, value, path.len() + 1, errors);
     let mut end = path.len();
     for name in path.rsplit('.') {
         let span = end - name.len()..end;
@@ -205,6 +198,37 @@ pub(crate) fn parse_set(argument: &str, errors: &Diagnostics) -> Option<Node> {
         };
     }
     Some(node)
+}
+
+/// Parses the value of an option `--OPTION VALUE` as a table that holds only `key`.
+pub(crate) fn parse_option(option: &str, key: &str, value: &str, errors: &Diagnostics) -> Node {
+    let source = Arc::new(Source {
+        name: format!("--{option} {value}"),
+        text: value.into(),
+        is_file: false,
+    });
+    let node = parse_value(&source, value, 0, errors);
+    let key = Key {
+        name: key.to_owned(),
+        place: node.place.clone(),
+    };
+    Node {
+        place: node.place.clone(),
+        value: Value::Table(Table {
+            entries: vec![(key, node)],
+        }),
+    }
+}
+
+/// A value that begins at byte `start` of its source: TOML, or else a bare string.
+fn parse_value(source: &Arc<Source>, value: &str, start: usize, errors: &Diagnostics) -> Node {
+    match DeValue::parse(value.trim()) {
+        Ok(parsed) => convert(source, &parsed, errors, start + leading(value)),
+        Err(_) => Node {
+            place: place(source, &(start..start + value.len())),
+            value: Value::String(value.trim().to_owned()),
+        },
+    }
 }
 
 fn leading(text: &str) -> usize {

@@ -20,7 +20,7 @@ use super::schedule::RegionsTable;
 use super::sweep::HalvingTable;
 use super::{
     AggregationTable, CalibrationTable, EvaluationTable, FaultsTable, FleetTable, LocalTable,
-    PrivacyTable, PruningTable, QatTable, RolloutTable, ScheduleTable, SecAggTable, TelemetryTable,
+    PlotTable, PrivacyTable, PruningTable, QatTable, RolloutTable, ScheduleTable, SecAggTable, TelemetryTable,
 };
 
 /// The JSON schema (draft 2020-12) of an experiment.
@@ -101,6 +101,14 @@ pub fn json_schema() -> Value {
         }),
     );
     top.insert("sweep".to_owned(), sweep(&mut generator));
+    top.insert(
+        "plot".to_owned(),
+        json!({
+            "type": "array",
+            "description": "The figures that are drawn in place of the standard ones.",
+            "items": table::<PlotTable>(&mut generator),
+        }),
+    );
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Fledgling experiment",
@@ -123,7 +131,7 @@ pub fn markdown() -> String {
         let _ = writeln!(page, "| `{key}` | {} | {meaning} |", words(&schema));
     }
     page.push_str(
-        "| `[[variant]]` | tables | Runs of the same experiment: `name`, and any of the keys below, overridden. |\n",
+        "| `[[variant]]` | tables | Runs of the same experiment: `name`, and any of the keys below, overridden. |\n| `[[plot]]` | tables | The figures that are drawn; see the end of this page. |\n",
     );
     page.push_str(
         "\n## `[dataset]`\n`name` chooses the data set; the other keys depend on it.\n\n",
@@ -252,6 +260,11 @@ pub fn markdown() -> String {
         page,
         "\n### `[sweep.halving]`\n{}",
         properties::<HalvingTable>(&mut generator)
+    );
+    let _ = writeln!(
+        page,
+        "## `[[plot]]`\nThe figures that are drawn in place of the standard ones. They decide no result.\n\n{}",
+        properties::<PlotTable>(&mut generator)
     );
     page
 }
