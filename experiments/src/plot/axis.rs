@@ -11,7 +11,14 @@ pub(crate) struct Axis {
     pub(crate) high: f64,
     pub(crate) ticks: Vec<f64>,
     logarithmic: bool,
+    /// Where what is infinite has its place, beyond all that is finite.
+    infinity: Option<f64>,
 }
+
+/// The room between the finite part of an axis and the place of infinity, and from there to the end, as
+/// shares of the finite part.
+const TO_INFINITY: f64 = 0.14;
+const BEYOND_INFINITY: f64 = 0.04;
 
 impl Axis {
     /// Round ticks, about `wanted` of them, over at least `low ..= high`. The range ends at ticks.
@@ -28,6 +35,7 @@ impl Axis {
             high: *ticks.last().unwrap_or(&1.0),
             ticks,
             logarithmic: false,
+            infinity: None,
         }
     }
 
@@ -44,6 +52,7 @@ impl Axis {
                 .filter(|&tick| tick >= low - slack && tick <= high + slack)
                 .collect(),
             logarithmic: false,
+            infinity: None,
         }
     }
 
@@ -70,11 +79,81 @@ impl Axis {
             high: *ticks.last().unwrap_or(&high),
             ticks,
             logarithmic: true,
+            infinity: None,
         }
+    }
+
+    /// Logarithmic over exactly `low ..= high`, with the round ticks inside.
+    pub(crate) fn logarithmic_exact(low: f64, high: f64) -> Self {
+        let around = Self::logarithmic(low, high);
+        let inside = |tick: &f64| *tick >= low * (1.0 - 1e-9) && *tick <= high * (1.0 + 1e-9);
+        Self {
+            low,
+            high,
+            ticks: around.ticks.into_iter().filter(inside).collect(),
+            ..around
+        }
+    }
+
+    /// With a place for what is infinite at its end.
+    pub(crate) fn with_infinity(mut self) -> Self {
+        let beyond = |share: f64| match self.logarithmic {
+            true => self.high * (self.high / self.low).powf(share),
+            false => self.high + (self.high - self.low) * share,
+        };
+        let place = beyond(TO_INFINITY);
+        let end = beyond(TO_INFINITY + BEYOND_INFINITY);
+        // The last finite tick would touch the sign for the break.
+        self.infinity = Some(place);
+        self.ticks.push(place);
+        self.high = end;
+        self
+    }
+
+    /// Where the finite part ends and that of infinity begins, as shares of the axis; none where
+    /// infinity has no place.
+    pub(crate) fn broken(&self) -> Option<f64> {
+        let place = self.infinity?;
+        let finite = self.ticks.iter().rev().nth(1).copied()?;
+        Some(f64::midpoint(self.share(finite), self.share(place)))
+    }
+
+    /// With as many of its ticks as have room on so many pixels; all where they fit.
+    pub(crate) fn fitted(mut self, room: f64) -> Self {
+        let fits = |axis: &Self| {
+            let half = |tick: f64| font::width(&axis.label(tick), TICK_SIZE) / 2.0;
+            axis.ticks.windows(2).all(|pair| {
+                let apart = (axis.share(pair[1]) - axis.share(pair[0])) * room;
+                apart >= half(pair[0]) + half(pair[1]) + 6.0
+            })
+        };
+        let infinity = self.infinity;
+        if !fits(&self) && self.logarithmic {
+            let decade = |tick: &f64| {
+                let power = tick.log10();
+                (power - power.round()).abs() < 1e-6 || Some(*tick) == infinity
+            };
+            let decades: Vec<f64> = self.ticks.iter().copied().filter(decade).collect();
+            if decades.len() > 1 + usize::from(infinity.is_some()) {
+                self.ticks = decades;
+            }
+        }
+        while !fits(&self) && self.ticks.len() > 2 {
+            let finite = self.ticks.iter().copied().filter(|&tick| Some(tick) != infinity);
+            self.ticks = finite.step_by(2).chain(infinity).collect();
+            if self.ticks.len() <= 2 {
+                break;
+            }
+        }
+        self
     }
 
     /// Where `value` lies: 0 at `low`, 1 at `high`.
     pub(crate) fn share(&self, value: f64) -> f64 {
+        let value = match self.infinity {
+            Some(place) if value.is_infinite() => place,
+            _ => value,
+        };
         if self.logarithmic {
             (value.max(f64::MIN_POSITIVE) / self.low).ln() / (self.high / self.low).ln()
         } else {
@@ -84,15 +163,20 @@ impl Axis {
 
     /// The tick as text, with the digits that tell it from its neighbours.
     pub(crate) fn label(&self, tick: f64) -> String {
+        if self.infinity == Some(tick) {
+            return "∞".to_owned();
+        }
         let step = if self.logarithmic {
             tick
         } else {
             self.ticks
                 .windows(2)
+                .filter(|pair| Some(pair[1]) != self.infinity)
                 .map(|pair| pair[1] - pair[0])
                 .fold(f64::INFINITY, f64::min)
         };
-        number(tick, step)
+        // A single tick has no neighbour.
+        number(tick, if step.is_finite() { step } else { tick })
     }
 }
 

@@ -210,6 +210,41 @@ impl DrawingBackend for Canvas {
         self.draw_path(corners, style)
     }
 
+    /// By the rule of even and odd, each grid point at most once.
+    fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
+        &mut self,
+        corners: I,
+        style: &S,
+    ) -> Done {
+        let corners: Vec<BackendCoord> = corners.into_iter().collect();
+        let (Some(top), Some(bottom)) = (
+            corners.iter().map(|corner| corner.1).min(),
+            corners.iter().map(|corner| corner.1).max(),
+        ) else {
+            return Ok(());
+        };
+        let mut crossings: Vec<f64> = Vec::new();
+        for y in top.max(0)..bottom.min(self.height.cast_signed()) {
+            // Rows are met in their middle, where no corner lies.
+            let level = f64::from(y) + 0.5;
+            crossings.clear();
+            let next = corners.iter().cycle().skip(1);
+            for (&(x0, y0), &(x1, y1)) in corners.iter().zip(next) {
+                let (from, to) = (f64::from(y0), f64::from(y1));
+                if (from < level) != (to < level) {
+                    let share = (level - from) / (to - from);
+                    crossings.push(f64::from(x0) + share * f64::from(x1 - x0));
+                }
+            }
+            crossings.sort_by(f64::total_cmp);
+            for inside in crossings.as_chunks::<2>().0 {
+                let [left, right] = inside.map(|x| (x - 0.5).ceil() as i32);
+                self.row(y, left, right - 1, style.color());
+            }
+        }
+        Ok(())
+    }
+
     fn draw_circle<S: BackendStyle>(
         &mut self,
         (x, y): BackendCoord,
@@ -269,7 +304,15 @@ mod tests {
     #[test]
     fn areas_are_those_of_the_shapes() {
         let pi = core::f64::consts::PI;
-        let cases: [(&str, f64, Draw); 5] = [
+        let cases: [(&str, f64, Draw); 7] = [
+            ("triangle", 0.5 * 90.0 * 60.0, |canvas| {
+                let corners = [(20, 30), (110, 30), (50, 90)];
+                canvas.fill_polygon(corners, &RED).unwrap();
+            }),
+            ("arrow", 100.0 * 50.0 - 0.5 * 100.0 * 30.0, |canvas| {
+                let corners = [(10, 10), (60, 40), (110, 10), (110, 60), (10, 60)];
+                canvas.fill_polygon(corners, &RED).unwrap();
+            }),
             ("rectangle", 2400.0, |canvas| {
                 canvas.draw_rect((10, 10), (70, 50), &RED, true).unwrap();
             }),
@@ -301,6 +344,9 @@ mod tests {
         canvas.draw_circle((0, 29), 40, &Pen(3), false).unwrap();
         canvas.draw_rect((-5, 25), (99, 99), &RED, true).unwrap();
         canvas.draw_pixel((i32::MAX, i32::MIN), RED).unwrap();
+        let corners = [(-90, -90), (500, 10), (-20, 400)];
+        canvas.fill_polygon(corners, &RED).unwrap();
+        canvas.fill_polygon([], &RED).unwrap();
         assert!(red_points(&canvas) > 0);
     }
 

@@ -34,6 +34,12 @@ pub(crate) enum Mark {
         color: Rgb,
         alpha: f64,
     },
+    /// A filled polygon that does not cross itself.
+    Polygon {
+        points: Vec<(f64, f64)>,
+        color: Rgb,
+        alpha: f64,
+    },
     /// `at` is on the base line.
     Text {
         at: (f64, f64),
@@ -102,6 +108,32 @@ impl Scene {
         });
     }
 
+    pub(crate) fn polygon(&mut self, points: Vec<(f64, f64)>, color: Rgb, alpha: f64) {
+        self.marks.push(Mark::Polygon {
+            points,
+            color,
+            alpha,
+        });
+    }
+
+    pub(crate) fn disc(&mut self, center: (f64, f64), radius: f64, color: Rgb) {
+        self.marks.push(Mark::Disc {
+            center,
+            radius,
+            color,
+            alpha: 1.0,
+        });
+    }
+
+    pub(crate) fn rect(&mut self, corner: (f64, f64), size: (f64, f64), color: Rgb) {
+        self.marks.push(Mark::Rect {
+            corner,
+            size,
+            color,
+            alpha: 1.0,
+        });
+    }
+
     pub(crate) fn text(
         &mut self,
         at: (f64, f64),
@@ -165,6 +197,14 @@ impl Scene {
                     units(*radius).max(1).cast_unsigned(),
                     &pen(*color, *alpha, 1.0),
                     true,
+                )?,
+                Mark::Polygon {
+                    points,
+                    color,
+                    alpha,
+                } => backend.fill_polygon(
+                    points.iter().map(|&point| place(point)),
+                    &pen(*color, *alpha, 1.0),
                 )?,
                 Mark::Text {
                     at,
