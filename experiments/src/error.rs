@@ -56,6 +56,9 @@ pub enum Error {
     /// Options of `sweep` do not fit together.
     #[error(transparent)]
     Sweep(#[from] crate::cli::sweep::SweepError),
+    /// A figure cannot be drawn.
+    #[error(transparent)]
+    Plot(#[from] crate::cli::plot::PlotError),
     /// No variant of the experiment has this name.
     #[error("the experiment has no variant `{wanted}`; {hint}")]
     UnknownVariant {
@@ -109,6 +112,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Model(error) if error.is_usage() => 2,
+            Self::Plot(error) => error.exit_code(),
             Self::Config(_)
             | Self::NotText { .. }
             | Self::NoExperiment { .. }

@@ -2,12 +2,14 @@
 //!
 //! Accuracy and loss per round with the variants as series, accuracy against epsilon, the
 //! distribution of accuracy over clients, the cost of secure aggregation, rollouts, the partition, and
-//! what the devices of a fleet did. A figure is a function of the results: the same results give the
-//! same bytes.
+//! what the devices of a fleet did: these are drawn where nothing else was asked for. Tables
+//! ([`PlotTable`]) ask for others, over seeds and over the axes of a sweep. A figure is a function of
+//! the results: the same results give the same bytes.
 
 mod audit;
 mod axis;
 mod canvas;
+mod chosen;
 mod clients;
 mod curves;
 mod fleet;
@@ -16,14 +18,20 @@ mod partition;
 mod rollout;
 mod scene;
 mod secagg;
+mod sheet;
 mod style;
 mod tradeoff;
 
 use std::path::{Path, PathBuf};
 
-use crate::results::{self, EvaluationRow, PrivacyRow, Results, ResultsError, VariantResults};
+use crate::analysis::{Analysis, AxisValue, EPSILON, Figure};
+use crate::config::plot::{Group, Measure, PlotKind, PlotTable, Quantity as Shown};
+use crate::results::{
+    self, Earlier, EvaluationRow, PrivacyRow, Results, ResultsError, VariantResults,
+};
 
 pub(crate) use audit::Scores;
+pub use chosen::PlotFault;
 use clients::Distribution;
 use curves::{Curve, Kind, Quantity};
 use scene::Scene;
@@ -43,13 +51,177 @@ pub fn draw(results: &[Results], folder: &Path) -> Result<Vec<PathBuf>, ResultsE
     write(figures(results), folder)
 }
 
-/// Draws the figures of one experiment into its own folder `plots`.
+/// What was drawn.
+#[derive(Clone, Debug, Default)]
+pub struct Drawing {
+    /// The files.
+    pub files: Vec<PathBuf>,
+    /// Figures that were asked for and not drawn, by name, and why.
+    pub left_out: Vec<(String, PlotFault)>,
+}
+
+/// Draws the figures of one experiment into its own folder `plots`: those of the tables, or the
+/// standard ones where there are none.
 ///
 /// # Errors
 /// [`ResultsError::Write`] when a file cannot be written.
-pub fn draw_own(results: &Results) -> Result<Vec<PathBuf>, ResultsError> {
+pub fn draw_own(results: &Results, tables: &[PlotTable]) -> Result<Drawing, ResultsError> {
     let folder = results.path.join(results::PLOTS);
-    draw(core::slice::from_ref(results), &folder)
+    if tables.is_empty() {
+        let files = draw(core::slice::from_ref(results), &folder)?;
+        return Ok(Drawing {
+            files,
+            left_out: Vec::new(),
+        });
+    }
+    draw_tables(&Analysis::of(results), tables, &folder)
+}
+
+/// The tables by which the figures in the folder of an experiment or of a sweep were drawn; none for
+/// the standard figures.
+#[must_use]
+pub fn kept_tables(results: &Path) -> Vec<PlotTable> {
+    results::drawn_tables(&results.join(results::PLOTS))
+}
+
+/// Draws the figures that tables ask for into `folder`, as SVG and PNG, and writes the tables beside
+/// them. What was drawn there before is removed.
+///
+/// # Errors
+/// [`ResultsError::Write`] when a file cannot be written.
+pub fn draw_tables(
+    analysis: &Analysis,
+    tables: &[PlotTable],
+    folder: &Path,
+) -> Result<Drawing, ResultsError> {
+    let (scenes, left_out) = asked_for(analysis, tables);
+    let files = write_with(scenes, folder, tables, Earlier::Removed)?;
+    Ok(Drawing { files, left_out })
+}
+
+/// Draws one figure into `folder`, beside what is there.
+///
+/// # Errors
+/// [`ResultsError::Write`] when a file cannot be written.
+pub fn draw_one(
+    analysis: &Analysis,
+    table: &PlotTable,
+    folder: &Path,
+) -> Result<Drawing, ResultsError> {
+    let (scenes, left_out) = asked_for(analysis, core::slice::from_ref(table));
+    let files = match scenes.is_empty() {
+        true => Vec::new(),
+        false => write_with(scenes, folder, &[], Earlier::Kept)?,
+    };
+    Ok(Drawing { files, left_out })
+}
+
+type Scenes = Vec<(String, Scene)>;
+
+/// The figures of tables, each under a name of its own, and what was left out.
+fn asked_for(analysis: &Analysis, tables: &[PlotTable]) -> (Scenes, Vec<(String, PlotFault)>) {
+    let mut scenes: Scenes = Vec::new();
+    let mut left_out = Vec::new();
+    // A name that was given is kept; others give way.
+    let given: Vec<&str> = tables
+        .iter()
+        .filter_map(|table| table.name.as_deref())
+        .collect();
+    for table in tables {
+        match chosen::draw(analysis, table) {
+            Ok(drawn) => {
+                for (name, scene) in drawn {
+                    let taken = |name: &str| {
+                        let own = table.name.as_deref() == Some(name);
+                        scenes.iter().any(|(other, _)| other == name)
+                            || (!own && given.contains(&name))
+                    };
+                    let mut candidates = (2..).map(|number: u64| format!("{name}-{number}"));
+                    let free = match taken(&name) {
+                        true => candidates.find(|name| !taken(name)).unwrap_or(name),
+                        false => name,
+                    };
+                    scenes.push((free, scene));
+                }
+            }
+            Err(fault) => {
+                let name = table.name.as_deref().unwrap_or(table.kind.name());
+                left_out.push((name.to_owned(), fault));
+            }
+        }
+    }
+    (scenes, left_out)
+}
+
+/// Most series that are told apart at a glance.
+const AT_A_GLANCE: usize = 8;
+/// Most rows of a figure that nobody asked for.
+const MOST_ROWS: usize = 40;
+
+/// Figures for runs that differ in axes, as those of a sweep, where none are asked for: curves and dots
+/// where the series are not too many, accuracy against each axis of numbers, a heat map over the first
+/// two axes, and fronts over epsilon, bytes, time and energy where these differ.
+#[must_use]
+pub fn tables_of(analysis: &Analysis) -> Vec<PlotTable> {
+    let named = |kind: PlotKind, name: &str| PlotTable {
+        name: Some(name.to_owned()),
+        ..PlotTable::of(kind)
+    };
+    let mut tables = Vec::new();
+    if analysis.groups.len() <= AT_A_GLANCE {
+        tables.push(named(PlotKind::Curves, "accuracy"));
+    }
+    if analysis.groups.len() <= MOST_ROWS {
+        tables.push(named(PlotKind::Dots, "final-accuracy"));
+    }
+    let axes: Vec<&str> = analysis
+        .axes
+        .iter()
+        .filter(|axis| axis.values.len() > 1)
+        .map(|axis| axis.key.as_str())
+        .collect();
+    let last = |key: &str| key.rsplit('.').next().unwrap_or(key).replace('_', "-");
+    for axis in &analysis.axes {
+        let is_number = |value: &&AxisValue| value.number().is_some();
+        let numbers = axis.values.iter().filter(is_number).count();
+        let others = axes.iter().filter(|key| **key != axis.key).count();
+        if numbers > 2 && others <= 2 {
+            let mut table = named(PlotKind::Points, &format!("accuracy-{}", last(&axis.key)));
+            table.x = Some(Shown::Key(axis.key.clone()));
+            tables.push(table);
+        }
+    }
+    if let [first, second, rest @ ..] = axes.as_slice() {
+        let name = format!("heat-map-{}-{}", last(first), last(second));
+        let mut table = named(PlotKind::HeatMap, &name);
+        table.x = Some(Shown::Key((*first).to_owned()));
+        table.y = Some(Shown::Key((*second).to_owned()));
+        let keys = rest.iter().map(|key| (*key).to_owned()).collect();
+        table.group = (!rest.is_empty()).then_some(Group(keys));
+        tables.push(table);
+    }
+    for (measure, figure) in [
+        (Measure::Epsilon, Figure::Epsilon),
+        (Measure::Bytes, Figure::Bytes),
+        (Measure::Time, Figure::VirtualSeconds),
+        (Measure::Joules, Figure::Joules),
+    ] {
+        let mut values: Vec<f64> = analysis
+            .groups
+            .iter()
+            .filter_map(|group| Some(analysis.statistics(group, figure)?.mean))
+            .collect();
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        // Epsilon that was asked for stands against accuracy already.
+        let shown = measure == Measure::Epsilon && axes == [EPSILON];
+        if values.len() > 2 && !shown {
+            let mut table = named(PlotKind::Pareto, &format!("pareto-{}", measure.name()));
+            table.x = Some(Shown::Measure(measure));
+            tables.push(table);
+        }
+    }
+    tables
 }
 
 /// Draws epsilon over steps, one curve for each label, into `folder` as `privacy-epsilon`.
@@ -102,6 +274,15 @@ fn write(
     scenes: impl IntoIterator<Item = (String, Scene)>,
     folder: &Path,
 ) -> Result<Vec<PathBuf>, ResultsError> {
+    write_with(scenes, folder, &[], Earlier::Removed)
+}
+
+fn write_with(
+    scenes: impl IntoIterator<Item = (String, Scene)>,
+    folder: &Path,
+    tables: &[PlotTable],
+    earlier: Earlier,
+) -> Result<Vec<PathBuf>, ResultsError> {
     let mut files = Vec::new();
     for (name, scene) in scenes {
         let encode = |why: String| ResultsError::Encode {
@@ -115,12 +296,16 @@ fn write(
         ));
         files.push((format!("{name}.png"), scene.png().map_err(encode)?));
     }
-    results::write_drawn(folder, &files)
+    results::write_drawn(folder, &files, tables, earlier)
 }
 
 fn figures(results: &[Results]) -> Vec<(String, Scene)> {
-    let series = series(results);
-    let subtitle = subtitle(&series);
+    standard(&series(results))
+}
+
+/// The figures that are drawn where none were asked for.
+fn standard(series: &[Series<'_>]) -> Vec<(String, Scene)> {
+    let subtitle = subtitle(series);
     let mut figures = Vec::new();
     let mut add = |name: &str, scene: Option<Scene>| {
         figures.extend(scene.map(|scene| (name.to_owned(), scene)));
@@ -132,7 +317,7 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
             y_title: format!("{title} (%)"),
             kind: Kind::Percent,
         };
-        let curves = evaluated(&series, |row| pick(row).map(|share| share * 100.0));
+        let curves = evaluated(series, |row| pick(row).map(|share| share * 100.0));
         curves::draw(&quantity, &subtitle, &curves)
     };
     let accuracy = {
@@ -143,10 +328,10 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
             kind: Kind::Percent,
         };
         let percent = |share: f64| share * 100.0;
-        let mut curves = evaluated(&series, |row| row.test_accuracy.map(percent));
-        name_epsilon(&series, &mut curves);
+        let mut curves = evaluated(series, |row| row.test_accuracy.map(percent));
+        name_epsilon(series, &mut curves);
         // The same models as devices serve them in int8, in colours of their own.
-        let int8 = evaluated(&series, |row| row.test_accuracy_int8.map(percent));
+        let int8 = evaluated(series, |row| row.test_accuracy_int8.map(percent));
         curves.extend(
             int8.into_iter()
                 .filter(|curve| !curve.points.is_empty())
@@ -164,7 +349,7 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
             y_title: "Patch (% of the int8 file)".to_owned(),
             kind: Kind::Percent,
         };
-        let mut curves = curves(&series, |variant| {
+        let mut curves = curves(series, |variant| {
             let rows = variant.patches.iter();
             rows.map(|row| (row.round as f64, row.share() * 100.0))
                 .collect()
@@ -172,7 +357,7 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
         curves.retain(|curve| !curve.points.is_empty());
         curves::draw(&quantity, &subtitle, &curves)
     };
-    let spent = curves(&series, |variant| {
+    let spent = curves(series, |variant| {
         let rows = variant.privacy.iter();
         rows.map(|row| (row.round as f64 + 1.0, row.budgeted()))
             .collect()
@@ -189,7 +374,7 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
             },
             &subtitle,
             spent,
-            &series,
+            series,
         ),
     );
     add(
@@ -215,15 +400,15 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
     };
     add(
         "loss",
-        loss("Test loss", &evaluated(&series, |row| row.test_loss)),
+        loss("Test loss", &evaluated(series, |row| row.test_loss)),
     );
     let global = loss(
         "Training loss of the global model",
-        &evaluated(&series, |row| row.train_loss),
+        &evaluated(series, |row| row.train_loss),
     );
     add(
         "train-loss",
-        global.or_else(|| loss("Training loss seen by the cohort", &trained(&series))),
+        global.or_else(|| loss("Training loss seen by the cohort", &trained(series))),
     );
 
     let distributions: Vec<Distribution> = series
@@ -278,7 +463,7 @@ fn figures(results: &[Results]) -> Vec<(String, Scene)> {
 
     // A picture for every partition that differs from those before.
     let mut seen: Vec<&str> = Vec::new();
-    for series in &series {
+    for series in series {
         let digest = series.variant.manifest.dataset.digest.as_str();
         if seen.contains(&digest) || series.variant.partition.is_empty() {
             continue;

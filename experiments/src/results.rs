@@ -54,7 +54,7 @@ pub(crate) use difference::{of_rows, of_tables};
 pub(crate) use lock::Lock;
 pub(crate) use manifest::{FORMAT, MANIFEST, read as read_manifest, stage as stage_manifest};
 pub(crate) use model::stage_with as stage_model;
-pub(crate) use plots::write as write_drawn;
+pub(crate) use plots::{Earlier, tables as drawn_tables, write as write_drawn};
 pub(crate) use rollout::events as rollout_events;
 pub(crate) use table::stage_frame;
 

@@ -26,15 +26,16 @@ pub(super) fn load(paths: &[PathBuf]) -> Result<Analysis, AnalysisError> {
             }
             None => {
                 let results = Results::load(path)?;
-                names.push(results.manifest.name);
-                let folder = results.path;
-                runs.extend(results.variants.into_iter().map(|variant| {
-                    let id = format!("{}/{}", folder.display(), variant.manifest.name);
-                    run(id, &folder, Vec::new(), variant)
-                }));
+                names.push(results.manifest.name.clone());
+                runs.extend(runs_of(results));
             }
         }
     }
+    Ok(differing(names, runs))
+}
+
+/// Finds what runs differ in.
+fn differing(mut names: Vec<String>, mut runs: Vec<Run>) -> Analysis {
     let configs: Vec<&toml::Table> = runs
         .iter()
         .map(|run| &run.results.manifest.config)
@@ -48,7 +49,16 @@ pub(super) fn load(paths: &[PathBuf]) -> Result<Analysis, AnalysisError> {
         [one] => one.clone(),
         _ => String::new(),
     };
-    Ok(Analysis::new(name, axes, runs))
+    Analysis::new(name, axes, runs)
+}
+
+/// The runs of one folder's results.
+fn runs_of(results: Results) -> impl Iterator<Item = Run> {
+    let folder = results.path;
+    results.variants.into_iter().map(move |variant| {
+        let id = format!("{}/{}", folder.display(), variant.manifest.name);
+        run(id, &folder, Vec::new(), variant)
+    })
 }
 
 /// The cells of a sweep that have been run, with the axes of its plan.
@@ -99,6 +109,12 @@ fn run(id: String, folder: &Path, values: Vec<AxisValue>, results: VariantResult
 }
 
 impl Analysis {
+    /// Of results that are at hand.
+    pub(crate) fn of(results: &Results) -> Self {
+        let names = vec![results.manifest.name.clone()];
+        differing(names, runs_of(results.clone()).collect())
+    }
+
     /// Groups runs whose values are known.
     pub(crate) fn new(name: String, axes: Vec<Axis>, runs: Vec<Run>) -> Self {
         let mut groups: Vec<Group> = Vec::new();

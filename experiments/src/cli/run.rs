@@ -287,10 +287,14 @@ fn report(
     host: &HostFacts,
     interrupted: bool,
 ) -> Result<(), Error> {
-    let plots = match args.no_plots {
-        true => Vec::new(),
-        false => crate::plot::draw_own(results)?,
+    let drawing = match args.no_plots {
+        true => crate::plot::Drawing::default(),
+        false => crate::plot::draw_own(results, &experiment.plots)?,
     };
+    let plots = drawing.files;
+    for (name, fault) in &drawing.left_out {
+        output::tell(&format!("plot `{name}` is left out: {fault}"));
+    }
     if args.json {
         for variant in &results.variants {
             output::json(&Line {

@@ -16,7 +16,9 @@ use super::diagnostic::{Diagnostic, Diagnostics, suggest};
 use super::node::{Node, Value};
 
 /// What a figure shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum PlotKind {
     /// A measure over rounds, or over what was spent, as a curve for each series: the mean over seeds
@@ -69,8 +71,17 @@ impl PlotKind {
     fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Curves => &[
-                "x", "y", "group", "band", "log_x", "log_y", "x_limits", "y_limits", "legend",
-                "smoothing", "target",
+                "x",
+                "y",
+                "group",
+                "band",
+                "log_x",
+                "log_y",
+                "x_limits",
+                "y_limits",
+                "legend",
+                "smoothing",
+                "target",
             ],
             Self::Points => &[
                 "x", "y", "group", "band", "log_x", "log_y", "x_limits", "y_limits", "legend",
@@ -168,8 +179,7 @@ impl Measure {
     /// Whether it is known after every round or evaluation, and so can be drawn as a course.
     #[must_use]
     pub fn has_course(self) -> bool {
-        !matches!(self, Self::BestAccuracy | Self::Jain | Self::WorstDecile)
-            && !self.needs_target()
+        !matches!(self, Self::BestAccuracy | Self::Jain | Self::WorstDecile) && !self.needs_target()
     }
 
     /// Whether it may stand on the horizontal axis of a course: what only grows.
@@ -550,8 +560,18 @@ pub struct PlotTable {
 
 /// The keys of a table whose meaning depends on the kind.
 const BY_KIND: [&str; 12] = [
-    "x", "y", "value", "group", "band", "target", "log_x", "log_y", "x_limits", "y_limits",
-    "legend", "smoothing",
+    "x",
+    "y",
+    "value",
+    "group",
+    "band",
+    "target",
+    "log_x",
+    "log_y",
+    "x_limits",
+    "y_limits",
+    "legend",
+    "smoothing",
 ];
 /// The most evaluations to one side over which a curve is smoothed.
 const MOST_SMOOTHING: u64 = 1000;
@@ -708,10 +728,7 @@ impl PlotTable {
                     }
                 }
             }
-            PlotKind::Fairness
-            | PlotKind::Partition
-            | PlotKind::Timeline
-            | PlotKind::Standard => {}
+            PlotKind::Fairness | PlotKind::Partition | PlotKind::Timeline | PlotKind::Standard => {}
         }
     }
 }

@@ -20,7 +20,8 @@ use super::schedule::RegionsTable;
 use super::sweep::HalvingTable;
 use super::{
     AggregationTable, CalibrationTable, EvaluationTable, FaultsTable, FleetTable, LocalTable,
-    PlotTable, PrivacyTable, PruningTable, QatTable, RolloutTable, ScheduleTable, SecAggTable, TelemetryTable,
+    PlotTable, PrivacyTable, PruningTable, QatTable, RolloutTable, ScheduleTable, SecAggTable,
+    TelemetryTable,
 };
 
 /// The JSON schema (draft 2020-12) of an experiment.

@@ -139,7 +139,11 @@ impl Axis {
             }
         }
         while !fits(&self) && self.ticks.len() > 2 {
-            let finite = self.ticks.iter().copied().filter(|&tick| Some(tick) != infinity);
+            let finite = self
+                .ticks
+                .iter()
+                .copied()
+                .filter(|&tick| Some(tick) != infinity);
             self.ticks = finite.step_by(2).chain(infinity).collect();
             if self.ticks.len() <= 2 {
                 break;
@@ -337,27 +341,95 @@ impl Panel {
         });
     }
 
-    /// The curve through `points` (in the axes' units), cut at the panel's upper and lower edge.
-    pub(crate) fn clip(&self, points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
-        let (top, bottom) = (self.top, self.bottom());
+    /// The curve through `points` (in the axes' units), cut at all four edges.
+    pub(crate) fn cut(&self, points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
+        let turned = |piece: &[(f64, f64)]| -> Vec<(f64, f64)> {
+            piece.iter().map(|&(x, y)| (y, x)).collect()
+        };
         let mut pieces = Vec::new();
-        let mut piece: Vec<(f64, f64)> = Vec::new();
-        for pair in points.windows(2) {
-            let (a, b) = (self.at(pair[0].0, pair[0].1), self.at(pair[1].0, pair[1].1));
-            let Some((from, to)) = clip_segment(a, b, top, bottom) else {
-                pieces.push(core::mem::take(&mut piece));
-                continue;
-            };
-            if piece.last() != Some(&from) {
-                pieces.push(core::mem::take(&mut piece));
-                piece.push(from);
-            }
-            piece.push(to);
+        for piece in self.clip(points) {
+            // The same with the coordinates exchanged.
+            let across = clip_path(&turned(&piece), self.left, self.right());
+            pieces.extend(across.iter().map(|piece| turned(piece)));
         }
-        pieces.push(piece);
-        pieces.retain(|piece| piece.len() > 1);
         pieces
     }
+
+    /// The part of an area (in the axes' units) that is within the panel.
+    pub(crate) fn area(&self, points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+        let placed: Vec<(f64, f64)> = points.iter().map(|&(x, y)| self.at(x, y)).collect();
+        let (low, high) = ((self.left, self.top), (self.right(), self.bottom()));
+        clip_polygon(&placed, low, high)
+    }
+
+    /// Whether a point (in the axes' units) is within the panel.
+    pub(crate) fn holds(&self, x: f64, y: f64) -> bool {
+        let (x, y) = self.at(x, y);
+        let slack = 0.1;
+        x >= self.left - slack
+            && x <= self.right() + slack
+            && y >= self.top - slack
+            && y <= self.bottom() + slack
+    }
+
+    /// The curve through `points` (in the axes' units), cut at the panel's upper and lower edge.
+    pub(crate) fn clip(&self, points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
+        let placed: Vec<(f64, f64)> = points.iter().map(|&(x, y)| self.at(x, y)).collect();
+        clip_path(&placed, self.top, self.bottom())
+    }
+}
+
+/// The pieces of a path that lie between `top` and `bottom`.
+fn clip_path(points: &[(f64, f64)], top: f64, bottom: f64) -> Vec<Vec<(f64, f64)>> {
+    let mut pieces = Vec::new();
+    let mut piece: Vec<(f64, f64)> = Vec::new();
+    for pair in points.windows(2) {
+        let Some((from, to)) = clip_segment(pair[0], pair[1], top, bottom) else {
+            pieces.push(core::mem::take(&mut piece));
+            continue;
+        };
+        if piece.last() != Some(&from) {
+            pieces.push(core::mem::take(&mut piece));
+            piece.push(from);
+        }
+        piece.push(to);
+    }
+    pieces.push(piece);
+    pieces.retain(|piece| piece.len() > 1);
+    pieces
+}
+
+/// The polygon's part within the rectangle from `low` to `high` (Sutherland and Hodgman 1974,
+/// "Reentrant Polygon Clipping", CACM 17(1)).
+fn clip_polygon(points: &[(f64, f64)], low: (f64, f64), high: (f64, f64)) -> Vec<(f64, f64)> {
+    // How far inside a point is of each of the four edges.
+    type Inside = fn((f64, f64), (f64, f64), (f64, f64)) -> f64;
+    let edges: [Inside; 4] = [
+        |point, low, _| point.0 - low.0,
+        |point, _, high| high.0 - point.0,
+        |point, low, _| point.1 - low.1,
+        |point, _, high| high.1 - point.1,
+    ];
+    let mut points = points.to_vec();
+    for inside in edges {
+        let mut kept = Vec::new();
+        let before = points.iter().cycle().skip(points.len().saturating_sub(1));
+        for (&from, &to) in before.zip(&points) {
+            let (a, b) = (inside(from, low, high), inside(to, low, high));
+            if (a < 0.0) != (b < 0.0) {
+                let share = a / (a - b);
+                kept.push((
+                    from.0 + (to.0 - from.0) * share,
+                    from.1 + (to.1 - from.1) * share,
+                ));
+            }
+            if b >= 0.0 {
+                kept.push(to);
+            }
+        }
+        points = kept;
+    }
+    points
 }
 
 fn clip_segment(
@@ -494,6 +566,60 @@ mod tests {
         assert!(outside.is_empty());
         let gap = panel().clip(&[(0.0, 1.0), (1.0, f64::NAN), (2.0, 1.0), (3.0, 1.0)]);
         assert_eq!(gap.len(), 1);
+    }
+
+    #[test]
+    fn areas_and_curves_end_at_the_panel() {
+        // A square of side 10 around the corner of the panel: a quarter of it is inside.
+        let corner = [(-5.0, -5.0), (5.0, -5.0), (5.0, 5.0), (-5.0, 5.0)];
+        let mut inside = panel().area(&corner);
+        inside.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        assert_eq!(
+            inside,
+            [(0.0, 50.0), (0.0, 100.0), (50.0, 50.0), (50.0, 100.0)]
+        );
+        assert!(
+            panel()
+                .area(&[(20.0, 1.0), (30.0, 1.0), (30.0, 5.0)])
+                .is_empty()
+        );
+        let pieces = panel().cut(&[(-5.0, 0.0), (5.0, 10.0), (15.0, 0.0)]);
+        assert_eq!(pieces, [vec![(0.0, 50.0), (50.0, 0.0), (100.0, 50.0)]]);
+    }
+
+    #[test]
+    fn infinity_has_a_place_of_its_own() {
+        let axis = Axis::linear(0.0, 8.0, 4).with_infinity();
+        let labels: Vec<_> = axis.ticks.iter().map(|&tick| axis.label(tick)).collect();
+        assert_eq!(labels, ["0", "2", "4", "6", "8", "∞"]);
+        // 8, then 0.14 of the 8 to infinity, then 0.04 to the end.
+        assert!((axis.share(f64::INFINITY) - 1.14 / 1.18).abs() < 1e-12);
+        assert!((axis.share(8.0) - 1.0 / 1.18).abs() < 1e-12);
+        assert!((axis.broken().unwrap() - 1.07 / 1.18).abs() < 1e-12);
+        let axis = Axis::logarithmic(0.5, 8.0).with_infinity();
+        let labels: Vec<_> = axis.ticks.iter().map(|&tick| axis.label(tick)).collect();
+        assert_eq!(labels, ["0.5", "1", "2", "5", "10", "∞"]);
+        assert!((axis.share(f64::INFINITY) - 1.14 / 1.18).abs() < 1e-12);
+        assert_eq!(Axis::linear(0.0, 1.0, 2).broken(), None);
+    }
+
+    #[test]
+    fn ticks_give_way_where_there_is_no_room() {
+        let axis = Axis::logarithmic(1.0, 1000.0).fitted(60.0);
+        let labels: Vec<_> = axis.ticks.iter().map(|&tick| axis.label(tick)).collect();
+        assert_eq!(labels, ["1", "100"]);
+        let wide = Axis::logarithmic(1.0, 1000.0);
+        assert_eq!(wide.clone().fitted(900.0), wide);
+        let axis = Axis::linear(0.0, 10_000.0, 5).with_infinity().fitted(80.0);
+        assert!(axis.ticks.len() <= 3);
+        assert_eq!(axis.label(*axis.ticks.last().unwrap()), "∞");
+    }
+
+    #[test]
+    fn logarithmic_limits_are_kept() {
+        let axis = Axis::logarithmic_exact(0.3, 30.0);
+        assert_eq!((axis.low, axis.high), (0.3, 30.0));
+        assert_eq!(axis.ticks, [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]);
     }
 
     #[test]

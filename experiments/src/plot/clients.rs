@@ -125,14 +125,14 @@ fn steps(panel: &Panel, sorted: &[f64]) -> Vec<(f64, f64)> {
 }
 
 /// Equal bins up to 100.
-struct Bins {
+pub(super) struct Bins {
     low: f64,
     width: f64,
     count: usize,
 }
 
 impl Bins {
-    fn over(lowest: f64) -> Self {
+    pub(super) fn over(lowest: f64) -> Self {
         let width = if lowest >= 80.0 {
             1.0
         } else if lowest >= 60.0 {
@@ -148,14 +148,19 @@ impl Bins {
         }
     }
 
-    fn edges(&self, bin: usize) -> (f64, f64) {
+    /// Where the first begins.
+    pub(super) fn low(&self) -> f64 {
+        self.low
+    }
+
+    pub(super) fn edges(&self, bin: usize) -> (f64, f64) {
         let low = self.low + bin as f64 * self.width;
         (low, low + self.width)
     }
 
     /// Per cent of the values in each bin; a value on an edge belongs to the bin above, 100 to
     /// the last.
-    fn shares(&self, values: &[f64]) -> Vec<f64> {
+    pub(super) fn shares(&self, values: &[f64]) -> Vec<f64> {
         let mut shares = vec![0.0; self.count];
         let each = 100.0 / values.len() as f64;
         for value in values {

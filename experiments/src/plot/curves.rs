@@ -203,7 +203,7 @@ fn short(value: f64) -> String {
 
 /// The range of the vertical axis. A steep start would press the rest of the curves together: it
 /// is cut off where that more than doubles the height of the rest.
-fn range(kind: Kind, curves: &[&Curve], last_round: f64) -> Axis {
+pub(super) fn range(kind: Kind, curves: &[&Curve], last_round: f64) -> Axis {
     let late = last_round * 0.1;
     let mut all: Vec<f64> = Vec::new();
     let mut rest: Vec<f64> = Vec::new();
@@ -301,7 +301,7 @@ pub(crate) fn end_labels(scene: &mut Scene, panel: &Panel, curves: &[&Curve], la
 
 /// Moves sorted positions apart until they are `gap` from one another, within `low ..= high` where
 /// that is possible; groups that touch stay centred on what they label.
-fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
+pub(crate) fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
     // Groups of (sum of wanted centres, members).
     let mut groups: Vec<(f64, usize)> = Vec::new();
     let top = |&(sum, members): &(f64, usize)| {

@@ -43,17 +43,17 @@ pub(crate) fn draw(subtitle: &str, runs: &[Run<'_>]) -> Vec<(String, Scene)> {
 }
 
 /// A unit, and how many of the base unit it is.
-type Unit = (&'static str, f64);
+pub(super) type Unit = (&'static str, f64);
 
-const TIME: &[Unit] = &[("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86_400.0)];
-const ENERGY: &[Unit] = &[
+pub(super) const TIME: &[Unit] = &[("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86_400.0)];
+pub(super) const ENERGY: &[Unit] = &[
     ("J", 1.0),
     ("kJ", 1e3),
     ("MJ", 1e6),
     ("kWh", 3.6e6),
     ("MWh", 3.6e9),
 ];
-const BYTES: &[Unit] = &[
+pub(super) const BYTES: &[Unit] = &[
     ("B", 1.0),
     ("kB", 1e3),
     ("MB", 1e6),
@@ -64,7 +64,7 @@ const BYTES: &[Unit] = &[
 
 /// The largest unit of which `most` is at least two; the smallest where there is none. Kilowatt hours
 /// come after ten of them, as they are little more than megajoules.
-fn unit(units: &[Unit], most: f64) -> Unit {
+pub(super) fn unit(units: &[Unit], most: f64) -> Unit {
     let fits = |&&(name, size): &&Unit| most >= size * if name == "kWh" { 10.0 } else { 2.0 };
     let found = units.iter().rev().find(fits).or(units.first());
     found.copied().unwrap_or(("", 1.0))
@@ -191,7 +191,7 @@ fn accuracy(subtitle: &str, spent: Spent, runs: &[Run<'_>]) -> Option<Scene> {
 }
 
 /// Draws the lower axis and its grid, for rows that have no other axis.
-fn across_axis(scene: &mut Scene, panel: &Panel, title: &str) {
+pub(super) fn across_axis(scene: &mut Scene, panel: &Panel, title: &str) {
     let (top, bottom) = (panel.top, panel.bottom());
     for &tick in &panel.x.ticks {
         let (x, _) = panel.at(tick, 0.0);

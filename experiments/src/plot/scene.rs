@@ -108,6 +108,20 @@ impl Scene {
         });
     }
 
+    /// Another title; nothing is written in its place where it is empty.
+    pub(crate) fn retitle(&mut self, title: &str) {
+        if !title.is_empty() {
+            title.clone_into(&mut self.title);
+        }
+        let first = self.marks.iter_mut().find_map(|mark| match mark {
+            Mark::Text { text, .. } => Some(text),
+            _ => None,
+        });
+        if let Some(text) = first {
+            title.clone_into(text);
+        }
+    }
+
     pub(crate) fn polygon(&mut self, points: Vec<(f64, f64)>, color: Rgb, alpha: f64) {
         self.marks.push(Mark::Polygon {
             points,

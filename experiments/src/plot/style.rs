@@ -72,13 +72,7 @@ pub(crate) fn shape(index: usize) -> Shape {
 }
 
 /// Draws a marker. All shapes look equally large at the same `radius`.
-pub(crate) fn marker(
-    scene: &mut Scene,
-    shape: Shape,
-    (x, y): (f64, f64),
-    radius: f64,
-    color: Rgb,
-) {
+pub(crate) fn marker(scene: &mut Scene, shape: Shape, (x, y): (f64, f64), radius: f64, color: Rgb) {
     let at = |corners: &[(f64, f64)], size: f64| -> Vec<(f64, f64)> {
         let corner = |&(dx, dy): &(f64, f64)| (x + dx * size, y + dy * size);
         corners.iter().map(corner).collect()
@@ -206,7 +200,9 @@ mod tests {
         assert_eq!(shade(0.0), (0x44, 0x01, 0x54));
         assert_eq!(shade(1.0), (0xfd, 0xe7, 0x25));
         assert_eq!(shade(0.5), (0x21, 0x90, 0x8c));
-        let steps: Vec<f64> = (0..=20).map(|i| lightness(shade(f64::from(i) / 20.0))).collect();
+        let steps: Vec<f64> = (0..=20)
+            .map(|i| lightness(shade(f64::from(i) / 20.0)))
+            .collect();
         let even = (steps[20] - steps[0]) / 20.0;
         for pair in steps.windows(2) {
             let step = pair[1] - pair[0];
