@@ -6,6 +6,7 @@ mod ci;
 mod embed;
 mod embed_library;
 mod end_to_end;
+mod gallery;
 mod graph;
 mod onnx;
 mod peers;
@@ -36,6 +37,8 @@ enum Chore {
     Licences,
     /// Run every file in `experiments/` at reduced size, then verify one result bit for bit.
     EndToEnd,
+    /// Make every picture of `docs/gallery.md` again by its command and compare it bit for bit.
+    Gallery(gallery::Options),
     /// Time inference of trained models beside onnxruntime on one thread, and compare the outputs.
     /// Makes a Python environment below `target/`.
     Peers(peers::Options),
@@ -67,6 +70,7 @@ fn main() -> Result<()> {
         Chore::Graph => graph::check(),
         Chore::Licences => ci::licences(),
         Chore::EndToEnd => end_to_end::run(),
+        Chore::Gallery(options) => gallery::make(&options),
         Chore::Peers(options) => peers::compare(&options),
         Chore::PrivacyPeers(options) => privacy_peers::compare(&options),
         Chore::SecaggPeers(options) => secagg_peers::compare(&options),

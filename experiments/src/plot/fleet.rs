@@ -333,7 +333,7 @@ fn stairs(counts: &[u64]) -> Vec<(f64, f64)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::results::{
         Cell, ColumnKind, DatasetFacts, EvaluationRow, FleetRow, Row, Status, TimelineRow,
@@ -341,7 +341,7 @@ mod tests {
     };
 
     /// A row in which everything but what is set afterwards is zero or nothing.
-    fn blank<R: Row>() -> R {
+    pub(in crate::plot) fn blank<R: Row>() -> R {
         let cells: Vec<Cell> = R::COLUMNS
             .iter()
             .map(|(_, kind)| match kind {
@@ -354,7 +354,7 @@ mod tests {
         R::from_cells(&cells).unwrap()
     }
 
-    pub(super) fn fleet_row(round: u64, started: f64, ended: f64) -> FleetRow {
+    pub(in crate::plot) fn fleet_row(round: u64, started: f64, ended: f64) -> FleetRow {
         FleetRow {
             round,
             started_seconds: started,
@@ -365,7 +365,13 @@ mod tests {
         }
     }
 
-    pub(super) fn part(round: u64, client: u64, end: &str, from: f64, to: f64) -> TimelineRow {
+    pub(in crate::plot) fn part(
+        round: u64,
+        client: u64,
+        end: &str,
+        from: f64,
+        to: f64,
+    ) -> TimelineRow {
         TimelineRow {
             round,
             client,
@@ -379,7 +385,7 @@ mod tests {
         }
     }
 
-    pub(super) fn evaluation(round: u64, accuracy: f64) -> EvaluationRow {
+    pub(in crate::plot) fn evaluation(round: u64, accuracy: f64) -> EvaluationRow {
         EvaluationRow {
             round,
             test_accuracy: Some(accuracy),
@@ -388,7 +394,7 @@ mod tests {
     }
 
     /// Without any row, of this configuration.
-    pub(super) fn variant(config: &str) -> VariantResults {
+    pub(in crate::plot) fn variant(config: &str) -> VariantResults {
         VariantResults {
             manifest: VariantManifest {
                 name: "a".to_owned(),

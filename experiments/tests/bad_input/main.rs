@@ -8,6 +8,7 @@ mod dataset;
 mod files;
 mod local;
 mod model;
+mod plot;
 mod privacy;
 mod pruning;
 mod round;
@@ -154,6 +155,11 @@ fn faults_of_secure_aggregation() {
 #[test]
 fn faults_of_pruning() {
     run(pruning::CASES);
+}
+
+#[test]
+fn faults_of_plot() {
+    run(plot::CASES);
 }
 
 #[test]
