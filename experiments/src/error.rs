@@ -112,12 +112,12 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Model(error) if error.is_usage() => 2,
-            Self::Plot(error) => error.exit_code(),
             Self::Config(_)
             | Self::NotText { .. }
             | Self::NoExperiment { .. }
             | Self::UnknownVariant { .. }
             | Self::Name { .. }
+            | Self::Plot(_)
             | Self::Device(_)
             | Self::Sweep(_)
             | Self::Analysis(crate::analysis::AnalysisError::NoAxis { .. })

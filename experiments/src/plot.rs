@@ -99,6 +99,25 @@ pub fn draw_tables(
     Ok(Drawing { files, left_out })
 }
 
+/// Draws the figures of a sweep into its folder `plots`: those of the tables, or where there are none
+/// those of [`tables_of`].
+///
+/// # Errors
+/// [`ResultsError::Write`] when a file cannot be written.
+pub fn draw_sweep(
+    analysis: &Analysis,
+    tables: &[PlotTable],
+    sweep: &Path,
+) -> Result<Drawing, ResultsError> {
+    let (scenes, left_out) = match tables {
+        [] => asked_for(analysis, &tables_of(analysis)),
+        tables => asked_for(analysis, tables),
+    };
+    let folder = sweep.join(results::PLOTS);
+    let files = write_with(scenes, &folder, tables, Earlier::Removed)?;
+    Ok(Drawing { files, left_out })
+}
+
 /// Draws one figure into `folder`, beside what is there.
 ///
 /// # Errors

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{Exit, output};
-use crate::analysis::{Analysis, AnalysisError};
+use crate::analysis::Analysis;
 use crate::config::Experiment;
 use crate::config::plot::{PlotTable, from_options};
 use crate::error::Error;
 use crate::plot::{self, Drawing, PlotFault};
-use crate::results::Results;
+use crate::results::{self, Results};
 use crate::sweep::Plan;
 
 /// Arguments of `plot`.
@@ -121,19 +121,6 @@ pub enum PlotError {
         /// The file.
         path: PathBuf,
     },
-    /// The results cannot be read together.
-    #[error(transparent)]
-    Analysis(#[from] AnalysisError),
-}
-
-impl PlotError {
-    /// 2 where the fault is in what was typed, 1 otherwise.
-    pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            Self::Figure { .. } | Self::NoTables { .. } => 2,
-            Self::Analysis(_) => 1,
-        }
-    }
 }
 
 #[derive(Debug, Serialize)]
@@ -180,7 +167,7 @@ impl Figure {
 /// Draws the plots of results again, or others.
 ///
 /// # Errors
-/// [`Error::Results`], [`Error::Config`] or [`Error::Plot`].
+/// [`Error::Results`], [`Error::Analysis`], [`Error::Config`] or [`Error::Plot`].
 pub fn run(args: &Args) -> Result<Exit, Error> {
     let drawing = draw(args)?;
     if args.json {
@@ -206,7 +193,7 @@ fn draw(args: &Args) -> Result<Drawing, Error> {
     let options = args.figure.options();
     if !options.is_empty() {
         let table = from_options(&options)?;
-        let analysis = Analysis::load(&args.results).map_err(PlotError::from)?;
+        let analysis = Analysis::load(&args.results)?;
         let folder = args.out.as_deref().unwrap_or("plots".as_ref());
         let drawing = plot::draw_one(&analysis, &table, folder)?;
         return match drawing.left_out.into_iter().next() {
@@ -219,22 +206,20 @@ fn draw(args: &Args) -> Result<Drawing, Error> {
     }
     let mut sweeps = false;
     for path in &args.results {
-        sweeps |= Plan::read(path)
-            .map_err(AnalysisError::from)
-            .map_err(PlotError::from)?
-            .is_some();
+        sweeps |= Plan::read(path)?.is_some();
     }
     let mut tables = tables(args)?;
     if sweeps || !tables.is_empty() {
-        let analysis = Analysis::load(&args.results).map_err(PlotError::from)?;
+        let analysis = Analysis::load(&args.results)?;
+        let folder = match (&args.out, args.results.as_slice()) {
+            (Some(folder), _) => folder.clone(),
+            (None, [one]) if sweeps => return Ok(plot::draw_sweep(&analysis, &tables, one)?),
+            (None, [one]) => one.join(results::PLOTS),
+            (None, _) => PathBuf::from("plots"),
+        };
         if tables.is_empty() {
             tables = plot::tables_of(&analysis);
         }
-        let folder = match (&args.out, args.results.as_slice()) {
-            (Some(folder), _) => folder.clone(),
-            (None, [one]) => one.join("plots"),
-            (None, _) => PathBuf::from("plots"),
-        };
         return Ok(plot::draw_tables(&analysis, &tables, &folder)?);
     }
     let loaded = args

@@ -56,6 +56,9 @@ pub struct Args {
     /// Print a line of JSON per cell and per group instead of a table
     #[arg(long)]
     json: bool,
+    /// Leave the plots out
+    #[arg(long)]
+    no_plots: bool,
 }
 
 /// Options that do not fit together, or not the machine.
@@ -230,6 +233,12 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
         }
     }
     report(args, &folder, &plan, analysis.as_ref())?;
+    // A shard is drawn with the others.
+    if let Some(analysis) = &analysis
+        && !(interrupted || args.no_plots || args.shard.is_some())
+    {
+        draw(args, analysis, &experiment, &folder)?;
+    }
     if interrupted {
         output::tell(&format!("stopped; to go on: {}", command(args)));
         return Ok(Exit::Interrupted);
@@ -492,6 +501,25 @@ fn report(
         .collect();
     output::line(&format!("cells    {}", told.join(", ")))?;
     output::line(&format!("results  {}", folder.path().display()))
+}
+
+/// Draws what came of it.
+fn draw(
+    args: &Args,
+    analysis: &Analysis,
+    experiment: &SweepExperiment,
+    folder: &SweepFolder,
+) -> Result<(), Error> {
+    let drawing = crate::plot::draw_sweep(analysis, &experiment.plots, folder.path())?;
+    for (name, fault) in &drawing.left_out {
+        output::tell(&format!("plot `{name}` is left out: {fault}"));
+    }
+    if !args.json {
+        for plot in &drawing.files {
+            output::line(&format!("plot     {}", plot.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The command that goes on with this sweep.

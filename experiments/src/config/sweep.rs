@@ -15,7 +15,7 @@ use super::check::Check;
 use super::de::{decode, unknown_key};
 use super::diagnostic::{ConfigErrors, Diagnostic, Diagnostics};
 use super::node::{Node, Table, Value};
-use super::{Variant, merge, read_overrides, read_source, read_variant};
+use super::{PlotTable, Variant, merge, plot, read_overrides, read_source, read_variant};
 use crate::error::Error;
 use crate::sweep::CellId;
 
@@ -130,6 +130,8 @@ pub struct SweepExperiment {
     pub merged: usize,
     /// Successive halving, where asked for.
     pub halving: Option<HalvingTable>,
+    /// The figures that are drawn of all cells together; none without `[[plot]]` tables.
+    pub plots: Vec<PlotTable>,
 }
 
 /// One cell: a run with its place on the axes.
@@ -218,6 +220,7 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<SweepExperime
     let base_place = base.place.clone();
     let table = base.table_mut()?;
     let variants = table.remove("variant");
+    let figures = table.remove("plot");
     let Some((_, sweep)) = table.remove("sweep") else {
         errors.add(Diagnostic::new(
             Some(base_place),
@@ -250,6 +253,13 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<SweepExperime
         }
     }
     errors.forget_variant_of_what_all_share(total);
+    let plots = match &figures {
+        Some((_, node)) => {
+            let known: Vec<&toml::Table> = read.iter().map(|(_, one)| &one.config).collect();
+            plot::read(node, whole.then_some(known.as_slice()), errors)
+        }
+        None => Vec::new(),
+    };
     if !whole || errors.len() > 0 {
         return None;
     }
@@ -264,6 +274,7 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<SweepExperime
         merged: total - cells.len(),
         cells,
         halving: parsed.halving,
+        plots,
     })
 }
 

@@ -17,7 +17,7 @@ use super::super::sheet::{Name, Sample, Sheet, Span, Words, shortened};
 use super::super::style::{AXIS, INK, TICK_SIZE, lighter, marker, series as look, shape};
 use super::measure::{Drawn, drawn, last, target_text};
 use super::points::whisker;
-use super::series::{around, grouped, value, written};
+use super::series::{around, grouped, is_cell, value, written};
 use super::{Counted, PlotFault, all, measured, subtitle, title};
 
 /// Points of a front that are explained below the panel.
@@ -294,10 +294,12 @@ fn explained(
             .map(|run| run.results.manifest.name.as_str())
             .collect();
         // Variants have names that say more than their keys.
-        Some(match names.len() == analysis.groups.len() {
-            true => run.results.manifest.name.clone(),
-            false => parts.join(" · "),
-        })
+        Some(
+            match names.len() == analysis.groups.len() && !is_cell(run) {
+                true => run.results.manifest.name.clone(),
+                false => parts.join(" · "),
+            },
+        )
     };
     front
         .iter()

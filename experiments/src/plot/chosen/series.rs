@@ -104,8 +104,10 @@ fn label(keys: &[&str], series: &mut [Series<'_>], by_variant: bool) {
             .iter()
             .map(|run| run.results.manifest.name.as_str())
             .collect();
+        // The cells of a sweep are named by their ids, which tell nobody anything.
+        let is_cell = one.runs.iter().any(|run| is_cell(run));
         match (names.len(), names.first()) {
-            (1, Some(name)) => Some((*name).to_owned()),
+            (1, Some(name)) if !is_cell => Some((*name).to_owned()),
             _ => None,
         }
     };
@@ -128,6 +130,11 @@ fn label(keys: &[&str], series: &mut [Series<'_>], by_variant: bool) {
             one.label = "other".to_owned();
         }
     }
+}
+
+/// Whether a run is a cell of a sweep, and so named by its id.
+pub(super) fn is_cell(run: &Run) -> bool {
+    run.id == run.results.manifest.name
 }
 
 /// The places of the fewest values that tell all series apart, found one by one: each time the one
