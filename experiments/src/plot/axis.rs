@@ -328,6 +328,9 @@ impl Panel {
             INK,
             Anchor::Middle,
         );
+        if y_title.is_empty() {
+            return;
+        }
         scene.marks.push(Mark::Text {
             at: (
                 self.left - Self::left_room(&self.y) + LABEL_SIZE,

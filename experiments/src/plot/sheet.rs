@@ -5,7 +5,7 @@ use crate::config::plot::{Legend, PlotTable};
 use super::axis::{Axis, Panel, dashes};
 use super::curves::spread;
 use super::font::{self, Anchor};
-use super::scene::Scene;
+use super::scene::{Mark, Scene};
 use super::style::{
     AXIS, INK, LABEL_SIZE, SOFT, TICK_SIZE, TITLE_SIZE, WHITE, darker, lighter, marker, series,
     shape,
@@ -136,7 +136,11 @@ impl Sheet {
             .iter()
             .map(|name| font::width(&name.label, LABEL_SIZE))
             .fold(0.0, f64::max);
-        let left = MARGIN + Panel::left_room(&y);
+        let plain = width - MARGIN - Panel::left_room(&y);
+        // A long title stands in lines beside one another.
+        let upright = wrapped(&words.y, LABEL_SIZE, height(table, plain) + 24.0);
+        let lines = upright.len().max(1) as f64;
+        let left = MARGIN + Panel::left_room(&y) + (lines - 1.0) * (LABEL_SIZE + 2.0);
         let beside = GAP + SAMPLE + widest;
         let remains = width - left - beside - MARGIN;
         let fits = remains >= NARROWEST * width;
@@ -172,7 +176,18 @@ impl Sheet {
             x: x.fitted(inner),
             y,
         };
-        panel.frame(&mut scene, &words.x, &words.y);
+        panel.frame(&mut scene, &words.x, "");
+        for (place, line) in upright.into_iter().enumerate() {
+            let x = MARGIN + LABEL_SIZE + place as f64 * (LABEL_SIZE + 2.0);
+            scene.marks.push(Mark::Text {
+                at: (x, panel.top + panel.height / 2.0),
+                text: line,
+                size: LABEL_SIZE,
+                color: INK,
+                anchor: Anchor::Middle,
+                upwards: true,
+            });
+        }
         if let Some(share) = panel.x.broken() {
             break_axis(&mut scene, (panel.left + share * inner, panel.bottom()));
         }

@@ -12,7 +12,7 @@ use super::super::curves::{Curve, Kind, range};
 use super::super::scene::Scene;
 use super::super::sheet::{Name, Sample, Sheet, Span, Words};
 use super::super::style::{marker, series as look, shape};
-use super::measure::{course, drawn};
+use super::measure::{course, drawn, in_words};
 use super::series::{around, grouped};
 use super::{Counted, PlotFault, all, measured, subtitle, title};
 
@@ -106,10 +106,11 @@ pub(super) fn draw(analysis: &Analysis, table: &PlotTable) -> Result<Scene, Plot
     let text = |title: &str| title.split(" (").next().unwrap_or(title).to_owned();
     let default = match x {
         Measure::Rounds => text(&upright.title),
+        Measure::Epsilon => format!("{} against ε spent", text(&upright.title)),
         _ => format!(
             "{} against {}",
             text(&upright.title),
-            lower(&text(&across.title))
+            in_words(&across.title)
         ),
     };
     let words = Words {
@@ -121,15 +122,6 @@ pub(super) fn draw(analysis: &Analysis, table: &PlotTable) -> Result<Scene, Plot
     let mut sheet = Sheet::new(table, &words, (axis, vertical), names, Sample::Marked);
     paint(&mut sheet, &curves);
     Ok(sheet.finish())
-}
-
-/// With a small first letter, unless it is a sign.
-fn lower(text: &str) -> String {
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => format!("{}{}", first.to_lowercase(), letters.as_str()),
-        None => String::new(),
-    }
 }
 
 fn paint(sheet: &mut Sheet, curves: &[(usize, Vec<Place>)]) {

@@ -76,7 +76,16 @@ pub(super) fn draw(analysis: &Analysis, table: &PlotTable) -> Result<Scene, Plot
     table.band = crate::config::plot::Band::None;
     numbers.sort_unstable();
     numbers.dedup();
+    let population = |run: &crate::analysis::Run| run.results.manifest.dataset.clients;
     let counts = match numbers.as_slice() {
+        [one]
+            if analysis
+                .runs
+                .iter()
+                .all(|run| population(run) == *one as u64) =>
+        {
+            String::new()
+        }
         [one] => format!("{} evaluated", super::super::plural(*one as u64, "client")),
         _ => String::new(),
     };
@@ -104,9 +113,9 @@ fn scene(table: &PlotTable, words: &Words, rows: &[Row], bins: &Bins) -> Scene {
         None => 76.0,
     };
     // A row's numbers stand above its histogram.
-    let head = 20.0;
+    let head = 26.0;
     let mut scene = Scene::new(&words.title, width, 0.0);
-    let top = heading(&mut scene, table, words, width) - 4.0;
+    let top = heading(&mut scene, table, words, width) - 10.0;
     let wanted = (inner / 70.0).clamp(3.0, 8.0) as usize;
     let x = Axis::exact(bins.low(), 100.0, wanted).fitted(inner);
     let mut bottom = top;

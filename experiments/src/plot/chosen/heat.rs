@@ -79,18 +79,13 @@ pub(super) fn draw(analysis: &Analysis, table: &PlotTable) -> Result<Scene, Plot
     let drawn = drawn(measure, means().fold(0.0, f64::max), &runs);
     let low = means().fold(f64::INFINITY, f64::min) * drawn.factor;
     let high = means().fold(f64::NEG_INFINITY, f64::max) * drawn.factor;
-    let text = drawn
-        .title
-        .split(" (")
-        .next()
-        .unwrap_or_default()
-        .to_owned();
     let mut table = table.clone();
     // Cells hold the mean alone.
     table.band = crate::config::plot::Band::None;
     let target = target_text(measure, table.target, &runs);
     let words = Words {
-        title: title(&table, text),
+        // The cells hold the numbers, so their unit belongs here.
+        title: title(&table, drawn.title.clone()),
         subtitle: subtitle(analysis, &table, &grouped, &counted, target.as_slice()),
         x: key_title(&x),
         y: key_title(&y),

@@ -41,7 +41,13 @@ impl Drawn {
     /// A mean and its deviation.
     pub(super) fn spread(&self, mean: f64, deviation: f64) -> String {
         let text = self.digits(mean);
-        let digits = text.split_once('.').map_or(0, |(_, digits)| digits.len());
+        let written = text.split_once('.').map_or(0, |(_, digits)| digits.len());
+        // A deviation of one digit says too little.
+        let digits = written.max(usize::from(deviation < 10.0));
+        let text = match digits == written {
+            true => text,
+            false => format!("{mean:.digits$}"),
+        };
         let unit = match self.unit {
             "" => String::new(),
             unit => format!(" {unit}"),
@@ -211,7 +217,7 @@ pub(super) fn drawn(measure: Measure, most: f64, runs: &[&Run]) -> Drawn {
         Measure::TrainAccuracy => percent("Training accuracy"),
         Measure::TrainLoss => plain("Training loss"),
         Measure::Jain => plain("Jain's index of clients' accuracy"),
-        Measure::WorstDecile => percent("Accuracy of the worst tenth of clients"),
+        Measure::WorstDecile => percent("Accuracy of the worst tenth"),
         Measure::RoundsToTarget => plain("Rounds to the target"),
         Measure::TimeToTarget => scaled("Virtual time to the target", unit(TIME, most)),
         Measure::BytesToTarget => scaled("Bytes to the target", unit(BYTES, most)),
@@ -243,6 +249,19 @@ fn epsilon_title(runs: &[&Run]) -> String {
             format!("{whose} at δ = {:e}{hypothetical}", first.delta)
         }
         _ => format!("{whose}{hypothetical}"),
+    }
+}
+
+/// A title without its unit, as it is read inside a sentence.
+pub(super) fn in_words(title: &str) -> String {
+    let text = title.split(" (").next().unwrap_or(title);
+    let mut letters = text.chars();
+    match letters.next() {
+        // A name of somebody is not written small.
+        Some(first) if !text.starts_with("Jain") && !text.starts_with("Dirichlet") => {
+            format!("{}{}", first.to_lowercase(), letters.as_str())
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -293,6 +312,20 @@ mod tests {
         assert_eq!(worst_decile(&eleven[..10]), Some(0.0));
         assert_eq!(worst_decile(&[0.7]), Some(0.7));
         assert_eq!(worst_decile(&[]), None);
+    }
+
+    #[test]
+    fn a_deviation_has_two_digits() {
+        let drawn = |unit: &'static str, percent: bool| Drawn {
+            title: String::new(),
+            factor: 1.0,
+            unit,
+            percent,
+        };
+        assert_eq!(drawn("", false).spread(31.0, 1.414), "31.0 ± 1.4");
+        assert_eq!(drawn("%", true).spread(81.25, 0.449), "81.2 ± 0.4 %");
+        assert_eq!(drawn("s", false).spread(131.0, 14.2), "131 ± 14 s");
+        assert_eq!(drawn("", false).spread(0.2345, 0.0123), "0.234 ± 0.012");
     }
 
     #[test]

@@ -11,11 +11,11 @@ use crate::analysis::{Analysis, Group, Statistics};
 use crate::config::plot::{Measure, PlotTable};
 
 use super::super::axis::dashes;
-use super::super::font::{self, Anchor};
+use super::super::font::Anchor;
 use super::super::scene::Scene;
 use super::super::sheet::{Name, Sample, Sheet, Span, Words, shortened};
 use super::super::style::{AXIS, INK, TICK_SIZE, lighter, marker, series as look, shape};
-use super::measure::{Drawn, drawn, last, target_text};
+use super::measure::{Drawn, drawn, in_words, last, target_text};
 use super::points::whisker;
 use super::series::{around, grouped, is_cell, value, written};
 use super::{Counted, PlotFault, all, measured, subtitle, title};
@@ -121,14 +121,14 @@ pub(super) fn draw(analysis: &Analysis, table: &PlotTable) -> Result<Scene, Plot
     let words = Words {
         title: title(
             table,
-            format!("{} and {}", text(&upright.title), text(&across.title)),
+            format!("{} and {}", text(&upright.title), in_words(&across.title)),
         ),
         subtitle: subtitle(analysis, table, &own, &counted, target.as_slice()),
         x: across.title.clone(),
         y: upright.title.clone(),
     };
     let mut sheet = Sheet::new(table, &words, axes, names, Sample::Marker);
-    paint(&mut sheet, &spots, &front, (x, y), one_each);
+    paint(&mut sheet, &spots, &front, one_each);
     let panel = (sheet.panel.left, f64::from(sheet.scene.width));
     let mut scene = sheet.finish();
     explain(&mut scene, &explained, panel);
@@ -208,17 +208,11 @@ fn axes(
     )
 }
 
-fn paint(
-    sheet: &mut Sheet,
-    spots: &[Spot<'_>],
-    front: &[usize],
-    measures: (Measure, Measure),
-    one_each: bool,
-) {
+fn paint(sheet: &mut Sheet, spots: &[Spot<'_>], front: &[usize], one_each: bool) {
     let panel = sheet.panel.clone();
     let at = |place: usize| panel.at(spots[place].x, spots[place].y);
-    // From each point of the front first to where the next is across, then to it, where the first
-    // measure may be paid for; so no step passes where nobody was.
+    // From each point across to where the next is, then to it: no step passes where it would be better
+    // than both.
     let mut stairs: Vec<(f64, f64)> = Vec::new();
     for &place in front {
         let (x, y) = at(place);
@@ -227,7 +221,6 @@ fn paint(
         }
         stairs.push((x, y));
     }
-    let _ = measures;
     if stairs.len() > 1 {
         for dash in dashes(&stairs, &[5.0, 3.0]) {
             sheet.scene.line(dash, 1.1, AXIS);
@@ -339,7 +332,6 @@ fn explain(scene: &mut Scene, lines: &[String], (left, width): (f64, f64)) {
         );
         let room = width - left - 8.0 - 16.0;
         let line = shortened(line, TICK_SIZE, room);
-        debug_assert!(font::width(&line, TICK_SIZE) <= room);
         scene.text((left + 16.0, base), line, TICK_SIZE, INK, Anchor::Start);
     }
     if !lines.is_empty() {

@@ -11,7 +11,7 @@ use super::super::axis::{Axis, dashes};
 use super::super::scene::{Rgb, Scene};
 use super::super::sheet::{Name, Sample, Sheet, Span, Words};
 use super::super::style::{marker, series as look, shape};
-use super::measure::{drawn, last, target_text};
+use super::measure::{drawn, in_words, last, target_text};
 use super::series::{around, grouped, key_title, tick, value};
 use super::{Counted, PlotFault, all, measured, subtitle, title};
 
@@ -114,7 +114,7 @@ pub(super) fn draw(analysis: &Analysis, table: &PlotTable) -> Result<Scene, Plot
     let against = match (&x, &across) {
         (Some(Quantity::Key(key)), _) if key == EPSILON => "ε".to_owned(),
         (_, Some(_)) if x == spent => "ε".to_owned(),
-        _ => text(&x_title),
+        _ => in_words(&x_title),
     };
     let words_around = Words {
         title: title(table, format!("{} against {against}", text(&upright.title))),

@@ -119,6 +119,8 @@ fn label(keys: &[&str], series: &mut [Series<'_>], by_variant: bool) {
         }
         return;
     }
+    // By their values, and not by the order in which the runs were found.
+    series.sort_by(|a, b| a.values.cmp(&b.values));
     let chosen = telling(series);
     for one in series {
         let parts = chosen.iter().filter_map(|&place| {
