@@ -95,6 +95,12 @@ impl Axis {
         }
     }
 
+    /// Whether a value has a place on it, be it beyond an end: nothing at or below zero has one where
+    /// the axis is logarithmic.
+    pub(crate) fn knows(&self, value: f64) -> bool {
+        !self.logarithmic || value > 0.0
+    }
+
     /// With a place for what is infinite at its end.
     pub(crate) fn with_infinity(mut self) -> Self {
         let beyond = |share: f64| match self.logarithmic {
@@ -623,6 +629,8 @@ mod tests {
         let axis = Axis::logarithmic_exact(0.3, 30.0);
         assert_eq!((axis.low, axis.high), (0.3, 30.0));
         assert_eq!(axis.ticks, [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]);
+        assert!(axis.knows(0.001) && !axis.knows(0.0));
+        assert!(Axis::linear(1.0, 2.0, 3).knows(-5.0));
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Sheet {
             .fold(0.0, f64::max);
         let plain = width - MARGIN - Panel::left_room(&y);
         // A long title stands in lines beside one another.
-        let upright = wrapped(&words.y, LABEL_SIZE, height(table, plain) + 24.0);
+        let upright = wrapped(&words.y, LABEL_SIZE, height(table, plain) + 12.0);
         let lines = upright.len().max(1) as f64;
         let left = MARGIN + Panel::left_room(&y) + (lines - 1.0) * (LABEL_SIZE + 2.0);
         let beside = GAP + SAMPLE + widest;

@@ -801,7 +801,13 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path();
         whole(path, &["a"]);
-        super::super::write_drawn(&path.join("plots"), &[("p.svg".to_owned(), vec![1])]).unwrap();
+        super::super::write_drawn(
+            &path.join("plots"),
+            &[("p.svg".to_owned(), vec![1])],
+            &[],
+            super::super::Earlier::Removed,
+        )
+        .unwrap();
         for (name, bytes) in bytes_of(path) {
             for damaged in [Vec::new(), bytes[..bytes.len() - 1].to_vec(), {
                 let mut flipped = bytes.clone();

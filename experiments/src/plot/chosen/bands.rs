@@ -84,6 +84,9 @@ pub(super) fn draw(analysis: &Analysis, table: &PlotTable) -> Result<Scene, Plot
         }
     };
     let vertical = vertical(table, y, &curves, axis.high);
+    for (_, places) in &mut curves {
+        places.retain(|place| axis.knows(place.x) && vertical.knows(place.mean));
+    }
     let names: Vec<Name> = curves
         .iter()
         .map(|(index, places)| {
@@ -130,8 +133,11 @@ fn paint(sheet: &mut Sheet, curves: &[(usize, Vec<Place>)]) {
     for (index, places) in curves.iter().rev() {
         let (color, _) = look(*index);
         for piece in places.split(|place| place.around.is_none()) {
+            let (panel, low) = (&sheet.panel, sheet.panel.y.low);
             let edge = |pick: fn((f64, f64)) -> f64| {
-                move |place: &Place| (place.x, place.around.map_or(place.mean, pick))
+                // The band may reach below what a logarithmic axis knows.
+                let known = move |value: f64| if panel.y.knows(value) { value } else { low };
+                move |place: &Place| (place.x, known(place.around.map_or(place.mean, pick)))
             };
             let mut area: Vec<(f64, f64)> = piece.iter().map(edge(|around| around.1)).collect();
             area.extend(piece.iter().rev().map(edge(|around| around.0)));

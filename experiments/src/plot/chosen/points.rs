@@ -103,6 +103,9 @@ pub(super) fn draw(analysis: &Analysis, table: &PlotTable) -> Result<Scene, Plot
         Across::Numbers(axis) => axis.clone(),
         Across::Words(words) => words_axis(words.len()),
     };
+    for (_, spots) in &mut lines {
+        spots.retain(|spot| horizontal.knows(spot.x) && vertical.knows(spot.mean));
+    }
     let x_title = match (&across, &x) {
         (Some(drawn), _) => drawn.title.clone(),
         (None, Some(quantity)) => key_title(quantity.name()),
@@ -302,6 +305,7 @@ fn paint(sheet: &mut Sheet, lines: &[(usize, Vec<Spot>)]) {
         }
         for spot in spots {
             if let Some((low, high)) = spot.around {
+                let low = if panel.y.knows(low) { low } else { panel.y.low };
                 let (from, to) = (panel.at(spot.x, low), panel.at(spot.x, high));
                 let cut = |y: f64| y.clamp(panel.top, panel.bottom());
                 let x = from.0 + aside(place);
