@@ -48,7 +48,7 @@ enum Command {
     /// Write a commented experiment to start from
     New(new::Args),
     /// Draw the plots of results again, several results on one plot if wanted
-    Plot(plot::Args),
+    Plot(Box<plot::Args>),
     /// Run results again and compare them bit for bit
     Verify(verify::Args),
     /// Set two results side by side
