@@ -51,7 +51,7 @@ enum Command {
     /// Write a commented experiment to start from
     New(new::Args),
     /// Draw the plots of results again, several results on one plot if wanted
-    Plot(plot::Args),
+    Plot(Box<plot::Args>),
     /// One HTML page of any number of results, which needs no network
     Report(report::Args),
     /// Run results again and compare them bit for bit

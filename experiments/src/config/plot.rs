@@ -93,7 +93,7 @@ impl PlotKind {
                 "target",
             ],
             Self::Bars | Self::Dots => &["y", "group", "band", "log_y", "y_limits", "target"],
-            Self::Fairness => &["group", "legend"],
+            Self::Fairness => &["group"],
             Self::Partition | Self::Timeline | Self::Standard => &[],
         }
     }

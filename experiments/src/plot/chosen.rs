@@ -171,7 +171,7 @@ fn measured(quantity: &Option<Quantity>, default: Measure) -> Measure {
     }
 }
 
-fn all<'a>(analysis: &'a Analysis) -> Vec<&'a Run> {
+fn all(analysis: &Analysis) -> Vec<&Run> {
     analysis.runs.iter().collect()
 }
 

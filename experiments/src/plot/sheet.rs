@@ -426,13 +426,13 @@ mod tests {
             span.axis(None, None, 5).ticks,
             [1.0, 2.0, 5.0, 10.0, 20.0, 50.0]
         );
-        assert_eq!(span.axis(None, Some(false), 5).ticks[1], 10.0);
+        assert_eq!(span.axis(None, Some(false), 5).ticks[..2], [0.0, 10.0]);
         let axis = span.axis(Some([3.0, 30.0]), Some(true), 5);
         assert_eq!((axis.low, axis.high), (3.0, 30.0));
         assert_eq!(axis.ticks, [5.0, 10.0, 20.0]);
         // Values that cannot be on a logarithmic axis.
         let zero = Span::of([0.0, 100.0].into_iter());
-        assert_eq!(zero.axis(None, Some(true), 5).low, 0.0);
+        assert_eq!(zero.axis(None, Some(true), 5).ticks[..1], [0.0]);
         let one = Span::of([4.0].into_iter()).axis(None, Some(true), 5);
         assert!(one.low < 4.0 && one.high > 4.0);
         let none = Span::of([f64::NAN].into_iter()).axis(None, None, 5);

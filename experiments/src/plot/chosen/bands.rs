@@ -235,6 +235,9 @@ fn smoothed(points: &[(f64, f64)], reach: u64) -> Vec<(f64, f64)> {
         .collect()
 }
 
+/// The first or the last place of a run.
+type End = fn(&Vec<(f64, f64)>) -> Option<&(f64, f64)>;
+
 /// Means over runs with what is around them.
 fn places(runs: &[Vec<(f64, f64)>], band: Band) -> Vec<Place> {
     let Some(first) = runs.first() else {
@@ -253,9 +256,7 @@ fn places(runs: &[Vec<(f64, f64)>], band: Band) -> Vec<Place> {
             })
             .collect()
     } else {
-        let ends = |pick: fn(&Vec<(f64, f64)>) -> Option<&(f64, f64)>| {
-            runs.iter().filter_map(pick).map(|point| point.0)
-        };
+        let ends = |pick: End| runs.iter().filter_map(pick).map(|point| point.0);
         let from = ends(|points| points.first()).fold(f64::NEG_INFINITY, f64::max);
         let to = ends(|points| points.last()).fold(f64::INFINITY, f64::min);
         if from >= to {

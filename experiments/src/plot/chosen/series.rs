@@ -208,7 +208,10 @@ pub(super) fn key_title(key: &str) -> String {
         "privacy.epsilon" => "ε asked for".to_owned(),
         "dataset.partition.alpha" => "Dirichlet α of the partition".to_owned(),
         key => {
-            let name = key.rsplit('.').next().unwrap_or(key).replace('_', " ");
+            // `strategy.kind` is the strategy.
+            let table = key.strip_suffix(".kind").or(key.strip_suffix(".name"));
+            let path = table.unwrap_or(key);
+            let name = path.rsplit('.').next().unwrap_or(path).replace('_', " ");
             let mut letters = name.chars();
             match letters.next() {
                 Some(first) => format!("{}{}", first.to_uppercase(), letters.as_str()),

@@ -212,7 +212,7 @@ const GOLDEN: [(&str, &str); 9] = [
     ("curves over time", "b53a0c287abc"),
     ("points", "35a18132375c"),
     ("points by what was spent", "f91fa4643497"),
-    ("heat map", "9e8780d7dc0a"),
+    ("heat map", "6f442fbe6c81"),
     ("pareto", "bd76dbfdfbe9"),
     ("bars", "3f5ccae14e9b"),
     ("dots", "51883fa50c10"),
