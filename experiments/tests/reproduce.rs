@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use sha2::{Digest as _, Sha256};
-
 const EXPERIMENT: &str = r#"
 name = "readings"
 rounds = 4
@@ -54,62 +52,12 @@ fn study() -> tempfile::TempDir {
     folder
 }
 
-/// Replaces a text in a manifest and its checksum by the right one for what it says then, as whoever
-/// wants to deceive would.
-fn forge(manifest: &Path, from: &str, to: &str) {
-    let mark = "# sha256 of all lines above: ";
-    let text = std::fs::read_to_string(manifest).expect("a manifest");
-    let (body, _) = text.split_once(mark).expect("a checksum");
-    assert!(body.contains(from));
-    let body = body.replacen(from, to, 1);
-    let digest = Sha256::digest(body.as_bytes());
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    std::fs::write(manifest, format!("{body}{mark}{digest}\n")).expect("a file is written");
-}
-
 #[test]
-fn what_differs_is_named() {
+fn a_label_that_was_changed_is_found() {
     let study = study();
     let at = study.path();
     let (code, told) = fledgling(at, "verify out");
     assert_eq!((code, told.lines().last()), (0, Some("identical")));
-
-    // Another configuration, with checksums that fit: the first round and tensor.
-    let manifest = at.join("out/manifest.toml");
-    let kept = std::fs::read(&manifest).unwrap();
-    forge(&manifest, "learning_rate = 0.1", "learning_rate = 0.11");
-    let (code, told) = fledgling(at, "verify out --rounds 2");
-    assert_eq!(code, 1);
-    assert!(
-        told.starts_with("fedavg: the global model, round 0, fc.weight: recorded "),
-        "{told}"
-    );
-    assert!(told.contains("fedprox: 2 rounds"), "{told}");
-    std::fs::write(&manifest, &kept).unwrap();
-
-    // One bit of any file.
-    for name in [
-        "manifest.toml",
-        "host.toml",
-        "tensors.parquet",
-        "fedprox/model.safetensors",
-        "plots/train-loss.svg",
-    ] {
-        let path = at.join("out").join(name);
-        let whole = std::fs::read(&path).unwrap();
-        let mut flipped = whole.clone();
-        flipped[whole.len() / 3] ^= 1;
-        std::fs::write(&path, flipped).unwrap();
-        let (code, told) = fledgling(at, "verify out --rounds 0");
-        assert_eq!(code, 1, "{name}: {told}");
-        assert!(
-            told.contains(name.rsplit('/').next().unwrap()),
-            "{name}: {told}"
-        );
-        std::fs::write(&path, whole).unwrap();
-    }
-
-    // One label of the data.
     let data = at.join("readings.csv");
     let text = std::fs::read_to_string(&data).unwrap();
     std::fs::write(&data, text.replacen("high", "low", 1)).unwrap();

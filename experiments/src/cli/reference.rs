@@ -39,7 +39,7 @@ fn write(page: &mut String, before: &str, command: &Command) {
                 .collect();
             let default = match (arg.get_action(), defaults.is_empty()) {
                 (ArgAction::Set | ArgAction::Append, false) => {
-                    format!(" Default: `{}`.", defaults.join(" "))
+                    format!(" [default: {}]", defaults.join(" "))
                 }
                 _ => String::new(),
             };

@@ -91,7 +91,7 @@ fn a_forgery_with_right_checksums_is_found_by_running_again() {
     .unwrap();
     let text = world.end_with(1, "verify out");
     assert!(
-        text.contains("fedavg: rounds, round 0, train_loss: recorded "),
+        text.contains("fedavg: the global model, round 0, fc.weight: recorded "),
         "{text}"
     );
     assert!(text.contains("fedprox: 4 rounds, "), "{text}");
