@@ -26,6 +26,7 @@ cohort = 10
 "#;
 
 /// The example, which `cargo test` builds beside the tests; none when only this test was built.
+#[expect(clippy::print_stderr, reason = "a test that skips says so")]
 fn program() -> Option<PathBuf> {
     let test = std::env::current_exe().expect("a test is a file");
     let folder = test.parent()?.parent()?.join("examples");
