@@ -257,6 +257,14 @@ fn halving_is_the_same_however_it_is_run() {
     kill_and_compare(&world, &expected, whole);
     let text = world.end_with(2, "sweep small.toml --out whole --shard 1/2");
     assert!(text.contains("does not go with [sweep.halving]"), "{text}");
+    // A sweep is frozen as a whole, the cells that were dropped with it.
+    world.succeed("lock whole");
+    let text = world.end_with(1, "sweep small.toml --out whole");
+    assert!(text.contains("whole is locked"), "{text}");
+    world.succeed("verify whole --rounds 0");
+    fs::write(world.path("whole/cells/note"), "x").unwrap();
+    let text = world.end_with(1, "verify whole --rounds 0");
+    assert!(text.contains("whole/cells/note"), "{text}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Exit, output};
 use crate::error::Error;
 use crate::results::{self, Frozen, Results, ResultsError, Status};
+use crate::sweep::{CellStatus, Plan};
 
 /// Arguments of `lock`.
 #[derive(Debug, clap::Args)]
@@ -67,6 +68,12 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
 }
 
 fn lock(folder: &Path) -> Result<Frozen, ResultsError> {
+    // Cells that successive halving ended are as far as they will ever come.
+    let plan = Plan::read(folder)?;
+    let dropped: Vec<&str> = (plan.iter().flat_map(|plan| &plan.cells))
+        .filter(|cell| cell.status == CellStatus::Dropped)
+        .map(|cell| cell.id.as_str())
+        .collect();
     for part in results::find(folder)? {
         // The first of several faults; `verify` tells all.
         if let Some(fault) = results::damage(&part)?.into_iter().next() {
@@ -74,7 +81,9 @@ fn lock(folder: &Path) -> Result<Frozen, ResultsError> {
         }
         let loaded = Results::load(&part)?;
         let open = (loaded.manifest.variants.iter())
-            .find(|variant| variant.status != Status::Finished)
+            .find(|variant| {
+                variant.status != Status::Finished && !dropped.contains(&variant.name.as_str())
+            })
             .map(|variant| variant.name.clone());
         if let Some(variant) = open {
             return Err(ResultsError::Unfinished {

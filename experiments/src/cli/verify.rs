@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::{Exit, interrupt, output};
 use crate::error::Error;
-use crate::results;
+use crate::results::{self, Frozen};
 use crate::verify::{Report, VariantReport, VerifyOptions, verify};
 
 /// Arguments of `verify`.
@@ -46,10 +46,25 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
     );
     bar.set_style(super::progress::round_style());
     let mut folders = Vec::new();
-    for path in &args.results {
-        folders.extend(results::find(path)?);
-    }
     let mut identical = true;
+    for path in &args.results {
+        let found = results::find(path)?;
+        // A lock of the results themselves is looked at with them.
+        if found.first() != Some(path) {
+            let changed = changed(path)?;
+            identical &= changed.is_none();
+            match changed {
+                Some(report) if args.json => output::json(&report)?,
+                Some(report) => {
+                    for damaged in &report.damaged {
+                        output::line(damaged)?;
+                    }
+                }
+                None => {}
+            }
+        }
+        folders.extend(found);
+    }
     for folder in &folders {
         let Some(report) = verify_shown(folder, options, &stop, &bar)? else {
             return Ok(Exit::Interrupted);
@@ -65,6 +80,21 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
         true => Exit::Done,
         false => Exit::Differs,
     })
+}
+
+/// What of a folder of many results is not as it was locked; nothing where all is, or no lock.
+fn changed(folder: &Path) -> Result<Option<Report>, Error> {
+    let Some(frozen) = Frozen::read(folder)? else {
+        return Ok(None);
+    };
+    let changes = frozen.differences(folder)?;
+    let damaged: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    Ok((!damaged.is_empty()).then(|| Report {
+        results: folder.to_owned(),
+        identical: false,
+        damaged,
+        variants: Vec::new(),
+    }))
 }
 
 /// Verifies one folder, with the bar showing how far it is.
