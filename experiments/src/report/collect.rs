@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::results::{self, MANIFEST, Results, ResultsError};
-
-/// The folder of a sweep's cells, within the sweep's.
-const CELLS: &str = "cells";
+use crate::sweep::CELLS;
 
 /// What the folders hold.
 #[derive(Clone, Debug, Default)]
