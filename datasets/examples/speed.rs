@@ -33,7 +33,7 @@ fn partitioners(clients: u64) -> Vec<(&'static str, AnyPartitioner)> {
         clients,
         shards_per_client: 2,
     };
-    let labels = LabelsPerClient { clients, labels: 2 };
+    let labels = LabelsPerClient::equal(clients, 2);
     let quantity_dirichlet = QuantityDirichlet {
         clients,
         alpha: 0.5,

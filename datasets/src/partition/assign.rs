@@ -79,6 +79,16 @@ pub(super) fn check_positive(key: &'static str, value: f64) -> Result<(), Config
     )
 }
 
+/// The standard deviation of the logarithm of a size.
+pub(super) fn check_sigma(sigma: f64) -> Result<(), ConfigError> {
+    ConfigError::unless(
+        (0.0..=100.0).contains(&sigma),
+        "sigma",
+        sigma,
+        "a number from 0 to 100",
+    )
+}
+
 /// Rows grouped by class.
 #[derive(Debug)]
 pub(super) struct ByClass {

@@ -77,7 +77,7 @@ pub enum PartitionError {
     },
     /// A class has fewer examples than clients that are to share it.
     #[error(
-        "class {class} has {rows} examples for the {clients} clients that are to share it; lower `clients` or `labels`"
+        "class {class} has {rows} examples for the {clients} clients that are to share it, at least {each} each; lower `clients`, `labels` or `min_examples`"
     )]
     ClassTooSmall {
         /// The class.
@@ -86,6 +86,8 @@ pub enum PartitionError {
         rows: u64,
         /// Clients that share it.
         clients: u64,
+        /// Examples that each is to have of it.
+        each: u64,
     },
     /// The partition needs classes and the data have none.
     #[error(

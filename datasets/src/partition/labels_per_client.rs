@@ -5,11 +5,14 @@ use fl_core::registry::{ConfigError, KeyInfo, Registered};
 use serde::{Deserialize, Serialize};
 
 use super::assign::ByClass;
-use super::{PartitionError, Partitioner, Promise, assign};
+use super::{PartitionError, Partitioner, Promise, assign, one};
 use crate::index::{ClientIndex, Rows};
 
-/// Each client holds exactly `labels` classes, and the clients that hold a class share its rows
-/// equally (the `#C = k` split of Li et al. 2022, NIID-Bench, arXiv:2102.02079).
+/// Each client holds exactly `labels` classes, and the clients that hold a class share its rows:
+/// equally (the `#C = k` split of Li et al. 2022, NIID-Bench, arXiv:2102.02079), or with a `sigma`
+/// above 0 `min_examples` each and the rest in proportion to `LogNormal(0, sigma)`. FedProx's MNIST
+/// (Li et al. 2020, arXiv:1812.06127, section 5.1: a power law) has 1,000 clients of 2 labels, of
+/// which its code, `generate_niid.py`, gives them 5 examples each and the rest with a sigma of 2.
 ///
 /// Classes are dealt so that each is held by nearly the same number of clients (they differ by at
 /// most one); in the paper's code the first label of client `i` is `i mod classes` and the others
@@ -21,11 +24,28 @@ pub struct LabelsPerClient {
     pub clients: u64,
     /// Classes that each client holds.
     pub labels: u64,
+    /// Standard deviation of the logarithm of a share, from 0 (equal shares) to 100.
+    #[serde(default)]
+    pub sigma: f64,
+    /// Examples that every client has at least of each of its classes.
+    #[serde(default = "one")]
+    pub min_examples: u64,
 }
 
 const KIND: &str = "labels-per-client";
 
 impl LabelsPerClient {
+    /// `labels` classes for each of `clients`, which share a class equally.
+    #[must_use]
+    pub const fn equal(clients: u64, labels: u64) -> Self {
+        Self {
+            clients,
+            labels,
+            sigma: 0.0,
+            min_examples: 1,
+        }
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         assign::check_clients(self.clients)?;
         ConfigError::unless(
@@ -33,7 +53,14 @@ impl LabelsPerClient {
             "labels",
             self.labels,
             "a whole number of at least 1",
-        )
+        )?;
+        ConfigError::unless(
+            self.min_examples > 0,
+            "min_examples",
+            self.min_examples,
+            "a whole number of at least 1",
+        )?;
+        assign::check_sigma(self.sigma)
     }
 }
 
@@ -48,6 +75,18 @@ impl Registered for LabelsPerClient {
             default: None,
             summary: "Classes that each client holds.",
         },
+        KeyInfo {
+            key: "sigma",
+            expects: "number, 0 to 100",
+            default: Some("0"),
+            summary: "Standard deviation of the logarithm of a client's share of a class; 0 for equal shares.",
+        },
+        KeyInfo {
+            key: "min_examples",
+            expects: "whole number, at least 1",
+            default: Some("1"),
+            summary: "Examples that every client has at least of each of its classes.",
+        },
     ];
 
     fn from_config(config: Self) -> Result<Self, ConfigError> {
@@ -57,17 +96,12 @@ impl Registered for LabelsPerClient {
 
     fn examples() -> Vec<Self> {
         vec![
+            Self::equal(10, 2),
+            Self::equal(7, 10),
             Self {
-                clients: 10,
-                labels: 2,
-            },
-            Self {
-                clients: 7,
-                labels: 10,
-            },
-            Self {
-                clients: 13,
-                labels: 3,
+                sigma: 2.0,
+                min_examples: 5,
+                ..Self::equal(13, 3)
             },
         ]
     }
@@ -75,7 +109,7 @@ impl Registered for LabelsPerClient {
 
 impl Partitioner for LabelsPerClient {
     fn promise(&self) -> Promise {
-        Promise::covering(self.clients, self.labels)
+        Promise::covering(self.clients, self.labels.saturating_mul(self.min_examples))
     }
 
     fn assign(&self, rows: &Rows<'_>, seed: Seed) -> Result<ClientIndex, PartitionError> {
@@ -105,16 +139,31 @@ impl Partitioner for LabelsPerClient {
         for &class in &present {
             let members = by_class.of(class);
             let holders = &holders[class];
-            if members.len() < holders.len() {
+            let needed = (holders.len() as u64).saturating_mul(self.min_examples);
+            if (members.len() as u64) < needed {
                 return Err(PartitionError::ClassTooSmall {
                     class,
                     rows: members.len() as u64,
                     clients: holders.len() as u64,
+                    each: self.min_examples,
                 });
             }
-            for (place, &row) in members.iter().enumerate() {
-                let share = place as u64 * holders.len() as u64 / members.len() as u64;
-                owner[row as usize] = holders[share as usize];
+            if self.sigma == 0.0 {
+                for (place, &row) in members.iter().enumerate() {
+                    let share = place as u64 * holders.len() as u64 / members.len() as u64;
+                    owner[row as usize] = holders[share as usize];
+                }
+                continue;
+            }
+            let weights = (holders.iter().map(|_| self.sigma * stream.normal())).collect();
+            let least = self.min_examples as usize;
+            let mut members = members.iter();
+            for (&holder, size) in
+                (holders.iter()).zip(assign::skewed_sizes(members.len(), weights, least))
+            {
+                for &row in members.by_ref().take(size) {
+                    owner[row as usize] = holder;
+                }
             }
         }
         assign::index(&owner, clients)

@@ -24,12 +24,7 @@ pub struct QuantityLogNormal {
 impl QuantityLogNormal {
     fn check(&self) -> Result<(), ConfigError> {
         assign::check_clients(self.clients)?;
-        ConfigError::unless(
-            (0.0..=100.0).contains(&self.sigma),
-            "sigma",
-            self.sigma,
-            "a number from 0 to 100",
-        )
+        assign::check_sigma(self.sigma)
     }
 }
 

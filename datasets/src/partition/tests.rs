@@ -82,9 +82,9 @@ fn impossible_requests_say_what_to_change() {
         (dirichlet(1, 1.0, Balanced, 1), &short, "1 labels were given for 2 examples; give one each"),
         (Shards { clients: 2, shards_per_client: 4 }.into(), &rows, "2 clients of 4 shards need 8 shards and there are 6 examples; lower `clients` or `shards_per_client`"),
         (Shards { clients: 2, shards_per_client: 0 }.into(), &rows, "`shards_per_client` is 0; expected a whole number of at least 1"),
-        (LabelsPerClient { clients: 2, labels: 4 }.into(), &rows, "a client cannot hold 4 labels: the data have 3; lower `labels`"),
-        (LabelsPerClient { clients: 2, labels: 1 }.into(), &rows, "2 clients of 1 labels hold at most 2 of the 3 classes; raise `labels` or `clients` until their product is at least 3"),
-        (LabelsPerClient { clients: 3, labels: 3 }.into(), &rows, "class 1 has 2 examples for the 3 clients that are to share it; lower `clients` or `labels`"),
+        (LabelsPerClient::equal(2, 4).into(), &rows, "a client cannot hold 4 labels: the data have 3; lower `labels`"),
+        (LabelsPerClient::equal(2, 1).into(), &rows, "2 clients of 1 labels hold at most 2 of the 3 classes; raise `labels` or `clients` until their product is at least 3"),
+        (LabelsPerClient::equal(3, 3).into(), &rows, "class 1 has 2 examples for the 3 clients that are to share it, at least 1 each; lower `clients`, `labels` or `min_examples`"),
         (QuantityDirichlet { clients: 2, alpha: -1.0, min_examples: 1 }.into(), &rows, "`alpha` is -1; expected a number from 0.000001 to 1000000"),
         (QuantityLogNormal { clients: 2, sigma: f64::INFINITY, min_examples: 1 }.into(), &rows, "`sigma` is inf; expected a number from 0 to 100"),
         (QuantityPowerLaw { clients: 2, exponent: -0.5, min_examples: 1 }.into(), &rows, "`exponent` is -0.5; expected a number from 0 to 20"),
@@ -149,7 +149,7 @@ fn shards_are_those_of_the_paper() {
 fn labels_per_client_are_exact() {
     let labels = labelled(&[700, 0, 100, 300, 40, 999, 60, 60, 60, 60]);
     for (clients, k) in [(9u64, 1u64), (10, 2), (7, 9), (33, 4), (3, 3)] {
-        let partition = LabelsPerClient { clients, labels: k };
+        let partition = LabelsPerClient::equal(clients, k);
         for seed in 0..5 {
             let table = counts(&partition, &labels, 10, seed);
             let mut holders = Vec::new();
@@ -170,6 +170,37 @@ fn labels_per_client_are_exact() {
             }
         }
     }
+}
+
+/// As FedProx's MNIST: two labels, at least five examples of each, and shares whose logarithms
+/// spread as asked.
+#[test]
+fn labels_per_client_may_be_shared_unequally() {
+    let labels = labelled(&[5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]);
+    let partition = LabelsPerClient {
+        sigma: 2.0,
+        min_examples: 5,
+        ..LabelsPerClient::equal(1000, 2)
+    };
+    let table = counts(&partition, &labels, 10, 3);
+    let mut logarithms = Vec::new();
+    for client in &table {
+        let held: Vec<u64> = client.iter().copied().filter(|&count| count > 0).collect();
+        assert_eq!(held.len(), 2, "{client:?}");
+        assert!(held.iter().all(|&count| count >= 5), "{client:?}");
+        // Shares small enough to be cut to nothing by rounding say little of their logarithm.
+        let beyond = held.iter().filter(|&&count| count > 5);
+        logarithms.extend(beyond.map(|&count| ((count - 5) as f64).ln()));
+    }
+    // Of a normal variable with mean m and sigma 2, what lies above the median has a mean of
+    // m + 2 sqrt(2 / pi); the upper half of the shares is large enough not to feel the rounding.
+    logarithms.sort_by(f64::total_cmp);
+    let upper = &logarithms[logarithms.len() - 1000..];
+    let mean = upper.iter().sum::<f64>() / 1000.0 - upper[0];
+    let expected = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
+    assert!((mean - expected).abs() < 0.15, "{mean} beside {expected}");
+    let sizes: u64 = table.iter().flatten().sum();
+    assert_eq!(sizes, 60_000);
 }
 
 #[test]

@@ -139,7 +139,8 @@ fn partition_key(error: &PartitionError) -> String {
         }
         PartitionError::TooManyLabels { .. }
         | PartitionError::ClassesUncovered { .. }
-        | PartitionError::ClassTooSmall { .. } => "labels",
+        | PartitionError::ClassTooSmall { each: 1, .. } => "labels",
+        PartitionError::ClassTooSmall { .. } => "min_examples",
         PartitionError::NoRows => return "name".to_owned(),
         _ => "kind",
     };
