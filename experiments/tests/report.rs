@@ -133,6 +133,10 @@ fn a_sweep_stands_for_its_cells() {
     );
     let page = std::fs::read_to_string(at.join("report.html")).unwrap();
     assert!(page.contains(">seed 1</a>") && page.contains(">seed 2</a>"));
+    // A folder stands for whatever results are below it.
+    let done = fledgling(at, &["report", "."]);
+    let told = text(&done.stdout);
+    assert!(told.contains("runs: 2"), "{told}");
     // Without any cell there is nothing to report.
     std::fs::create_dir_all(at.join("empty/cells/c1")).unwrap();
     let done = fledgling(at, &["report", "empty"]);

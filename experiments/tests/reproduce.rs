@@ -127,3 +127,40 @@ fn a_locked_folder_stays_as_it_is() {
     let (code, told) = fledgling(at, "run readings.toml --out out --no-plots");
     assert_eq!(code, 0, "{told}");
 }
+
+/// The same model, whether its values are there to compare or its checksum alone.
+#[test]
+fn results_without_their_models_are_verified_all_the_same() {
+    let study = study();
+    let at = study.path();
+    let (_, whole) = fledgling(at, "lock out");
+    let (code, told) = fledgling(at, "lock out --without-models");
+    assert_eq!(code, 0, "{told}");
+    let digest = |told: &str| {
+        told.split_once("sha256 ")
+            .map(|(_, digest)| digest.to_owned())
+    };
+    assert_eq!(
+        digest(&told),
+        digest(&whole),
+        "what is cited stays the same"
+    );
+    assert!(told.contains("left out"), "{told}");
+    let model = at.join("out/fedavg/model.safetensors");
+    assert!(!model.exists() && !at.join("out/checkpoint").exists());
+    let (code, told) = fledgling(at, "verify out");
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("the model: every bit the same"), "{told}");
+    // Any other file than the one that was left out is not it.
+    std::fs::create_dir_all(model.parent().unwrap()).unwrap();
+    std::fs::write(&model, "not a model").unwrap();
+    let (code, told) = fledgling(at, "verify out --rounds 0");
+    assert_eq!(code, 1);
+    assert!(told.contains("model.safetensors"), "{told}");
+    std::fs::remove_file(&model).unwrap();
+    // Without the lock nothing says that it may be missing.
+    assert_eq!(fledgling(at, "lock out --release").0, 0);
+    let (code, told) = fledgling(at, "verify out --rounds 0");
+    assert_eq!(code, 1);
+    assert!(told.contains("model.safetensors"), "{told}");
+}

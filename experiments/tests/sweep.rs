@@ -265,6 +265,56 @@ fn halving_is_the_same_however_it_is_run() {
     fs::write(world.path("whole/cells/note"), "x").unwrap();
     let text = world.end_with(1, "verify whole --rounds 0");
     assert!(text.contains("whole/cells/note"), "{text}");
+    fs::remove_file(world.path("whole/cells/note")).unwrap();
+    // So it is without its models, also by those who look from above or at a cell alone.
+    world.succeed("lock whole --without-models");
+    let models = deterministic(&world.path("whole"));
+    assert!(!models.keys().any(|name| name.ends_with("safetensors")));
+    fs::create_dir(world.path("many")).unwrap();
+    fs::rename(world.path("whole"), world.path("many/whole")).unwrap();
+    world.succeed("verify many --rounds 1");
+    let cell = Plan::read(&world.path("many/whole"))
+        .unwrap()
+        .unwrap()
+        .cells[0]
+        .id
+        .clone();
+    world.succeed(&format!("verify many/whole/cells/{cell}"));
+    fs::write(world.path("many/whole/note"), "x").unwrap();
+    let text = world.end_with(1, "verify many --rounds 0");
+    assert!(text.contains("whole/note"), "{text}");
+}
+
+/// An axis of named settings is no key of an experiment, and yet what its figure is about.
+#[test]
+fn figures_know_the_axes_of_the_sweep() {
+    let named = r#"
+algorithm = [
+    { name = "average", set = { strategy.kind = "fedavg" } },
+    { name = "proximal", set = { strategy = { kind = "fedprox", mu = 0.1, weighting = "uniform" } } },
+]
+[[plot]]
+kind = "points"
+name = "both"
+x = "algorithm"
+group = "privacy.epsilon"
+"#;
+    let file = SWEEP.replace("ROUNDS", "4") + named;
+    let world = World::with("small.toml", &file);
+    world.succeed("check small.toml");
+    world.succeed("sweep small.toml --out out");
+    let picture = fs::read_to_string(world.path("out/plots/both.svg")).unwrap();
+    assert!(picture.contains("average") && picture.contains("proximal"));
+    world.succeed("plot out --kind bars --group algorithm --out bars");
+    let wrong = file.replace("x = \"algorithm\"", "x = \"algorith\"");
+    fs::write(world.path("wrong.toml"), wrong).unwrap();
+    let text = world.end_with(1, "sweep wrong.toml --dry-run");
+    assert!(
+        text.contains("`plot.x`: \"algorith\" is not known"),
+        "{text}"
+    );
+    let text = world.end_with(1, "plot out --kind bars --group acuracy --out bars");
+    assert!(text.contains("did you mean `accuracy`?"), "{text}");
 }
 
 #[test]

@@ -12,7 +12,8 @@ use crate::results::{self, Status};
 /// Arguments of `report`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folders of results, of single variants within them (results/NAME/VARIANT), or of sweeps
+    /// Folders of results, of single variants within them (results/NAME/VARIANT), of sweeps, or of many
+    /// of these
     #[arg(required = true, value_name = "DIR")]
     results: Vec<PathBuf>,
     /// The file to write

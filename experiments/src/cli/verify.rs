@@ -1,5 +1,6 @@
 //! Subcommand `verify`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -48,22 +49,18 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
     let mut folders = Vec::new();
     let mut identical = true;
     for path in &args.results {
-        let found = results::find(path)?;
-        // A lock of the results themselves is looked at with them.
-        if found.first() != Some(path) {
-            let changed = changed(path)?;
-            identical &= changed.is_none();
-            match changed {
-                Some(report) if args.json => output::json(&report)?,
-                Some(report) => {
-                    for damaged in &report.damaged {
-                        output::line(damaged)?;
-                    }
+        folders.extend(results::find(path)?);
+    }
+    for report in changed(&folders)? {
+        identical = false;
+        match args.json {
+            true => output::json(&report)?,
+            false => {
+                for damaged in &report.damaged {
+                    output::line(damaged)?;
                 }
-                None => {}
             }
         }
-        folders.extend(found);
     }
     for folder in &folders {
         let Some(report) = verify_shown(folder, options, &stop, &bar)? else {
@@ -82,19 +79,26 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
     })
 }
 
-/// What of a folder of many results is not as it was locked; nothing where all is, or no lock.
-fn changed(folder: &Path) -> Result<Option<Report>, Error> {
-    let Some(frozen) = Frozen::read(folder)? else {
-        return Ok(None);
-    };
-    let changes = frozen.differences(folder)?;
-    let damaged: Vec<String> = changes.iter().map(ToString::to_string).collect();
-    Ok((!damaged.is_empty()).then(|| Report {
-        results: folder.to_owned(),
-        identical: false,
-        damaged,
-        variants: Vec::new(),
-    }))
+/// What is not as it was locked where many results are locked as one, such as a sweep. The locks of
+/// the results themselves are looked at with them.
+fn changed(folders: &[PathBuf]) -> Result<Vec<Report>, Error> {
+    let mut locks = BTreeMap::new();
+    for folder in folders {
+        locks.extend(Frozen::over(folder)?.filter(|(place, _)| place != folder));
+    }
+    let mut reports = Vec::new();
+    for (place, lock) in locks {
+        let changes = lock.differences(&place)?;
+        if !changes.is_empty() {
+            reports.push(Report {
+                results: place,
+                identical: false,
+                damaged: changes.iter().map(ToString::to_string).collect(),
+                variants: Vec::new(),
+            });
+        }
+    }
+    Ok(reports)
 }
 
 /// Verifies one folder, with the bar showing how far it is.

@@ -226,7 +226,8 @@ impl Measure {
 }
 
 /// What stands on an axis: a measure, or a key of the configuration by its dotted path, e.g.
-/// `privacy.epsilon`; `variant` and `seed` are such keys, too.
+/// `privacy.epsilon`; `variant` and `seed` are such keys, too, and so is an axis of named settings of
+/// a sweep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Quantity {
     /// A number that a run has.
@@ -254,9 +255,6 @@ impl Quantity {
         if let Some((_, measure)) = Measure::ALL.iter().find(|(name, _)| *name == text) {
             return Ok(Self::Measure(*measure));
         }
-        if TOP.contains(&text) {
-            return Ok(Self::Key(text.to_owned()));
-        }
         if let Some((table, _)) = text.split_once('.') {
             return match TABLES.contains(&table) {
                 true => Ok(Self::Key(text.to_owned())),
@@ -266,11 +264,8 @@ impl Quantity {
                 )),
             };
         }
-        let names = Measure::ALL.iter().map(|(name, _)| *name).chain(TOP);
-        Err(format!(
-            "{text:?} is not known; {} (or the dotted path of a key, e.g. \"local.learning_rate\")",
-            suggest(text, names)
-        ))
+        // Without a dot it may be an axis of named settings, which only who knows the runs can tell.
+        Ok(Self::Key(text.to_owned()))
     }
 }
 
@@ -604,7 +599,13 @@ impl PlotTable {
     /// The keys of the configuration that the figure needs, each with the table's key that names it.
     pub(crate) fn needs(&self) -> Vec<(&'static str, &str)> {
         let mut keys = Vec::new();
-        for (at, quantity) in [("x", &self.x), ("y", &self.y)] {
+        // Where a kind takes measures alone, a key is a fault by itself.
+        let places = match self.kind {
+            PlotKind::HeatMap => [("x", &self.x), ("y", &self.y)].to_vec(),
+            PlotKind::Curves | PlotKind::Pareto => Vec::new(),
+            _ => vec![("x", &self.x)],
+        };
+        for (at, quantity) in places {
             if let Some(Quantity::Key(key)) = quantity {
                 keys.push((at, key.as_str()));
             }
@@ -675,10 +676,11 @@ impl PlotTable {
             Some(Quantity::Key(path)) => {
                 let names = Measure::ALL.iter().map(|(name, _)| *name);
                 let hint = suggest(path, names);
-                check.fault(
-                    key,
-                    format!("found the key {path:?}, expected a measure; {hint}"),
-                );
+                let found = match path.contains('.') || TOP.contains(&path.as_str()) {
+                    true => format!("found the key {path:?}"),
+                    false => format!("found {path:?}"),
+                };
+                check.fault(key, format!("{found}, expected a measure; {hint}"));
                 None
             }
             Some(Quantity::Measure(measure)) => Some(*measure),
@@ -736,10 +738,12 @@ impl PlotTable {
 const PATH: &str = "plot";
 
 /// Reads the `[[plot]]` tables of an experiment; `known` are the configurations of its variants, where
-/// the keys that figures name can be looked up.
+/// the keys that figures name can be looked up, and `axis` says whether a key that is in none of them
+/// is an axis of the sweep.
 pub(crate) fn read(
     node: &Node,
     known: Option<&[&toml::Table]>,
+    axis: &dyn Fn(&str) -> bool,
     errors: &Diagnostics,
 ) -> Vec<PlotTable> {
     let Value::Array(items) = &node.value else {
@@ -762,11 +766,16 @@ pub(crate) fn read(
         if let Some(known) = known {
             let all = keys(known);
             for (at, key) in table.needs() {
-                if !all.iter().any(|known| known == key) {
+                if !all.iter().any(|known| known == key) && !axis(key) {
                     let names = all.iter().map(String::as_str);
                     check.fault(
                         at,
-                        format!("no variant has the key {key:?}; {}", nearest(key, names)),
+                        match key.contains('.') {
+                            true => {
+                                format!("no variant has the key {key:?}; {}", nearest(key, names))
+                            }
+                            false => format!("{key:?} is not known; {}", nearest(key, names)),
+                        },
                     );
                 }
             }
@@ -805,8 +814,17 @@ pub(crate) fn keys(configurations: &[&toml::Table]) -> Vec<String> {
     all
 }
 
-/// The nearest key, or those of the same table: all keys of an experiment are too many to list.
+/// The nearest key, or those of the same table: all keys of an experiment are too many to list. For a
+/// word without a dot, the nearest measure or key that is such a word.
 pub(crate) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    if !key.contains('.') {
+        let measures = Measure::ALL.iter().map(|(name, _)| *name).chain(TOP);
+        let words = known.filter(|other| !other.contains('.') && !TOP.contains(other));
+        return format!(
+            "{} (or the dotted path of a key, e.g. \"local.learning_rate\")",
+            suggest(key, measures.chain(words))
+        );
+    }
     let table = key.split_once('.').map_or("", |(table, _)| table);
     let prefix = format!("{table}.");
     let beside: Vec<&str> = known

@@ -256,7 +256,9 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<SweepExperime
     let plots = match &figures {
         Some((_, node)) => {
             let known: Vec<&toml::Table> = read.iter().map(|(_, one)| &one.config).collect();
-            plot::read(node, whole.then_some(known.as_slice()), errors)
+            let axes = parsed.axes();
+            let axis = |key: &str| axes.iter().any(|axis| axis == key);
+            plot::read(node, whole.then_some(known.as_slice()), &axis, errors)
         }
         None => Vec::new(),
     };

@@ -14,8 +14,8 @@ pub struct Collected {
     pub empty: Vec<PathBuf>,
 }
 
-/// Reads the results in each of `folders`, which are those of runs, of single variants within them, or
-/// of sweeps, whose cells are then read. A folder that is named twice is read once.
+/// Reads the results in each of `folders`, which are those of runs, of single variants within them, of
+/// sweeps, whose cells are then read, or hold any of these. A folder that is named twice is read once.
 ///
 /// # Errors
 /// [`ResultsError`] when a folder has no results, or a file of it is not what its manifest says; plots
@@ -29,7 +29,9 @@ pub fn collect(folders: &[PathBuf]) -> Result<Collected, ResultsError> {
         }
         seen.push(folder);
         if folder.join(MANIFEST).exists() || !folder.join(CELLS).is_dir() {
-            found.results.push(load(folder)?);
+            for part in results::find(folder)? {
+                found.results.push(load(&part)?);
+            }
             continue;
         }
         let cells = cells(&folder.join(CELLS))?;

@@ -82,6 +82,12 @@ pub struct ResultsFolder {
 /// The folder of what is not finished yet.
 pub(super) const WORK: &str = "checkpoint";
 
+/// Removes from a folder of finished results what only a run needs.
+pub(crate) fn remove_work(folder: &Path) {
+    // Nothing depends on it, so what cannot be removed stays.
+    let _ = fs::remove_dir_all(folder.join(WORK));
+}
+
 impl ResultsFolder {
     /// Opens the folder, which is made where it does not exist.
     ///
@@ -104,8 +110,7 @@ impl ResultsFolder {
 
     /// Leaves the folder as it is, without what only a run needs.
     pub(crate) fn leave(self) {
-        // Nothing depends on it, so what cannot be removed stays.
-        let _ = fs::remove_dir_all(self.path.join(WORK));
+        remove_work(&self.path);
     }
 
     /// The folder itself.
@@ -450,7 +455,7 @@ impl ResultsFolder {
         }
         let finished = |variant: &VariantManifest| variant.status == Status::Finished;
         if new.variants.len() == wanted && new.variants.iter().all(finished) {
-            let _ = fs::remove_dir_all(self.path.join(WORK));
+            remove_work(&self.path);
         }
     }
 }

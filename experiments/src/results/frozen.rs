@@ -2,7 +2,9 @@
 //!
 //! The manifest vouches for the tables and models, and `host.toml` and `plots.toml` for theirs; all
 //! three are written again by whoever runs the experiment again. The lock holds for the folder as it
-//! is: every file, no other, and no run or plot writes into it until it is released.
+//! is: every file, no other, and no run or plot writes into it until it is released. Models may be
+//! left out of it, so that results can be kept where megabytes are dear: the lock and the manifest
+//! still say what they were, and running again derives them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,10 +26,14 @@ pub(crate) const LOCK: &str = "lock.toml";
 pub struct Frozen {
     /// Format of the file.
     pub format: u64,
-    /// SHA-256 over names, sizes and checksums of all files, hexadecimal: what to cite.
+    /// SHA-256 over names, sizes and checksums of all files, those that were left out among them,
+    /// hexadecimal: what to cite.
     pub digest: String,
     /// Every file, by its path within the folder, with `/` between its parts.
     pub files: BTreeMap<String, FileDigest>,
+    /// Files that were taken out when the folder was locked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, FileDigest>,
 }
 
 impl Frozen {
@@ -49,7 +55,59 @@ impl Frozen {
             format: FORMAT,
             digest: atomic::hex(&hash.finalize()),
             files,
+            left_out: BTreeMap::new(),
         })
+    }
+
+    /// Marks a file of the folder that is locked as left out; see [`Self::remove_left_out`].
+    pub(crate) fn leave_out(&mut self, folder: &Path, file: &Path) {
+        let name = name_within(folder, file);
+        if let Some(file) = self.files.remove(&name) {
+            self.left_out.insert(name, file);
+        }
+    }
+
+    /// Whether a file of the folder that is locked was left out and is not there now.
+    pub(crate) fn lacks(&self, folder: &Path, file: &Path, digest: &FileDigest) -> bool {
+        let left_out = self.left_out.get(&name_within(folder, file));
+        left_out == Some(digest) && !file.exists()
+    }
+
+    /// Removes what is left out, and folders that are empty without it, from the folder that this
+    /// lock was written to.
+    ///
+    /// # Errors
+    /// [`ResultsError::Write`].
+    pub(crate) fn remove_left_out(&self, folder: &Path) -> Result<(), ResultsError> {
+        for name in self.left_out.keys() {
+            let path = folder.join(name);
+            match std::fs::remove_file(&path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(ResultsError::write(&path, error)),
+            }
+            // Fails where something else is in it.
+            let _ = path.parent().map(std::fs::remove_dir);
+        }
+        Ok(())
+    }
+
+    /// The lock that holds for a folder, its own or that of the results that it belongs to, and
+    /// the folder of that lock.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn over(folder: &Path) -> Result<Option<(PathBuf, Self)>, ResultsError> {
+        match Self::place(folder) {
+            Some(place) => Ok(Self::read(place)?.map(|lock| (place.to_owned(), lock))),
+            None => Ok(None),
+        }
+    }
+
+    /// Where the lock of a folder lies.
+    fn place(folder: &Path) -> Option<&Path> {
+        let locked = |folder: &&Path| folder.join(LOCK).exists();
+        folder.ancestors().take(DEPTH).find(locked)
     }
 
     /// The lock of a folder; none where it is not locked.
@@ -87,8 +145,7 @@ impl Frozen {
     /// # Errors
     /// [`ResultsError::Locked`].
     pub fn refuse(folder: &Path) -> Result<(), ResultsError> {
-        let locked = |folder: &&Path| folder.join(LOCK).exists();
-        match folder.ancestors().take(DEPTH).find(locked) {
+        match Self::place(folder) {
             Some(folder) => Err(ResultsError::Locked {
                 path: folder.to_owned(),
             }),
@@ -104,10 +161,11 @@ impl Frozen {
         let now = Self::of(folder)?;
         let place = |name: &str| -> PathBuf { folder.join(name) };
         let mut found = Vec::new();
-        for (name, file) in &self.files {
+        for (name, file) in self.files.iter().chain(&self.left_out) {
             let what = match now.files.get(name) {
                 Some(there) if there == file => continue,
                 Some(_) => "it is not the file that was locked",
+                None if self.left_out.contains_key(name) => continue,
                 None => "it was locked, and is missing",
             };
             let path = place(name);
@@ -116,7 +174,7 @@ impl Frozen {
         let added = now
             .files
             .keys()
-            .filter(|name| !self.files.contains_key(*name));
+            .filter(|name| !self.files.contains_key(*name) && !self.left_out.contains_key(*name));
         found.extend(added.map(|name| ResultsError::Changed {
             path: place(name),
             what: "it was not there when the folder was locked",
@@ -127,6 +185,13 @@ impl Frozen {
 
 /// A locked folder may hold folders this deep, counted with itself.
 const DEPTH: usize = 5;
+
+/// The path of a file within a folder, as a lock has it.
+fn name_within(folder: &Path, file: &Path) -> String {
+    let within = file.strip_prefix(folder).unwrap_or(file);
+    let parts: Vec<_> = within.iter().map(|part| part.to_string_lossy()).collect();
+    parts.join("/")
+}
 
 /// The files of `folder`, whose path from the outermost one is `prefix`.
 fn collect(
@@ -200,6 +265,52 @@ mod tests {
         assert!(Frozen::release(root).unwrap());
         assert!(!Frozen::release(root).unwrap());
         Frozen::refuse(root).unwrap();
+    }
+
+    #[test]
+    fn files_that_were_left_out_may_be_missing_and_no_others() {
+        let temporary = tempfile::tempdir().unwrap();
+        let root = temporary.path();
+        std::fs::create_dir_all(root.join("cells/a/v")).unwrap();
+        std::fs::write(root.join("cells/a/v/model"), "weights").unwrap();
+        std::fs::write(root.join("cells/a/table"), "rows").unwrap();
+        let whole = Frozen::of(root).unwrap();
+        let mut lock = whole.clone();
+        lock.leave_out(root, &root.join("cells/a/v/model"));
+        lock.leave_out(root, &root.join("nothing"));
+        assert_eq!((lock.files.len(), lock.left_out.len()), (1, 1));
+        assert_eq!(lock.digest, whole.digest, "what is cited stays the same");
+        lock.write(root).unwrap();
+        assert_eq!(lock.differences(root).unwrap().len(), 0);
+        let model = root.join("cells/a/v/model");
+        let digest = whole.files["cells/a/v/model"].clone();
+        assert!(!lock.lacks(root, &model, &digest), "it is still there");
+        lock.remove_left_out(root).unwrap();
+        assert!(lock.lacks(root, &model, &digest));
+        assert!(!lock.lacks(root, &model, &whole.files["cells/a/table"]));
+        assert!(!root.join("cells/a/v").exists() && root.join("cells/a/table").exists());
+        lock.remove_left_out(root).unwrap();
+        assert_eq!(Frozen::read(root).unwrap().as_ref(), Some(&lock));
+        assert_eq!(lock.differences(root).unwrap().len(), 0);
+        let (place, over) = Frozen::over(&root.join("cells/a")).unwrap().unwrap();
+        assert_eq!((place.as_path(), over), (root, lock.clone()));
+
+        std::fs::create_dir(root.join("cells/a/v")).unwrap();
+        std::fs::write(root.join("cells/a/v/model"), "others").unwrap();
+        std::fs::remove_file(root.join("cells/a/table")).unwrap();
+        let told = lock.differences(root).unwrap();
+        let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 2);
+        assert!(
+            told[0].contains("table") && told[0].contains("is missing"),
+            "{}",
+            told[0]
+        );
+        assert!(
+            told[1].contains("model") && told[1].contains("not the file"),
+            "{}",
+            told[1]
+        );
     }
 
     /// The digest is over length, name, size and checksum of each file in order.

@@ -388,7 +388,7 @@ fn missing(path: &Path) -> ResultsError {
 }
 
 /// Every file of the results that is missing or is not what was written: manifest, host facts,
-/// tables, models and plots.
+/// tables, models and plots. Models that were left out when the results were locked may be missing.
 ///
 /// # Errors
 /// [`ResultsError::NoResults`] when there is no manifest at all.
@@ -408,8 +408,16 @@ pub fn damage(path: &Path) -> Result<Vec<ResultsError>, ResultsError> {
         Ok(digest) => found.push(mismatch(&file, bytes, digest.bytes)),
         Err(error) => found.push(error),
     };
+    let lock = match Frozen::over(path) {
+        Ok(lock) => lock,
+        Err(error) => return Ok(vec![error]),
+    };
     for (name, digest) in &manifest.files {
-        check(path.join(name), digest.bytes, &digest.sha256);
+        let file = path.join(name);
+        let lacks = |(place, lock): &(PathBuf, Frozen)| lock.lacks(place, &file, digest);
+        if !lock.as_ref().is_some_and(lacks) {
+            check(file, digest.bytes, &digest.sha256);
+        }
     }
     match manifest::read::<Host>(&path.join(HOST)) {
         Ok(Some(host)) => {
@@ -439,10 +447,11 @@ pub fn damage(path: &Path) -> Result<Vec<ResultsError>, ResultsError> {
         }
     }
     // A file that two lists vouch for is told once.
-    match Frozen::read(path) {
-        Ok(Some(lock)) if found.is_empty() => found.extend(lock.differences(path)?),
-        Ok(_) => {}
-        Err(error) => found.push(error),
+    if let Some((place, lock)) = &lock
+        && place == path
+        && found.is_empty()
+    {
+        found.extend(lock.differences(path)?);
     }
     Ok(found)
 }

@@ -43,7 +43,7 @@ pub(crate) const CASES: &[Case] = &[
         AFTER,
         "cohort = 10\n[[plot]]\nkind = \"curves\"\ny = \"acuracy\"\n",
         &[
-            r#"bad.toml:25:5: `plot.y`: "acuracy" is not known; did you mean `accuracy`? (or the dotted path of a key, e.g. "local.learning_rate")"#,
+            r#"bad.toml:25:5: `plot.y`: found "acuracy", expected a measure; did you mean `accuracy`?"#,
         ],
     ),
     fault(
