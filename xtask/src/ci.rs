@@ -6,16 +6,19 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::process::{cargo, root, run};
-use crate::{browser, embed_library, end_to_end, graph, notebooks, onnx};
+use crate::{browser, embed_library, end_to_end, graph, notebooks, onnx, published};
 
 type Check = fn() -> Result<()>;
 
 /// Every check, cheapest first, with the time each took.
 pub(crate) fn all() -> Result<()> {
-    let checks: [(&str, Check); 11] = [
+    let checks: [(&str, Check); 12] = [
         ("format", format),
         ("dependency graph", graph::check),
         ("end to end", end_to_end::run),
+        ("published results", || {
+            published::verify(&published::Options::default())
+        }),
         ("notebooks", notebooks::execute),
         ("ONNX node tests", onnx::nodes),
         ("ONNX round trip", || {

@@ -14,6 +14,7 @@ mod onnx;
 mod peers;
 mod privacy_peers;
 mod process;
+mod published;
 mod python;
 mod secagg_peers;
 
@@ -57,6 +58,8 @@ enum Chore {
     /// Write trained models as ONNX in every form, check and run them in onnxruntime, read them
     /// again, and read models that other tools wrote. Makes a Python environment below `target/`.
     OnnxRoundTrip(onnx::RoundTrip),
+    /// Verify the published results in `results/`: their files, and the first rounds or all of them.
+    Results(published::Options),
     /// Build the library for apps in both sizes, tell them, and use it from C.
     EmbedLibrary,
     /// Write the HTML report of fifty small runs and click through it in headless Chromium, which is
@@ -84,6 +87,7 @@ fn main() -> Result<()> {
         Chore::SecaggPeers(options) => secagg_peers::compare(&options),
         Chore::OnnxNodes => onnx::nodes(),
         Chore::OnnxRoundTrip(options) => onnx::round_trip(&options),
+        Chore::Results(options) => published::verify(&options),
         Chore::EmbedLibrary => embed_library::check(),
         Chore::Browser => browser::check(),
         Chore::Embed { from } => embed::run(&from, &process::root().join("datasets/embedded")),
