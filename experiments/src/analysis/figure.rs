@@ -28,7 +28,7 @@ pub struct Figures {
     pub bytes: u64,
     /// Seconds of the virtual clock; of a run on devices.
     pub virtual_seconds: Option<f64>,
-    /// Joules of training that were told of; of a run on devices.
+    /// Joules of training; of a run on devices all of whose rounds told of them.
     pub joules: Option<f64>,
     /// Digest of the final model; when finished.
     pub model_digest: Option<String>,
@@ -156,8 +156,8 @@ pub struct Point {
     pub bytes: u64,
     /// Seconds of the virtual clock; of a run on devices.
     pub virtual_seconds: Option<f64>,
-    /// Joules of training so far, of a run on devices. Rounds with too few devices to be told of add
-    /// nothing.
+    /// Joules of training so far, of a run on devices; none from the first round on that had too few
+    /// devices to be told of.
     pub joules: Option<f64>,
     /// Upper bound of epsilon so far, of a private run; 0 before its first round.
     pub epsilon: Option<f64>,
@@ -302,9 +302,8 @@ impl<'a> Spent<'a> {
                 break;
             }
             self.point.virtual_seconds = Some(row.ended_seconds);
-            if let Some(joules) = &mut self.point.joules {
-                *joules += row.joules.unwrap_or(0.0);
-            }
+            let told = self.point.joules.zip(row.spent_joules());
+            self.point.joules = told.map(|(sum, joules)| sum + joules);
             *fleet += 1;
         }
     }

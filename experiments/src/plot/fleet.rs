@@ -112,8 +112,8 @@ impl Spent {
         }
     }
 
-    /// By rounds done, what was spent until then. Energy ends at the first round whose joules are not
-    /// told, because too few devices trained in it: from there the sum is unknown.
+    /// By rounds done, what was spent until then; energy up to the first round whose joules are not
+    /// told.
     fn so_far(self, variant: &VariantResults) -> BTreeMap<u64, f64> {
         let mut all = BTreeMap::from([(0, 0.0)]);
         let mut sum = 0.0;
@@ -128,8 +128,7 @@ impl Spent {
             }
             Self::Energy => {
                 for row in &variant.fleet {
-                    let nobody = row.called == 0 && row.in_flight == 0;
-                    let Some(joules) = row.joules.or(nobody.then_some(0.0)) else {
+                    let Some(joules) = row.spent_joules() else {
                         break;
                     };
                     sum += joules;

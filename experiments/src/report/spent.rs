@@ -43,13 +43,11 @@ pub(super) fn bytes(variant: &VariantResults) -> BTreeMap<u64, f64> {
     }))
 }
 
-/// Joules of training on devices. They end at the first round whose joules are not told, because too
-/// few devices trained in it: from there the sum is unknown.
+/// Joules of training on devices, up to the first round whose joules are not told.
 pub(super) fn joules(variant: &VariantResults) -> BTreeMap<u64, f64> {
     let mut sum = 0.0;
     with_start(variant.fleet.iter().map_while(|row| {
-        let nobody = row.called == 0 && row.in_flight == 0;
-        sum += row.joules.or(nobody.then_some(0.0))?;
+        sum += row.spent_joules()?;
         Some((row.round + 1, sum))
     }))
 }

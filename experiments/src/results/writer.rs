@@ -178,6 +178,13 @@ impl PruningRow {
 }
 
 impl FleetRow {
+    /// Joules that were spent in the round; none where they are not told, because too few devices
+    /// trained in it. Sums over rounds are unknown from there on.
+    pub(crate) fn spent_joules(&self) -> Option<f64> {
+        let nobody = self.called == 0 && self.in_flight == 0;
+        self.joules.or(nobody.then_some(0.0))
+    }
+
     /// What a round's record says of its devices; none without.
     pub(crate) fn of(record: &RoundRecord) -> Option<Self> {
         let fleet = record.fleet.as_ref()?;
