@@ -58,7 +58,7 @@ enum Chore {
     /// Write trained models as ONNX in every form, check and run them in onnxruntime, read them
     /// again, and read models that other tools wrote. Makes a Python environment below `target/`.
     OnnxRoundTrip(onnx::RoundTrip),
-    /// Verify the published results in `results/`: their files, and the first rounds or all of them.
+    /// Verify the results in `results/published/`: their files, and the first rounds or all of them.
     Results(published::Options),
     /// Build the library for apps in both sizes, tell them, and use it from C.
     EmbedLibrary,

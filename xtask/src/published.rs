@@ -1,4 +1,4 @@
-//! The published results in `results/`, verified.
+//! The published results, verified.
 
 use std::process::Command;
 
@@ -26,7 +26,7 @@ impl Default for Options {
     }
 }
 
-/// Verifies every result below `results/`; without the data sets, their files alone.
+/// Verifies every result below `results/published/`; without the data sets, their files alone.
 pub(crate) fn verify(options: &Options) -> Result<()> {
     let mut rounds = (!options.whole).then_some(options.rounds);
     if std::env::var_os("FLEDGLING_DATA_DIR").is_none() && rounds != Some(0) {
@@ -38,7 +38,7 @@ pub(crate) fn verify(options: &Options) -> Result<()> {
     }
     let program = build()?.join(format!("fledgling{}", std::env::consts::EXE_SUFFIX));
     let mut verify = Command::new(program);
-    verify.current_dir(root()).args(["verify", "results"]);
+    verify.current_dir(root()).args(["verify", "results/published"]);
     if let Some(rounds) = rounds {
         verify.args(["--rounds", &rounds.to_string()]);
     }
