@@ -10,7 +10,7 @@ use crate::process::{build, root, run};
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Run only the first N rounds of each result again; 0 checks the files alone
-    #[arg(long, value_name = "N", default_value_t = 3, conflicts_with = "whole")]
+    #[arg(long, value_name = "N", default_value_t = 2, conflicts_with = "whole")]
     rounds: u64,
     /// Run every round of every result again: a matter of hours
     #[arg(long)]
@@ -20,7 +20,7 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            rounds: 3,
+            rounds: 2,
             whole: false,
         }
     }
