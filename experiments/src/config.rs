@@ -489,7 +489,7 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<Experiment> {
     let Some(mut variants) = read.into_iter().collect::<Option<Vec<_>>>() else {
         // Their faults are told together with the others.
         if let Some((_, node)) = &figures {
-            plot::read(node, None, &|_| false, errors);
+            plot::read(node, None, None, errors);
         }
         return None;
     };
@@ -498,9 +498,8 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<Experiment> {
     let plots = match &figures {
         Some((_, node)) => {
             let known: Vec<&toml::Table> = variants.iter().map(|one| &one.config).collect();
-            // What a word without a dot stands for, only the sweep knows.
-            let axis = |key: &str| swept.is_some() && !key.contains('.');
-            plot::read(node, Some(&known), &axis, errors)
+            let axes = swept.is_none().then_some([].as_slice());
+            plot::read(node, Some(&known), axes, errors)
         }
         None => Vec::new(),
     };

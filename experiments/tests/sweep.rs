@@ -301,7 +301,7 @@ group = "privacy.epsilon"
 "#;
     let file = SWEEP.replace("ROUNDS", "4") + named;
     let world = World::with("small.toml", &file);
-    world.succeed("check small.toml");
+    world.succeed("check small.toml --set privacy.epsilon=8.0");
     world.succeed("sweep small.toml --out out");
     let picture = fs::read_to_string(world.path("out/plots/both.svg")).unwrap();
     assert!(picture.contains("average") && picture.contains("proximal"));

@@ -31,14 +31,18 @@ pub(crate) fn verify(options: &Options) -> Result<()> {
     let mut rounds = (!options.whole).then_some(options.rounds);
     if std::env::var_os("FLEDGLING_DATA_DIR").is_none() && rounds != Some(0) {
         if std::env::var_os("CI").is_some() {
-            bail!("FLEDGLING_DATA_DIR is not set: the results cannot be run again without their data");
+            bail!(
+                "FLEDGLING_DATA_DIR is not set: the results cannot be run again without their data"
+            );
         }
         println!("FLEDGLING_DATA_DIR is not set: only the files are checked");
         rounds = Some(0);
     }
     let program = build()?.join(format!("fledgling{}", std::env::consts::EXE_SUFFIX));
     let mut verify = Command::new(program);
-    verify.current_dir(root()).args(["verify", "results/published"]);
+    verify
+        .current_dir(root())
+        .args(["verify", "results/published"]);
     if let Some(rounds) = rounds {
         verify.args(["--rounds", &rounds.to_string()]);
     }

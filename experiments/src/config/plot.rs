@@ -738,12 +738,12 @@ impl PlotTable {
 const PATH: &str = "plot";
 
 /// Reads the `[[plot]]` tables of an experiment; `known` are the configurations of its variants, where
-/// the keys that figures name can be looked up, and `axis` says whether a key that is in none of them
-/// is an axis of the sweep.
+/// the keys that figures name can be looked up, and `axes` those of the sweep; without them any word
+/// may be one.
 pub(crate) fn read(
     node: &Node,
     known: Option<&[&toml::Table]>,
-    axis: &dyn Fn(&str) -> bool,
+    axes: Option<&[String]>,
     errors: &Diagnostics,
 ) -> Vec<PlotTable> {
     let Value::Array(items) = &node.value else {
@@ -764,20 +764,19 @@ pub(crate) fn read(
         };
         let check = Check::new(item, PATH, errors);
         if let Some(known) = known {
-            let all = keys(known);
+            let mut all = keys(known);
+            all.extend(axes.unwrap_or_default().iter().cloned());
             for (at, key) in table.needs() {
-                if !all.iter().any(|known| known == key) && !axis(key) {
-                    let names = all.iter().map(String::as_str);
-                    check.fault(
-                        at,
-                        match key.contains('.') {
-                            true => {
-                                format!("no variant has the key {key:?}; {}", nearest(key, names))
-                            }
-                            false => format!("{key:?} is not known; {}", nearest(key, names)),
-                        },
-                    );
+                let word = !key.contains('.');
+                if all.iter().any(|known| known == key) || (word && axes.is_none()) {
+                    continue;
                 }
+                let hint = nearest(key, all.iter().map(String::as_str));
+                let what = match word {
+                    true => format!("{key:?} is not known"),
+                    false => format!("no variant has the key {key:?}"),
+                };
+                check.fault(at, format!("{what}; {hint}"));
             }
         }
         let taken = |other: &PlotTable| other.name.is_some() && other.name == table.name;

@@ -256,9 +256,8 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<SweepExperime
     let plots = match &figures {
         Some((_, node)) => {
             let known: Vec<&toml::Table> = read.iter().map(|(_, one)| &one.config).collect();
-            let axes = parsed.axes();
-            let axis = |key: &str| axes.iter().any(|axis| axis == key);
-            plot::read(node, whole.then_some(known.as_slice()), &axis, errors)
+            let known = whole.then_some(known.as_slice());
+            plot::read(node, known, Some(&parsed.axes()), errors)
         }
         None => Vec::new(),
     };
