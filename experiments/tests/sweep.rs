@@ -308,12 +308,10 @@ group = "privacy.epsilon"
     world.succeed("plot out --kind bars --group algorithm --out bars");
     let wrong = file.replace("x = \"algorithm\"", "x = \"algorith\"");
     fs::write(world.path("wrong.toml"), wrong).unwrap();
-    let text = world.end_with(1, "sweep wrong.toml --dry-run");
-    assert!(
-        text.contains("`plot.x`: \"algorith\" is not known"),
-        "{text}"
-    );
-    let text = world.end_with(1, "plot out --kind bars --group acuracy --out bars");
+    let text = world.end_with(2, "sweep wrong.toml --dry-run");
+    let expected = "`plot.x`: \"algorith\" is not known; did you mean `algorithm`?";
+    assert!(text.contains(expected), "{text}");
+    let text = world.end_with(2, "plot out --kind bars --group acuracy --out bars");
     assert!(text.contains("did you mean `accuracy`?"), "{text}");
 }
 
