@@ -126,8 +126,9 @@ fn lock(folder: &Path, without_models: bool) -> Result<Frozen, ResultsError> {
         }
     }
     lock.write(folder)?;
-    lock.remove_left_out(folder)?;
     if without_models {
+        // Only once the lock says so may they be missing.
+        lock.remove_left_out(folder)?;
         parts.iter().for_each(|part| results::remove_work(part));
     }
     Ok(lock)
