@@ -284,9 +284,22 @@ pub(crate) fn catalogued(
     Idx::parse(name, &entry.read(root, name)?)
 }
 
-/// Applies `normalise` to both stores.
-pub(crate) fn normalise(config: &DatasetConfig, train: &mut Store, test: Option<&mut Store>) {
-    train.normalise(config.normalise.unwrap_or(Normalise::Unit), test);
+/// Applies `normalise` to both stores; tables cannot be centred.
+pub(crate) fn normalise(
+    config: &DatasetConfig,
+    train: &mut Store,
+    test: Option<&mut Store>,
+) -> Result<(), DatasetError> {
+    let normalise = config.normalise.unwrap_or_default();
+    if normalise == Normalise::Centred && !train.is_bytes() {
+        return Err(DatasetError::BadValue {
+            key: "normalise",
+            value: "`centred`".to_owned(),
+            expected: "it is for images; give `standard` or `raw`".to_owned(),
+        });
+    }
+    train.normalise(normalise, test);
+    Ok(())
 }
 
 /// Names from a list.

@@ -17,6 +17,9 @@ pub enum Normalise {
     /// Bytes divided by the largest value that they can take, so in `[0, 1]`; tables as they are.
     #[default]
     Unit,
+    /// Bytes over all that they can take, from -0.5 to 0.5; tables are refused. It is what the
+    /// MNIST example of early TensorFlow fed its network (`(pixel - 255 / 2) / 255`).
+    Centred,
     /// Each channel (of a table: each column) less its mean over the training examples, divided
     /// by its population standard deviation; a constant channel becomes zero.
     Standard,
@@ -93,6 +96,10 @@ impl ByteRows {
             Normalise::Unit => {
                 let scale = 1.0 / f32::from(self.largest);
                 vec![(scale, zero * scale); self.channels]
+            }
+            Normalise::Centred => {
+                let span = f32::from(self.largest) - zero;
+                vec![(1.0 / span, -0.5); self.channels]
             }
             Normalise::Standard => {
                 let mut histogram = vec![[0u64; 256]; self.channels];
@@ -363,6 +370,11 @@ impl Store {
             }
             Inputs::Real(_) | Inputs::Text(_) => {}
         }
+    }
+
+    /// Whether inputs are stored as bytes, which [`Normalise`] scales by what a byte can be.
+    pub(crate) fn is_bytes(&self) -> bool {
+        matches!(self.inputs, Inputs::Bytes(_))
     }
 
     /// Number of examples.

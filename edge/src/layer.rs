@@ -144,7 +144,7 @@ pub enum Activation {
 
 /// How a weight starts. `fan_in` and `fan_out` are the numbers of inputs and outputs of one
 /// neuron, times the window's area for convolutions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Init {
     /// `U(-a, a)`, `a = sqrt(6 / (fan_in + fan_out))`, bias zero (Glorot & Bengio 2010, equation
@@ -157,6 +157,9 @@ pub enum Init {
     HeUniform,
     /// `U(-a, a)`, `a = 1 / sqrt(fan_in)`, for the bias too: the default of PyTorch.
     Torch,
+    /// `N(0, s²)` for this `s`, 0 or more, whatever the layer's size, bias zero; in TOML
+    /// `init = { normal = 0.1 }`.
+    Normal(f64),
     /// All zero.
     Zeros,
 }

@@ -74,16 +74,16 @@ pub(super) static SET: Set = Set {
 };
 
 fn load(request: &Request<'_>) -> Result<Loaded, DatasetError> {
+    let cannot = |value: &str| DatasetError::BadValue {
+        key: "normalise",
+        value: value.to_owned(),
+        expected: "give `standard` or `raw`".to_owned(),
+    };
     let standard = match request.config.normalise {
         None | Some(Normalise::Standard) => true,
         Some(Normalise::Raw) => false,
-        Some(Normalise::Unit) => {
-            return Err(DatasetError::BadValue {
-                key: "normalise",
-                value: "`unit`".to_owned(),
-                expected: "give `standard` or `raw`".to_owned(),
-            });
-        }
+        Some(Normalise::Unit) => return Err(cannot("`unit`")),
+        Some(Normalise::Centred) => return Err(cannot("`centred`")),
     };
     let client = request
         .config

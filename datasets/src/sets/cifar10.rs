@@ -141,7 +141,7 @@ pub(super) static SET: Set = Set {
     name: "cifar10",
     summary: "CIFAR-10, small colour pictures",
     keys: keys! {
-        normalise: "unit (default), standard or raw",
+        normalise: "unit (default), centred, standard or raw",
         feature_noise: "noise that grows from client to client",
     },
     entry: Some(ENTRY),
@@ -153,7 +153,7 @@ pub(super) static SUBSET: Set = Set {
     name: "cifar10-subset",
     summary: "A part of CIFAR-10, from pictures of its batches",
     keys: keys! {
-        normalise: "unit (default), standard or raw",
+        normalise: "unit (default), centred, standard or raw",
         feature_noise: "noise that grows from client to client",
     },
     entry: Some(SUBSET_ENTRY),
@@ -173,7 +173,7 @@ fn load(request: &Request<'_>) -> Result<Loaded, DatasetError> {
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     read("test_batch.bin", &mut images, &mut labels)?;
     let test = store("test_batch.bin", images, labels)?;
-    Ok(material(request, &SET, train, test))
+    material(request, &SET, train, test)
 }
 
 fn load_subset(request: &Request<'_>) -> Result<Loaded, DatasetError> {
@@ -213,7 +213,7 @@ fn load_subset(request: &Request<'_>) -> Result<Loaded, DatasetError> {
     }
     let train = store("CIFAR-10 training pictures", images, labels)?;
     let test = store("CIFAR-10 test pictures", test_images, test_labels)?;
-    Ok(material(request, &SUBSET, train, test))
+    material(request, &SUBSET, train, test)
 }
 
 fn store(what: &str, data: Vec<u8>, labels: Vec<u8>) -> Result<Store, DatasetError> {
@@ -233,13 +233,18 @@ fn store(what: &str, data: Vec<u8>, labels: Vec<u8>) -> Result<Store, DatasetErr
     )
 }
 
-fn material(request: &Request<'_>, set: &Set, mut train: Store, mut test: Store) -> Loaded {
-    normalise(request.config, &mut train, Some(&mut test));
-    Loaded::Material(Box::new(Material {
+fn material(
+    request: &Request<'_>,
+    set: &Set,
+    mut train: Store,
+    mut test: Store,
+) -> Result<Loaded, DatasetError> {
+    normalise(request.config, &mut train, Some(&mut test))?;
+    Ok(Loaded::Material(Box::new(Material {
         about: set.about(),
         train,
         test: Some(test),
         groups: None,
         class_names: Some(owned(CLASSES)),
-    }))
+    })))
 }

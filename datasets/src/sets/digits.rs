@@ -27,7 +27,7 @@ pub(super) static SET: Set = Set {
     name: "digits",
     summary: "UCI handwritten digits, in the program",
     keys: keys! {
-        normalise: "unit (default), standard or raw",
+        normalise: "unit (default), centred, standard or raw",
         feature_noise: "noise that grows from client to client",
     },
     entry: Some(Entry {
@@ -73,7 +73,7 @@ fn load(request: &Request<'_>) -> Result<Loaded, DatasetError> {
     };
     let mut train = store(pixels, labels)?;
     let mut test = store(test_pixels, test_labels)?;
-    normalise(request.config, &mut train, Some(&mut test));
+    normalise(request.config, &mut train, Some(&mut test))?;
     Ok(Loaded::Material(Box::new(Material {
         about: SET.about(),
         train,

@@ -98,7 +98,7 @@ pub(super) static SET: Set = Set {
     name: "fashion-mnist",
     summary: "Fashion-MNIST, pictures of clothing",
     keys: keys! {
-        normalise: "unit (default), standard or raw",
+        normalise: "unit (default), centred, standard or raw",
         feature_noise: "noise that grows from client to client",
     },
     entry: Some(ENTRY),
@@ -110,7 +110,7 @@ pub(super) static MINI: Set = Set {
     name: "fashion-mini",
     summary: "A part of Fashion-MNIST that is in the program",
     keys: keys! {
-        normalise: "unit (default), standard or raw",
+        normalise: "unit (default), centred, standard or raw",
         feature_noise: "noise that grows from client to client",
     },
     entry: Some(MINI_ENTRY),
@@ -166,7 +166,7 @@ fn build(
     let classes = Some(CLASSES.len());
     let mut train = labelled(train_images, train_labels, classes)?;
     let mut test = labelled(test_images, test_labels, classes)?;
-    normalise(request.config, &mut train, Some(&mut test));
+    normalise(request.config, &mut train, Some(&mut test))?;
     Ok(Loaded::Material(Box::new(Material {
         about: set.about(),
         train,

@@ -72,7 +72,7 @@ pub(super) static SET: Set = Set {
     name: "fsdd",
     summary: "Spoken digits as log-mel features, six speakers",
     keys: keys! {
-        normalise: "unit (default), standard or raw",
+        normalise: "unit (default), centred, standard or raw",
         feature_noise: "noise that grows from client to client",
     },
     entry: Some(ENTRY),
@@ -119,7 +119,7 @@ fn load(request: &Request<'_>) -> Result<Loaded, DatasetError> {
     let (mut train, mut test) = (whole.clone(), whole);
     train.reorder(&train_rows);
     test.reorder(&test_rows);
-    normalise(request.config, &mut train, Some(&mut test));
+    normalise(request.config, &mut train, Some(&mut test))?;
     Ok(Loaded::Material(Box::new(Material {
         about: SET.about(),
         train,

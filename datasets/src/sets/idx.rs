@@ -17,7 +17,7 @@ pub(super) static SET: Set = Set {
         groups: "owner of each training example; no natural clients when left out",
         test_inputs: "test inputs; `t10k-images-idx3-ubyte` or that with `.gz`, where there",
         test_labels: "test labels; `t10k-labels-idx1-ubyte` or that with `.gz`",
-        normalise: "unit (default), standard or raw",
+        normalise: "unit (default), centred, standard or raw",
         feature_noise: "noise that grows from client to client",
     },
     entry: None,
@@ -109,7 +109,7 @@ fn load(request: &Request<'_>) -> Result<Loaded, DatasetError> {
             })
         }
     };
-    normalise(config, &mut train, test.as_mut());
+    normalise(config, &mut train, test.as_mut())?;
     Ok(Loaded::Material(Box::new(Material {
         about: SET.about(),
         train,

@@ -14,7 +14,7 @@ pub(super) static SET: Set = Set {
     keys: keys! {
         path: "the folder",
         layout: "classes (default), clients-classes or manifest",
-        normalise: "unit (default), standard or raw",
+        normalise: "unit (default), centred, standard or raw",
         feature_noise: "noise that grows from client to client",
     },
     entry: None,
@@ -61,7 +61,7 @@ fn load(request: &Request<'_>) -> Result<Loaded, DatasetError> {
         Some(store(test)?)
     };
     let mut train = store(train)?;
-    normalise(config, &mut train, test.as_mut());
+    normalise(config, &mut train, test.as_mut())?;
     Ok(Loaded::Material(Box::new(Material {
         about: SET.about(),
         train,

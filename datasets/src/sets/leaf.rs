@@ -226,7 +226,7 @@ fn load(request: &Request<'_>) -> Result<Loaded, DatasetError> {
         let (store, of) = test.store(&what, classes)?;
         (Some(store), Some(of))
     };
-    normalise(config, &mut train, test.as_mut());
+    normalise(config, &mut train, test.as_mut())?;
     Ok(Loaded::Material(Box::new(Material {
         about: SET.about(),
         train,

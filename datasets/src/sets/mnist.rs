@@ -88,7 +88,7 @@ pub(super) static SET: Set = Set {
     name: "mnist",
     summary: "MNIST handwritten digits, with 539 writers as natural clients",
     keys: keys! {
-        normalise: "unit (default), standard or raw",
+        normalise: "unit (default), centred, standard or raw",
         feature_noise: "noise that grows from client to client",
         client_column: "`writer` (default) or `series`, the two populations that wrote",
     },
@@ -129,7 +129,7 @@ fn load(request: &Request<'_>) -> Result<Loaded, DatasetError> {
         (TEST_LABELS, read(TEST_LABELS)?),
         classes,
     )?;
-    normalise(request.config, &mut train, Some(&mut test));
+    normalise(request.config, &mut train, Some(&mut test))?;
     Ok(Loaded::Material(Box::new(Material {
         about: SET.about(),
         train,

@@ -76,7 +76,7 @@ fn load(
         features: config.feature_columns.clone(),
     };
     let mut examples = TableExamples::new(&train, test.as_ref(), &columns)?;
-    normalise(config, &mut examples.train, examples.test.as_mut());
+    normalise(config, &mut examples.train, examples.test.as_mut())?;
     Ok(Loaded::Material(Box::new(Material {
         about: set.about(),
         train: examples.train,

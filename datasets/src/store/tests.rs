@@ -39,6 +39,16 @@ fn bytes_become_the_unit_interval() {
 }
 
 #[test]
+fn centred_bytes_reach_half_either_way() {
+    let mut store = images(vec![0, 255, 51, 102, 255, 0, 0, 0], vec![2, 1]);
+    store.normalise(Normalise::Centred, None);
+    let (inputs, _) = read(&store, &[0]);
+    for (found, expected) in inputs.iter().zip([-0.5, 0.5, -0.3, -0.1]) {
+        assert!((found - expected).abs() < 1e-6, "{inputs:?}");
+    }
+}
+
+#[test]
 fn standard_means_zero_mean_and_unit_variance_per_channel() {
     let mut store = images(vec![0, 7, 10, 7, 30, 7, 60, 7], vec![0, 1]);
     let mut test = images(vec![25, 7, 25, 9], vec![0]);

@@ -23,6 +23,8 @@ use crate::zoo::{Loss, ModelDef};
 
 /// Largest number of elements of one example's value or of one tensor.
 const MAX_ELEMENTS: usize = 1 << 28;
+/// Largest standard deviation that weights may start with; anything near it is a slip.
+const MAX_DEVIATION: f64 = 100.0;
 
 struct Builder {
     values: Vec<Value>,
@@ -421,7 +423,7 @@ impl Builder {
             [inputs] => inputs,
             [_, inputs] => {
                 positive("units", outputs)?;
-                let starts = starts(def.init, inputs as f64, outputs as f64);
+                let starts = starts(def.init, inputs as f64, outputs as f64)?;
                 let tensors = [format!("{name}.weight"), format!("{name}.bias")];
                 let out = self.along(source, outputs, tensors, starts, def.bias)?;
                 return self.activation(def.activation, out);
@@ -435,7 +437,7 @@ impl Builder {
             }
         };
         positive("units", outputs)?;
-        let (weight_start, bias_start) = starts(def.init, inputs as f64, outputs as f64);
+        let (weight_start, bias_start) = starts(def.init, inputs as f64, outputs as f64)?;
         let weight = self.tensor(
             format!("{name}.weight"),
             vec![inputs, outputs],
@@ -503,7 +505,7 @@ impl Builder {
         let width = cell.gates().checked_mul(units);
         let width = width.filter(|&width| width <= MAX_ELEMENTS);
         let width = width.ok_or(LayerError::TooLarge)?;
-        let (start, zero) = starts(Init::GlorotUniform, inputs as f64, width as f64);
+        let (start, zero) = starts(Init::GlorotUniform, inputs as f64, width as f64)?;
         let bias_start = match cell {
             Cell::Lstm => Start::ForgetGate,
             Cell::Gru => zero,
@@ -549,7 +551,7 @@ impl Builder {
             return Err(LayerError::TooLarge);
         }
         // Each of the three products as if it were alone.
-        let starts = starts(def.init, width as f64, width as f64);
+        let starts = starts(def.init, width as f64, width as f64)?;
         let tensors = [format!("{name}.in.weight"), format!("{name}.in.bias")];
         let outputs = width.checked_mul(3).ok_or(LayerError::TooLarge)?;
         let queries = self.along(source, outputs, tensors, starts, def.bias)?;
@@ -597,7 +599,7 @@ impl Builder {
         let per_group = channels / def.groups;
         let area = (kernel[0] * kernel[1]) as f64;
         let (weight_start, bias_start) =
-            starts(def.init, area * per_group as f64, area * def.filters as f64);
+            starts(def.init, area * per_group as f64, area * def.filters as f64)?;
         let weight_shape = vec![kernel[0], kernel[1], per_group, def.filters];
         let weight = self.tensor(format!("{name}.weight"), weight_shape, weight_start)?;
         let bias = match def.bias {
@@ -727,9 +729,9 @@ impl Builder {
 }
 
 /// How weight and bias start.
-fn starts(init: Init, fan_in: f64, fan_out: f64) -> (Start, Start) {
+fn starts(init: Init, fan_in: f64, fan_out: f64) -> Result<(Start, Start), LayerError> {
     let zero = Start::Constant(0.0);
-    match init {
+    Ok(match init {
         Init::GlorotUniform => (Start::Uniform(libm::sqrt(6.0 / (fan_in + fan_out))), zero),
         Init::HeNormal => (Start::Normal(libm::sqrt(2.0 / fan_in)), zero),
         Init::HeUniform => (Start::Uniform(libm::sqrt(6.0 / fan_in)), zero),
@@ -737,8 +739,18 @@ fn starts(init: Init, fan_in: f64, fan_out: f64) -> (Start, Start) {
             let start = Start::Uniform(1.0 / libm::sqrt(fan_in));
             (start, start)
         }
+        Init::Normal(deviation) if deviation > 0.0 && deviation <= MAX_DEVIATION => {
+            (Start::Normal(deviation), zero)
+        }
+        Init::Normal(deviation) => {
+            return Err(LayerError::Range {
+                key: "init.normal",
+                value: deviation.to_string(),
+                range: "above 0 and at most 100",
+            });
+        }
         Init::Zeros => (zero, zero),
-    }
+    })
 }
 
 fn image(shape: &[usize]) -> Result<[usize; 3], LayerError> {

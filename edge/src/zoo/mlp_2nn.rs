@@ -1,7 +1,8 @@
 //! The "2NN" of McMahan et al. 2017 (arXiv:1602.05629, §3): two hidden layers of 200 rectified
 //! linear units; 199,210 parameters for MNIST.
 //!
-//! The paper does not say how the weights start; we take TensorFlow's default (Glorot uniform).
+//! The paper does not say how the weights start; we take TensorFlow's default (Glorot uniform)
+//! unless told otherwise.
 
 use alloc::vec::Vec;
 use alloc::vec;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ZooModel;
 use crate::error::EdgeError;
-use crate::layer::{Activation, DenseDef, FlattenDef, LayerDef};
+use crate::layer::{Activation, DenseDef, FlattenDef, Init, LayerDef};
 
 /// `kind = "mlp-2nn"`: dense layers with relu.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,12 +21,20 @@ use crate::layer::{Activation, DenseDef, FlattenDef, LayerDef};
 pub struct Mlp2nn {
     /// Units of each hidden layer; `[200, 200]` when left out.
     pub hidden: Vec<usize>,
+    /// How the weights of all layers start; `"glorot-uniform"` when left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub init: Init,
+}
+
+fn is_default(init: &Init) -> bool {
+    *init == Init::default()
 }
 
 impl Default for Mlp2nn {
     fn default() -> Self {
         Self {
             hidden: vec![200, 200],
+            init: Init::default(),
         }
     }
 }
@@ -41,12 +50,17 @@ impl ZooModel for Mlp2nn {
             let dense = DenseDef {
                 units: Some(units),
                 activation: Some(Activation::Relu),
+                init: self.init,
                 ..DenseDef::output()
             };
             layers.push(LayerDef::Dense(dense).named(format!("fc{}", index + 1)));
         }
         let last = format!("fc{}", self.hidden.len() + 1);
-        layers.push(LayerDef::Dense(DenseDef::output()).named(last));
+        let output = DenseDef {
+            init: self.init,
+            ..DenseDef::output()
+        };
+        layers.push(LayerDef::Dense(output).named(last));
         Ok(layers)
     }
 
