@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
-use super::super::fleet::tests::{blank, evaluation, fleet_row, variant};
+use super::super::fleet::tests::{evaluation, fleet_row, variant};
 use super::*;
 use crate::config::plot::{Band, Group, Legend, Width};
-use crate::results::{ClientRow, Manifest, PrivacyRow, Results, RoundRow, VariantResults};
+use crate::made_up::{blank, results};
+use crate::results::{ClientRow, PrivacyRow, RoundRow, VariantResults};
 
 /// Runs of two strategies at four levels of privacy and without, over three seeds; each learns faster
 /// and spends less with the second strategy, and better with more epsilon.
@@ -25,19 +26,7 @@ fn runs() -> Analysis {
 }
 
 fn analysis(variants: Vec<VariantResults>) -> Analysis {
-    let manifest = Manifest {
-        format: 1,
-        name: "made-up".to_owned(),
-        program: String::new(),
-        files: Default::default(),
-        variants: variants.iter().map(|one| one.manifest.clone()).collect(),
-    };
-    Analysis::of(&Results {
-        path: PathBuf::from("made-up"),
-        manifest,
-        host: None,
-        variants,
-    })
+    Analysis::of(&results("made-up", "made-up", variants))
 }
 
 fn run(strategy: &str, bytes: u64, epsilon: f64, seed: u64) -> VariantResults {
