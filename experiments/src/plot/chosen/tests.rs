@@ -318,6 +318,57 @@ fn no_kind_stumbles_over_little() {
     }
 }
 
+/// Names are whole as long as half the figure holds them, and then keep their ends.
+#[test]
+fn long_names_of_rows_keep_both_ends() {
+    let named = |names: [String; 2]| {
+        let variants = names.map(|name| {
+            let mut run = run("fedavg", 1, f64::INFINITY, 1);
+            run.manifest.config = format!("strategy.kind = {name:?}").parse().unwrap();
+            run.manifest.name = name;
+            run
+        });
+        analysis(variants.to_vec())
+    };
+    let long = "fedprox-mnist · mu1-90 · learning_rate 0.03";
+    for (kind, width) in [
+        (PlotKind::Dots, Width::Page),
+        (PlotKind::Bars, Width::Page),
+        (PlotKind::Dots, Width::Column),
+        (PlotKind::Bars, Width::Column),
+    ] {
+        let table = PlotTable {
+            width,
+            ..table(kind)
+        };
+        let seeds = |name: &str| [1, 2].map(|seed| format!("{name} · seed {seed}"));
+        let fits = width == Width::Page;
+        let whole = svg(&named(seeds(long)), &table);
+        let is_whole = whole.contains(&format!("\n{long} · seed 1\n"));
+        assert_eq!(is_whole, fits, "{kind:?} {width:?}");
+        let cut = svg(&named(seeds(&long.repeat(3))), &table);
+        let names: Vec<&str> = cut.lines().filter(|line| line.contains('…')).collect();
+        assert_eq!(names.len(), 2);
+        for (name, seed) in names.iter().zip(["seed 1", "seed 2"]) {
+            assert!(
+                name.starts_with("fedprox") && name.ends_with(seed),
+                "{name}"
+            );
+        }
+        // Names that differ in their middles alone stand above their rows where they do not fit.
+        let middles =
+            ["0.01", "0.03"].map(|mu| format!("fedprox · mu {mu} · decay 0.999 · seed 1"));
+        let above = svg(&named(middles.clone()), &table);
+        for name in &middles {
+            assert!(above.contains(&format!("\n{name}\n")), "{name}");
+        }
+        assert_eq!(
+            above.matches("text-anchor=\"end\"").count(),
+            if fits { 2 } else { 0 }
+        );
+    }
+}
+
 #[test]
 fn many_series_are_told_apart() {
     let variants: Vec<VariantResults> = (0..30)
