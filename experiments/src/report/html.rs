@@ -79,6 +79,8 @@ struct RunPage<'a> {
     /// Its place among all runs.
     index: usize,
     label: &'a str,
+    /// Whether its name is the id of a cell.
+    is_cell: bool,
     status: &'static str,
     manifest: &'a VariantManifest,
     costs: Vec<(&'static str, String)>,
@@ -167,6 +169,7 @@ fn folders<'a>(
             .map(|(index, run)| RunPage {
                 index,
                 label: &run.label,
+                is_cell: run.cell.is_some(),
                 status: status(run.variant),
                 manifest: &run.variant.manifest,
                 costs: costs(columns, index),

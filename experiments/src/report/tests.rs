@@ -448,6 +448,44 @@ fn named_settings_and_what_they_leave_out_are_said_shortly() {
 }
 
 #[test]
+fn lines_of_cells_are_called_by_what_is_not_their_epsilon() {
+    let made = |name: &str| {
+        let levels = [1.0, 2.0, 1.0, 2.0];
+        let kinds = ["flat", "flat", "adaptive", "adaptive"];
+        let cells = levels.iter().zip(kinds).map(|(epsilon, kind)| {
+            let values = format!("\"privacy.epsilon\" = {epsilon:?}\nclipping = {kind:?}");
+            let config = format!(
+                "seed = 1\nnote = {name:?}\nprivacy = {{ epsilon = {epsilon:?}, clipping = {kind:?} }}"
+            );
+            (values, config)
+        });
+        let cells: Vec<(String, String)> = cells.collect();
+        let cells: Vec<Planned<'_>> = cells.iter().map(|(a, b)| Planned(a, b)).collect();
+        let mut made = sweep(name, name, &["privacy.epsilon", "clipping"], &cells);
+        for (one, epsilon) in made.results.iter_mut().zip(levels) {
+            one.variants[0].privacy = private("", "", epsilon).privacy;
+        }
+        made
+    };
+    let both = together(vec![made("p"), made("q")]);
+    assert_eq!(labels(&both)[0], "p · epsilon 1 · clipping flat");
+    let page = rendered_of(&both);
+    assert!(page.contains("<dt>Cell</dt>") && !page.contains("<dt>Variant</dt>"));
+    let data = data(&page);
+    let lines = data["lines"].as_array().unwrap().iter();
+    let lines: Vec<&str> = lines.map(|line| line["label"].as_str().unwrap()).collect();
+    assert_eq!(
+        lines,
+        [
+            "p · clipping flat",
+            "p · clipping adaptive",
+            "q · clipping flat",
+            "q · clipping adaptive"
+        ]
+    );
+}
+
+#[test]
 fn cells_without_a_plan_are_told_apart_by_their_configurations() {
     let configs = ["seed = 1\nrounds = 3", "seed = 2\nrounds = 3"];
     let cells = configs.map(|config| Planned("", config));
