@@ -207,92 +207,29 @@ fn flatten(path: &str, value: &toml::Value, keys: &mut BTreeMap<String, String>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::{DatasetFacts, Manifest, RoundRow, Status, VariantManifest};
+    use crate::made_up::{self, blank};
+    use crate::results::RoundRow;
 
     fn variant(name: &str, config: &str, accuracies: &[f64]) -> VariantResults {
-        let rounds = (0..accuracies.len() as u64)
-            .map(|round| RoundRow {
+        let mut made = made_up::variant(name, config);
+        made.manifest.model_digest = Some(format!("{accuracies:?}"));
+        for (round, &accuracy) in (0..).zip(accuracies) {
+            made.rounds.push(RoundRow {
                 round,
-                cohort: 1,
-                reported: 1,
-                dropped: 0,
-                rejected: 0,
-                surplus: 0,
-                stragglers: 0,
-                saturated: 0,
-                examples: 1,
-                examples_processed: 1,
-                steps: 1,
-                train_loss: Some(accuracies[round as usize]),
-                update_norm: 0.0,
-                learning_rate: 0.1,
-                bytes_down: 0,
-                bytes_up: 0,
-            })
-            .collect();
-        let evaluations = accuracies
-            .iter()
-            .enumerate()
-            .map(|(index, &accuracy)| EvaluationRow {
-                round: index as u64 + 1,
-                test_loss: None,
+                train_loss: Some(accuracy),
+                ..blank()
+            });
+            made.evaluations.push(EvaluationRow {
+                round: round + 1,
                 test_accuracy: Some(accuracy),
-                test_loss_int8: None,
-                test_accuracy_int8: None,
-                train_loss: None,
-                train_accuracy: None,
-                train_clients: 0,
-            })
-            .collect();
-        VariantResults {
-            manifest: VariantManifest {
-                name: name.to_owned(),
-                status: Status::Finished,
-                rounds_done: accuracies.len() as u64,
-                seed: 1,
-                parameters: 1,
-                model_digest: Some(format!("{accuracies:?}")),
-                dataset: DatasetFacts {
-                    name: "digits".to_owned(),
-                    clients: 1,
-                    classes: None,
-                    digest: String::new(),
-                },
-                teacher: None,
-                config: toml::from_str(config).unwrap(),
-            },
-            rounds,
-            evaluations,
-            clients: Vec::new(),
-            partition: Vec::new(),
-            privacy: Vec::new(),
-            secagg: Vec::new(),
-            groups: Vec::new(),
-            patches: Vec::new(),
-            pruning: Vec::new(),
-            fleet: Vec::new(),
-            timeline: Vec::new(),
-            rollout: Vec::new(),
-            regions: Vec::new(),
-            faults: Vec::new(),
-            tensors: Vec::new(),
-            timing: Vec::new(),
+                ..blank()
+            });
         }
+        made
     }
 
     fn results(variants: Vec<VariantResults>) -> Results {
-        Results {
-            path: PathBuf::new(),
-            manifest: Manifest {
-                format: 1,
-                name: "x".to_owned(),
-                program: String::new(),
-                files: BTreeMap::new(),
-                variants: variants.iter().map(|v| v.manifest.clone()).collect(),
-            },
-            host: None,
-            variants,
-        }
+        made_up::results("", "x", variants)
     }
 
     #[test]

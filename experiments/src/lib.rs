@@ -13,6 +13,8 @@ pub mod cli;
 pub mod compare;
 pub mod config;
 pub mod error;
+#[cfg(test)]
+mod made_up;
 pub mod plot;
 pub mod plugins;
 pub mod report;

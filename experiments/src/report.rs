@@ -3,8 +3,8 @@
 //! privacy, costs, digests and environment.
 //!
 //! [`collect()`] reads folders of results, or of sweeps, and refuses what is not what was written;
-//! [`page()`] makes the text of the page. The page is a function of the results and the title: the same
-//! results give the same bytes. It holds no clock, and its Content-Security-Policy allows the one
+//! [`page()`] makes the text of the page. The page is a function of the results, of the plans of their
+//! sweeps and of the title: the same results give the same bytes. It holds no clock, and its Content-Security-Policy allows the one
 //! script and the one style within it, by their SHA-256, and nothing else.
 //!
 //! What is drawn is thinned, so that the page stays small: see [`POINTS`].
@@ -25,11 +25,14 @@ mod thin;
 mod tradeoff;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 
+use crate::analysis::AxisValue;
 use crate::compare::flat;
-use crate::results::{Results, ResultsError, VariantResults};
+use crate::results::{ResultsError, VariantResults};
+use crate::sweep::{Plan, PlannedCell};
 
 pub use collect::{Collected, collect};
 pub use thin::POINTS;
@@ -51,27 +54,72 @@ struct Run<'a> {
     label: String,
     /// Its place among the results.
     folder: usize,
+    /// The experiment's name; of a cell, its sweep's.
+    experiment: &'a str,
+    /// The folder of the results; of a cell, its sweep's.
+    home: &'a Path,
+    /// What it is in a sweep.
+    cell: Option<Cell<'a>>,
     variant: &'a VariantResults,
     /// Every key of its configuration, with the value as TOML.
     keys: BTreeMap<String, String>,
 }
 
+/// A cell of a sweep.
+struct Cell<'a> {
+    /// Its id, and the name of its folder.
+    id: &'a str,
+    /// The plan that has it; none where there is no plan, or it is no longer part of it.
+    planned: Option<(&'a Plan, &'a PlannedCell)>,
+}
+
 impl<'a> Run<'a> {
-    fn all(results: &'a [Results]) -> Vec<Self> {
+    fn all(collected: &'a Collected) -> Vec<Self> {
         let mut runs: Vec<Self> = Vec::new();
-        for (folder, one) in results.iter().enumerate() {
+        for (folder, one) in collected.results.iter().enumerate() {
+            let sweep = collect::sweep_of(&one.path).filter(|(_, id)| *id == one.manifest.name);
+            let plan = sweep.and_then(|(home, _)| collected.sweeps.get(home));
+            let named = plan.map(|plan| plan.name.as_str());
+            let folder_named = || sweep?.0.file_name()?.to_str();
+            let experiment = named.or_else(folder_named).unwrap_or(&one.manifest.name);
             runs.extend(one.variants.iter().map(|variant| Self {
                 label: String::new(),
                 folder,
+                experiment,
+                home: sweep.map_or(one.path.as_path(), |(home, _)| home),
+                cell: sweep.map(|(_, id)| Cell {
+                    id,
+                    planned: plan.and_then(|plan| {
+                        let cell = plan.cells.iter().find(|cell| cell.id.as_str() == id)?;
+                        Some((plan, cell))
+                    }),
+                }),
                 variant,
                 keys: flat(&variant.manifest.config),
             }));
         }
-        let labels = labels::of(results, &runs);
+        let labels = labels::of(&runs);
         for (run, label) in runs.iter_mut().zip(labels) {
             run.label = label;
         }
         runs
+    }
+
+    fn planned(&self) -> Option<(&'a Plan, &'a PlannedCell)> {
+        self.cell.as_ref()?.planned
+    }
+
+    /// The axes of its sweep, in their order.
+    fn axes(&self) -> impl Iterator<Item = &'a str> {
+        let plan = self.planned().into_iter();
+        plan.flat_map(|(plan, _)| plan.axes.iter().map(|axis| axis.key.as_str()))
+    }
+
+    /// Its value on an axis of its sweep; none where that has no such axis.
+    fn axis(&self, key: &str) -> Option<AxisValue> {
+        let (plan, cell) = self.planned()?;
+        plan.axes.iter().find(|axis| axis.key == key)?;
+        Some((cell.values.get(key)).map_or(AxisValue::Absent, AxisValue::of))
     }
 
     /// The configuration without keys that only name or repeat it.
@@ -115,12 +163,12 @@ struct RunData<'a> {
     tradeoff: Option<tradeoff::Point>,
 }
 
-/// The page of all variants of `results`, as HTML.
+/// The page of all variants of all results, as HTML.
 ///
 /// # Errors
 /// [`ResultsError::Encode`] when the template or the data cannot be written, which is a bug.
-pub fn page(results: &[Results], options: &PageOptions) -> Result<String, ResultsError> {
-    let runs = Run::all(results);
+pub fn page(collected: &Collected, options: &PageOptions) -> Result<String, ResultsError> {
+    let runs = Run::all(collected);
     let differing = configuration::differing(&runs);
     let columns = columns::Table::of(&runs);
     let (groups, group_of) = labels::groups(&runs);
@@ -151,9 +199,16 @@ pub fn page(results: &[Results], options: &PageOptions) -> Result<String, Result
     }
     let title = match &options.title {
         Some(title) => title.clone(),
-        None => labels::title(results),
+        None => labels::title(&runs),
     };
-    html::page(&title, results, &runs, &differing, &columns, &data)
+    html::page(
+        &title,
+        &collected.results,
+        &runs,
+        &differing,
+        &columns,
+        &data,
+    )
 }
 
 /// How far a run came, for people.

@@ -144,6 +144,98 @@ fn a_sweep_stands_for_its_cells() {
     assert!(text(&done.stderr).contains("empty holds no results"));
 }
 
+/// Two cohorts by two seeds, of each variant.
+const SWEEP: &str = r#"
+name = "NAME"
+seed = 1
+rounds = 1
+
+[dataset]
+name = "digits"
+partition = { kind = "iid", clients = 10 }
+
+[model]
+kind = "logreg"
+
+[local]
+epochs = 1
+batch = 10
+learning_rate = 0.1
+
+[sweep]
+seeds = 2
+
+[sweep.grid]
+selection.cohort = [2, 5]
+
+[[variant]]
+name = "fedavg"
+
+[[variant]]
+name = "fedprox"
+strategy = { kind = "fedprox", mu = 0.1 }
+"#;
+
+#[test]
+fn runs_of_several_sweeps_are_called_by_what_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for name in ["one", "two"] {
+        let file = format!("{name}.toml");
+        std::fs::write(at.join(&file), SWEEP.replace("NAME", name)).unwrap();
+        let done = fledgling(at, &["sweep", &file, "--no-plots"]);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+    }
+    run(at, "plain", &["--variant", "fedavg"]);
+    let report = |folders: &[&str]| {
+        let done = fledgling(at, &[&["report"], folders].concat());
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        std::fs::read_to_string(at.join("report.html")).unwrap()
+    };
+    let of = |name: &str| -> Vec<String> {
+        let mut labels = Vec::new();
+        for variant in ["fedavg", "fedprox"] {
+            for cohort in [2, 5] {
+                let label = format!("{name}{variant} · cohort {cohort}");
+                labels.extend([1, 2].map(|seed| format!("{label} · seed {seed}")));
+            }
+        }
+        labels
+    };
+    // As they stand in the table, in the order of the plan.
+    let labels = |page: &str| -> Vec<String> {
+        let rows = page.split("<th scope=\"row\"><a href=\"#run-").skip(1);
+        let label = |row: &str| {
+            let from = row.split_once("\">").unwrap().1;
+            from.split_once("</a>").unwrap().0.to_owned()
+        };
+        rows.map(label).collect()
+    };
+    let (first, second) = (of("one · "), of("two · "));
+    assert_eq!(labels(&report(&["results/one"])), of(""));
+    let both = [first.clone(), second.clone()].concat();
+    let page = report(&["results/one", "results/two"]);
+    assert_eq!(labels(&page), both);
+    assert!(page.contains("<title>one, two</title>"));
+    assert!(page.contains("16 runs from 2 folders"));
+    // A folder that holds both, and a single cell.
+    assert_eq!(labels(&report(&["results"])), both);
+    let plan = std::fs::read_to_string(at.join("results/one/sweep.toml")).unwrap();
+    let id = plan
+        .split("id = \"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    let cell = format!("results/one/cells/{id}");
+    assert_eq!(labels(&report(&[&cell])), ["fedavg"]);
+    // Beside a plain run.
+    let beside = labels(&report(&["results/two", "plain"]));
+    assert_eq!(beside[..8], second);
+    assert!(beside[8].ends_with(" · fedavg"), "{}", beside[8]);
+}
+
 #[test]
 fn damaged_results_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();

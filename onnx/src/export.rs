@@ -24,7 +24,10 @@
 
 mod builder;
 mod layers;
+mod operators;
+mod products;
 mod sequences;
+mod values;
 
 use fl_edge::graph::Graph;
 use fl_edge::quant::{Code4, QuantError, Quantization, Weights4};

@@ -1,99 +1,46 @@
 //! Trajectories, targets, curves and choices, on runs written by hand.
 
 use super::*;
-use crate::results::{
-    Cell, ColumnKind, EvaluationRow, FleetRow, PrivacyRow, RoundRow, Row, VariantResults,
-};
-
-/// A row with zeros and nothing, but for the given columns.
-fn row<R: Row>(set: &[(&str, Cell)]) -> R {
-    for (name, _) in set {
-        assert!(
-            R::COLUMNS.iter().any(|(column, _)| column == name),
-            "{name}"
-        );
-    }
-    let cells: Vec<Cell> = R::COLUMNS
-        .iter()
-        .map(|(column, kind)| {
-            let given = set.iter().find(|(name, _)| name == column);
-            match (given, kind) {
-                (Some((_, cell)), _) => cell.clone(),
-                (None, ColumnKind::Count) => Cell::Count(0),
-                (None, ColumnKind::Real) => Cell::Real(Some(0.0)),
-                (None, ColumnKind::OptionalReal) => Cell::Real(None),
-                (None, ColumnKind::Text) => Cell::Text("released".to_owned()),
-            }
-        })
-        .collect();
-    R::from_cells(&cells).unwrap()
-}
+use crate::made_up::{self, blank};
+use crate::results::{EvaluationRow, FleetRow, PrivacyRow, RoundRow};
 
 /// A run of four rounds that is evaluated after every other.
 fn results(seed: u64, rate: f64, accuracies: [f64; 3]) -> VariantResults {
-    let manifest = format!(
-        "name = 'a'\nstatus = 'finished'\nrounds_done = 4\nseed = {seed}\nparameters = 2\n\
-         [dataset]\nname = 'digits'\nclients = 3\ndigest = '00'\n\
-         [config]\nname = 'x'\nseed = {seed}\nlocal = {{ learning_rate = {rate:?} }}\n"
-    );
-    let count = Cell::Count;
-    let real = |value| Cell::Real(Some(value));
-    VariantResults {
-        manifest: toml::from_str(&manifest).unwrap(),
-        rounds: (0..4)
-            .map(|round| {
-                row::<RoundRow>(&[
-                    ("round", count(round)),
-                    ("bytes_down", count(10)),
-                    ("bytes_up", count(round)),
-                ])
-            })
-            .collect(),
-        evaluations: [0, 2, 4]
-            .into_iter()
-            .zip(accuracies)
-            .map(|(round, accuracy)| {
-                row::<EvaluationRow>(&[
-                    ("round", count(round)),
-                    ("test_accuracy", real(accuracy)),
-                    ("test_loss", real(1.0 - accuracy)),
-                ])
-            })
-            .collect(),
-        // Nobody is called to the second round; of the fourth too few devices are told of.
-        fleet: [(Some(5.0), 30), (None, 0), (Some(7.0), 30), (None, 3)]
-            .into_iter()
-            .zip(0..)
-            .map(|((joules, called), round)| {
-                row::<FleetRow>(&[
-                    ("round", count(round)),
-                    ("ended_seconds", real(60.0 * (round + 1) as f64)),
-                    ("called", count(called)),
-                    ("joules", Cell::Real(joules)),
-                ])
-            })
-            .collect(),
-        privacy: (0..4)
-            .map(|round| {
-                row::<PrivacyRow>(&[
-                    ("round", count(round)),
-                    ("epsilon", real(0.5 * (round + 1) as f64)),
-                ])
-            })
-            .collect(),
-        clients: Vec::new(),
-        partition: Vec::new(),
-        secagg: Vec::new(),
-        groups: Vec::new(),
-        patches: Vec::new(),
-        pruning: Vec::new(),
-        timeline: Vec::new(),
-        rollout: Vec::new(),
-        regions: Vec::new(),
-        faults: Vec::new(),
-        tensors: Vec::new(),
-        timing: Vec::new(),
+    let config = format!("name = 'x'\nseed = {seed}\nlocal = {{ learning_rate = {rate:?} }}");
+    let mut made = made_up::variant("a", &config);
+    made.manifest.rounds_done = 4;
+    for (round, accuracy) in [0, 2, 4].into_iter().zip(accuracies) {
+        made.evaluations.push(EvaluationRow {
+            round,
+            test_accuracy: Some(accuracy),
+            test_loss: Some(1.0 - accuracy),
+            ..blank()
+        });
     }
+    // Nobody is called to the second round; of the fourth too few devices are told of.
+    let fleet = [(Some(5.0), 30), (None, 0), (Some(7.0), 30), (None, 3)];
+    for (round, (joules, called)) in (0..).zip(fleet) {
+        made.rounds.push(RoundRow {
+            round,
+            bytes_down: 10,
+            bytes_up: round,
+            ..blank()
+        });
+        made.fleet.push(FleetRow {
+            round,
+            ended_seconds: 60.0 * (round + 1) as f64,
+            called,
+            joules,
+            ..blank()
+        });
+        made.privacy.push(PrivacyRow {
+            round,
+            epsilon: 0.5 * (round + 1) as f64,
+            observer: "released".to_owned(),
+            ..blank()
+        });
+    }
+    made
 }
 
 fn analysis(runs: Vec<VariantResults>) -> Analysis {

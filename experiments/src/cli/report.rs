@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
     let options = PageOptions {
         title: args.title.clone(),
     };
-    let page = report::page(&collected.results, &options)?;
+    let page = report::page(&collected, &options)?;
     let written = results::write_file(&args.out, page.as_bytes())?;
     let runs = || collected.results.iter().flat_map(|one| &one.variants);
     let stopped = runs().filter(|run| run.manifest.status == Status::Stopped);

@@ -334,24 +334,8 @@ fn stairs(counts: &[u64]) -> Vec<(f64, f64)> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::results::{
-        Cell, ColumnKind, DatasetFacts, EvaluationRow, FleetRow, Row, Status, TimelineRow,
-        VariantManifest,
-    };
-
-    /// A row in which everything but what is set afterwards is zero or nothing.
-    pub(in crate::plot) fn blank<R: Row>() -> R {
-        let cells: Vec<Cell> = R::COLUMNS
-            .iter()
-            .map(|(_, kind)| match kind {
-                ColumnKind::Count => Cell::Count(0),
-                ColumnKind::Real => Cell::Real(Some(0.0)),
-                ColumnKind::OptionalReal => Cell::Real(None),
-                ColumnKind::Text => Cell::Text(String::new()),
-            })
-            .collect();
-        R::from_cells(&cells).unwrap()
-    }
+    use crate::made_up::{self, blank};
+    use crate::results::{EvaluationRow, FleetRow, TimelineRow};
 
     pub(in crate::plot) fn fleet_row(round: u64, started: f64, ended: f64) -> FleetRow {
         FleetRow {
@@ -394,40 +378,7 @@ pub(super) mod tests {
 
     /// Without any row, of this configuration.
     pub(in crate::plot) fn variant(config: &str) -> VariantResults {
-        VariantResults {
-            manifest: VariantManifest {
-                name: "a".to_owned(),
-                status: Status::Finished,
-                rounds_done: 0,
-                seed: 1,
-                parameters: 1,
-                model_digest: None,
-                dataset: DatasetFacts {
-                    name: "digits".to_owned(),
-                    clients: 9,
-                    classes: None,
-                    digest: String::new(),
-                },
-                teacher: None,
-                config: config.parse().unwrap(),
-            },
-            rounds: Vec::new(),
-            evaluations: Vec::new(),
-            clients: Vec::new(),
-            partition: Vec::new(),
-            privacy: Vec::new(),
-            secagg: Vec::new(),
-            groups: Vec::new(),
-            patches: Vec::new(),
-            pruning: Vec::new(),
-            fleet: Vec::new(),
-            timeline: Vec::new(),
-            rollout: Vec::new(),
-            regions: Vec::new(),
-            faults: Vec::new(),
-            tensors: Vec::new(),
-            timing: Vec::new(),
-        }
+        made_up::variant("a", config)
     }
 
     #[test]

@@ -80,19 +80,26 @@ pub(crate) fn wrapped(text: &str, size: f64, room: f64) -> Vec<String> {
     lines
 }
 
-/// The text, with its end cut off where it is wider than `room`.
+/// The text, without its middle where it is wider than `room`: names begin with what is run and end
+/// with how, or with the seed.
 pub(crate) fn shortened(text: &str, size: f64, room: f64) -> String {
     if font::width(text, size) <= room {
         return text.to_owned();
     }
-    let mut short: String = text.to_owned();
-    while short.pop().is_some() {
-        let candidate = format!("{}…", short.trim_end());
-        if font::width(&candidate, size) <= room {
-            return candidate;
-        }
-    }
-    String::new()
+    let letters: Vec<char> = text.chars().collect();
+    let between = [' ', '·'];
+    let mut kept = (0..letters.len()).rev().map(|kept| {
+        let (start, end) = (kept.div_ceil(2), letters.len() - kept / 2);
+        let start: String = letters[..start].iter().collect();
+        let end: String = letters[end..].iter().collect();
+        format!(
+            "{}…{}",
+            start.trim_end_matches(between),
+            end.trim_start_matches(between)
+        )
+    });
+    let fits = kept.find(|short| short != "…" && font::width(short, size) <= room);
+    fits.unwrap_or_default()
 }
 
 /// Writes title and subtitle within the width and returns their lower edge. An empty title of the
@@ -394,7 +401,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_broken_between_words_and_cut_at_the_end() {
+    fn text_is_broken_between_words_and_cut_in_the_middle() {
         let lines = wrapped(
             "one two three four",
             10.0,
@@ -405,8 +412,20 @@ mod tests {
         // A word that is too long stands alone.
         assert_eq!(wrapped("a incomprehensibility b", 10.0, 20.0).len(), 3);
         assert_eq!(shortened("short", 10.0, 100.0), "short");
-        let cut = shortened("a rather long label", 10.0, 50.0);
-        assert!(cut.ends_with('…') && font::width(&cut, 10.0) <= 50.0);
+        let label = "fedprox-mnist · mu1-90 · learning_rate 0.03 · seed 12";
+        for (room, ends) in [
+            (250.0, ("fedprox-mnist · mu1-90", "rate 0.03 · seed 12")),
+            (120.0, ("fedprox", "seed 12")),
+            (30.0, ("f", "2")),
+        ] {
+            let cut = shortened(label, 10.0, room);
+            let (start, end) = cut.split_once('…').unwrap();
+            assert!(label.starts_with(start) && label.ends_with(end), "{cut}");
+            assert!(start.starts_with(ends.0) && end.ends_with(ends.1), "{cut}");
+            assert!(!start.ends_with(' ') && !start.ends_with('·'), "{cut}");
+            let width = font::width(&cut, 10.0);
+            assert!(width <= room && width > room - 16.0, "{cut}: {width}");
+        }
         assert_eq!(shortened("long", 10.0, 1.0), "");
     }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Run, spent};
 use crate::results::{EvaluationRow, Summary, VariantResults};
 
-/// A column, in a unit of which its largest value is not small.
+/// A column, in a unit of which its largest value is not small, with digits for its least.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Column {
     pub(super) id: &'static str,
@@ -82,14 +82,22 @@ const JOULES: &[Unit] = &[
     ("MWh", 3.6e9),
 ];
 
+/// The most digits behind the point for the sake of a small value.
+const MOST_DIGITS: usize = 4;
+
 impl Scale {
-    /// Unit, its size, and digits, for a column whose largest value is `most`.
-    fn of(self, most: f64) -> (&'static str, f64, usize) {
+    /// Unit, its size, and digits, for a column whose values other than zero lie, by their size, between
+    /// `least` and `most`.
+    fn of(self, least: f64, most: f64) -> (&'static str, f64, usize) {
         let fitting = |units: &[Unit]| {
             let found = units.iter().rev().find(|unit| most >= 2.0 * unit.1);
             let (name, size) = found.or(units.first()).copied().unwrap_or(("", 1.0));
-            let digits = if size > 1.0 || most < 2.0 { 2 } else { 0 };
-            (name, size, if name == "B" { 0 } else { digits.max(1) })
+            let mut digits = if size > 1.0 || most < 2.0 { 2 } else { 1 };
+            // Two of the least value's digits are to be seen.
+            while digits < MOST_DIGITS && least / size * 10_f64.powi(digits as i32) < 10.0 {
+                digits += 1;
+            }
+            (name, size, if name == "B" { 0 } else { digits })
         };
         match self {
             Self::Percent => ("%", 0.01, 2),
@@ -260,9 +268,13 @@ impl Table {
             if known().next().is_none() {
                 continue;
             }
-            let finite = known().filter(|value| value.is_finite());
-            let most = finite.map(f64::abs).fold(0.0, f64::max);
-            let (unit, size, digits) = scale.of(most);
+            let sizes = known().map(f64::abs).filter(|size| size.is_finite());
+            let (least, most) = sizes
+                .filter(|size| *size > 0.0)
+                .fold((f64::INFINITY, 0.0), |(least, most), size| {
+                    (size.min(least), size.max(most))
+                });
+            let (unit, size, digits) = scale.of(least, most);
             table.columns.push(Column {
                 id,
                 title,
@@ -304,18 +316,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_follow_the_largest_value() {
-        for (scale, most, expected) in [
-            (Scale::Bytes, 1999.0, ("B", 1.0, 0)),
-            (Scale::Bytes, 6_653_480.0, ("MB", 1e6, 2)),
-            (Scale::Seconds, 0.000_28, ("µs", 1e-6, 2)),
-            (Scale::Seconds, 0.25, ("ms", 1e-3, 2)),
-            (Scale::Seconds, 90.0, ("s", 1.0, 1)),
-            (Scale::Seconds, 7300.0, ("h", 3600.0, 2)),
-            (Scale::Joules, 0.0, ("J", 1.0, 2)),
-            (Scale::Percent, 0.5, ("%", 0.01, 2)),
+    fn units_follow_the_largest_value_and_digits_the_least() {
+        for (scale, least, most, expected) in [
+            (Scale::Bytes, 5.0, 1999.0, ("B", 1.0, 0)),
+            (Scale::Bytes, 1e6, 6_653_480.0, ("MB", 1e6, 2)),
+            (Scale::Seconds, 0.000_28, 0.000_28, ("µs", 1e-6, 2)),
+            (Scale::Seconds, 0.25, 0.25, ("ms", 1e-3, 2)),
+            (Scale::Seconds, 10.0, 90.0, ("s", 1.0, 1)),
+            (Scale::Seconds, 0.033, 90.0, ("s", 1.0, 3)),
+            (Scale::Seconds, 1e-9, 90.0, ("s", 1.0, 4)),
+            (Scale::Seconds, 720.0, 7300.0, ("h", 3600.0, 2)),
+            (Scale::Joules, f64::INFINITY, 0.0, ("J", 1.0, 2)),
+            (Scale::Percent, 0.001, 0.5, ("%", 0.01, 2)),
         ] {
-            assert_eq!(scale.of(most), expected, "{most}");
+            assert_eq!(scale.of(least, most), expected, "{least} {most}");
         }
     }
 

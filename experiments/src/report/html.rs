@@ -1,5 +1,6 @@
 //! The page's text: template, style, script and data in one.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use base64::Engine as _;
@@ -45,6 +46,8 @@ struct Page<'a> {
     rows: Vec<Row<'a>>,
     figures: &'a [super::Figure],
     differing: &'a [String],
+    /// Folders that the runs are from, where a sweep is one.
+    homes: usize,
     folders: Vec<Folder<'a>>,
 }
 
@@ -61,7 +64,7 @@ struct Row<'a> {
 #[derive(Serialize)]
 struct Folder<'a> {
     path: String,
-    name: &'a str,
+    experiment: &'a str,
     program: &'a str,
     /// The command that runs them again and compares.
     verify: String,
@@ -76,6 +79,8 @@ struct RunPage<'a> {
     /// Its place among all runs.
     index: usize,
     label: &'a str,
+    /// Whether its name is the id of a cell.
+    is_cell: bool,
     status: &'static str,
     manifest: &'a VariantManifest,
     costs: Vec<(&'static str, String)>,
@@ -124,6 +129,7 @@ pub(super) fn page(
         rows: rows.collect(),
         figures: &data.figures,
         differing,
+        homes: (runs.iter().map(|run| run.home).collect::<BTreeSet<_>>()).len(),
         folders: folders(results, runs, differing, columns),
     };
     let mut environment = Environment::new();
@@ -147,7 +153,8 @@ fn folders<'a>(
 ) -> Vec<Folder<'a>> {
     let of = |(folder, one): (usize, &'a Results)| Folder {
         path: one.path.display().to_string(),
-        name: &one.manifest.name,
+        experiment: (runs.iter().find(|run| run.folder == folder))
+            .map_or(one.manifest.name.as_str(), |run| run.experiment),
         program: &one.manifest.program,
         verify: format!(
             "fledgling verify {}",
@@ -162,6 +169,7 @@ fn folders<'a>(
             .map(|(index, run)| RunPage {
                 index,
                 label: &run.label,
+                is_cell: run.cell.is_some(),
                 status: status(run.variant),
                 manifest: &run.variant.manifest,
                 costs: costs(columns, index),

@@ -1,66 +1,40 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::made_up::{self, results};
 use crate::results::{
-    Cell, ClientRow, ColumnKind, DatasetFacts, EvaluationRow, FleetRow, HostFacts, Manifest,
-    PrivacyRow, RoundRow, Row, SecAggRow, Status, TimingRow, VariantManifest,
+    Cell as TableCell, ClientRow, ColumnKind, EvaluationRow, FleetRow, HostFacts, PrivacyRow,
+    Results, RoundRow, Row, SecAggRow, Status, TimingRow,
 };
+use crate::sweep::{CellStatus, PlannedAxis};
 
 /// A row in which every number depends on the round, and texts are empty.
 fn row<R: Row>(round: u64) -> R {
     let real = (round as f64 * 0.731).sin() * 1e4 + 1e5;
     let cells = R::COLUMNS.iter().map(|(name, kind)| match kind {
-        ColumnKind::Count if *name == "round" => Cell::Count(round),
-        ColumnKind::Count => Cell::Count(1000 + round % 37),
-        ColumnKind::Real | ColumnKind::OptionalReal => Cell::Real(Some(real)),
-        ColumnKind::Text => Cell::Text(String::new()),
+        ColumnKind::Count if *name == "round" => TableCell::Count(round),
+        ColumnKind::Count => TableCell::Count(1000 + round % 37),
+        ColumnKind::Real | ColumnKind::OptionalReal => TableCell::Real(Some(real)),
+        ColumnKind::Text => TableCell::Text(String::new()),
     });
     R::from_cells(&cells.collect::<Vec<_>>()).unwrap()
 }
 
 fn variant(name: &str, config: &str, rounds: u64) -> VariantResults {
-    let config: toml::Table = config.parse().unwrap();
-    let seed = config.get("seed").and_then(toml::Value::as_integer);
-    VariantResults {
-        manifest: VariantManifest {
-            name: name.to_owned(),
-            status: Status::Finished,
-            rounds_done: rounds,
-            seed: seed.unwrap_or(1) as u64,
-            parameters: 650,
-            model_digest: Some("0123456789abcdef".repeat(4)),
-            dataset: DatasetFacts {
-                name: "digits".to_owned(),
-                clients: 100,
-                classes: Some(10),
-                digest: "ab".repeat(32),
-            },
-            teacher: None,
-            config,
-        },
-        rounds: (0..rounds).map(row::<RoundRow>).collect(),
-        evaluations: (0..rounds)
-            .map(|round| EvaluationRow {
-                test_accuracy: Some(round as f64 / (rounds + 1) as f64),
-                test_accuracy_int8: None,
-                ..row(round)
-            })
-            .collect(),
-        clients: Vec::new(),
-        partition: Vec::new(),
-        privacy: Vec::new(),
-        secagg: Vec::new(),
-        groups: Vec::new(),
-        patches: Vec::new(),
-        pruning: Vec::new(),
-        fleet: Vec::new(),
-        timeline: Vec::new(),
-        rollout: Vec::new(),
-        regions: Vec::new(),
-        faults: Vec::new(),
-        tensors: Vec::new(),
-        timing: Vec::new(),
-    }
+    let mut made = made_up::variant(name, config);
+    made.manifest.rounds_done = rounds;
+    made.manifest.parameters = 650;
+    made.manifest.model_digest = Some("0123456789abcdef".repeat(4));
+    made.manifest.dataset.clients = 100;
+    made.manifest.dataset.classes = Some(10);
+    made.rounds = (0..rounds).map(row::<RoundRow>).collect();
+    let evaluation = |round| EvaluationRow {
+        test_accuracy: Some(round as f64 / (rounds + 1) as f64),
+        test_accuracy_int8: None,
+        ..row(round)
+    };
+    made.evaluations = (0..rounds).map(evaluation).collect();
+    made
 }
 
 fn private(name: &str, config: &str, epsilon: f64) -> VariantResults {
@@ -81,23 +55,25 @@ fn private(name: &str, config: &str, epsilon: f64) -> VariantResults {
     made
 }
 
-fn results(path: &str, name: &str, variants: Vec<VariantResults>) -> Results {
-    Results {
-        path: PathBuf::from(path),
-        manifest: Manifest {
-            format: 1,
-            name: name.to_owned(),
-            program: "fledgling 0.1.0".to_owned(),
-            files: BTreeMap::new(),
-            variants: variants.iter().map(|one| one.manifest.clone()).collect(),
-        },
-        host: None,
-        variants,
+/// Results of no sweep.
+fn collected(results: &[Results]) -> Collected {
+    Collected {
+        results: results.to_vec(),
+        ..Collected::default()
     }
 }
 
 fn rendered(results: &[Results]) -> String {
-    page(results, &PageOptions::default()).unwrap()
+    rendered_of(&collected(results))
+}
+
+fn rendered_of(collected: &Collected) -> String {
+    page(collected, &PageOptions::default()).unwrap()
+}
+
+fn labels(collected: &Collected) -> Vec<String> {
+    let runs = Run::all(collected);
+    runs.into_iter().map(|run| run.label).collect()
 }
 
 /// The data of a page, as its script reads them.
@@ -135,7 +111,7 @@ fn hostile_names_stay_text() {
     let options = PageOptions {
         title: Some(hostile.to_owned()),
     };
-    let page = page(&[one], &options).unwrap();
+    let page = page(&collected(&[one]), &options).unwrap();
     // The data and the script, and no other; no other element either.
     assert_eq!(page.matches("<script").count(), 2);
     assert_eq!(page.matches("</script").count(), 2);
@@ -245,10 +221,7 @@ fn a_stopped_run_is_marked() {
 
 #[test]
 fn runs_are_called_what_tells_them_apart() {
-    let labels = |results: &[Results]| -> Vec<String> {
-        let runs = Run::all(results);
-        runs.iter().map(|run| run.label.clone()).collect()
-    };
+    let labels = |results: &[Results]| labels(&collected(results));
     let one = |path: &str, name: &str, variants: &[(&str, &str)]| {
         let variants = variants
             .iter()
@@ -301,8 +274,233 @@ fn runs_are_called_what_tells_them_apart() {
             one("d/p", "x", &[("x", "seed = 1")]),
             one("e/p", "x", &[("x", "seed = 1")])
         ]),
-        ["x (p)", "x (p) (2)"]
+        ["x (d/p)", "x (e/p)"]
     );
+}
+
+/// A cell: its values on the axes as the plan has them, and its configuration.
+struct Planned<'a>(&'a str, &'a str);
+
+/// A sweep's folder: its plan and the results of all its cells.
+fn sweep(path: &str, name: &str, axes: &[&str], cells: &[Planned<'_>]) -> Collected {
+    let home = PathBuf::from(path);
+    let mut found = Collected::default();
+    let mut planned = Vec::new();
+    for Planned(values, config) in cells {
+        let config: toml::Table = config.parse().unwrap();
+        let id = crate::sweep::CellId::of(&config);
+        let made = variant(id.as_str(), &config.to_string(), 1);
+        planned.push(PlannedCell {
+            id: id.clone(),
+            status: CellStatus::Finished,
+            seed: made.manifest.seed,
+            values: values.parse().unwrap(),
+        });
+        let folder = home.join("cells").join(id.as_str());
+        let path = folder.to_str().unwrap();
+        found.results.push(results(path, id.as_str(), vec![made]));
+    }
+    let axes = axes.iter().map(|key| PlannedAxis {
+        key: (*key).to_owned(),
+    });
+    let plan = Plan {
+        format: 1,
+        name: name.to_owned(),
+        program: "fledgling 0.1.0".to_owned(),
+        axes: axes.collect(),
+        cells: planned,
+    };
+    found.sweeps.insert(home, plan);
+    found
+}
+
+fn together(all: Vec<Collected>) -> Collected {
+    let mut one = Collected::default();
+    for mut other in all {
+        one.results.append(&mut other.results);
+        one.sweeps.append(&mut other.sweeps);
+    }
+    one
+}
+
+#[test]
+fn cells_are_called_by_their_sweep_and_its_axes() {
+    // Variants and a key that only one of them varies; a seed each.
+    let mnist = |path: &str, name: &str, rates: [f64; 2]| {
+        let cell = |variant: &str, kind: &str, rate: f64, seed: u64| {
+            let values = format!("variant = \"{variant}\"\n\"local.learning_rate\" = {rate:?}");
+            let config = format!(
+                "seed = {seed}\nlocal.learning_rate = {rate:?}\ndataset.partition.kind = \"{kind}\"\nnote = \"{name}\""
+            );
+            (values, config)
+        };
+        let cells: Vec<(String, String)> = vec![
+            cell("iid", "iid", rates[0], 1),
+            cell("iid", "iid", rates[0], 2),
+            cell("iid", "iid", rates[1], 1),
+            cell("pathological", "shards", rates[0], 1),
+            cell("pathological", "shards", rates[0], 2),
+        ];
+        let cells: Vec<Planned<'_>> = cells.iter().map(|(a, b)| Planned(a, b)).collect();
+        sweep(path, name, &["variant", "local.learning_rate"], &cells)
+    };
+    let expected = [
+        "iid · learning_rate 0.1 · seed 1",
+        "iid · learning_rate 0.1 · seed 2",
+        "iid · learning_rate 0.215 · seed 1",
+        "pathological · seed 1",
+        "pathological · seed 2",
+    ];
+    assert_eq!(labels(&mnist("r/2nn", "2nn", [0.1, 0.215])), expected);
+    // Two sweeps: the experiment before.
+    let two = [
+        mnist("r/2nn", "2nn", [0.1, 0.215]),
+        mnist("r/cnn", "cnn", [1.0, 0.5]),
+    ];
+    let both = together(two.to_vec());
+    let of_both = labels(&both);
+    let first: Vec<String> = expected.iter().map(|one| format!("2nn · {one}")).collect();
+    assert_eq!(of_both[..5], first);
+    assert_eq!(
+        of_both[5..],
+        [
+            "cnn · iid · learning_rate 1 · seed 1",
+            "cnn · iid · learning_rate 1 · seed 2",
+            "cnn · iid · learning_rate 0.5 · seed 1",
+            "cnn · pathological · seed 1",
+            "cnn · pathological · seed 2",
+        ]
+    );
+    assert!(rendered_of(&both).contains("<title>2nn, cnn</title>"));
+    // Beside a plain run.
+    let plain = variant("fedavg", "seed = 1", 1);
+    let plain = collected(&[results("r/quick", "quick", vec![plain])]);
+    let beside = labels(&together(vec![mnist("r/2nn", "2nn", [0.1, 0.215]), plain]));
+    assert_eq!(beside[..5], first);
+    assert_eq!(beside[5], "quick · fedavg");
+    // The same sweep in two folders, of which nothing else is known.
+    let copies = together(vec![
+        mnist("a/x", "2nn", [0.1, 0.215]),
+        mnist("b/y", "2nn", [0.1, 0.215]),
+    ]);
+    assert_eq!(labels(&copies)[0], "iid · learning_rate 0.1 · seed 1 (x)");
+    assert_eq!(labels(&copies)[5], "iid · learning_rate 0.1 · seed 1 (y)");
+    // Series over seeds have no seed.
+    let data = data(&rendered_of(&both));
+    assert_eq!(data["groups"][0], "2nn · iid · learning_rate 0.1");
+    assert_eq!(data["groups"][2], "2nn · pathological");
+}
+
+#[test]
+fn named_settings_and_what_they_leave_out_are_said_shortly() {
+    let cell = |strategy: &str, mu: Option<f64>, client: f64| {
+        let mut values = format!("strategy = \"{strategy}\"\n\"strategy.rate\" = {client:?}\n");
+        let kind = strategy.trim_end_matches("-slow");
+        let mut config =
+            format!("seed = 1\nstrategy.kind = \"{kind}\"\nstrategy.rate = {client:?}");
+        if let Some(mu) = mu {
+            values += &format!("\"strategy.mu\" = {mu:?}\n");
+            config += &format!("\nstrategy.mu = {mu:?}");
+        }
+        (values + "clipping = \"adaptive\"", config)
+    };
+    let cells = [
+        cell("fedavg", None, 1.0),
+        cell("fedprox", Some(0.1), 1.0),
+        cell("fedprox", Some(1.0), 0.5),
+        cell("fedprox-slow", Some(1.0), 0.25),
+    ];
+    let cells: Vec<Planned<'_>> = cells.iter().map(|(a, b)| Planned(a, b)).collect();
+    let axes = ["clipping", "strategy", "strategy.mu", "strategy.rate"];
+    // `clipping` is everywhere the same; `rate` follows from the others.
+    assert_eq!(
+        labels(&sweep("s", "s", &axes, &cells)),
+        [
+            "fedavg",
+            "fedprox · mu 0.1",
+            "fedprox · mu 1",
+            "fedprox-slow · mu 1"
+        ]
+    );
+    // Two keys end alike.
+    let cell = |values: &[(&str, i64)]| {
+        let of = |quote: &str| {
+            let lines = values.iter();
+            let lines = lines.map(|(key, value)| format!("{quote}{key}{quote} = {value}"));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        (of("\""), of(""))
+    };
+    let cells = [
+        cell(&[("a.rate", 1), ("b.rate", 1)]),
+        cell(&[("a.rate", 1), ("b.rate", 2)]),
+        cell(&[("a.rate", 2), ("b.rate", 2)]),
+    ];
+    let cells: Vec<Planned<'_>> = cells.iter().map(|(a, b)| Planned(a, b)).collect();
+    assert_eq!(
+        labels(&sweep("s", "s", &["a.rate", "b.rate"], &cells)),
+        [
+            "a.rate 1 · b.rate 1",
+            "a.rate 1 · b.rate 2",
+            "a.rate 2 · b.rate 2"
+        ]
+    );
+}
+
+#[test]
+fn lines_of_cells_are_called_by_what_is_not_their_epsilon() {
+    let made = |name: &str| {
+        let levels = [1.0, 2.0, 1.0, 2.0];
+        let kinds = ["flat", "flat", "adaptive", "adaptive"];
+        let cells = levels.iter().zip(kinds).map(|(epsilon, kind)| {
+            let values = format!("\"privacy.epsilon\" = {epsilon:?}\nclipping = {kind:?}");
+            let config = format!(
+                "seed = 1\nnote = {name:?}\nprivacy = {{ epsilon = {epsilon:?}, clipping = {kind:?} }}"
+            );
+            (values, config)
+        });
+        let cells: Vec<(String, String)> = cells.collect();
+        let cells: Vec<Planned<'_>> = cells.iter().map(|(a, b)| Planned(a, b)).collect();
+        let mut made = sweep(name, name, &["privacy.epsilon", "clipping"], &cells);
+        for (one, epsilon) in made.results.iter_mut().zip(levels) {
+            one.variants[0].privacy = private("", "", epsilon).privacy;
+        }
+        made
+    };
+    let both = together(vec![made("p"), made("q")]);
+    assert_eq!(labels(&both)[0], "p · epsilon 1 · clipping flat");
+    let page = rendered_of(&both);
+    assert!(page.contains("<dt>Cell</dt>") && !page.contains("<dt>Variant</dt>"));
+    let data = data(&page);
+    let lines = data["lines"].as_array().unwrap().iter();
+    let lines: Vec<&str> = lines.map(|line| line["label"].as_str().unwrap()).collect();
+    assert_eq!(
+        lines,
+        [
+            "p · clipping flat",
+            "p · clipping adaptive",
+            "q · clipping flat",
+            "q · clipping adaptive"
+        ]
+    );
+}
+
+#[test]
+fn cells_without_a_plan_are_told_apart_by_their_configurations() {
+    let configs = ["seed = 1\nrounds = 3", "seed = 2\nrounds = 3"];
+    let cells = configs.map(|config| Planned("", config));
+    let mut lost = sweep("r/lost", "lost", &[], &cells);
+    assert_eq!(labels(&lost), ["seed 1", "seed 2"]);
+    lost.sweeps.clear();
+    assert_eq!(labels(&lost), ["seed 1", "seed 2"]);
+    assert!(rendered_of(&lost).contains("<title>lost</title>"));
+    // The id is what remains where nothing else tells cells apart.
+    for one in &mut lost.results {
+        one.variants[0].manifest.config = toml::Table::new();
+    }
+    let ids = lost.results.iter().map(|one| one.manifest.name.clone());
+    let expected: Vec<String> = ids.map(|id| format!("lost ({id})")).collect();
+    assert_eq!(labels(&lost), expected);
 }
 
 #[test]

@@ -48,6 +48,7 @@ pub(super) fn is_private(variant: &VariantResults) -> bool {
 /// The lines, and the point of each run that has one.
 pub(super) fn of(runs: &[Run<'_>]) -> (Vec<Line>, Vec<Option<Point>>) {
     let mut known: Vec<(BTreeMap<&str, &str>, Line)> = Vec::new();
+    let mut told: Vec<BTreeSet<String>> = Vec::new();
     let mut points = Vec::new();
     for run in runs {
         let last = run.variant.evaluations.last();
@@ -72,9 +73,11 @@ pub(super) fn of(runs: &[Run<'_>]) -> (Vec<Line>, Vec<Option<Point>>) {
                     hypothetical: false,
                 };
                 known.push((keys, line));
+                told.push(BTreeSet::new());
                 known.len() - 1
             }
         };
+        told[line].insert(labels::without(&run.label, &ALONG));
         let spent = run.variant.privacy.last();
         known[line].1.hypothetical |= spent.is_some_and(PrivacyRow::is_hypothetical);
         let asked = ALONG.iter().take(2).filter_map(|key| run.keys.get(*key));
@@ -85,14 +88,32 @@ pub(super) fn of(runs: &[Run<'_>]) -> (Vec<Line>, Vec<Option<Point>>) {
             accuracy,
         }));
     }
-    let names = names(&known);
+    let names = names(&known, &told);
     let lines = known.into_iter().zip(names);
     let lines = lines.map(|((_, line), label)| Line { label, ..line });
     (lines.collect(), points)
 }
 
-/// Private lines by the values of the first keys that tell them apart; others by their first run.
-fn names(lines: &[(BTreeMap<&str, &str>, Line)]) -> Vec<String> {
+/// Private lines by what the labels of their runs, `told`, have in common beside how much privacy is
+/// asked for, where that tells them apart; else by the values of the first keys that do. Others by
+/// their first run.
+fn names(lines: &[(BTreeMap<&str, &str>, Line)], told: &[BTreeSet<String>]) -> Vec<String> {
+    let told: Vec<Option<&String>> = (lines.iter().zip(told))
+        .filter(|((_, line), _)| line.private)
+        .map(|(_, told)| {
+            told.first()
+                .filter(|told_first| told.len() == 1 && !told_first.is_empty())
+        })
+        .collect();
+    let tells = told.iter().collect::<BTreeSet<_>>().len() == told.len();
+    if tells && told.iter().all(Option::is_some) {
+        let mut told = told.into_iter().flatten();
+        let names = lines.iter().map(|(_, line)| match line.private {
+            true => told.next().cloned().unwrap_or_default(),
+            false => line.label.clone(),
+        });
+        return names.collect();
+    }
     let private: Vec<&BTreeMap<&str, &str>> = lines
         .iter()
         .filter(|(_, line)| line.private)

@@ -1,5 +1,7 @@
 //! One axis, or several keys that move together.
 
+use std::ops::RangeInclusive;
+
 use crate::config::diagnostic::{Diagnostic, Diagnostics, suggest};
 use crate::config::node::{Key, Node, Place, Table, Value};
 
@@ -404,6 +406,29 @@ fn is_range(table: &Table) -> bool {
     RANGES.iter().any(|name| table.get(name).is_some())
 }
 
+/// A whole number that is there or has a default, and lies in `range`; else a fault of the table, which
+/// is `node`'s.
+pub(super) fn whole(
+    (table, node): (&Table, &Node),
+    key: &str,
+    range: RangeInclusive<i64>,
+    default: Option<i64>,
+    fault: &dyn Fn(&Node, &str, String),
+) -> Option<i64> {
+    let at = table.get(key);
+    let found = match at.map(|at| &at.value) {
+        None => default,
+        Some(Value::Integer(value)) => Some(*value).filter(|value| range.contains(value)),
+        Some(_) => None,
+    };
+    if found.is_none() {
+        let (least, most) = range.into_inner();
+        let message = format!("expected a whole number from {least} to {most}");
+        fault(at.unwrap_or(node), key, message);
+    }
+    found
+}
+
 /// The values of a range. Both ends are among them.
 fn range(table: &Table, node: &Node, path: &str, errors: &Diagnostics) -> Option<Vec<Node>> {
     let fault = |at: &Node, key: &str, message: String| {
@@ -449,26 +474,8 @@ fn range(table: &Table, node: &Node, path: &str, errors: &Diagnostics) -> Option
         );
         return None;
     };
-    let whole = |key: &str, range: std::ops::RangeInclusive<i64>, default: Option<i64>| {
-        let found = match table.get(key) {
-            None => default,
-            Some(node) => match node.value {
-                Value::Integer(value) if range.contains(&value) => Some(value),
-                _ => None,
-            },
-        };
-        if found.is_none() {
-            fault(
-                table.get(key).unwrap_or(node),
-                key,
-                format!(
-                    "expected a whole number from {} to {}",
-                    range.start(),
-                    range.end()
-                ),
-            );
-        }
-        found
+    let whole = |key: &str, range: RangeInclusive<i64>, default: Option<i64>| {
+        whole((table, node), key, range, default, &fault)
     };
     let make = |value: Value| Node {
         place: node.place.clone(),

@@ -4,6 +4,8 @@
 //! Each value comes from a stream of its own, addressed by the seed, the sample's number and a hash
 //! of the key: more samples leave those before them as they were, and so does another key.
 
+use std::ops::RangeInclusive;
+
 use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
 use sha2::{Digest as _, Sha256};
 
@@ -11,7 +13,7 @@ use crate::config::de::join;
 use crate::config::diagnostic::{Diagnostic, Diagnostics, suggest};
 use crate::config::node::{Key, Node, Table, Value};
 
-use super::dimension::{Choice, Dimension, ends, refuse_key};
+use super::dimension::{Choice, Dimension, ends, refuse_key, whole};
 use super::value::{leaves, rounded};
 
 const PATH: &str = "sweep.random";
@@ -53,26 +55,8 @@ pub(super) fn read(node: &Node, errors: &Diagnostics) -> Option<Dimension> {
         return None;
     };
     let before = errors.len();
-    let whole = |key: &str, range: std::ops::RangeInclusive<i64>, default: Option<i64>| {
-        let found = match table.get(key) {
-            None => default,
-            Some(at) => match at.value {
-                Value::Integer(value) if range.contains(&value) => Some(value),
-                _ => None,
-            },
-        };
-        if found.is_none() {
-            fault(
-                table.get(key).unwrap_or(node),
-                key,
-                format!(
-                    "expected a whole number from {} to {}",
-                    range.start(),
-                    range.end()
-                ),
-            );
-        }
-        found
+    let whole = |key: &str, range: RangeInclusive<i64>, default: Option<i64>| {
+        whole((table, node), key, range, default, &fault)
     };
     let samples = whole("samples", 1..=super::MOST as i64, None);
     let seed = whole("seed", 0..=i64::MAX, Some(1));

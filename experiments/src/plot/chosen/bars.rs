@@ -1,6 +1,8 @@
 //! A measure at the end of runs, a row for each series: a bar from zero, or a dot with small ones for
 //! its runs; both with error bars over seeds.
 
+use std::collections::BTreeSet;
+
 use crate::analysis::{Analysis, Statistics};
 use crate::config::plot::{Measure, PlotKind, PlotTable};
 
@@ -9,7 +11,8 @@ use super::super::font::{self, Anchor};
 use super::super::scene::{Mark, Scene};
 use super::super::sheet::{Span, Words, heading, shortened};
 use super::super::style::{
-    AXIS, GRID, INK, LABEL_SIZE, SOFT, TICK_SIZE, darker, lighter, marker, series as look, shape,
+    AXIS, GRID, INK, LABEL_SIZE, SOFT, TICK_SIZE, WHITE, darker, lighter, marker, series as look,
+    shape,
 };
 use super::measure::{Drawn, drawn, last, target_text};
 use super::points::whisker;
@@ -28,6 +31,19 @@ struct Row {
     /// Runs, those that do not have the measure too.
     runs: usize,
 }
+
+/// The most of the figure's width that names take beside the panel, and the least that they and the
+/// results leave for it.
+const MOST_NAMES: f64 = 0.5;
+const LEAST_PANEL: f64 = 0.2;
+/// Room at the edges, and between the panel and what is beside it.
+const MARGIN: f64 = 8.0;
+const GAP: f64 = 12.0;
+/// The height of a row, and of a name above it.
+const ROW: f64 = 24.0;
+const ABOVE: f64 = 16.0;
+/// From the panel's left edge to names within it.
+const INDENT: f64 = 4.0;
 
 /// The figure.
 pub(super) fn draw(analysis: &Analysis, table: &PlotTable) -> Result<Scene, PlotFault> {
@@ -104,18 +120,57 @@ fn result(row: &Row, drawn: &Drawn) -> String {
     }
 }
 
+/// Names of rows as they are written.
+struct Names {
+    texts: Vec<String>,
+    /// Room for them beside the panel; none where each stands above its row.
+    beside: Option<f64>,
+}
+
+impl Names {
+    /// Beside the panel within `room`, shortened where that is too little, or, where too little would
+    /// be left to tell them apart, above their rows in a figure of this `width`.
+    fn of(rows: &[Row], room: f64, width: f64) -> Self {
+        let within = |room: f64| -> Vec<String> {
+            let names = rows.iter();
+            let names = names.map(|row| shortened(&row.label, LABEL_SIZE, room));
+            names.collect()
+        };
+        let distinct = |texts: &[String]| texts.iter().collect::<BTreeSet<_>>().len();
+        let beside = within(room);
+        let labels: Vec<String> = rows.iter().map(|row| row.label.clone()).collect();
+        let tell = distinct(&beside) == distinct(&labels) && !beside.contains(&String::new());
+        match tell {
+            true => Self {
+                beside: Some(widest(&beside)),
+                texts: beside,
+            },
+            false => Self {
+                texts: within(width - 2.0 * MARGIN - GAP - INDENT),
+                beside: None,
+            },
+        }
+    }
+}
+
+fn widest(texts: &[String]) -> f64 {
+    let widths = texts.iter().map(|text| font::width(text, LABEL_SIZE));
+    widths.fold(0.0, f64::max)
+}
+
 fn scene(table: &PlotTable, words: &Words, rows: &[Row], drawn: &Drawn) -> Scene {
     let width = table.width.pixels();
     let bars = table.kind == PlotKind::Bars;
     let texts: Vec<String> = rows.iter().map(|row| result(row, drawn)).collect();
-    let widest = |texts: &mut dyn Iterator<Item = &String>| {
-        let widths = texts.map(|text| font::width(text, LABEL_SIZE));
-        widths.fold(0.0, f64::max)
+    let around = widest(&texts) + 2.0 * (MARGIN + GAP);
+    let room = (width * (1.0 - LEAST_PANEL) - around).min(width * MOST_NAMES);
+    let names = Names::of(rows, room, width);
+    let (left, above) = match names.beside {
+        Some(beside) => (MARGIN + beside + GAP, 0.0),
+        // Half of the first tick's label stands before the panel.
+        None => (MARGIN + GAP, ABOVE),
     };
-    let names = widest(&mut rows.iter().map(|row| &row.label)).min(width * 0.36);
-    let results = widest(&mut texts.iter());
-    let left = 8.0 + names + 12.0;
-    let inner = (width - left - results - 12.0 - 8.0).max(width * 0.2);
+    let inner = (width - left - (around - MARGIN - GAP)).max(width * LEAST_PANEL);
     let ends = rows.iter().flat_map(|row| {
         let (low, high) = row.around.unwrap_or((f64::NAN, f64::NAN));
         row.values.iter().copied().chain([low, high])
@@ -133,7 +188,7 @@ fn scene(table: &PlotTable, words: &Words, rows: &[Row], drawn: &Drawn) -> Scene
     let top = heading(&mut scene, table, words, width);
     let row_height = match table.height {
         Some(height) => height / rows.len() as f64,
-        None => 24.0,
+        None => ROW + above,
     };
     let panel = Panel {
         left,
@@ -144,22 +199,32 @@ fn scene(table: &PlotTable, words: &Words, rows: &[Row], drawn: &Drawn) -> Scene
         y: Axis::exact(0.0, 1.0, 1),
     };
     super::super::fleet::across_axis(&mut scene, &panel, &words.x);
-    for (place, (row, text)) in rows.iter().zip(&texts).enumerate() {
-        let y = top + row_height * (place as f64 + 0.5);
+    let written = rows.iter().zip(&names.texts).zip(&texts);
+    for (place, ((row, name), text)) in written.enumerate() {
+        let y = top + row_height * (place as f64 + 0.5) + above / 2.0;
         let base = y + 0.36 * LABEL_SIZE;
         let (color, _) = look(row.index);
-        let name = shortened(&row.label, LABEL_SIZE, names);
-        scene.text(
-            (left - 12.0, base),
-            name,
-            LABEL_SIZE,
-            darker(color),
-            Anchor::End,
-        );
+        let color = darker(color);
+        match names.beside {
+            Some(_) => scene.text((left - GAP, base), name, LABEL_SIZE, color, Anchor::End),
+            None => {
+                let at = (left + INDENT, base - ABOVE);
+                // No line of the grid strikes it through.
+                let size = (font::width(name, LABEL_SIZE) + 4.0, LABEL_SIZE + 3.0);
+                scene.rect((at.0 - 2.0, at.1 - LABEL_SIZE), size, WHITE);
+                scene.text(at, name, LABEL_SIZE, color, Anchor::Start);
+            }
+        }
         let ink = if row.statistics.is_some() { INK } else { SOFT };
-        let at = (panel.right() + 12.0, base);
+        let at = (panel.right() + GAP, base);
         scene.text(at, text.as_str(), LABEL_SIZE, ink, Anchor::Start);
-        paint(&mut scene, &panel, row, y, (row_height, bars));
+        paint(
+            &mut scene,
+            &panel,
+            row,
+            y,
+            ((row_height - above).max(row_height / 3.0), bars),
+        );
     }
     let zero = (bars && panel.x.low <= 0.0).then(|| panel.at(0.0, 0.0).0);
     if let Some(x) = zero {

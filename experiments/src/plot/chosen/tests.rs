@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
-use super::super::fleet::tests::{blank, evaluation, fleet_row, variant};
+use super::super::fleet::tests::{evaluation, fleet_row, variant};
 use super::*;
 use crate::config::plot::{Band, Group, Legend, Width};
-use crate::results::{ClientRow, Manifest, PrivacyRow, Results, RoundRow, VariantResults};
+use crate::made_up::{blank, results};
+use crate::results::{ClientRow, PrivacyRow, RoundRow, VariantResults};
 
 /// Runs of two strategies at four levels of privacy and without, over three seeds; each learns faster
 /// and spends less with the second strategy, and better with more epsilon.
@@ -25,19 +26,7 @@ fn runs() -> Analysis {
 }
 
 fn analysis(variants: Vec<VariantResults>) -> Analysis {
-    let manifest = Manifest {
-        format: 1,
-        name: "made-up".to_owned(),
-        program: String::new(),
-        files: Default::default(),
-        variants: variants.iter().map(|one| one.manifest.clone()).collect(),
-    };
-    Analysis::of(&Results {
-        path: PathBuf::from("made-up"),
-        manifest,
-        host: None,
-        variants,
-    })
+    Analysis::of(&results("made-up", "made-up", variants))
 }
 
 fn run(strategy: &str, bytes: u64, epsilon: f64, seed: u64) -> VariantResults {
@@ -326,6 +315,57 @@ fn no_kind_stumbles_over_little() {
                 assert!(scene.svg().is_ok() && scene.png().is_ok());
             }
         }
+    }
+}
+
+/// Names are whole as long as half the figure holds them, and then keep their ends.
+#[test]
+fn long_names_of_rows_keep_both_ends() {
+    let named = |names: [String; 2]| {
+        let variants = names.map(|name| {
+            let mut run = run("fedavg", 1, f64::INFINITY, 1);
+            run.manifest.config = format!("strategy.kind = {name:?}").parse().unwrap();
+            run.manifest.name = name;
+            run
+        });
+        analysis(variants.to_vec())
+    };
+    let long = "fedprox-mnist · mu1-90 · learning_rate 0.03";
+    for (kind, width) in [
+        (PlotKind::Dots, Width::Page),
+        (PlotKind::Bars, Width::Page),
+        (PlotKind::Dots, Width::Column),
+        (PlotKind::Bars, Width::Column),
+    ] {
+        let table = PlotTable {
+            width,
+            ..table(kind)
+        };
+        let seeds = |name: &str| [1, 2].map(|seed| format!("{name} · seed {seed}"));
+        let fits = width == Width::Page;
+        let whole = svg(&named(seeds(long)), &table);
+        let is_whole = whole.contains(&format!("\n{long} · seed 1\n"));
+        assert_eq!(is_whole, fits, "{kind:?} {width:?}");
+        let cut = svg(&named(seeds(&long.repeat(3))), &table);
+        let names: Vec<&str> = cut.lines().filter(|line| line.contains('…')).collect();
+        assert_eq!(names.len(), 2);
+        for (name, seed) in names.iter().zip(["seed 1", "seed 2"]) {
+            assert!(
+                name.starts_with("fedprox") && name.ends_with(seed),
+                "{name}"
+            );
+        }
+        // Names that differ in their middles alone stand above their rows where they do not fit.
+        let middles =
+            ["0.01", "0.03"].map(|mu| format!("fedprox · mu {mu} · decay 0.999 · seed 1"));
+        let above = svg(&named(middles.clone()), &table);
+        for name in &middles {
+            assert!(above.contains(&format!("\n{name}\n")), "{name}");
+        }
+        assert_eq!(
+            above.matches("text-anchor=\"end\"").count(),
+            if fits { 2 } else { 0 }
+        );
     }
 }
 
