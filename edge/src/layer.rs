@@ -6,6 +6,7 @@ use core::fmt;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::reference::{KeyDoc, KindDoc};
 use crate::tagged::{self, FromKind};
 
 /// Height and width; written as one number when both are equal: `3` or `[3, 5]`.
@@ -189,11 +190,11 @@ fn momentum() -> f32 {
 }
 
 macro_rules! layers {
-    ($($(#[$doc:meta])* $kind:literal $variant:ident($def:ident) { $(
-        $(#[$field_doc:meta])* $field:ident: $type:ty,
+    ($($(#[doc = $doc:literal])* $kind:literal $variant:ident($def:ident) { $(
+        $(#[doc = $line:literal])* $(#[serde($($serde:tt)*)])? $field:ident: $type:ty,
     )* })*) => {
         $(
-            $(#[$doc])*
+            $(#[doc = $doc])*
             #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
             #[serde(deny_unknown_fields, rename_all = "kebab-case")]
             pub struct $def {
@@ -205,7 +206,7 @@ macro_rules! layers {
                 /// out.
                 #[serde(default, skip_serializing_if = "Option::is_none")]
                 pub input: Option<String>,
-                $($(#[$field_doc])* pub $field: $type,)*
+                $($(#[doc = $line])* $(#[serde($($serde)*)])? pub $field: $type,)*
             }
         )*
 
@@ -213,12 +214,19 @@ macro_rules! layers {
         #[derive(Clone, Debug, PartialEq, Serialize)]
         #[serde(tag = "kind")]
         pub enum LayerDef {
-            $($(#[$doc])* #[serde(rename = $kind)] $variant($def),)*
+            $($(#[doc = $doc])* #[serde(rename = $kind)] $variant($def),)*
         }
 
         impl LayerDef {
             /// Every `kind`.
             pub const KINDS: &[&str] = &[$($kind),*];
+
+            /// Every kind, for the reference; `name` and `input`, which all have, are left out.
+            pub const DOCS: &[KindDoc] = &[$(KindDoc {
+                kind: $kind,
+                lines: &[$($doc),*],
+                keys: &[$(KeyDoc { key: stringify!($field), lines: &[$($line),*] }),*],
+            }),*];
 
             /// The layer's `kind`.
             #[must_use]
@@ -287,13 +295,14 @@ layers! {
         /// Outputs, at least 1; the classes or numbers of the target when left out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         units: Option<usize>,
-        /// Whether to add a bias.
+        /// Whether to add a bias; true when left out.
         #[serde(default = "yes")]
         bias: bool,
-        /// A function applied to the output.
+        /// A function applied to the output, by the name of its layer; none when left out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         activation: Option<Activation>,
-        /// How the weight starts.
+        /// How the weight starts: `"glorot-uniform"` (when left out), `"he-normal"`,
+        /// `"he-uniform"`, `"torch"`, `{ normal = 0.1 }` with a standard deviation, or `"zeros"`.
         #[serde(default)]
         init: Init,
     }
@@ -302,47 +311,49 @@ layers! {
     "conv2d" Conv2d(Conv2dDef) {
         /// Output channels, at least 1.
         filters: usize,
-        /// Height and width of the window.
+        /// Height and width of the window: one number, or `[height, width]`.
         kernel: Pair,
-        /// Steps between windows.
+        /// Steps between windows; 1 when left out.
         #[serde(default = "one")]
         stride: Pair,
-        /// Zeros around the input.
+        /// Zeros around the input: `"valid"` for none (when left out), `"same"`, or rows and
+        /// columns on each side.
         #[serde(default)]
         padding: Padding,
         /// Groups of channels that do not see one another; as many as channels makes a depthwise
-        /// convolution.
+        /// convolution; 1 when left out.
         #[serde(default = "one_group")]
         groups: usize,
-        /// Whether to add a bias.
+        /// Whether to add a bias; true when left out.
         #[serde(default = "yes")]
         bias: bool,
-        /// A function applied to the output.
+        /// A function applied to the output, by the name of its layer; none when left out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         activation: Option<Activation>,
-        /// How the weight starts.
+        /// How the weight starts: `"glorot-uniform"` (when left out), `"he-normal"`,
+        /// `"he-uniform"`, `"torch"`, `{ normal = 0.1 }` with a standard deviation, or `"zeros"`.
         #[serde(default)]
         init: Init,
     }
     /// The largest value of every window.
     "max-pool" MaxPool(MaxPoolDef) {
-        /// Height and width of the window.
+        /// Height and width of the window: one number, or `[height, width]`.
         size: Pair,
         /// Steps between windows; the size when left out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stride: Option<Pair>,
-        /// Padding, which is never the largest value.
+        /// Padding, which is never the largest value; none when left out.
         #[serde(default)]
         padding: Padding,
     }
     /// The mean of every window.
     "avg-pool" AvgPool(AvgPoolDef) {
-        /// Height and width of the window.
+        /// Height and width of the window: one number, or `[height, width]`.
         size: Pair,
         /// Steps between windows; the size when left out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stride: Option<Pair>,
-        /// Padding, which is not counted in the mean.
+        /// Padding, which is not counted in the mean; none when left out.
         #[serde(default)]
         padding: Padding,
     }
@@ -356,7 +367,7 @@ layers! {
     "relu6" Relu6(Relu6Def) {}
     /// `x` where positive, `slope x` elsewhere.
     "leaky-relu" LeakyRelu(LeakyReluDef) {
-        /// In `[0, 1)`.
+        /// In `[0, 1)`; 0.01 when left out.
         #[serde(default = "slope")]
         slope: f32,
     }
@@ -377,7 +388,7 @@ layers! {
     "group-norm" GroupNorm(GroupNormDef) {
         /// Groups of channels; must divide the channels.
         groups: usize,
-        /// Added to the variance, above 0.
+        /// Added to the variance, above 0; 1e-5 when left out.
         #[serde(default = "epsilon")]
         epsilon: f32,
     }
@@ -398,17 +409,17 @@ layers! {
     /// al. 2020, arXiv:1910.00189, §5). A server that clips or adds noise treats them like
     /// parameters; a running variance that falls below zero counts as zero.
     "batch-norm" BatchNorm(BatchNormDef) {
-        /// Added to the variance, above 0.
+        /// Added to the variance, above 0; 1e-5 when left out.
         #[serde(default = "epsilon")]
         epsilon: f32,
-        /// Share of a batch in the running statistics, above 0 and at most 1.
+        /// Share of a batch in the running statistics, above 0 and at most 1; 0.1 when left out.
         #[serde(default = "momentum")]
         momentum: f32,
     }
     /// Layer normalisation (Ba et al. 2016, arXiv:1607.06450) of a row, or of every position of a
     /// sequence by itself, with a scale and a shift per feature.
     "layer-norm" LayerNorm(LayerNormDef) {
-        /// Added to the variance, above 0.
+        /// Added to the variance, above 0; 1e-5 when left out.
         #[serde(default = "epsilon")]
         epsilon: f32,
     }
@@ -442,13 +453,13 @@ layers! {
     "attention" Attention(AttentionDef) {
         /// Heads; must divide the features.
         heads: usize,
-        /// Whether a position sees only itself and those before.
+        /// Whether a position sees only itself and those before; false when left out.
         #[serde(default)]
         causal: bool,
-        /// Whether the two products add a bias.
+        /// Whether the two products add a bias; true when left out.
         #[serde(default = "yes")]
         bias: bool,
-        /// How the weights start.
+        /// How the weights start, as in `dense`.
         #[serde(default)]
         init: Init,
     }

@@ -153,6 +153,8 @@ pub mod prune;
 pub mod qat;
 #[cfg(feature = "describe")]
 pub mod quant;
+#[cfg(feature = "describe")]
+pub mod reference;
 mod runtime;
 #[cfg(feature = "std")]
 mod serve;
@@ -192,4 +194,4 @@ pub use session::{
 #[cfg(feature = "std")]
 pub use train::EdgeTrainer;
 #[cfg(feature = "describe")]
-pub use zoo::{LayersDef, Loss, MODELS, ModelDef};
+pub use zoo::{LayersDef, Loss, MODEL_DOCS, MODELS, ModelDef};

@@ -11,10 +11,11 @@ use fl_core::{InputSpec, TargetSpec};
 
 use crate::error::EdgeError;
 use crate::layer::LayerDef;
+use crate::reference::{KindDoc, Options};
 use crate::tagged::{self, FromKind};
 
 /// A named model: its options are the fields, its layers follow from them and the input.
-pub trait ZooModel: Default + Serialize + for<'de> Deserialize<'de> {
+pub trait ZooModel: Options + Default + Serialize + for<'de> Deserialize<'de> {
     /// Its `kind` in TOML.
     const KIND: &'static str;
     /// One line for the table of models.
@@ -85,6 +86,13 @@ macro_rules! models {
 
         /// Every model of the zoo: its `kind` and one line about it.
         pub const MODELS: &[(&str, &str)] = &[$(($model::KIND, $model::SUMMARY),)*];
+
+        /// Every model of the zoo, for the reference.
+        pub const MODEL_DOCS: &[KindDoc] = &[$(KindDoc {
+            kind: $model::KIND,
+            lines: &[$model::SUMMARY],
+            keys: $model::KEYS,
+        },)*];
 
         impl ModelDef {
             /// Every `kind`.

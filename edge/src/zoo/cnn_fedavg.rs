@@ -9,22 +9,22 @@ use alloc::vec;
 use alloc::format;
 
 use fl_core::{InputSpec, TargetSpec};
-use serde::{Deserialize, Serialize};
 
 use super::ZooModel;
 use crate::error::EdgeError;
 use crate::layer::{
     Activation, Conv2dDef, DenseDef, FlattenDef, LayerDef, MaxPoolDef, Padding, Pair,
 };
+use crate::reference::options;
 
-/// `kind = "cnn-fedavg"`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct CnnFedavg {
-    /// Channels of the two convolutions; `[32, 64]` when left out.
-    pub filters: [usize; 2],
-    /// Units of the dense layer; 512 when left out.
-    pub units: usize,
+options! {
+    /// `kind = "cnn-fedavg"`.
+    pub struct CnnFedavg {
+        /// Channels of the two convolutions; `[32, 64]` when left out.
+        pub filters: [usize; 2],
+        /// Units of the dense layer; 512 when left out.
+        pub units: usize,
+    }
 }
 
 impl Default for CnnFedavg {

@@ -6,20 +6,20 @@ use alloc::vec::Vec;
 use alloc::vec;
 
 use fl_core::{InputSpec, TargetSpec};
-use serde::{Deserialize, Serialize};
 
 use super::ZooModel;
 use crate::error::EdgeError;
 use crate::layer::{
     Activation, Conv2dDef, DenseDef, DropoutDef, FlattenDef, LayerDef, MaxPoolDef, Pair,
 };
+use crate::reference::options;
 
-/// `kind = "cnn-pfl"`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct CnnPfl {
-    /// Dropout rates after the pooling and after the dense layer; `[0.25, 0.5]` when left out.
-    pub dropout: [f32; 2],
+options! {
+    /// `kind = "cnn-pfl"`.
+    pub struct CnnPfl {
+        /// Dropout rates after the pooling and after the dense layer; `[0.25, 0.5]` when left out.
+        pub dropout: [f32; 2],
+    }
 }
 
 impl Default for CnnPfl {

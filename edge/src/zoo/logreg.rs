@@ -6,18 +6,19 @@ use alloc::vec::Vec;
 use alloc::vec;
 
 use fl_core::{InputSpec, TargetSpec};
-use serde::{Deserialize, Serialize};
 
 use super::ZooModel;
 use crate::error::EdgeError;
 use crate::layer::{DenseDef, FlattenDef, Init, LayerDef};
+use crate::reference::options;
 
-/// `kind = "logreg"`: one dense layer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Logreg {
-    /// How the weight starts.
-    pub init: Init,
+options! {
+    /// `kind = "logreg"`: one dense layer.
+    #[derive(Default)]
+    pub struct Logreg {
+        /// How the weight starts; `"glorot-uniform"` when left out.
+        pub init: Init,
+    }
 }
 
 impl ZooModel for Logreg {

@@ -11,20 +11,20 @@ use alloc::vec;
 use alloc::format;
 
 use fl_core::{InputSpec, TargetSpec};
-use serde::{Deserialize, Serialize};
 
 use super::ZooModel;
 use crate::error::EdgeError;
 use crate::layer::{DenseDef, EmbeddingDef, LastDef, LayerDef, LstmDef};
+use crate::reference::options;
 
-/// `kind = "lstm-shakespeare"`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct LstmShakespeare {
-    /// Numbers per character; 8 when left out.
-    pub embedding: usize,
-    /// Units of each LSTM layer; `[256, 256]` when left out.
-    pub units: Vec<usize>,
+options! {
+    /// `kind = "lstm-shakespeare"`.
+    pub struct LstmShakespeare {
+        /// Numbers per character; 8 when left out.
+        pub embedding: usize,
+        /// Units of each LSTM layer; `[256, 256]` when left out.
+        pub units: Vec<usize>,
+    }
 }
 
 impl Default for LstmShakespeare {

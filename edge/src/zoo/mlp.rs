@@ -6,20 +6,20 @@ use alloc::vec;
 use alloc::format;
 
 use fl_core::{InputSpec, TargetSpec};
-use serde::{Deserialize, Serialize};
 
 use super::ZooModel;
 use crate::error::EdgeError;
 use crate::layer::{Activation, DenseDef, FlattenDef, LayerDef};
+use crate::reference::options;
 
-/// `kind = "mlp"`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Mlp {
-    /// Units of each hidden layer; `[256, 128]` when left out.
-    pub hidden: Vec<usize>,
-    /// The function after each hidden layer; `"relu"` when left out.
-    pub activation: Activation,
+options! {
+    /// `kind = "mlp"`.
+    pub struct Mlp {
+        /// Units of each hidden layer; `[256, 128]` when left out.
+        pub hidden: Vec<usize>,
+        /// The function after each hidden layer; `"relu"` when left out.
+        pub activation: Activation,
+    }
 }
 
 impl Default for Mlp {

@@ -9,21 +9,21 @@ use alloc::vec;
 use alloc::format;
 
 use fl_core::{InputSpec, TargetSpec};
-use serde::{Deserialize, Serialize};
 
 use super::ZooModel;
 use crate::error::EdgeError;
 use crate::layer::{Activation, DenseDef, FlattenDef, Init, LayerDef};
+use crate::reference::options;
 
-/// `kind = "mlp-2nn"`: dense layers with relu.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Mlp2nn {
-    /// Units of each hidden layer; `[200, 200]` when left out.
-    pub hidden: Vec<usize>,
-    /// How the weights of all layers start; `"glorot-uniform"` when left out.
-    #[serde(skip_serializing_if = "is_default")]
-    pub init: Init,
+options! {
+    /// `kind = "mlp-2nn"`: dense layers with relu.
+    pub struct Mlp2nn {
+        /// Units of each hidden layer; `[200, 200]` when left out.
+        pub hidden: Vec<usize>,
+        /// How the weights of all layers start; `"glorot-uniform"` when left out.
+        #[serde(skip_serializing_if = "is_default")]
+        pub init: Init,
+    }
 }
 
 fn is_default(init: &Init) -> bool {

@@ -26,6 +26,7 @@ use crate::layer::{
     AddDef, BatchNormDef, Conv2dDef, DenseDef, GlobalAvgPoolDef, GroupNormDef, Init, LayerDef,
     Padding, Pair, Relu6Def,
 };
+use crate::reference::options;
 
 /// Expansion, channels, repetitions and stride of each stage of bottlenecks: table 2.
 const STAGES: [[usize; 4]; 7] = [
@@ -52,22 +53,22 @@ pub enum MobilenetNorm {
     Group,
 }
 
-/// `kind = "mobilenet-v2"`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct MobilenetV2 {
-    /// Multiplies all channels, above 0 and at most 16; 1 when left out.
-    pub width: f32,
-    /// Stride of the first convolution: 2 when left out, 1 for images of 28 to 32 pixels.
-    pub stem_stride: usize,
-    /// Stages of bottlenecks, from 1 to the paper's 7, which it is when left out.
-    pub stages: usize,
-    /// Channels of the last convolution before a width above 1; 1280 when left out.
-    pub head: usize,
-    /// The normalisation; `"batch"` when left out.
-    pub norm: MobilenetNorm,
-    /// Groups of every group normalisation; 8 when left out.
-    pub groups: usize,
+options! {
+    /// `kind = "mobilenet-v2"`.
+    pub struct MobilenetV2 {
+        /// Multiplies all channels, above 0 and at most 16; 1 when left out.
+        pub width: f32,
+        /// Stride of the first convolution: 2 when left out, 1 for images of 28 to 32 pixels.
+        pub stem_stride: usize,
+        /// Stages of bottlenecks, from 1 to the paper's 7, which it is when left out.
+        pub stages: usize,
+        /// Channels of the last convolution before a width above 1; 1280 when left out.
+        pub head: usize,
+        /// The normalisation; `"batch"` when left out.
+        pub norm: MobilenetNorm,
+        /// Groups of every group normalisation; 8 when left out.
+        pub groups: usize,
+    }
 }
 
 impl Default for MobilenetV2 {

@@ -13,7 +13,6 @@ use alloc::vec;
 use alloc::format;
 
 use fl_core::{InputSpec, TargetSpec};
-use serde::{Deserialize, Serialize};
 
 use super::ZooModel;
 use crate::error::EdgeError;
@@ -21,15 +20,16 @@ use crate::layer::{
     AddDef, Conv2dDef, DenseDef, GlobalAvgPoolDef, GroupNormDef, Init, LayerDef, Padding, Pair,
     ReluDef,
 };
+use crate::reference::options;
 
-/// `kind = "resnet8-gn"`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Resnet8Gn {
-    /// Channels of the first stage, doubled twice; 16 when left out.
-    pub width: usize,
-    /// Groups of every normalisation; 2 when left out. Must divide `width`.
-    pub groups: usize,
+options! {
+    /// `kind = "resnet8-gn"`.
+    pub struct Resnet8Gn {
+        /// Channels of the first stage, doubled twice; 16 when left out.
+        pub width: usize,
+        /// Groups of every normalisation; 2 when left out. Must divide `width`.
+        pub groups: usize,
+    }
 }
 
 impl Default for Resnet8Gn {

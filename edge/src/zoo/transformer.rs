@@ -12,7 +12,6 @@ use alloc::vec;
 use alloc::format;
 
 use fl_core::{InputSpec, TargetSpec};
-use serde::{Deserialize, Serialize};
 
 use super::ZooModel;
 use crate::error::EdgeError;
@@ -20,21 +19,22 @@ use crate::layer::{
     Activation, AddDef, AttentionDef, DenseDef, EmbeddingDef, LastDef, LayerDef, LayerNormDef,
     PositionDef,
 };
+use crate::reference::options;
 
-/// `kind = "transformer"`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Transformer {
-    /// Features of a position; 64 when left out.
-    pub width: usize,
-    /// Heads of each attention, a divisor of the width; 4 when left out.
-    pub heads: usize,
-    /// Blocks; 2 when left out.
-    pub blocks: usize,
-    /// Units of each block's perceptron; 256 when left out.
-    pub units: usize,
-    /// Whether a position sees only itself and those before; true when left out.
-    pub causal: bool,
+options! {
+    /// `kind = "transformer"`.
+    pub struct Transformer {
+        /// Features of a position; 64 when left out.
+        pub width: usize,
+        /// Heads of each attention, a divisor of the width; 4 when left out.
+        pub heads: usize,
+        /// Blocks; 2 when left out.
+        pub blocks: usize,
+        /// Units of each block's perceptron; 256 when left out.
+        pub units: usize,
+        /// Whether a position sees only itself and those before; true when left out.
+        pub causal: bool,
+    }
 }
 
 impl Default for Transformer {

@@ -128,6 +128,31 @@ fn initial_parameters() {
     assert!((squares / n / variance - 1.0).abs() < 5.0 * (0.8 / n).sqrt());
 }
 
+#[test]
+fn weights_start_with_the_deviation_that_is_asked_for() {
+    let model = model("kind = \"mlp-2nn\"\ninit = { normal = 0.1 }", &image());
+    let start = model.init(&mut stream(1));
+    for layer in ["fc1", "fc2", "fc3"] {
+        let weight = start.tensor(&format!("{layer}.weight")).expect("there");
+        let n = weight.len() as f64;
+        let sum: f64 = weight.iter().map(|w| f64::from(*w)).sum();
+        let squares: f64 = weight.iter().map(|w| f64::from(*w).powi(2)).sum();
+        // Five standard errors of a normal distribution's mean and variance.
+        assert!((sum / n).abs() < 5.0 * 0.1 / n.sqrt(), "{layer}");
+        let variance = squares / n / 0.01;
+        assert!((variance - 1.0).abs() < 5.0 * (2.0 / n).sqrt(), "{layer}");
+        let bias = start.tensor(&format!("{layer}.bias")).expect("there");
+        assert!(bias.iter().all(|b| *b == 0.0), "{layer}");
+    }
+    for wrong in ["0.0", "-0.1", "101.0", "nan", "inf"] {
+        let text = format!("kind = \"logreg\"\ninit = {{ normal = {wrong} }}");
+        let def = toml::from_str::<ModelDef>(&text).expect("a definition");
+        let error = Model::new(&def, &image(), TEN).expect_err(wrong);
+        let expected = "it must be above 0 and at most 100";
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
 /// Bytes of one example's values.
 fn training_bytes(model: &Model) -> usize {
     let shapes = model.summary().iter().map(|layer| &layer.output_shape);

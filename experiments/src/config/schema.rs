@@ -9,6 +9,7 @@ use fl_core::registry::{self, KeyInfo, KindInfo};
 use fl_core::select::SelectorConfig;
 use fl_datasets::partition::PartitionConfig;
 use fl_edge::ModelDef;
+use fl_edge::reference::KindDoc;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
@@ -150,9 +151,20 @@ pub fn markdown() -> String {
     page.push_str(
         "## `[model]`\n`kind` is one of these, or there are `[[model.layer]]` tables.\n\n",
     );
-    page.push_str("| kind | model |\n|---|---|\n");
-    for (kind, summary) in fl_edge::MODELS {
-        let _ = writeln!(page, "| `{kind}` | {summary} |");
+    page.push_str("| kind | model | keys |\n|---|---|---|\n");
+    for model in fl_edge::MODEL_DOCS {
+        let _ = writeln!(page, "{}", documented(model));
+    }
+    page.push_str(
+        "\n### `[[model.layer]]`\nLayers from the input to the output, each a table with `kind`. \
+         All may have a `name`, the first part of its tensors' names, and an `input`: the earlier \
+         layer that feeds it (or `\"input\"`), the one before when left out. `[model]` itself \
+         may have a `loss`: `\"softmax-cross-entropy\"` (classes) or `\"mse\"` (numbers), each \
+         where the target asks for it, or `\"bce\"` (shares).\n\n\
+         | kind | layer | keys |\n|---|---|---|\n",
+    );
+    for layer in fl_edge::LayerDef::DOCS {
+        let _ = writeln!(page, "{}", documented(layer));
     }
     let mut generator = SchemaGenerator::default();
     let _ = writeln!(
@@ -312,6 +324,25 @@ fn top_keys() -> [(&'static str, &'static str, Value); 3] {
             json!({ "type": "number", "minimum": 0, "maximum": 1 }),
         ),
     ]
+}
+
+/// A row of a table of kinds: the kind, its doc comment's first paragraph, its keys.
+fn documented(kind: &KindDoc) -> String {
+    let paragraph = |lines: &[&str]| {
+        let lines: Vec<&str> = (lines.iter().map(|line| line.trim()))
+            .take_while(|line| !line.is_empty())
+            .collect();
+        lines.join(" ")
+    };
+    let keys: Vec<String> = (kind.keys.iter())
+        .map(|key| format!("`{}`: {}", key.key.replace('_', "-"), paragraph(key.lines)))
+        .collect();
+    format!(
+        "| `{}` | {} | {} |",
+        kind.kind,
+        paragraph(kind.lines),
+        keys.join("<br>")
+    )
 }
 
 fn described(schema: &Value, meaning: &str) -> Value {
@@ -485,6 +516,10 @@ mod tests {
             "`max_gradient_norm`",
             "`alpha`",
             "`mlp-2nn`",
+            "| `mobilenet-v2` |",
+            "`stem-stride`",
+            "| `conv2d` | Cross-correlation",
+            "`stride`: Steps between windows; 1 when left out.",
         ] {
             assert!(page.contains(word), "{word}");
         }
