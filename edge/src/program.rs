@@ -360,6 +360,7 @@ impl Program {
             output: self.output_len(),
             data,
             constants,
+            widened: self.constants.widened(),
             arena,
             places,
             slot: self.output,

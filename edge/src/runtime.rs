@@ -25,7 +25,7 @@ pub use section::StepsError;
 pub(crate) use section::{Block, KEY_STEPS, encode};
 #[cfg(feature = "describe")]
 pub(crate) use step::{
-    Constant, Factor, IntEnd, IntResidual, Served, StoredFour, StoredLevels, Weight,
+    Constant, Factor, IntEnd, IntResidual, Served, StoredEight, StoredFour, StoredLevels, Weight,
 };
 pub(crate) use step::{INPUT, Slot, Step};
 

@@ -57,11 +57,13 @@ fn are_all(passes: &Passes) -> bool {
     *passes == Passes::ALL
 }
 
-const PACKINGS: [(char, Packing); 5] = [
+const PACKINGS: [(char, Packing); 7] = [
     ('p', Packing::Plain),
     ('s', Packing::Panels16),
     ('i', Packing::Panels16x4),
     ('n', Packing::Nibbles16),
+    ('t', Packing::NibbleRows),
+    ('w', Packing::Widened),
     ('d', Packing::Depthwise64x4),
 ];
 

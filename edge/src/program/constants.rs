@@ -63,6 +63,12 @@ pub enum Packing {
     /// Codes of four bits, two in a byte, in panels of sixteen columns
     /// ([`Kernels::pack_dense_four`](crate::kernel::Kernels::pack_dense_four)).
     Nibbles16,
+    /// Rows of a table in codes of four bits, two in a byte
+    /// ([`Kernels::pack_table_four`](crate::kernel::Kernels::pack_table_four)).
+    NibbleRows,
+    /// As `Plain`, 16-bit floats that are written out in `f32` when the program is made: biases and
+    /// normalisations.
+    Widened,
     /// Blocks of sixty-four channels and four rows, integers, one filter per channel
     /// ([`int8::pack`](crate::kernel::int8::pack)).
     Depthwise64x4,
@@ -209,6 +215,31 @@ impl Constants {
             numbers: Numbers::new(ranges.collect(), bytes),
             sections: sections.into(),
         }
+    }
+
+    /// The sections that are written out in `f32`, ascending.
+    pub(super) fn widened(&self) -> Vec<usize> {
+        let sections = self.sections.iter().enumerate();
+        let widened = sections.filter(|(_, section)| section.packing == Packing::Widened);
+        widened.map(|(index, _)| index).collect()
+    }
+
+    /// Bytes of the numbers that are written out.
+    pub(super) fn widened_len(&self) -> usize {
+        let sections = self
+            .widened()
+            .into_iter()
+            .map(|index| &self.sections[index]);
+        sections.map(|section| 2 * section.range.len()).sum()
+    }
+
+    /// The same with those sections written out, for a program that runs.
+    pub(super) fn written_out(mut self) -> Self {
+        let (widened, len) = (self.widened(), self.widened_len());
+        if len > 0 {
+            self.numbers = self.numbers.widened(&widened, AlignedBytes::new(len));
+        }
+        self
     }
 
     /// The bytes alone, as steps read them.

@@ -115,6 +115,18 @@ impl Ready {
             copy.as_mut().copy_from_slice(&bytes[data.clone()]);
             Numbers::new(shift(0), Arc::new(copy))
         };
+        // Checked: so many bytes are in the file.
+        let widened = block
+            .widened
+            .iter()
+            .map(|&at| 2 * block.constants[at].len());
+        let numbers = match widened.sum() {
+            0 => numbers,
+            len => {
+                let wide = AlignedBytes::try_new(len).ok_or(StepsError::Memory)?;
+                numbers.widened(&block.widened, wide)
+            }
+        };
         let Block {
             input,
             vocabulary,

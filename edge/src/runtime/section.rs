@@ -8,10 +8,11 @@
 //!
 //! | part | holds |
 //! |---|---|
-//! | magic | `FLS`, and the version of this format, `1` |
+//! | magic | `FLS`, and the version of this format: `1`, or `2` where constants are widened |
 //! | ends | values of an input; tokens that there are, 0 where inputs are real; values of an output |
 //! | data | bytes of the file's data |
 //! | constants | how many; of each its first byte in the data, and its length |
+//! | widened | in version 2: how many constants of binary16 steps read as `f32`; of each how many others lie between it and the one before |
 //! | buffers | bytes of the arena; how many buffers; of each the bytes for an example, the bytes whatever the batch, and its place in units of 64 bytes, all for one example at a time |
 //! | steps | the buffer of the output; how many steps; of each its code and its fields, in the order of [`coded`] |
 //! | checksum | SHA-256 of everything before |
@@ -37,14 +38,17 @@ use core::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
+use super::step::Constant;
 use super::{Slot, Step};
 use crate::arena::Place;
 use coded::{Coded, Reader};
 
 /// The entry of the metadata.
 pub(crate) const KEY_STEPS: &str = "fledgling.steps";
-/// What a block begins with: three letters and the version of the format.
-const MAGIC: [u8; 4] = *b"FLS\x01";
+/// What a block begins with: three letters, then the version of the format.
+const MAGIC: [u8; 3] = *b"FLS";
+/// The versions: of blocks without constants in 16 bits that are read as `f32`, and with them.
+const VERSIONS: [u8; 2] = [1, 2];
 /// Bytes of a checksum.
 const DIGEST: usize = 32;
 /// Constants, buffers or steps of a block at most.
@@ -103,6 +107,8 @@ pub(crate) struct Block {
     pub(crate) data: usize,
     /// Where the constants lie in them.
     pub(crate) constants: Vec<Range<usize>>,
+    /// Those of them that are binary16 and that steps read as `f32`, ascending.
+    pub(crate) widened: Vec<Constant>,
     /// Bytes of the arena for one example.
     pub(crate) arena: usize,
     /// The buffers' places for one example.
@@ -116,6 +122,7 @@ pub(crate) struct Block {
 #[cfg(feature = "describe")]
 pub(crate) fn encode(block: &Block) -> alloc::string::String {
     let mut to = MAGIC.to_vec();
+    to.push(VERSIONS[usize::from(!block.widened.is_empty())]);
     for number in [
         block.input,
         block.vocabulary.unwrap_or(0),
@@ -127,6 +134,14 @@ pub(crate) fn encode(block: &Block) -> alloc::string::String {
     block.constants.len().write(&mut to);
     for range in &block.constants {
         [range.start, range.len()].write(&mut to);
+    }
+    if !block.widened.is_empty() {
+        block.widened.len().write(&mut to);
+        let mut next = 0;
+        for constant in &block.widened {
+            (constant - next).write(&mut to);
+            next = constant + 1;
+        }
     }
     block.arena.write(&mut to);
     block.places.len().write(&mut to);
@@ -150,14 +165,20 @@ pub(super) fn decode(text: &[u8]) -> Result<Block, StepsError> {
     let bytes = base64::decode(text).ok_or(StepsError::Damaged)?;
     match bytes.split_first_chunk() {
         Some((&MAGIC, _)) => {}
-        Some((magic, _)) if magic.starts_with(&MAGIC[..3]) => return Err(StepsError::Version),
         _ => return Err(StepsError::Damaged),
     }
     let (body, digest) = bytes.split_last_chunk().ok_or(StepsError::Damaged)?;
     if *digest != sha256(body) {
         return Err(StepsError::Damaged);
     }
-    let block = read(&mut Reader::new(&body[MAGIC.len()..])).ok_or(StepsError::Forged)?;
+    let (&version, body) = body[MAGIC.len()..]
+        .split_first()
+        .ok_or(StepsError::Damaged)?;
+    let widens = match VERSIONS.iter().position(|&known| known == version) {
+        Some(at) => at > 0,
+        None => return Err(StepsError::Version),
+    };
+    let block = read(&mut Reader::new(body), widens).ok_or(StepsError::Forged)?;
     if !block.steps.iter().all(Step::is_built) {
         return Err(StepsError::LeftOut);
     }
@@ -169,7 +190,7 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; DIGEST] {
     Sha256::digest(bytes).into()
 }
 
-fn read(from: &mut Reader<'_>) -> Option<Block> {
+fn read(from: &mut Reader<'_>, widens: bool) -> Option<Block> {
     let input = usize::read(from)?;
     let vocabulary = Some(usize::read(from)?).filter(|&tokens| tokens > 0);
     let output = usize::read(from)?;
@@ -178,6 +199,15 @@ fn read(from: &mut Reader<'_>) -> Option<Block> {
     for _ in 0..count(from)? {
         let [start, len] = Coded::read(from)?;
         constants.push(start..start.checked_add(len)?);
+    }
+    let mut widened = Vec::new();
+    if widens {
+        let mut next = 0usize;
+        for _ in 0..count(from)? {
+            let constant = next.checked_add(usize::read(from)?)?;
+            widened.push(constant);
+            next = constant.checked_add(1)?;
+        }
     }
     let arena = usize::read(from)?;
     let mut places = Vec::new();
@@ -198,6 +228,7 @@ fn read(from: &mut Reader<'_>) -> Option<Block> {
         output,
         data,
         constants,
+        widened,
         arena,
         places,
         slot,

@@ -5,7 +5,7 @@ use alloc::vec;
 use super::*;
 use crate::kernel::int8::Rescale;
 use crate::kernel::{Activation, Dense, Fused};
-use crate::runtime::step::{Served, Weight};
+use crate::runtime::step::{Served, StoredFour, StoredLevels, Weight};
 
 /// From four real numbers over two buffers and back to four, through a layer with a bias.
 fn genuine() -> Block {
@@ -25,6 +25,7 @@ fn genuine() -> Block {
         output: 4,
         data: 272,
         constants: vec![0..256, 256..272],
+        widened: vec![],
         arena: 128,
         places: vec![place(0, 0), place(0, 0), place(0, 16), place(64, 16)],
         slot: 1,
@@ -107,6 +108,89 @@ fn what_reaches_too_far_is_refused() {
     }
 }
 
+/// Three tokens of five, a row of six numbers each in groups of four, then positions: codes, scales
+/// and zero points of both tables.
+fn of_tables() -> Block {
+    let table = |first: usize| StoredFour {
+        codes: first,
+        scales: first + 1,
+        levels: StoredLevels::Zeros(first + 2),
+        group: 4,
+    };
+    Block {
+        input: 3,
+        vocabulary: Some(5),
+        output: 18,
+        data: 82,
+        constants: vec![0..15, 16..36, 36..46, 46..55, 56..68, 68..74, 74..82],
+        widened: vec![6],
+        arena: 0,
+        places: vec![
+            Place {
+                offset: 0,
+                row: 0,
+                fixed: 0
+            };
+            2
+        ],
+        slot: 1,
+        steps: vec![
+            Step::Embedding {
+                size: 6,
+                table: Weight::Four(table(0)),
+                y: 1,
+            },
+            Step::PositionFour {
+                size: 6,
+                table: table(3),
+                y: 1,
+            },
+        ],
+    }
+}
+
+#[test]
+fn tables_that_reach_too_far_are_refused() {
+    let whole = of_tables();
+    let back = read_back(&whole).expect("a genuine block");
+    assert_eq!(format!("{back:?}"), format!("{whole:?}"));
+    type Change = fn(&mut Block);
+    let cases: [(&str, Change); 12] = [
+        ("one token more", |b| b.vocabulary = Some(6)),
+        ("fewer outputs", |b| b.output = 17),
+        ("shorter codes", |b| b.constants[0].end = 14),
+        ("longer codes", |b| b.constants[3].end = 56),
+        ("shorter scales", |b| b.constants[1].end = 34),
+        ("scales between two numbers", |b| b.constants[4] = 55..67),
+        ("shorter zero points", |b| b.constants[5].end = 73),
+        ("a group of no terms", |b| {
+            if let Step::PositionFour { table, .. } = &mut b.steps[1] {
+                table.group = 0;
+            }
+        }),
+        ("rows of no numbers", |b| {
+            if let Step::PositionFour { size, .. } = &mut b.steps[1] {
+                *size = 0;
+            }
+        }),
+        ("scales that are written out", |b| b.widened = vec![1]),
+        ("half a number written out", |b| b.constants[6].end = 81),
+        ("more written out than there is", |b| {
+            b.constants.extend(vec![0..80; 2]);
+            b.widened = vec![6, 7, 8];
+        }),
+    ];
+    for (name, change) in cases {
+        let mut block = of_tables();
+        change(&mut block);
+        let result = read_back(&block);
+        assert!(
+            matches!(result, Err(StepsError::Forged)),
+            "{name}: {result:?}"
+        );
+    }
+}
+
 #[test]
 fn sizes_whose_product_overflows_are_refused() {
     let most = usize::MAX / 4;
@@ -126,7 +210,7 @@ fn another_version_and_damage_are_told_apart() {
     let text = encode(&genuine());
     let other = {
         let mut bytes = base64::decode(text.as_bytes()).expect("base64");
-        bytes[3] = 2;
+        bytes[3] = 3;
         base64::encode(&bytes)
     };
     for (text, expected) in [
