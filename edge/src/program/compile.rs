@@ -18,8 +18,9 @@ use crate::kernel::int8::Affine;
 use crate::model::Model;
 use crate::plan::{Buffer, Kept};
 use crate::quant::{Float, FourBits, QuantError, Quantization, Scope, Weights4};
-use crate::runtime::{Constant, INPUT, Slot, Step};
+use crate::runtime::{Constant, INPUT, SharedBytes, Slot, Step};
 use alloc::sync::Arc;
+use core::ops::Range;
 
 /// Where a value lies, in each type in which it is at hand.
 #[derive(Clone, Copy, Debug, Default)]
@@ -139,6 +140,18 @@ impl<'a> Compiler<'a> {
         self.finish(numerics, |sections, parts| match constants {
             Some(constants) => Ok(constants.arranged(&sections)?.written_out()),
             None => Ok(Constants::joined(sections, &parts)?.written_out()),
+        })
+    }
+
+    /// The program with constants that lie [one behind the other](crate::runtime::arrange).
+    pub(super) fn over(
+        self,
+        numerics: &Numerics,
+        bytes: SharedBytes,
+        data: Range<usize>,
+    ) -> Result<Program, ProgramError> {
+        self.finish(numerics, |sections, _| {
+            Ok(Constants::arranged_in(sections, bytes, data)?.written_out())
         })
     }
 

@@ -29,17 +29,6 @@ pub(super) fn check(block: &Block) -> Option<()> {
     let values = [block.input, block.output];
     let sized = values.iter().all(|&len| len > 0 && fits(&[len, 64]));
     let constants = &block.constants;
-    let halves = block.widened.iter().all(|&at| {
-        let range = constants.get(at);
-        range.is_some_and(|range| range.start.is_multiple_of(2) && range.len().is_multiple_of(2))
-    });
-    // Constants may overlap: what is written out of them is no more than the file twice.
-    let lens = block.widened.iter().filter_map(|&at| constants.get(at));
-    let halves = halves
-        && lens
-            .map(|range| range.len())
-            .try_fold(0usize, usize::checked_add)
-            .is_some_and(|len| len <= block.data && fits(&[len, 2]));
     let inside = constants.iter().all(|range| range.end <= block.data);
     let placed = block.places.iter().all(|place| {
         let end = place.row.checked_add(place.fixed);
@@ -47,7 +36,7 @@ pub(super) fn check(block: &Block) -> Option<()> {
         end.is_some_and(|end| end <= block.arena)
     });
     let known = INPUT < block.places.len() && block.slot < block.places.len();
-    if !(sized && halves && inside && placed && known && block.arena <= MOST_ARENA) {
+    if !(sized && inside && placed && known && block.arena <= MOST_ARENA) {
         return None;
     }
     let mut places = block.places.clone();
@@ -139,7 +128,7 @@ impl Checker<'_> {
     fn numbers(&self, at: Constant, size: usize) -> Option<usize> {
         let range = self.constants.get(at)?;
         if self.widened.binary_search(&at).is_ok() {
-            // As steps find it: that it has whole numbers was checked.
+            // As steps find it: whole numbers, as they were counted when the block was read.
             return Some(range.len() / 2).filter(|&len| size == REAL && len > 0);
         }
         let whole = range.len().is_multiple_of(size) && range.start.is_multiple_of(size);
