@@ -26,7 +26,7 @@
 //!
 //! A program with everything in few bits ([`Scope::All`](crate::quant::Scope)) has format `3`: of a
 //! small model so much smaller, names, types and places of its sections would be a tenth. All its data
-//! are one tensor of type `U8`, called `program`: the sections in that order with zeros between the
+//! are one tensor of type `U8`, called `data`: the sections in that order with zeros between the
 //! large ones, then the block of the compiled steps as it is, then the block's length as a `u32`. What
 //! a section is and where it lies follows from model, numerics and passes, and for who does not compile
 //! from the steps; so there are neither letters nor `fledgling.steps`.

@@ -52,7 +52,9 @@ fn file(body: &[u8]) -> Option<Vec<u8>> {
     }
     let data = usize::try_from(data).ok().filter(|&data| data <= MOST)?;
     let mut block = body.to_vec();
-    block.extend_from_slice(&Sha256::digest(body));
+    let digest = Sha256::digest(body);
+    let len = if body[3] == 2 { 16 } else { digest.len() };
+    block.extend_from_slice(&digest[..len]);
     let mut header = b"{\"__metadata__\":{".to_vec();
     header.extend_from_slice(KEY);
     header.extend_from_slice(&base64(&block));
@@ -89,7 +91,7 @@ pub fn body(file: &[u8]) -> Option<Vec<u8>> {
         let start = data
             .len()
             .checked_sub(u32::from_le_bytes(*length) as usize)?;
-        return Some(data[start..data.len().checked_sub(32)?].to_vec());
+        return Some(data[start..data.len().checked_sub(16)?].to_vec());
     }
     let at = file.windows(KEY.len()).position(|part| part == KEY)?;
     let text = file[at + KEY.len()..].split(|&byte| byte == b'"').next()?;

@@ -18,7 +18,7 @@ use crate::runtime::{LARGE, apart};
 pub(super) const PADDING: &str = "__pad.";
 
 /// The one tensor of format 3.
-pub(super) const JOINED_TENSOR: &str = "program";
+pub(super) const JOINED_TENSOR: &str = "data";
 
 /// A program as the metadata describe it.
 #[derive(Clone, Serialize, Deserialize)]

@@ -15,7 +15,7 @@
 //! | constants | how many; in version 1 of each its first byte in the data, and its length; in version 2 four times its numbers, plus 0, 1 or 2 where they have one, two or four bytes, and 3 where they are of binary16 and steps read them as `f32`: their places follow from [`arrange`] |
 //! | buffers | bytes of the arena; how many buffers; of each the bytes for an example, the bytes whatever the batch, and its place in units of 64 bytes, all for one example at a time |
 //! | steps | the buffer of the output; how many steps; of each its code and its fields, in the order of [`coded`] |
-//! | checksum | SHA-256 of everything before |
+//! | checksum | SHA-256 of everything before; in version 2 its first sixteen bytes |
 //!
 //! The SHA-256 of the data stands in the metadata, as `fledgling.sha256`. Buffer 0 is the input. A runner of more examples at once multiplies every place by their number.
 //!
@@ -49,6 +49,8 @@ pub(crate) const KEY_STEPS: &str = "fledgling.steps";
 const MAGIC: [u8; 3] = *b"FLS";
 /// The versions: of blocks that say where constants lie, and of blocks that say what they are.
 const VERSIONS: [u8; 2] = [1, 2];
+/// Bytes of their checksums: chance needs no more than sixteen.
+const DIGESTS: [usize; 2] = [DIGEST, 16];
 /// What constants can be: numbers of one, two and four bytes, and [`WIDENED`].
 const KINDS: usize = 4;
 /// Numbers of binary16 that steps read as `f32`.
@@ -152,7 +154,8 @@ pub(crate) struct Block {
 #[cfg(feature = "describe")]
 pub(crate) fn encode(block: &Block) -> Vec<u8> {
     let mut to = MAGIC.to_vec();
-    to.push(VERSIONS[usize::from(!block.sizes.is_empty())]);
+    let version = usize::from(!block.sizes.is_empty());
+    to.push(VERSIONS[version]);
     for number in [
         block.input,
         block.vocabulary.unwrap_or(0),
@@ -187,7 +190,7 @@ pub(crate) fn encode(block: &Block) -> Vec<u8> {
         step.write(&mut to);
     }
     let digest = Sha256::digest(&to);
-    to.extend_from_slice(&digest);
+    to.extend_from_slice(&digest[..DIGESTS[version]]);
     to
 }
 
@@ -198,22 +201,19 @@ pub(super) fn decode_text(text: &[u8]) -> Result<Block, StepsError> {
 
 /// The block of its bytes.
 pub(super) fn decode(bytes: &[u8]) -> Result<Block, StepsError> {
-    match bytes.split_first_chunk() {
-        Some((&MAGIC, _)) => {}
+    let version = match bytes {
+        [a, b, c, version, ..] if [*a, *b, *c] == MAGIC => *version,
         _ => return Err(StepsError::Damaged),
-    }
-    let (body, digest) = bytes.split_last_chunk().ok_or(StepsError::Damaged)?;
-    if *digest != sha256(body) {
+    };
+    let known = VERSIONS.iter().position(|&known| known == version);
+    let known = known.ok_or(StepsError::Version)?;
+    let whole = bytes.len().checked_sub(DIGESTS[known]);
+    let (body, digest) = bytes.split_at(whole.ok_or(StepsError::Damaged)?);
+    if *digest != sha256(body)[..DIGESTS[known]] {
         return Err(StepsError::Damaged);
     }
-    let (&version, body) = body[MAGIC.len()..]
-        .split_first()
-        .ok_or(StepsError::Damaged)?;
-    if !VERSIONS.contains(&version) {
-        return Err(StepsError::Version);
-    }
-    let places = version == VERSIONS[0];
-    let block = read(&mut Reader::new(body), places).ok_or(StepsError::Forged)?;
+    let body = body.get(MAGIC.len() + 1..).ok_or(StepsError::Damaged)?;
+    let block = read(&mut Reader::new(body), known == 0).ok_or(StepsError::Forged)?;
     if !block.steps.iter().all(Step::is_built) {
         return Err(StepsError::LeftOut);
     }

@@ -169,13 +169,15 @@ fn last(file: &[u8]) -> Option<Range<usize>> {
 /// A file with other steps, whose checksum is made right.
 fn forged(file: &[u8], body: &[u8]) -> Vec<u8> {
     let mut block = body.to_vec();
-    block.extend_from_slice(&Sha256::digest(body));
+    let digest = Sha256::digest(body);
     if let Some(range) = last(file) {
+        block.extend_from_slice(&digest[..16]);
         let mut bytes = file[..range.start].to_vec();
         bytes.extend_from_slice(&block);
         bytes.extend_from_slice(&(block.len() as u32).to_le_bytes());
         return bytes;
     }
+    block.extend_from_slice(&digest);
     let range = entry(file);
     let text = base64(&block);
     let mut bytes = file[..range.start].to_vec();
@@ -190,12 +192,14 @@ fn forged(file: &[u8], body: &[u8]) -> Vec<u8> {
 
 /// The steps of a file without their checksum.
 fn body(file: &[u8]) -> Vec<u8> {
-    let mut body = match last(file) {
-        Some(range) => file[range].to_vec(),
-        None => from_base64(&file[entry(file)]),
-    };
-    body.truncate(body.len() - 32);
-    body
+    match last(file) {
+        Some(range) => file[range.start..range.end - 16].to_vec(),
+        None => {
+            let mut body = from_base64(&file[entry(file)]);
+            body.truncate(body.len() - 32);
+            body
+        }
+    }
 }
 
 /// Opens a file and runs what it gives, at two sizes of batches.
@@ -272,7 +276,7 @@ fn the_joined_format_is_as_described() -> Tested {
     };
     assert_eq!(
         (tensor.name.as_str(), &tensor.shape[..]),
-        ("program", &[20 + expected.len() + 36][..])
+        ("data", &[20 + expected.len() + 20][..])
     );
     let data = &file[opened_file.data_start()..];
     for (section, range) in [(1, 0..6), (2, 6..12), (0, 12..20)] {
