@@ -145,8 +145,8 @@ pub enum Numerics {
     /// rounded weights. A weight that would round to an infinity (65520 and more) is refused.
     F16,
     /// Weights of dense layers and convolutions stored as codes of four bits with a scale for each
-    /// group ([`quant::FourBits`](FourBits)), other weights as in `F16`, everything else in 32-bit
-    /// floats: exactly the program in `f32` of the weights that the codes stand for. Codes are
+    /// group ([`quant::FourBits`](FourBits)), what is no product's weight as the format's
+    /// [`Scope`] says, and everything computed in 32-bit floats: exactly the program in `f32` of the weights that the codes stand for. Codes are
     /// those nearest to the weights (normalisations folded in), or found before
     /// ([`Program::compile_four`]).
     Int4(FourBits),

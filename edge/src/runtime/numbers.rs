@@ -69,7 +69,8 @@ impl Numbers {
 
     /// The numbers of a constant, little-endian, as are all machines that this crate is built for.
     pub(crate) fn values<T: AnyBitPattern>(&self, index: Constant) -> &[T] {
-        if let Some(wide) = &self.wide
+        if cfg!(feature = "int4")
+            && let Some(wide) = &self.wide
             && let Ok(found) = wide.places.binary_search_by_key(&index, |place| place.0)
         {
             return bytemuck::cast_slice(&wide.block.as_ref()[wide.places[found].1.clone()]);

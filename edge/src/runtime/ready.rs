@@ -101,7 +101,8 @@ impl Ready {
         let bytes = (*file).as_ref();
         let (header, start) = header(bytes)?;
         let data = start..bytes.len();
-        let joined = entry(header, KEY_FORMAT).is_ok_and(|at| header[at] == *JOINED.as_bytes());
+        let joined = cfg!(feature = "int4")
+            && entry(header, KEY_FORMAT).is_ok_and(|at| header[at] == *JOINED.as_bytes());
         let (block, len) = match joined {
             true => {
                 let (constants, block) = apart(&bytes[data.clone()]).ok_or(StepsError::Length)?;
@@ -135,11 +136,11 @@ impl Ready {
             .iter()
             .map(|&at| 2 * block.constants[at].len());
         let numbers = match widened.sum() {
-            0 => numbers,
-            len => {
+            len if cfg!(feature = "int4") && len > 0 => {
                 let wide = AlignedBytes::try_new(len).ok_or(StepsError::Memory)?;
                 numbers.widened(&block.widened, wide)
             }
+            _ => numbers,
         };
         let Block {
             input,

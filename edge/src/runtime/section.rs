@@ -207,13 +207,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Block, StepsError> {
     };
     let known = VERSIONS.iter().position(|&known| known == version);
     let known = known.ok_or(StepsError::Version)?;
+    if known > 0 && !cfg!(feature = "int4") {
+        return Err(StepsError::LeftOut);
+    }
     let whole = bytes.len().checked_sub(DIGESTS[known]);
     let (body, digest) = bytes.split_at(whole.ok_or(StepsError::Damaged)?);
     if *digest != sha256(body)[..DIGESTS[known]] {
         return Err(StepsError::Damaged);
     }
     let body = body.get(MAGIC.len() + 1..).ok_or(StepsError::Damaged)?;
-    let block = read(&mut Reader::new(body), known == 0).ok_or(StepsError::Forged)?;
+    let block = read(
+        &mut Reader::new(body),
+        known == 0 || !cfg!(feature = "int4"),
+    )
+    .ok_or(StepsError::Forged)?;
     if !block.steps.iter().all(Step::is_built) {
         return Err(StepsError::LeftOut);
     }

@@ -289,7 +289,8 @@ fn the_joined_format_is_as_described() -> Tested {
         assert!(cut.is_err());
     }
     // A length that is not the block's leaves constants that are no program's.
-    for length in [0u32, 1, 60, 4000, u32::MAX] {
+    let block = expected.len() as u32 + 16;
+    for length in [0, 1, block - 1, block + 1, 4000, u32::MAX] {
         let mut other = file.clone();
         let at = other.len() - 4;
         other[at..].copy_from_slice(&length.to_le_bytes());

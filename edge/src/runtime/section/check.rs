@@ -127,7 +127,7 @@ impl Checker<'_> {
     /// How many numbers of `size` bytes a constant has; at least one.
     fn numbers(&self, at: Constant, size: usize) -> Option<usize> {
         let range = self.constants.get(at)?;
-        if self.widened.binary_search(&at).is_ok() {
+        if cfg!(feature = "int4") && self.widened.binary_search(&at).is_ok() {
             // As steps find it: whole numbers, as they were counted when the block was read.
             return Some(range.len() / 2).filter(|&len| size == REAL && len > 0);
         }
@@ -194,11 +194,11 @@ impl Checker<'_> {
         let filters = c.shape().filters;
         if c.is_depthwise() {
             match weight {
-                Weight::Four(_) => return None,
-                Weight::Eight(eight) => {
+                Weight::Eight(eight) if cfg!(feature = "int4") => {
                     self.constant(eight.scales, filters, 2)?;
                     return self.constant(eight.codes, c.weight_len(), 1);
                 }
+                Weight::Four(_) | Weight::Eight(_) => return None,
                 Weight::Single(_) | Weight::Half(_) => {}
             }
         }
@@ -494,7 +494,7 @@ impl Checker<'_> {
                 let len = self.numbers(table, REAL)?;
                 self.write(y, len, REAL)
             }
-            Step::PositionFour { size, table, y } => {
+            Step::PositionFour { size, table, y } if cfg!(feature = "int4") => {
                 let codes = self.numbers(table.codes, 1)?;
                 if size == 0 || !fits(&[size, codes, 64]) {
                     return None;
