@@ -6,7 +6,7 @@
 //!
 //! | key | holds |
 //! |---|---|
-//! | `fledgling.format` | the version of this format: `1` for parameters, `2` for a program |
+//! | `fledgling.format` | the version of this format: `1` for parameters, `2` or `3` for a program |
 //! | `fledgling.kind` | `parameters` or `program` |
 //! | `fledgling.model` | JSON: the [`ModelDef`], the input, the target, and how it is trained for quantization |
 //! | `fledgling.program` | in a program's file, JSON: [`Numerics`], [`Passes`] where not all are made, and a letter for the [`Packing`](crate::Packing) of each section, in the order of their bytes |
@@ -23,6 +23,13 @@
 //! their numbers, larger numbers first. The format allows no holes, so what lies between two of
 //! the large ones is a tensor too: zeros of type `U8`, called `__pad.0`, `__pad.2` and so on.
 //! [`ModelFile::program`] copies none of them out of the map.
+//!
+//! A program with everything in few bits ([`Scope::All`](crate::quant::Scope)) has format `3`: of a
+//! small model so much smaller, names, types and places of its sections would be a tenth. All its data
+//! are one tensor of type `U8`, called `data`: the sections in that order with zeros between the
+//! large ones, then the block of the compiled steps as it is, then the block's length as a `u32`. What
+//! a section is and where it lies follows from model, numerics and passes, and for who does not compile
+//! from the steps; so there are neither letters nor `fledgling.steps`.
 //!
 //! Programs in format `1` are read as well: there each section had its own checksum, its place in
 //! the program's order at a multiple of [`ALIGNMENT`], and no compiled steps were written.
@@ -89,6 +96,7 @@ pub use crate::kernel::Mapped;
 use crate::model::Model;
 use crate::program::{Numerics, Passes, SharedBytes};
 use crate::qat::QatOptions;
+use crate::runtime::JOINED;
 use crate::zoo::ModelDef;
 use header::{Header, Texts};
 use program::Compiled;
@@ -97,6 +105,8 @@ use program::Compiled;
 const FORMAT: &str = "1";
 /// The version of the format of programs.
 const PROGRAM_FORMAT: &str = "2";
+/// The same of programs whose data are one tensor.
+const JOINED_FORMAT: &str = JOINED;
 /// Keys of the metadata.
 const KEY_FORMAT: &str = "fledgling.format";
 const KEY_KIND: &str = "fledgling.kind";
@@ -159,7 +169,19 @@ pub struct ModelFile {
     model: Arc<Model>,
     /// In a program's file.
     compiled: Option<Compiled>,
+    form: Form,
     checksums: Checksums,
+}
+
+/// What a program's data are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// A tensor and a checksum for each section; and of parameters.
+    Each,
+    /// A tensor for each section, a checksum of all.
+    Whole,
+    /// One tensor.
+    Joined,
 }
 
 /// SHA-256 of the data.
@@ -193,16 +215,22 @@ impl ModelFile {
             None => Err(FileError::Missing { key }),
         };
         let format = text(KEY_FORMAT)?;
-        let compact = format == PROGRAM_FORMAT && text(KEY_KIND)? == Kind::Program.name();
-        if format != FORMAT && !compact {
+        let program = text(KEY_KIND)? == Kind::Program.name();
+        let form = match format {
+            FORMAT => Some(Form::Each),
+            PROGRAM_FORMAT if program => Some(Form::Whole),
+            JOINED_FORMAT if program => Some(Form::Joined),
+            _ => None,
+        };
+        let Some(form) = form else {
             return Err(FileError::Format {
                 found: format.to_owned(),
                 expected: match Kind::named(text(KEY_KIND)?) {
-                    Some(Kind::Program) => "1 or 2",
+                    Some(Kind::Program) => "1, 2 or 3",
                     _ => FORMAT,
                 },
             });
-        }
+        };
         if text(KEY_HEADER)? != meaning(&header) {
             return Err(FileError::Header);
         }
@@ -219,9 +247,9 @@ impl ModelFile {
         let model = described(text(KEY_MODEL)?)?;
         let json = |part, source| FileError::Json { part, source };
         let sums = text(KEY_SHA256)?;
-        let checksums = match compact {
-            true => Checksums::Whole(sums.to_owned()),
-            false => {
+        let checksums = match form {
+            Form::Whole | Form::Joined => Checksums::Whole(sums.to_owned()),
+            Form::Each => {
                 let Texts(each) = serde_json::from_str(sums)
                     .map_err(|source| json("list of checksums", source))?;
                 Checksums::Each(each)
@@ -235,6 +263,7 @@ impl ModelFile {
             kind,
             model: Arc::new(model),
             compiled: None,
+            form,
             checksums,
         };
         match kind {
@@ -290,11 +319,6 @@ impl ModelFile {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
-    }
-
-    /// Whether it is in the format of programs.
-    fn is_compact(&self) -> bool {
-        matches!(self.checksums, Checksums::Whole(_))
     }
 
     /// The numbers that the program of the file computes with.

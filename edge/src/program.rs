@@ -55,7 +55,7 @@ use serde::{Deserialize, Serialize};
 use crate::graph::ValueId;
 use crate::model::Model;
 use crate::plan::Buffer;
-use crate::quant::{FourBits, Granularity, Quantization, Range, Weights4};
+use crate::quant::{FourBits, Granularity, Quantization, Range, Scope, Weights4};
 use crate::runtime::{Block, INPUT, Schedule, Slot, Step};
 pub(crate) use crate::runtime::{Inputs, SharedBytes};
 use compile::Compiler;
@@ -145,8 +145,8 @@ pub enum Numerics {
     /// rounded weights. A weight that would round to an infinity (65520 and more) is refused.
     F16,
     /// Weights of dense layers and convolutions stored as codes of four bits with a scale for each
-    /// group ([`quant::FourBits`](FourBits)), other weights as in `F16`, everything else in 32-bit
-    /// floats: exactly the program in `f32` of the weights that the codes stand for. Codes are
+    /// group ([`quant::FourBits`](FourBits)), what is no product's weight as the format's
+    /// [`Scope`] says, and everything computed in 32-bit floats: exactly the program in `f32` of the weights that the codes stand for. Codes are
     /// those nearest to the weights (normalisations folded in), or found before
     /// ([`Program::compile_four`]).
     Int4(FourBits),
@@ -169,6 +169,11 @@ impl Numerics {
             values.map(|value| (value.name.as_str(), unit)),
             Granularity::Channel,
         ))
+    }
+
+    /// Whether a file has the sections of such a program in one tensor.
+    pub(crate) fn is_joined(&self) -> bool {
+        matches!(self, Self::Int4(format) if format.scope == Scope::All)
     }
 
     /// `f32`, `f16`, `int8`, or the name of the code of four bits.
@@ -247,6 +252,22 @@ impl Program {
         passes: Passes,
     ) -> Result<Self, ProgramError> {
         Compiler::new(model, None, numerics, passes)?.run(numerics, Some(constants))
+    }
+
+    /// The same out of constants that lie one behind the other in a file.
+    pub(crate) fn from_joined(
+        model: &Arc<Model>,
+        bytes: SharedBytes,
+        data: ops::Range<usize>,
+        numerics: &Numerics,
+        passes: Passes,
+    ) -> Result<Self, ProgramError> {
+        Compiler::new(model, None, numerics, passes)?.over(numerics, bytes, data)
+    }
+
+    /// Whether everything is in few bits: where constants lie then follows from what they are.
+    pub(crate) fn is_joined(&self) -> bool {
+        self.numerics.is_joined()
     }
 
     /// What [`Program::compile`] would take of memory at so many examples at once, without
@@ -360,6 +381,11 @@ impl Program {
             output: self.output_len(),
             data,
             constants,
+            sizes: match self.is_joined() {
+                true => self.constants.sizes(),
+                false => Vec::new(),
+            },
+            widened: self.constants.widened(),
             arena,
             places,
             slot: self.output,

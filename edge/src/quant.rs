@@ -35,6 +35,7 @@
 #[cfg(feature = "std")]
 mod awq;
 mod calibrate;
+mod eight;
 mod error;
 pub mod federated;
 mod four;
@@ -61,8 +62,9 @@ pub use crate::kernel::NF4;
 #[cfg(feature = "std")]
 pub use awq::{Awq, AwqLayer, awq};
 pub use calibrate::{CALIBRATION_SAMPLES, Calibration, Calibrator};
+pub use eight::Weight8;
 pub use error::QuantError;
-pub use four::{Code4, FourBits, GROUP, MOST_GROUP, Weight4, Weights4, four_bit_units};
+pub use four::{Code4, FourBits, GROUP, MOST_GROUP, Scope, Weight4, Weights4, four_bit_units};
 #[cfg(feature = "std")]
 pub use gptq::{Gptq, GptqOptions, LayerLoss, gptq, layer_losses};
 pub use lower::{LoweredProduct, lower_product};

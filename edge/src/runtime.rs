@@ -16,16 +16,18 @@ use alloc::sync::Arc;
 
 pub(crate) use numbers::Numbers;
 pub use ready::Ready;
+#[cfg(feature = "describe")]
+pub(crate) use ready::{JOINED, apart};
 pub(crate) use run::Context;
 pub(crate) use schedule::Schedule;
 #[cfg(feature = "describe")]
 pub(crate) use schedule::Stretch;
 pub use section::StepsError;
 #[cfg(feature = "describe")]
-pub(crate) use section::{Block, KEY_STEPS, encode};
+pub(crate) use section::{Block, KEY_STEPS, LARGE, arrange, base64, encode};
 #[cfg(feature = "describe")]
 pub(crate) use step::{
-    Constant, Factor, IntEnd, IntResidual, Served, StoredFour, StoredLevels, Weight,
+    Constant, Factor, IntEnd, IntResidual, Served, StoredEight, StoredFour, StoredLevels, Weight,
 };
 pub(crate) use step::{INPUT, Slot, Step};
 

@@ -2,7 +2,7 @@
 //! and conversions to and from binary16 those of the `half` crate.
 
 use fl_edge::kernel::{
-    After, Conv, ConvShape, Dense, Fused, Kernels, Levels, Nibbles, Padding, Pool, Weights,
+    After, Conv, ConvShape, Dense, Fused, Kernels, Levels, Nibbles, Octets, Padding, Pool, Weights,
     f16_to_f32, f32_to_f16, reference,
 };
 
@@ -318,6 +318,12 @@ fn convolutions() {
         let bias = random.numbers(filters);
         let four = Four::new(&mut random, c.weight_len() / filters, filters);
         let four_values = four.values(filters);
+        let octets: Vec<i8> = weight.iter().map(|w| (127.0 * w) as i8).collect();
+        let scales: Vec<u16> = bias.iter().map(|&scale| f32_to_f16(scale)).collect();
+        let by_column = octets.iter().zip(scales.iter().cycle());
+        let octet_values: Vec<f32> = by_column
+            .map(|(&code, &scale)| f32::from(code) * f16_to_f32(scale))
+            .collect();
         for kernels in Kernels::all_available() {
             let what = format!("{shape:?} {}", kernels.name());
             let mut padded = vec![f32::NAN; rows * c.padded_len()];
@@ -328,11 +334,14 @@ fn convolutions() {
             kernels.narrow(&packed, &mut halves);
             let mut nibbles = vec![0xff; c.nibbles_len()];
             kernels.pack_conv_four(&c, &four.codes, &mut nibbles);
-            // With one filter per channel there is no such form.
+            // With one filter per channel there are eight bits in place of four.
             let (mut weights, mut four_values) = (four.weights(&nibbles), four_values.each_ref());
             if c.is_depthwise() {
-                weights = [Weights::Single(&packed); 3];
-                four_values = [&weight; 3];
+                weights = [Weights::Eight(Octets {
+                    codes: &octets,
+                    scales: &scales,
+                }); 3];
+                four_values = [&octet_values; 3];
             }
             let [middle, zeros, table] = weights;
             let [value_a, value_b, value_c] = four_values;
@@ -376,6 +385,39 @@ fn convolutions() {
         }
     }
     assert!(in_place > 100, "{in_place} in place");
+}
+
+/// Tables of four bits: a lookup and an addition to rows, against plain loops over the codes.
+#[test]
+fn tables() {
+    let mut random = Random(0x7ab1e);
+    for case in 0..60 {
+        let (rows, width) = (random.between(1, 12), random.between(1, 150));
+        let four = Four::new(&mut random, width, rows);
+        let tokens: Vec<u32> = (0..9).map(|_| random.between(0, rows - 1) as u32).collect();
+        for kernels in Kernels::all_available() {
+            let mut packed = vec![0xff; Kernels::table_len(width, rows)];
+            kernels.pack_table_four(width, rows, &four.codes, &mut packed);
+            for (values, weights) in four.values(rows).iter().zip(four.weights(&packed)) {
+                let Weights::Four(table) = weights else {
+                    unreachable!("weights of four bits");
+                };
+                let what = format!("{case}: {rows} x {width} {}", kernels.name());
+                let value = |row: usize, at: usize| values[at * rows + row];
+                let mut y = vec![f32::NAN; tokens.len() * width];
+                kernels.embedding_four(&tokens, width, table, &mut y);
+                let of_token = |&token: &u32| (0..width).map(move |at| value(token as usize, at));
+                let expected: Vec<f32> = tokens.iter().flat_map(of_token).collect();
+                same(&what, &expected, &y);
+                let x = random.sparse(3 * rows * width);
+                let mut y = x.clone();
+                kernels.add_to_rows_four(3, [rows, width], table, &mut y);
+                let added = |(at, x): (usize, &f32)| x + value(at / width % rows, at % width);
+                let expected: Vec<f32> = x.iter().enumerate().map(added).collect();
+                same(&what, &expected, &y);
+            }
+        }
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fl_core::{ClientId, InputSpec, Purpose, RoundId, Seed, Stream, TargetSpec};
 use fl_edge::file::{write_parameters, write_program};
 use fl_edge::gguf::{Array, TensorKind, Value, Writer, write_model};
-use fl_edge::quant::{Code4, FourBits, Granularity, Quantization, Range, Weights4};
+use fl_edge::quant::{Code4, FourBits, Granularity, Quantization, Range, Scope, Weights4};
 use fl_edge::{Model, ModelDef, Numerics, Passes, Program};
 use fl_onnx::export::FOUR_BIT_OPSET;
 use fl_onnx::{ExportOptions, Numbers};
@@ -90,6 +90,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Numerics::Int4(FourBits::new(Code4::Uint4, 16)?),
             Numerics::Int4(FourBits::new(Code4::Nf4, 32)?),
         ];
+        let products = FourBits {
+            scope: Scope::Products,
+            ..FourBits::new(Code4::Int4, 32)?
+        };
+        let products = Numerics::Int4(products);
+        let program = Program::compile(&model, parameters.values(), &products, Passes::ALL)?;
+        let mut bytes = Vec::new();
+        write_program(&program, &mut bytes)?;
+        write("model-file", &format!("{name}-int4-products"), &bytes)?;
         for numerics in numerics {
             let program = Program::compile(&model, parameters.values(), &numerics, Passes::ALL)?;
             let mut bytes = Vec::new();

@@ -47,7 +47,8 @@ pub fn repaired(file: &[u8]) -> Option<Vec<u8>> {
         sums.insert(name.clone(), Value::String(hex(&Sha256::digest(bytes))));
     }
     let metadata = header.get_mut("__metadata__")?.as_object_mut()?;
-    let compact = metadata.get("fledgling.format").and_then(Value::as_str) == Some("2");
+    let format = metadata.get("fledgling.format").and_then(Value::as_str);
+    let compact = matches!(format, Some("2" | "3"));
     let sums = match compact {
         true => hex(&Sha256::digest(data)),
         false => Value::Object(sums).to_string(),

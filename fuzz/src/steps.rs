@@ -11,6 +11,8 @@ use sha2::{Digest as _, Sha256};
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const KEY: &[u8] = b"\"fledgling.steps\":\"";
+/// The block of such a file is the last of its data.
+const JOINED: &[u8] = b"\"fledgling.format\":\"3\"";
 /// Bytes of data, bytes of an arena, and numbers of an input or output at most.
 const MOST: usize = 1 << 16;
 
@@ -50,7 +52,9 @@ fn file(body: &[u8]) -> Option<Vec<u8>> {
     }
     let data = usize::try_from(data).ok().filter(|&data| data <= MOST)?;
     let mut block = body.to_vec();
-    block.extend_from_slice(&Sha256::digest(body));
+    let digest = Sha256::digest(body);
+    let len = if body[3] == 2 { 16 } else { digest.len() };
+    block.extend_from_slice(&digest[..len]);
     let mut header = b"{\"__metadata__\":{".to_vec();
     header.extend_from_slice(KEY);
     header.extend_from_slice(&base64(&block));
@@ -82,6 +86,13 @@ fn base64(bytes: &[u8]) -> Vec<u8> {
 /// The block of a file of a program, for the corpus.
 #[must_use]
 pub fn body(file: &[u8]) -> Option<Vec<u8>> {
+    if file.windows(JOINED.len()).any(|part| part == JOINED) {
+        let (data, length) = file.split_last_chunk()?;
+        let start = data
+            .len()
+            .checked_sub(u32::from_le_bytes(*length) as usize)?;
+        return Some(data[start..data.len().checked_sub(16)?].to_vec());
+    }
     let at = file.windows(KEY.len()).position(|part| part == KEY)?;
     let text = file[at + KEY.len()..].split(|&byte| byte == b'"').next()?;
     let digits: Option<Vec<usize>> = text

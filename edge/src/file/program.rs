@@ -10,11 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use super::error::FileError;
 use super::header::{ALIGNMENT, Dtype, TensorInfo};
-use super::{Kind, ModelFile};
+use super::{Form, Kind, ModelFile};
 use crate::program::{Constants, DType, Numerics, Packing, Passes, Program, Section};
+use crate::runtime::{LARGE, apart};
 
 /// What the names of padding begin with; no section's name does.
 pub(super) const PADDING: &str = "__pad.";
+
+/// The one tensor of format 3.
+pub(super) const JOINED_TENSOR: &str = "data";
 
 /// A program as the metadata describe it.
 #[derive(Clone, Serialize, Deserialize)]
@@ -23,7 +27,8 @@ pub(super) struct Compiled {
     pub(super) numerics: Numerics,
     #[serde(default, skip_serializing_if = "are_all")]
     pub(super) passes: Passes,
-    /// Letters for the sections' packings, in the order of their bytes. In format 2.
+    /// Letters for the sections' packings, in the order of their bytes. In format 2; in format 3 they
+    /// follow from the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) packing: Option<String>,
     /// In the order of the program's table. In format 1.
@@ -38,7 +43,7 @@ impl Compiled {
         Self {
             numerics: program.numerics().clone(),
             passes: program.passes(),
-            packing: Some(packings.map(letter).collect()),
+            packing: (!program.is_joined()).then(|| packings.map(letter).collect()),
             sections: None,
         }
     }
@@ -57,11 +62,13 @@ fn are_all(passes: &Passes) -> bool {
     *passes == Passes::ALL
 }
 
-const PACKINGS: [(char, Packing); 5] = [
+const PACKINGS: [(char, Packing); 7] = [
     ('p', Packing::Plain),
     ('s', Packing::Panels16),
     ('i', Packing::Panels16x4),
     ('n', Packing::Nibbles16),
+    ('t', Packing::NibbleRows),
+    ('w', Packing::Widened),
     ('d', Packing::Depthwise64x4),
 ];
 
@@ -83,9 +90,6 @@ pub(super) fn alignment(dtype: Dtype, len: usize) -> usize {
         false => dtype.bytes(),
     }
 }
-
-/// Bytes of a section that begins at a cache line, at least.
-const LARGE: usize = 4096;
 
 /// What the format itself does not say of a section.
 #[derive(Clone, Serialize, Deserialize)]
@@ -119,12 +123,26 @@ impl ModelFile {
             part: "program",
             source,
         })?;
-        match (self.is_compact(), &compiled.packing, &compiled.sections) {
-            (true, Some(letters), None) => self.check_letters(letters)?,
-            (false, None, Some(sections)) => self.check_sections(sections)?,
+        match (self.form, &compiled.packing, &compiled.sections) {
+            (Form::Whole, Some(letters), None) => self.check_letters(letters)?,
+            (Form::Each, None, Some(sections)) => self.check_sections(sections)?,
+            (Form::Joined, None, None) if compiled.numerics.is_joined() => self.check_joined()?,
             _ => return Err(FileError::Missing { key: "packing" }),
         }
         Ok(compiled)
+    }
+
+    /// That all data are one tensor.
+    fn check_joined(&self) -> Result<(), FileError> {
+        let found = match &self.header.tensors[..] {
+            [one] if one.name == JOINED_TENSOR && one.dtype == Dtype::U8 => return Ok(()),
+            tensors => format!("one of {}", tensors.len()),
+        };
+        Err(FileError::Tensor {
+            name: JOINED_TENSOR.to_owned(),
+            found,
+            expected: "its sections and its compiled steps in one of type U8".to_owned(),
+        })
     }
 
     /// That there is a letter for each section, and that each begins where it may.
@@ -203,6 +221,18 @@ impl ModelFile {
                 advice: "compile it with `Program::compile` or `fledgling model convert`",
             });
         };
+        let (numerics, passes) = (&compiled.numerics, compiled.passes);
+        if self.form == Form::Joined {
+            let (constants, _) = apart(self.data()).ok_or_else(|| FileError::Tensor {
+                name: JOINED_TENSOR.to_owned(),
+                found: "shorter".to_owned(),
+                expected: "as many bytes as its last four say".to_owned(),
+            })?;
+            let data = self.start..self.start + constants.len();
+            let bytes = Arc::clone(&self.bytes);
+            let program = Program::from_joined(&self.model, bytes, data, numerics, passes)?;
+            return Ok(program);
+        }
         let tensors = self
             .header
             .tensors
@@ -227,7 +257,6 @@ impl ModelFile {
         } else {
             Constants::copied(sections, bytes)?
         };
-        let (numerics, passes) = (&compiled.numerics, compiled.passes);
         Ok(Program::from_constants(
             &self.model,
             constants,

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
+use core::ops::Range;
 #[cfg(feature = "std")]
 use std::io::Write;
 
@@ -16,14 +16,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::FileError;
 use super::header::{ALIGNMENT, Dtype, Header, TensorInfo};
-use super::program::{Compiled, PADDING, alignment, dtype_of};
+use super::program::{Compiled, JOINED_TENSOR, PADDING, dtype_of};
 use super::{
-    Described, FORMAT, KEY_FORMAT, KEY_HEADER, KEY_KIND, KEY_MODEL, KEY_PROGRAM, KEY_SHA256, Kind,
-    PROGRAM_FORMAT, hex, meaning, parse_described, sha256,
+    Described, FORMAT, JOINED_FORMAT, KEY_FORMAT, KEY_HEADER, KEY_KIND, KEY_MODEL, KEY_PROGRAM,
+    KEY_SHA256, Kind, PROGRAM_FORMAT, hex, meaning, parse_described, sha256,
 };
 use crate::model::Model;
 use crate::program::{Program, Section};
-use crate::runtime::{KEY_STEPS, encode};
+use crate::runtime::{KEY_STEPS, arrange, base64, encode};
 
 /// Writes a model with its parameters.
 ///
@@ -98,7 +98,8 @@ fn finished(
     let text = description(model)?;
     let format = match kind {
         Kind::Parameters => FORMAT,
-        Kind::Program => PROGRAM_FORMAT,
+        Kind::Program if metadata.contains_key(KEY_STEPS) => PROGRAM_FORMAT,
+        Kind::Program => JOINED_FORMAT,
     };
     for (key, text) in [
         (KEY_FORMAT, format.to_owned()),
@@ -126,48 +127,14 @@ fn json(part: &'static str, value: &impl Serialize) -> Result<String, FileError>
 /// [`FileError::Decimals`], or [`FileError::Write`] with what the writer said.
 #[cfg(feature = "std")]
 pub fn write_program(program: &Program, writer: &mut dyn Write) -> Result<(), FileError> {
-    let constants = program.constants();
-    let sections = constants.sections();
-    // Large sections first, then large numbers: so little is left between them.
-    let multiple = |index: usize| {
-        let section: &Section = &sections[index];
-        alignment(dtype_of(section.dtype), constants.bytes(index).len())
-    };
-    let mut order: Vec<usize> = (0..sections.len()).collect();
-    order.sort_by_key(|&index| Reverse(multiple(index)));
-    let mut tensors = Vec::<TensorInfo>::new();
-    let mut ranges = vec![0..0; sections.len()];
-    let mut hash = Sha256::new();
-    // What is written: a section, or so many zeros.
-    let mut parts: Vec<&[u8]> = Vec::new();
-    let mut end = 0usize;
-    for &index in &order {
-        let (section, bytes) = (&sections[index], constants.bytes(index));
-        let gap = end.next_multiple_of(multiple(index)) - end;
-        if gap > 0 {
-            tensors.push(TensorInfo {
-                name: format!("{PADDING}{}", tensors.len()),
-                dtype: Dtype::U8,
-                shape: vec![gap],
-                range: end..end + gap,
-            });
-            parts.push(&[0; ALIGNMENT][..gap]);
-            end += gap;
-        }
-        ranges[index] = end..end + bytes.len();
-        tensors.push(TensorInfo {
-            name: section.name.clone(),
-            dtype: dtype_of(section.dtype),
-            shape: section.shape.clone(),
-            range: ranges[index].clone(),
-        });
-        parts.push(bytes);
-        end += bytes.len();
-    }
-    for part in &parts {
-        hash.update(part);
-    }
-    let packings = order.iter().map(|&index| sections[index].packing);
+    let sections = program.constants().sections();
+    let mut ranges: Vec<_> = sections.iter().map(|it| 0..it.range.len()).collect();
+    let sizes: Vec<usize> = sections.iter().map(|it| it.dtype.bytes()).collect();
+    let end = arrange(&mut ranges, &sizes).ok_or(FileError::Decimals)?;
+    let parts = in_order(program, &ranges);
+    let packings = parts
+        .iter()
+        .filter_map(|&(index, _)| Some(sections[index?].packing));
     let compiled = Compiled::new(program, packings);
     let text = json("program", &compiled)?;
     let back: Compiled = serde_json::from_str(&text).map_err(|source| FileError::Json {
@@ -177,19 +144,84 @@ pub fn write_program(program: &Program, writer: &mut dyn Write) -> Result<(), Fi
     if back.numerics != compiled.numerics {
         return Err(FileError::Decimals);
     }
-    let steps = encode(&program.block(ranges, end));
-    let metadata = [
-        (KEY_PROGRAM.to_owned(), text),
-        (KEY_STEPS.to_owned(), steps),
-    ]
-    .into();
+    let mut metadata = BTreeMap::from([(KEY_PROGRAM.to_owned(), text)]);
+    let mut steps = encode(&program.block(ranges, end));
+    let tensors = match program.is_joined() {
+        true => {
+            let length = steps.len() as u32;
+            steps.extend_from_slice(&length.to_le_bytes());
+            let len = end + steps.len();
+            vec![bytes_of(JOINED_TENSOR.to_owned(), 0..len)]
+        }
+        false => {
+            metadata.insert(KEY_STEPS.to_owned(), base64::encode(&steps));
+            steps.clear();
+            separate(sections, &parts)
+        }
+    };
+    let mut hash = Sha256::new();
+    for (_, part) in &parts {
+        hash.update(part);
+    }
+    hash.update(&steps);
     let (model, digest) = (program.model(), hex(&hash.finalize()));
     let header = finished(Kind::Program, model, tensors, digest, metadata)?;
     writer.write_all(&header.encode()?)?;
-    for part in parts {
+    for (_, part) in parts {
         writer.write_all(part)?;
     }
+    writer.write_all(&steps)?;
     Ok(())
+}
+
+/// What is written, in the order of its bytes: sections by their number, and zeros between them.
+#[cfg(feature = "std")]
+fn in_order<'a>(program: &'a Program, ranges: &[Range<usize>]) -> Vec<(Option<usize>, &'a [u8])> {
+    let mut order: Vec<usize> = (0..ranges.len()).collect();
+    // Empty sections keep their order.
+    order.sort_by_key(|&index| (ranges[index].start, ranges[index].end));
+    let (mut parts, mut end) = (Vec::new(), 0);
+    for index in order {
+        let gap = ranges[index].start - end;
+        if gap > 0 {
+            parts.push((None, &[0; ALIGNMENT][..gap]));
+        }
+        parts.push((Some(index), program.constants().bytes(index)));
+        end = ranges[index].end;
+    }
+    parts
+}
+
+/// A tensor for each of these parts.
+#[cfg(feature = "std")]
+fn separate(sections: &[Section], parts: &[(Option<usize>, &[u8])]) -> Vec<TensorInfo> {
+    let mut tensors = Vec::<TensorInfo>::new();
+    let mut end = 0;
+    for &(index, part) in parts {
+        let range = end..end + part.len();
+        end = range.end;
+        tensors.push(match index.map(|index| &sections[index]) {
+            None => bytes_of(format!("{PADDING}{}", tensors.len()), range),
+            Some(section) => TensorInfo {
+                name: section.name.clone(),
+                dtype: dtype_of(section.dtype),
+                shape: section.shape.clone(),
+                range,
+            },
+        });
+    }
+    tensors
+}
+
+/// A tensor of bytes.
+#[cfg(feature = "std")]
+fn bytes_of(name: String, range: Range<usize>) -> TensorInfo {
+    TensorInfo {
+        name,
+        dtype: Dtype::U8,
+        shape: vec![range.len()],
+        range,
+    }
 }
 
 /// The bytes of `values` into `buffer`, whose old content is lost.

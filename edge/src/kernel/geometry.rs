@@ -323,7 +323,7 @@ impl Conv {
     pub fn served_scratch_len(&self, kind: WeightKind) -> usize {
         if self.is_depthwise() {
             return match kind {
-                WeightKind::Half => self.weight_len(),
+                WeightKind::Half | WeightKind::Eight => self.weight_len(),
                 _ => 0,
             };
         }

@@ -76,7 +76,7 @@ pub use map::Mapped;
 pub use normal::NORMAL_GROUP;
 pub use recurrent::{Cell, Recurrent};
 pub use types::{
-    Activation, AdamStep, After, Fused, Gradient, Levels, Momentum, NF4, Nibbles, SgdStep,
+    Activation, AdamStep, After, Fused, Gradient, Levels, Momentum, NF4, Nibbles, Octets, SgdStep,
     WeightKind, Weights, Write,
 };
 
@@ -385,7 +385,7 @@ impl Kernels {
     /// `y = last(first(conv(x)) + residual)`.
     ///
     /// `scratch` holds at least [`Conv::served_scratch_len`]. There is no form of four bits where
-    /// each channel has one filter.
+    /// each channel has one filter, and one of eight bits there alone.
     pub fn served_conv(
         &self,
         c: &Conv,
@@ -882,6 +882,55 @@ impl Kernels {
         need("y", y, tokens.len().saturating_mul(width));
         for (to, &token) in y.chunks_exact_mut(width).zip(tokens) {
             to.copy_from_slice(&table[token as usize * width..][..width]);
+        }
+    }
+
+    /// Packs the codes of a table of four bits, `[width, rows]` with one in a byte, for
+    /// [`Kernels::embedding_four`]: row by row, two neighbours in a byte, the first in its lower half.
+    /// `packed` holds [`Kernels::table_len`].
+    pub fn pack_table_four(&self, width: usize, rows: usize, codes: &[u8], packed: &mut [u8]) {
+        assert!(codes.len() >= width * rows, "codes are missing");
+        let len = Self::table_len(width, rows);
+        assert!(packed.len() >= len, "no room for the codes");
+        product::pack_rows(width, rows, codes, packed);
+    }
+
+    /// Bytes of the codes of a table of four bits: rows are whole bytes.
+    #[must_use]
+    pub fn table_len(width: usize, rows: usize) -> usize {
+        product::row_bytes(width) * rows
+    }
+
+    /// [`Kernels::embedding`] of a table in four bits, packed by [`Kernels::pack_table_four`], with
+    /// groups along its rows and scales `[groups, vocabulary]`: to the bits of the table written out.
+    /// A token outside the table panics.
+    pub fn embedding_four(&self, tokens: &[u32], width: usize, table: Nibbles<'_>, y: &mut [f32]) {
+        need("y", y, tokens.len().saturating_mul(width));
+        for (y, &token) in y.chunks_exact_mut(width).zip(tokens) {
+            product::unpack_row(table, width, token as usize, 0, y);
+        }
+    }
+
+    /// [`Kernels::add_to_rows`] of such a table, of `positions` rows of `width`.
+    pub fn add_to_rows_four(
+        &self,
+        rows: usize,
+        [positions, width]: [usize; 2],
+        table: Nibbles<'_>,
+        y: &mut [f32],
+    ) {
+        let len = positions.saturating_mul(width);
+        need("y", y, rows.saturating_mul(len));
+        let mut part = [0f32; 64];
+        for position in 0..positions {
+            for first in (0..width).step_by(part.len()) {
+                let part = &mut part[..(width - first).min(64)];
+                product::unpack_row(table, width, position, first, part);
+                for y in y.chunks_exact_mut(len).take(rows) {
+                    let y = &mut y[position * width + first..][..part.len()];
+                    elementwise::add(self.isa, part, y);
+                }
+            }
         }
     }
 

@@ -16,7 +16,7 @@ mod transpose;
 
 pub(super) use band::Band;
 pub(super) use conv::{conv, conv_dw, conv_dx, pad_images};
-pub(super) use four::{nibbles_len, pack_nibbles, unpacked_len};
+pub(super) use four::{nibbles_len, pack_nibbles, pack_rows, row_bytes, unpack_row, unpacked_len};
 pub(super) use packed::{conv as served_conv, dense as served_dense, pack, packed_len};
 
 use super::geometry::Dense;

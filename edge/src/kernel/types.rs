@@ -54,6 +54,9 @@ pub enum Weights<'a> {
     Half(&'a [u16]),
     /// Codes of four bits with a scale for each group of terms.
     Four(Nibbles<'a>),
+    /// Codes of eight bits with a scale for each column: convolutions with one filter per channel
+    /// alone.
+    Eight(Octets<'a>),
 }
 
 /// How weights are stored: [`Weights`] without the numbers.
@@ -65,6 +68,17 @@ pub enum WeightKind {
     Half,
     /// Codes of four bits.
     Four,
+    /// Codes of eight bits.
+    Eight,
+}
+
+/// Filters of one channel each in eight bits. A weight is `code * scale`, which is exact in `f32`.
+#[derive(Clone, Copy, Debug)]
+pub struct Octets<'a> {
+    /// `[terms, columns]`
+    pub codes: &'a [i8],
+    /// The bits of binary16 numbers, `[columns]`.
+    pub scales: &'a [u16],
 }
 
 /// Weights of four bits, in groups of consecutive terms of an output.
@@ -126,6 +140,7 @@ impl Weights<'_> {
             Self::Single(_) => WeightKind::Single,
             Self::Half(_) => WeightKind::Half,
             Self::Four(_) => WeightKind::Four,
+            Self::Eight(_) => WeightKind::Eight,
         }
     }
 
@@ -136,6 +151,10 @@ impl Weights<'_> {
             Self::Single(weight) => weight.len(),
             Self::Half(weight) => weight.len(),
             Self::Four(nibbles) => return nibbles.check(terms, columns, groups),
+            Self::Eight(octets) => {
+                assert!(octets.scales.len() >= columns, "the scales are too short");
+                octets.codes.len()
+            }
         };
         assert!(found >= len, "the weight holds {found} numbers of {len}");
     }

@@ -13,12 +13,14 @@ use alloc::vec::Vec;
 use super::constants::{Constants, DType, Packing, Section, bytes_of};
 use super::{Numerics, Passes, Program, ProgramError};
 use crate::graph::{Graph, Op, Unit, ValueId, units};
+use crate::kernel::Kernels;
 use crate::kernel::int8::Affine;
 use crate::model::Model;
 use crate::plan::{Buffer, Kept};
-use crate::quant::{Float, FourBits, QuantError, Quantization, Weights4};
-use crate::runtime::{Constant, INPUT, Slot, Step};
+use crate::quant::{Float, FourBits, QuantError, Quantization, Scope, Weights4};
+use crate::runtime::{Constant, INPUT, SharedBytes, Slot, Step};
 use alloc::sync::Arc;
+use core::ops::Range;
 
 /// Where a value lies, in each type in which it is at hand.
 #[derive(Clone, Copy, Debug, Default)]
@@ -136,8 +138,20 @@ impl<'a> Compiler<'a> {
         constants: Option<Constants>,
     ) -> Result<Program, ProgramError> {
         self.finish(numerics, |sections, parts| match constants {
-            Some(constants) => constants.arranged(&sections),
-            None => Constants::joined(sections, &parts),
+            Some(constants) => Ok(constants.arranged(&sections)?.written_out()),
+            None => Ok(Constants::joined(sections, &parts)?.written_out()),
+        })
+    }
+
+    /// The program with constants that lie [one behind the other](crate::runtime::arrange).
+    pub(super) fn over(
+        self,
+        numerics: &Numerics,
+        bytes: SharedBytes,
+        data: Range<usize>,
+    ) -> Result<Program, ProgramError> {
+        self.finish(numerics, |sections, _| {
+            Ok(Constants::arranged_in(sections, bytes, data)?.written_out())
         })
     }
 
@@ -315,6 +329,47 @@ impl<'a> Compiler<'a> {
         self.sections.len() - 1
     }
 
+    /// A bias, or what a normalisation has, of the unit at hand: in 32 bits, or in 16 that are written
+    /// out again where weights are in few bits.
+    fn small(
+        &mut self,
+        name: String,
+        shape: Vec<usize>,
+        values: impl FnOnce(&[f32]) -> Vec<f32>,
+    ) -> Constant {
+        if !self.few() {
+            return self.constant(name, DType::F32, shape, Packing::Plain, |parameters| {
+                bytes_of(&values(parameters))
+            });
+        }
+        let tensor = name.clone();
+        let mut beyond = None;
+        let made = self.constant(name, DType::F16, shape, Packing::Widened, |parameters| {
+            halves(&values(parameters), &mut beyond)
+        });
+        self.refuse_beyond(tensor, beyond);
+        made
+    }
+
+    /// The same for a tensor of the layout.
+    fn small_tensor(&mut self, tensor: usize) -> Constant {
+        let tensor = &self.model.layout().tensors()[tensor];
+        let (name, shape, range) = (tensor.name.clone(), tensor.shape.clone(), tensor.range());
+        self.small(name, shape, |parameters| parameters[range].to_vec())
+    }
+
+    /// Whether the unit at hand has everything in few bits.
+    fn few(&self) -> bool {
+        self.four.is_some_and(|format| format.scope == Scope::All)
+    }
+
+    /// Notes a value that no 16-bit float holds.
+    fn refuse_beyond(&mut self, tensor: String, beyond: Option<f32>) {
+        if let Some(value) = beyond {
+            self.refused = Some(ProgramError::BeyondHalf { tensor, value });
+        }
+    }
+
     /// A tensor of the layout as it is.
     fn tensor(&mut self, tensor: usize) -> Constant {
         let tensor = &self.model.layout().tensors()[tensor];
@@ -323,6 +378,15 @@ impl<'a> Compiler<'a> {
             bytes_of(&parameters[range])
         })
     }
+}
+
+/// The bytes of numbers rounded to 16 bits; `beyond` becomes one that is too large for them.
+fn halves(values: &[f32], beyond: &mut Option<f32>) -> Vec<u8> {
+    let mut halves = vec![0u16; values.len()];
+    Kernels::best().narrow(values, &mut halves);
+    let infinite = halves.iter().position(|&half| half & 0x7fff == 0x7c00);
+    *beyond = infinite.map(|at| values[at]);
+    bytes_of(&halves)
 }
 
 /// The values that a unit reads.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ProgramError;
 use crate::arena::AlignedBytes;
-use crate::runtime::{Numbers, SharedBytes};
+use crate::runtime::{Numbers, SharedBytes, arrange};
 
 /// Multiple at which sections start that are made in memory; those of a file may start at any
 /// multiple of their numbers' size.
@@ -63,6 +63,12 @@ pub enum Packing {
     /// Codes of four bits, two in a byte, in panels of sixteen columns
     /// ([`Kernels::pack_dense_four`](crate::kernel::Kernels::pack_dense_four)).
     Nibbles16,
+    /// Rows of a table in codes of four bits, two in a byte
+    /// ([`Kernels::pack_table_four`](crate::kernel::Kernels::pack_table_four)).
+    NibbleRows,
+    /// As `Plain`, 16-bit floats that are written out in `f32` when the program is made: biases and
+    /// normalisations.
+    Widened,
     /// Blocks of sixty-four channels and four rows, integers, one filter per channel
     /// ([`int8::pack`](crate::kernel::int8::pack)).
     Depthwise64x4,
@@ -156,6 +162,40 @@ impl Constants {
         Ok(Self::over(sections, bytes))
     }
 
+    /// Constants that lie one behind the other as [`arrange`] says, at these bytes.
+    ///
+    /// # Errors
+    /// [`ProgramError::Data`] when they are not as long.
+    pub(super) fn arranged_in(
+        mut sections: Vec<Section>,
+        bytes: SharedBytes,
+        data: Range<usize>,
+    ) -> Result<Self, ProgramError> {
+        let mut ranges = Vec::with_capacity(sections.len());
+        for section in &sections {
+            ranges.push(0..section.needs().unwrap_or(usize::MAX));
+        }
+        let sizes: Vec<usize> = sections
+            .iter()
+            .map(|section| section.dtype.bytes())
+            .collect();
+        let expected = arrange(&mut ranges, &sizes);
+        if expected != Some(data.len()) {
+            return Err(ProgramError::Data {
+                expected: expected.unwrap_or(usize::MAX),
+                found: data.len(),
+            });
+        }
+        for (section, range) in sections.iter_mut().zip(ranges) {
+            section.range = data.start + range.start..data.start + range.end;
+        }
+        let all = (*bytes).as_ref();
+        match all.as_ptr().addr().is_multiple_of(SECTION_ALIGNMENT) {
+            true => Self::shared(sections, bytes),
+            false => Self::copied(sections, all),
+        }
+    }
+
     /// A copy of constants that lie anywhere.
     ///
     /// # Errors
@@ -209,6 +249,37 @@ impl Constants {
             numbers: Numbers::new(ranges.collect(), bytes),
             sections: sections.into(),
         }
+    }
+
+    /// The sections that are written out in `f32`, ascending.
+    pub(super) fn widened(&self) -> Vec<usize> {
+        let sections = self.sections.iter().enumerate();
+        let widened = sections.filter(|(_, section)| section.packing == Packing::Widened);
+        widened.map(|(index, _)| index).collect()
+    }
+
+    /// Bytes of a number of each section.
+    pub(super) fn sizes(&self) -> Vec<usize> {
+        let sections = self.sections.iter();
+        sections.map(|section| section.dtype.bytes()).collect()
+    }
+
+    /// Bytes of the numbers that are written out.
+    pub(super) fn widened_len(&self) -> usize {
+        let sections = self
+            .widened()
+            .into_iter()
+            .map(|index| &self.sections[index]);
+        sections.map(|section| 2 * section.range.len()).sum()
+    }
+
+    /// The same with those sections written out, for a program that runs.
+    pub(super) fn written_out(mut self) -> Self {
+        let (widened, len) = (self.widened(), self.widened_len());
+        if len > 0 {
+            self.numbers = self.numbers.widened(&widened, AlignedBytes::new(len));
+        }
+        self
     }
 
     /// The bytes alone, as steps read them.

@@ -56,6 +56,17 @@ pub enum ProgramError {
         /// The units there are, printed.
         known: String,
     },
+    /// The constants are not as long as the program's.
+    #[error(
+        "the constants have {found} bytes and the program needs {expected}; they were made for \
+         another model, other numerics or other passes"
+    )]
+    Data {
+        /// Bytes needed.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
     /// The constants have another number of sections.
     #[error(
         "the constants have {found} sections and the program needs {expected}; they were made for \

@@ -26,7 +26,7 @@ pub struct StepMemory {
 /// The memory of a program at a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProgramMemory {
-    /// Bytes of the constants.
+    /// Bytes of the constants, with those that are written out in `f32`.
     pub constants: usize,
     /// Bytes of the arena.
     pub arena: usize,
@@ -78,7 +78,7 @@ impl Program {
             }
         });
         ProgramMemory {
-            constants: self.constants.len(),
+            constants: self.constants.len() + self.constants.widened_len(),
             arena,
             tables: self.tables(),
             steps: steps.collect(),

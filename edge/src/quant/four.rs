@@ -17,9 +17,11 @@
 //! computes in `f32`, exactly as the model of those numbers: see
 //! [`Numerics::Int4`](crate::Numerics::Int4).
 //!
-//! What is not the weight of a dense layer or of a convolution with mixed channels (biases,
-//! normalisations, one filter per channel, embeddings) keeps its floats: tensors of rank one in 32
-//! bits, the others in 16.
+//! What is not the weight of a product follows from the [`Scope`]. With [`Scope::All`] the rows of
+//! tables (embeddings of tokens, positions) are stored in such groups too, along the features of a
+//! row; filters of one channel in eight bits ([`Weight8`](super::Weight8)); biases of dense layers and
+//! convolutions and the factors and shifts of layer and group normalisations in 16-bit floats. The rest
+//! (biases inside recurrent layers, batch normalisations that are not folded in) keeps its 32 bits.
 //!
 //! # Source
 //! Groups: Frantar et al. 2023, arXiv:2210.17323, section 4 ("additional tricks"). NF4: Dettmers
@@ -75,6 +77,31 @@ impl Code4 {
     }
 }
 
+/// What is stored in few bits where weights are in four.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// Weights of products alone: embedding tables and filters of one channel stay in 16-bit floats,
+    /// everything else in 32. Of files that do not say.
+    Products,
+    /// Tables in four bits as well, filters of one channel in eight, biases and normalisations in
+    /// 16-bit floats.
+    #[default]
+    All,
+}
+
+impl Scope {
+    /// Where a file says nothing.
+    fn unsaid() -> Self {
+        Self::Products
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks for it")]
+    fn is_unsaid(&self) -> bool {
+        *self == Self::unsaid()
+    }
+}
+
 /// How weights are stored in four bits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,6 +111,9 @@ pub struct FourBits {
     pub code: Code4,
     /// Weights that share a scale: a power of two from 16 to [`MOST_GROUP`].
     pub group: usize,
+    /// What beside the weights of products is stored in few bits.
+    #[serde(default = "Scope::unsaid", skip_serializing_if = "Scope::is_unsaid")]
+    pub scope: Scope,
     /// Units that keep their weights in floats, by the name of their output.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub float_units: BTreeMap<String, Float>,
@@ -95,6 +125,7 @@ impl Default for FourBits {
         Self {
             code: Code4::Int4,
             group: GROUP,
+            scope: Scope::All,
             float_units: BTreeMap::new(),
         }
     }
@@ -109,6 +140,7 @@ impl FourBits {
         let format = Self {
             code,
             group,
+            scope: Scope::All,
             float_units: BTreeMap::new(),
         };
         format.check()?;
@@ -238,6 +270,26 @@ impl Weight4 {
             }
         }
         Ok(made)
+    }
+
+    /// A table `[rows, width]` with codes rounded to the nearest, in groups along its rows: terms are
+    /// the numbers of a row, columns the rows.
+    ///
+    /// # Errors
+    /// As [`Weight4::nearest`].
+    ///
+    /// # Panics
+    /// As [`Weight4::nearest`], for `width`.
+    pub fn table(
+        name: &str,
+        format: &FourBits,
+        width: usize,
+        table: &[f32],
+    ) -> Result<Self, QuantError> {
+        assert!(width > 0 && table.len().is_multiple_of(width));
+        let columns = (0..width).flat_map(|at| table.iter().skip(at).step_by(width).copied());
+        let columns: Vec<f32> = columns.collect();
+        Self::nearest(name, format, table.len() / width, &columns)
     }
 
     /// A weight without codes and scales.
@@ -444,7 +496,7 @@ mod tests {
         FourBits {
             code,
             group,
-            float_units: BTreeMap::new(),
+            ..FourBits::default()
         }
     }
 

@@ -16,6 +16,10 @@ use crate::kernel::Kernels;
 const LENGTH: usize = size_of::<u64>();
 /// The entry of the metadata that has the SHA-256 of the data.
 const KEY_SHA256: &str = "fledgling.sha256";
+/// The entry of the metadata that has the version of the file's format, and the one in which the steps
+/// are the last of the data.
+const KEY_FORMAT: &str = "fledgling.format";
+pub(crate) const JOINED: &str = "3";
 /// Multiple at which data begin in memory, where they are not copied.
 const ALIGNMENT: usize = 64;
 /// Examples that are worked on at once at most.
@@ -96,13 +100,24 @@ impl Ready {
     pub fn open_within(file: SharedBytes, most: usize) -> Result<Self, StepsError> {
         let bytes = (*file).as_ref();
         let (header, start) = header(bytes)?;
-        let block = section::decode(&header[entry(header, KEY_STEPS)?])?;
-        let digest = entry(header, KEY_SHA256)?;
-        let digest = digest.start + LENGTH..digest.end + LENGTH;
         let data = start..bytes.len();
-        if data.len() != block.data {
+        let joined = cfg!(feature = "int4")
+            && entry(header, KEY_FORMAT).is_ok_and(|at| header[at] == *JOINED.as_bytes());
+        let (block, len) = match joined {
+            true => {
+                let (constants, block) = apart(&bytes[data.clone()]).ok_or(StepsError::Length)?;
+                (section::decode(block)?, constants.len())
+            }
+            false => {
+                let text = &header[entry(header, KEY_STEPS)?];
+                (section::decode_text(text)?, data.len())
+            }
+        };
+        if len != block.data {
             return Err(StepsError::Length);
         }
+        let digest = entry(header, KEY_SHA256)?;
+        let digest = digest.start + LENGTH..digest.end + LENGTH;
         let shift = |by: usize| {
             let moved = block.constants.iter();
             moved.map(|it| it.start + by..it.end + by).collect()
@@ -114,6 +129,18 @@ impl Ready {
             let mut copy = AlignedBytes::try_new(data.len()).ok_or(StepsError::Memory)?;
             copy.as_mut().copy_from_slice(&bytes[data.clone()]);
             Numbers::new(shift(0), Arc::new(copy))
+        };
+        // Checked: so many bytes are in the file.
+        let widened = block
+            .widened
+            .iter()
+            .map(|&at| 2 * block.constants[at].len());
+        let numbers = match widened.sum() {
+            len if cfg!(feature = "int4") && len > 0 => {
+                let wide = AlignedBytes::try_new(len).ok_or(StepsError::Memory)?;
+                numbers.widened(&block.widened, wide)
+            }
+            _ => numbers,
         };
         let Block {
             input,
@@ -242,6 +269,13 @@ impl Ready {
             }
         }
     }
+}
+
+/// The data of a file of format 3: constants, and the block behind them.
+pub(crate) fn apart(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (data, length) = data.split_last_chunk()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    data.split_at_checked(data.len().checked_sub(length)?)
 }
 
 /// The header of a file, and where its data begin.

@@ -7,10 +7,10 @@ use bytemuck::{cast_slice, cast_slice_mut};
 use super::Inputs;
 use super::numbers::Numbers;
 use super::schedule::Schedule;
-use super::step::{Factor, INPUT, IntEnd, Served, Slot, Step, StoredLevels, Weight};
+use super::step::{Factor, INPUT, IntEnd, Served, Slot, Step, StoredFour, StoredLevels, Weight};
 use crate::arena::Place;
 use crate::kernel::int8::{End, Requantize};
-use crate::kernel::{After, Kernels, Levels, NF4, Nibbles, Weights};
+use crate::kernel::{After, Kernels, Levels, NF4, Nibbles, Octets, Weights};
 
 /// Operands of a step at most.
 const MOST_OPERANDS: usize = 8;
@@ -333,6 +333,12 @@ impl<'a> Context<'a> {
                 let ([], [y]) = self.reals([], [y]);
                 k.add_to_rows(rows, constants.values(table), y);
             }
+            Step::PositionFour { size, table, y } if cfg!(feature = "int4") => {
+                let ([], [y]) = self.reals([], [y]);
+                let table = nibbles(constants, table);
+                let positions = table.scales.len() / size.div_ceil(table.group);
+                k.add_to_rows_four(rows, [positions, size], table, y);
+            }
             Step::Activate { f, x, y } => {
                 let ([x], [y]) = self.reals([x], [y]);
                 k.activate(f, x, y);
@@ -411,7 +417,10 @@ impl<'a> Context<'a> {
                             k.widen(&table[token as usize * size..][..size], y);
                         }
                     }
-                    Weight::Four(_) => unreachable!("a table of four bits"),
+                    Weight::Four(table) if cfg!(feature = "int4") => {
+                        k.embedding_four(tokens, size, nibbles(constants, table), y);
+                    }
+                    Weight::Four(_) | Weight::Eight(_) => unreachable!("no table"),
                 }
             }
             Step::Copy { x, y } => {
@@ -568,16 +577,24 @@ fn weights(constants: &Numbers, weight: Weight) -> Weights<'_> {
     match weight {
         Weight::Single(weight) => Weights::Single(constants.values(weight)),
         Weight::Half(weight) => Weights::Half(constants.values(weight)),
-        Weight::Four(four) => Weights::Four(Nibbles {
-            codes: constants.bytes(four.codes),
-            scales: constants.values(four.scales),
-            levels: match four.levels {
-                StoredLevels::Middle => Levels::Middle,
-                StoredLevels::Zeros(zeros) => Levels::Zeros(constants.bytes(zeros)),
-                StoredLevels::Table => Levels::Table(&NF4),
-            },
-            group: four.group,
+        Weight::Four(four) => Weights::Four(nibbles(constants, four)),
+        Weight::Eight(eight) => Weights::Eight(Octets {
+            codes: constants.values(eight.codes),
+            scales: constants.values(eight.scales),
         }),
+    }
+}
+
+fn nibbles(constants: &Numbers, four: StoredFour) -> Nibbles<'_> {
+    Nibbles {
+        codes: constants.bytes(four.codes),
+        scales: constants.values(four.scales),
+        levels: match four.levels {
+            StoredLevels::Middle => Levels::Middle,
+            StoredLevels::Zeros(zeros) => Levels::Zeros(constants.bytes(zeros)),
+            StoredLevels::Table => Levels::Table(&NF4),
+        },
+        group: four.group,
     }
 }
 

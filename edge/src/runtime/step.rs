@@ -34,6 +34,8 @@ pub(crate) enum Weight {
     Half(Constant),
     /// Codes of four bits.
     Four(StoredFour),
+    /// Codes of eight bits: filters of one channel each.
+    Eight(StoredEight),
 }
 
 impl Weight {
@@ -43,6 +45,7 @@ impl Weight {
             Self::Single(_) => WeightKind::Single,
             Self::Half(_) => WeightKind::Half,
             Self::Four(_) => WeightKind::Four,
+            Self::Eight(_) => WeightKind::Eight,
         }
     }
 }
@@ -54,6 +57,13 @@ pub(crate) struct StoredFour {
     pub(crate) scales: Constant,
     pub(crate) levels: StoredLevels,
     pub(crate) group: usize,
+}
+
+/// See [`Octets`](crate::kernel::Octets).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoredEight {
+    pub(crate) codes: Constant,
+    pub(crate) scales: Constant,
 }
 
 /// See [`Levels`](crate::kernel::Levels).
@@ -277,6 +287,12 @@ pub(crate) enum Step {
         table: Constant,
         y: Slot,
     },
+    /// The same over a table in four bits, whose rows have `size` numbers.
+    PositionFour {
+        size: usize,
+        table: StoredFour,
+        y: Slot,
+    },
     Quantize {
         x: Slot,
         y: Slot,
@@ -379,7 +395,7 @@ impl Step {
         let stored = |weight: Weight| match weight {
             Weight::Single(_) => cfg!(feature = "float32"),
             Weight::Half(_) => cfg!(feature = "float16"),
-            Weight::Four(_) => cfg!(feature = "int4"),
+            Weight::Four(_) | Weight::Eight(_) => cfg!(feature = "int4"),
         };
         match *self {
             Self::Dense { .. } | Self::Pad { .. } | Self::Conv { .. } | Self::Recurrent { .. } => {
@@ -388,6 +404,11 @@ impl Step {
             Self::ServedDense { weight, .. }
             | Self::ServedConv { weight, .. }
             | Self::ServedConvInPlace { weight, .. } => stored(weight),
+            Self::Embedding {
+                table: Weight::Four(_),
+                ..
+            }
+            | Self::PositionFour { .. } => cfg!(feature = "int4"),
             Self::ServedRecurrent { weight, .. } => cfg!(feature = "sequences") && stored(weight),
             Self::Attention { .. } => cfg!(feature = "sequences"),
             Self::IntRecurrent { .. } => cfg!(feature = "sequences") && cfg!(feature = "int8"),
@@ -451,7 +472,7 @@ impl Step {
             },
             Self::Attention { .. } => "attention",
             Self::Last { .. } => "last",
-            Self::Position { .. } => "position",
+            Self::Position { .. } | Self::PositionFour { .. } => "position",
             Self::Copy { .. } => "copy",
             Self::Add { .. } | Self::Double { .. } => "add",
         }

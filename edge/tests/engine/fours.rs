@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fl_edge::kernel::{Kernels, f16_to_f32, f32_to_f16};
-use fl_edge::quant::{Code4, Float, FourBits, QuantError, Weight4, Weights4, four_bit_units};
+use fl_edge::quant::{
+    Code4, Float, FourBits, QuantError, Scope, Weight4, Weight8, Weights4, four_bit_units,
+};
 use fl_edge::{DType, Model, Numerics, Packing, Passes, Program, ProgramError};
 
 use crate::common::operators;
@@ -33,6 +35,17 @@ fn rounded(program: &Program, parameters: &[f32], format: &FourBits) -> Vec<f32>
             let columns = *tensor.shape.last().expect("a weight");
             let made = Weight4::nearest(&tensor.name, format, columns, values);
             values.copy_from_slice(&made.expect("small numbers").dequantized());
+        } else if section.packing == Packing::NibbleRows {
+            // Scales of a row: groups along its width.
+            let width = *tensor.shape.last().expect("a table");
+            for row in values.chunks_exact_mut(width) {
+                let made = Weight4::nearest(&tensor.name, format, 1, row);
+                row.copy_from_slice(&made.expect("small numbers").dequantized());
+            }
+        } else if section.dtype == DType::I8 {
+            let columns = *tensor.shape.last().expect("a weight");
+            let made = Weight8::nearest(&tensor.name, columns, values);
+            values.copy_from_slice(&made.expect("small numbers").dequantized());
         } else if section.dtype == DType::F16 {
             for value in values {
                 *value = f16_to_f32(f32_to_f16(*value));
@@ -51,7 +64,10 @@ fn four_bits_are_the_f32_program_of_what_they_stand_for() {
         let (data, parameters) = (case.data(ROWS), trained(&case.model));
         for (at, code) in Code4::ALL.into_iter().enumerate() {
             let group = [16, 32, 64, 128][(index + at) % 4];
-            let format = FourBits::new(code, group).expect("a group");
+            let mut format = FourBits::new(code, group).expect("a group");
+            if (index + at).is_multiple_of(5) {
+                format.scope = Scope::Products;
+            }
             let program = compile(&case.model, &parameters, &Numerics::Int4(format.clone()));
             let rounded = rounded(&program, &parameters, &format);
             let reference = compile(&case.model, &rounded, &Numerics::F32);
@@ -85,8 +101,14 @@ fn given_codes_and_units_in_floats() {
     let mut tensors = BTreeMap::new();
     let mut expected = parameters.clone();
     for tensor in case.model.layout().tensors() {
-        let four = tensor.shape.len() > 1 && !tensor.name.starts_with(&units[3]);
-        if four {
+        if tensor.name.starts_with(&units[3]) {
+            continue;
+        }
+        if tensor.shape.len() == 1 {
+            for bias in &mut expected[tensor.range()] {
+                *bias = f16_to_f32(f32_to_f16(*bias));
+            }
+        } else {
             let columns = *tensor.shape.last().expect("a weight");
             let made = Weight4::nearest("", &format, columns, &other[tensor.range()]);
             let made = made.expect("small numbers");

@@ -41,10 +41,8 @@ impl Forged {
 
     /// Sets the checksums of the tensors as they are.
     pub(crate) fn checksums(&mut self) {
-        if self
-            .metadata
-            .contains(&("fledgling.format", "2".to_owned()))
-        {
+        let whole = ["2", "3"].map(|format| ("fledgling.format", format.to_owned()));
+        if whole.iter().any(|format| self.metadata.contains(format)) {
             let mut hash = Sha256::new();
             for tensor in &self.tensors {
                 hash.update(&tensor.bytes);

@@ -7,13 +7,11 @@ use fl_core::{
     ClientId, Examples, InputSpec, InputsMut, Purpose, RoundId, Seed, Stream, TargetSpec,
     TargetsMut,
 };
-use fl_edge::file::{
-    ALIGNMENT, Dtype, FileError, Kind, Mapped, ModelFile, TensorInfo, write_program,
-};
-use fl_edge::quant::{Calibration, Code4, FourBits, Granularity, Quantization, Samples};
+use fl_edge::file::{ALIGNMENT, FileError, Kind, Mapped, ModelFile, write_program};
+use fl_edge::quant::{Calibration, Code4, FourBits, Granularity, Quantization, Samples, Scope};
 use fl_edge::{
-    Inputs, MODELS, Model, ModelDef, Numerics, Passes, Program, Ready, Runner, SharedBytes,
-    StepsError,
+    DType, Inputs, MODELS, Model, ModelDef, Numerics, Passes, Program, Ready, Runner, Section,
+    SharedBytes, StepsError,
 };
 use serde_json::{Value, json};
 
@@ -256,9 +254,18 @@ pub(crate) fn four(code: Code4, group: usize) -> Numerics {
     Numerics::Int4(FourBits::new(code, group).expect("a group"))
 }
 
+/// The same of products alone, as files were written before there was anything else.
+pub(crate) fn products(code: Code4, group: usize) -> Numerics {
+    let format = FourBits::new(code, group).expect("a group");
+    Numerics::Int4(FourBits {
+        scope: Scope::Products,
+        ..format
+    })
+}
+
 /// The share of a file of parameters in `f32` that a program's file in four bits takes: at most
-/// 0.14, but for models of few parameters, of which the header and what stays in 16 and 32 bits are a
-/// large part, and for those with many filters of one channel, which stay in 16 bits.
+/// 0.14 in `int4` and `nf4` with groups of 64, but for `logreg`, of whose 31 kB the header is a part of
+/// its own.
 #[test]
 fn four_bits_take_an_eighth() -> Tested {
     for &(kind, _) in MODELS {
@@ -285,13 +292,14 @@ fn four_bits_take_an_eighth() -> Tested {
         let text: Vec<String> = shares.iter().map(|share| format!("{share:.4}")).collect();
         println!("{kind} of {}: {}", model.parameters(), text.join(" "));
         let program = Program::compile(&model, &parameters, &four(Code4::Int4, 64), Passes::ALL)?;
-        println!("  {}", parts(&saved(&program), floats)?);
+        println!("  {}", parts(&program, floats)?);
         // In groups of 64.
         let most = match kind {
-            "logreg" => 0.16,
-            "transformer" => 0.21,
-            "resnet8-gn" => 0.155,
-            "mobilenet-v2" => 0.149,
+            "logreg" => 0.154,
+            "mlp-2nn" | "mlp" => 0.137,
+            "lstm-shakespeare" => 0.136,
+            "cnn-fedavg" | "cnn-pfl" => 0.134,
+            "mobilenet-v2" => 0.139,
             _ => 0.14,
         };
         assert!(shares[1] <= most && shares[7] <= most, "{kind}: {text:?}");
@@ -300,22 +308,80 @@ fn four_bits_take_an_eighth() -> Tested {
 }
 
 /// What takes the room in a file, as shares of `floats` bytes.
-fn parts(bytes: &[u8], floats: usize) -> Result<String, FileError> {
-    let file = ModelFile::open(shared(bytes))?;
+fn parts(program: &Program, floats: usize) -> Result<String, FileError> {
+    let bytes = saved(program);
+    let file = ModelFile::open(shared(&bytes))?;
     let share = |bytes: usize| bytes as f64 / floats as f64;
-    let of = |kept: &dyn Fn(&TensorInfo) -> bool| {
-        let tensors = file.tensors().iter().filter(|tensor| kept(tensor));
-        share(tensors.map(|tensor| tensor.range.len()).sum())
+    let of = |kept: &dyn Fn(&Section) -> bool| {
+        let sections = program.constants().sections().iter();
+        let kept = sections.filter(|section| kept(section));
+        kept.map(|section| section.range.len()).sum::<usize>()
     };
-    let scales = |tensor: &TensorInfo| tensor.name.ends_with(".scales");
+    let scales = |section: &Section| section.name.ends_with(".scales");
+    let constants = of(&|_| true);
     Ok(format!(
-        "codes {:.4}, scales {:.4}, f16 {:.4}, f32 {:.4}, header {:.4}",
-        of(&|tensor| tensor.dtype == Dtype::U8),
-        of(&|tensor| scales(tensor)),
-        of(&|tensor| tensor.dtype == Dtype::F16 && !scales(tensor)),
-        of(&|tensor| tensor.dtype == Dtype::F32),
+        "codes {:.4}, scales {:.4}, f16 {:.4}, f32 {:.4}, header {:.4} ({}), steps and gaps {:.4} ({})",
+        share(of(&|section| matches!(
+            section.dtype,
+            DType::U8 | DType::I8
+        ))),
+        share(of(&scales)),
+        share(of(
+            &|section| section.dtype == DType::F16 && !scales(section)
+        )),
+        share(of(&|section| section.dtype == DType::F32)),
         share(file.data_start()),
+        file.data_start(),
+        share(file.data_len() - constants),
+        file.data_len() - constants,
     ))
+}
+
+/// Files of format 2 in four bits, written by the library before there was format 3, of the model
+/// `residual` of `fuzz/examples/seeds.rs` and of a small transformer: read as ever, by both ways, and
+/// written again to the same bytes.
+#[test]
+fn programs_of_the_second_format_are_read() -> Tested {
+    let files: [(&[u8], Numerics); 4] = [
+        (
+            include_bytes!("../fixtures/files/program-2-int4.safetensors"),
+            products(Code4::Int4, 64),
+        ),
+        (
+            include_bytes!("../fixtures/files/program-2-uint4.safetensors"),
+            products(Code4::Uint4, 16),
+        ),
+        (
+            include_bytes!("../fixtures/files/program-2-nf4.safetensors"),
+            products(Code4::Nf4, 32),
+        ),
+        (
+            include_bytes!("../fixtures/files/program-2-transformer.safetensors"),
+            products(Code4::Int4, 16),
+        ),
+    ];
+    for (bytes, numerics) in files {
+        let file = ModelFile::open(shared(bytes))?;
+        file.verify()?;
+        assert_eq!(file.numerics(), Some(&numerics));
+        let program = file.program()?;
+        assert_eq!(saved(&program), bytes);
+        let model = Arc::clone(program.model());
+        let (reals, tokens) = (examples(&model, 3), tokens(&model, 3));
+        let inputs = match tokens.is_empty() {
+            true => Inputs::Real(&reals),
+            false => Inputs::Tokens(&tokens),
+        };
+        let mut ready = Ready::open(shared(bytes))?;
+        ready.verify()?;
+        let mut found = vec![f32::NAN; 3 * ready.output_len()];
+        let mut expected = found.clone();
+        ready.run(inputs, &mut found);
+        Runner::new(Arc::new(program), 3).run(inputs, &mut expected);
+        let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&found), bits(&expected));
+    }
+    Ok(())
 }
 
 /// Files of format 1, as `fuzz/examples/seeds.rs` wrote them (the model `residual`) before there was
@@ -361,12 +427,13 @@ fn programs_of_the_first_format_are_read() -> Tested {
     Ok(())
 }
 
-/// A small model, of each kind of integers.
-pub(crate) fn tiny() -> [Program; 2] {
+/// A small model, of each kind of integers and of files.
+pub(crate) fn tiny() -> [Program; 3] {
     let model = Arc::new(small());
     let parameters = trained(&model);
     let int8 = Numerics::Int8(quantized(&model, &parameters, Granularity::Channel));
-    [int8, four(Code4::Uint4, 16)].map(|numerics| {
+    let numerics = [int8, four(Code4::Uint4, 16), products(Code4::Uint4, 16)];
+    numerics.map(|numerics| {
         Program::compile(&model, &parameters, &numerics, Passes::ALL).expect("calibrated for it")
     })
 }
@@ -437,16 +504,24 @@ fn taken_apart(bytes: &[u8]) -> Forged {
 /// What a header can say of weights of four bits and no program has.
 #[test]
 fn forged_groups_and_codes_are_refused() -> Tested {
-    let [_, four] = tiny();
-    let genuine = taken_apart(&saved(&four));
-    assert!(serve(&genuine.bytes()).is_ok());
-    for (from, to, part) in [
-        ("\"group\":16", "\"group\":0", "a group of 0 weights"),
-        ("\"group\":16", "\"group\":24", "a group of 24 weights"),
-        ("\"uint4\"", "\"int4\"", "sections"),
-        ("\"uint4\"", "\"int3\"", "unknown variant `int3`"),
-        ("np", "sp", "Nibbles16"),
+    let [_, all, products] = tiny();
+    let (all, products) = (saved(&all), saved(&products));
+    for (file, from, to, part) in [
+        (&all, "\"group\":16", "\"group\":0", "a group of 0 weights"),
+        (
+            &products,
+            "\"group\":16",
+            "\"group\":24",
+            "a group of 24 weights",
+        ),
+        (&all, "\"uint4\"", "\"int4\"", "bytes and the program needs"),
+        (&products, "\"uint4\"", "\"int4\"", "sections"),
+        (&all, "\"uint4\"", "\"int3\"", "unknown variant `int3`"),
+        (&all, ",\"scope\":\"all\"", "", "no `packing`"),
+        (&products, "np", "sp", "Nibbles16"),
     ] {
+        let genuine = taken_apart(file);
+        assert!(serve(&genuine.bytes()).is_ok());
         let mut forged = genuine.clone();
         let (_, text) = (forged.metadata.iter())
             .find(|(name, _)| *name == "fledgling.program")
@@ -467,7 +542,7 @@ fn serve_or_fail(bytes: &[u8]) -> Result<(), FileError> {
 
 #[test]
 fn forged_programs_are_refused_with_a_reason() -> Tested {
-    let [int8, _] = tiny();
+    let [int8, ..] = tiny();
     let bytes = saved(&int8);
     let genuine = taken_apart(&bytes);
     assert!(serve(&genuine.bytes()).is_ok());

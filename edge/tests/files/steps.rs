@@ -13,7 +13,7 @@ use fl_edge::{
 use sha2::{Digest as _, Sha256};
 
 use crate::allocator::peak;
-use crate::programs::{examples, four, quantized, saved, tiny, tokens, trained};
+use crate::programs::{examples, four, products, quantized, saved, tiny, tokens, trained};
 use crate::{Tested, shared, small, start, written};
 
 /// A model of the zoo on data that it takes.
@@ -67,6 +67,7 @@ fn compiled_steps_give_the_bits_of_their_program() -> Tested {
             (four(Code4::Int4, 64), Passes::ALL),
             (four(Code4::Uint4, 32), Passes::NONE),
             (four(Code4::Nf4, 128), Passes::ALL),
+            (products(Code4::Int4, 32), Passes::ALL),
             (int8(Granularity::Channel), Passes::ALL),
             (int8(Granularity::Tensor), Passes::NONE),
         ];
@@ -157,11 +158,27 @@ fn from_base64(text: &[u8]) -> Vec<u8> {
     bits.chunks_exact(8).map(byte).collect()
 }
 
+/// Where the block lies in a file whose data are one tensor.
+fn last(file: &[u8]) -> Option<Range<usize>> {
+    let key = b"\"fledgling.format\":\"3\"";
+    file.windows(key.len()).find(|part| part == key)?;
+    let (data, length) = file.split_last_chunk()?;
+    Some(data.len() - u32::from_le_bytes(*length) as usize..data.len())
+}
+
 /// A file with other steps, whose checksum is made right.
 fn forged(file: &[u8], body: &[u8]) -> Vec<u8> {
-    let range = entry(file);
     let mut block = body.to_vec();
-    block.extend_from_slice(&Sha256::digest(body));
+    let digest = Sha256::digest(body);
+    if let Some(range) = last(file) {
+        block.extend_from_slice(&digest[..16]);
+        let mut bytes = file[..range.start].to_vec();
+        bytes.extend_from_slice(&block);
+        bytes.extend_from_slice(&(block.len() as u32).to_le_bytes());
+        return bytes;
+    }
+    block.extend_from_slice(&digest);
+    let range = entry(file);
     let text = base64(&block);
     let mut bytes = file[..range.start].to_vec();
     bytes.extend_from_slice(&text);
@@ -175,9 +192,14 @@ fn forged(file: &[u8], body: &[u8]) -> Vec<u8> {
 
 /// The steps of a file without their checksum.
 fn body(file: &[u8]) -> Vec<u8> {
-    let mut body = from_base64(&file[entry(file)]);
-    body.truncate(body.len() - 32);
-    body
+    match last(file) {
+        Some(range) => file[range.start..range.end - 16].to_vec(),
+        None => {
+            let mut body = from_base64(&file[entry(file)]);
+            body.truncate(body.len() - 32);
+            body
+        }
+    }
 }
 
 /// Opens a file and runs what it gives, at two sizes of batches.
@@ -226,6 +248,58 @@ fn the_format_is_as_described() -> Tested {
     Ok(())
 }
 
+/// The same for one in four bits, whose steps are the last of the data.
+#[test]
+fn the_joined_format_is_as_described() -> Tested {
+    let def = ModelDef::named("logreg").ok_or("a model of the zoo")?;
+    let classes = TargetSpec::Class { classes: 3 };
+    let model = Arc::new(Model::new(&def, &InputSpec::Real(vec![2, 2, 1]), classes)?);
+    let parameters = trained(&model);
+    let program = Program::compile(&model, &parameters, &four(Code4::Int4, 64), Passes::ALL)?;
+    let file = saved(&program);
+    let mut expected = b"FLS\x02".to_vec();
+    // Four values in, no tokens, three out, twenty bytes of constants.
+    expected.extend([4, 0, 3, 20]);
+    // Three constants: eight bytes of codes, three scales, three biases to be written out in f32.
+    expected.extend([3, 8 << 2, 3 << 2 | 1, 3 << 2 | 3]);
+    // An arena of 256 bytes; the caller's two buffers and a block of 64 weights.
+    expected.extend([0x80, 0x02, 3, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x02, 0]);
+    // One step: a served dense layer 4 x 3 from 0 to 1, with weights of four bits in groups of 64
+    // (codes 0, scales 1, zero in the middle), bias 2, nothing after it, and buffer 2.
+    expected.extend([1, 1, 3, 4, 3, 0, 1, 2, 0, 1, 0, 64, 1, 2, 0, 0, 0, 1, 2]);
+    assert_eq!(body(&file), expected);
+    assert_eq!(forged(&file, &expected), file);
+    // Scales and biases lie before the codes, as numbers of two bytes do before those of one.
+    let opened_file = ModelFile::open(shared(&file))?;
+    let [tensor] = opened_file.tensors() else {
+        return Err("more than one tensor".into());
+    };
+    assert_eq!(
+        (tensor.name.as_str(), &tensor.shape[..]),
+        ("data", &[20 + expected.len() + 20][..])
+    );
+    let data = &file[opened_file.data_start()..];
+    for (section, range) in [(1, 0..6), (2, 6..12), (0, 12..20)] {
+        assert_eq!(program.constants().bytes(section), &data[range]);
+    }
+    opened(&file)?;
+    // Cut anywhere behind the header it is an error for who compiles as well.
+    for cut in opened_file.data_start()..file.len() {
+        let cut = ModelFile::open(shared(&file[..cut]));
+        assert!(cut.is_err());
+    }
+    // A length that is not the block's leaves constants that are no program's.
+    let block = expected.len() as u32 + 16;
+    for length in [0, 1, block - 1, block + 1, 4000, u32::MAX] {
+        let mut other = file.clone();
+        let at = other.len() - 4;
+        other[at..].copy_from_slice(&length.to_le_bytes());
+        assert!(ModelFile::open(shared(&other))?.program().is_err());
+        assert!(opened(&other).is_err());
+    }
+    Ok(())
+}
+
 #[test]
 fn every_truncation_and_flipped_bit_is_an_error() -> Tested {
     for program in tiny() {
@@ -236,7 +310,8 @@ fn every_truncation_and_flipped_bit_is_an_error() -> Tested {
             assert!(read(&bytes[..cut]).is_err(), "{cut}");
         }
         // What the steps do not need of the header, they do not check: the description.
-        let range = entry(&bytes);
+        // Of a file whose data are one tensor, they are among the data.
+        let range = last(&bytes).map_or_else(|| entry(&bytes), |_| 0..0);
         let data = ModelFile::open(shared(&bytes))?.data_start();
         let most = 40 * bytes.len() + (256 << 10);
         for bit in (8 * range.start..8 * range.end).chain(8 * data..8 * bytes.len()) {
@@ -273,6 +348,7 @@ fn various() -> Result<Vec<Program>, Box<dyn std::error::Error>> {
         for (numerics, passes) in [
             (Numerics::F32, Passes::NONE),
             (four(Code4::Uint4, 16), Passes::ALL),
+            (products(Code4::Uint4, 16), Passes::ALL),
             (int8.clone(), Passes::ALL),
             (int8, Passes::NONE),
         ] {

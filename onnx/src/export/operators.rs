@@ -15,7 +15,10 @@ impl Exporter<'_> {
         let name = self.core_label(unit);
         if let Op::Embedding { table, .. } = node.op {
             let (table, shape, values) = self.tensor(table);
-            let table = self.stored(unit, table, shape, values);
+            let table = match self.few(unit) {
+                Some(weights) => self.table_of_four_bits(weights, table, shape, values)?,
+                None => self.stored(unit, table, shape, values),
+            };
             return Ok(self
                 .build
                 .node("Gather", &[&table, INPUT], name, Vec::new()));

@@ -3,7 +3,7 @@
 
 use fl_edge::graph::{Op, Unit, ValueId, fold_batch_norm};
 use fl_edge::kernel::f16_to_f32;
-use fl_edge::quant::{Code4, Float, QuantError, Weight4, Weights4, lower_product};
+use fl_edge::quant::{Code4, Float, QuantError, Scope, Weight4, Weight8, Weights4, lower_product};
 
 use super::ExportError;
 use super::layers::Exporter;
@@ -16,7 +16,8 @@ struct Product {
     weight: Vec<f32>,
     bias: Option<Vec<f32>>,
 }
-impl Exporter<'_> {
+
+impl<'a> Exporter<'a> {
     fn folded(&self, unit: &Unit, weight: usize, bias: Option<usize>) -> Product {
         let mut product = Product {
             weight: self.tensor(weight).2.to_vec(),
@@ -114,22 +115,30 @@ impl Exporter<'_> {
         let half = match (self.quantization, self.four) {
             (Some(quantization), _) => quantization.float_units.get(output) == Some(&Float::F16),
             // Weights alone.
-            (None, Some(weights)) => {
-                let op = &self.graph.nodes[unit.node].op;
-                let weighs = matches!(
-                    op,
-                    Op::Dense { .. } | Op::Conv { .. } | Op::Embedding { .. }
-                );
-                weighs
-                    && shape.len() > 1
-                    && weights.format.float_units.get(output) != Some(&Float::F32)
-            }
+            (None, Some(weights)) => match &self.graph.nodes[unit.node].op {
+                Op::Dense { .. } | Op::Conv { .. } | Op::Norm { .. } if shape.len() == 1 => {
+                    self.few(unit).is_some()
+                }
+                Op::Dense { .. } | Op::Conv { .. } | Op::Embedding { .. } => {
+                    weights.format.float_units.get(output) != Some(&Float::F32)
+                }
+                _ => false,
+            },
             (None, None) => false,
         };
         match half {
             true => self.build.halves(name, shape, values),
             false => self.build.floats(name, shape, values),
         }
+    }
+
+    /// Weights in four bits whose scope is everything, where the unit is not kept in floats.
+    pub(super) fn few(&self, unit: &Unit) -> Option<&'a Weights4> {
+        let output = self.name(unit.output);
+        self.four.filter(|weights| {
+            let format = &weights.format;
+            format.scope == Scope::All && !format.float_units.contains_key(output)
+        })
     }
 
     /// A dense layer or convolution; the name of its float output.
@@ -141,9 +150,8 @@ impl Exporter<'_> {
             _ => unreachable!("a product is a dense layer or a convolution"),
         };
         let product = self.folded(unit, weight, bias);
+        let depthwise = matches!(&node.op, Op::Conv { geometry, .. } if geometry.is_depthwise());
         let four = self.four.filter(|weights| {
-            let depthwise =
-                matches!(&node.op, Op::Conv { geometry, .. } if geometry.is_depthwise());
             let floats = &weights.format.float_units;
             !depthwise && !floats.contains_key(self.name(unit.output))
         });
@@ -213,6 +221,9 @@ impl Exporter<'_> {
                 inputs.push(form.float.unwrap_or_default());
                 inputs.push(match four {
                     Some(weights) => self.four_bits(weights, &node.op, name, &product.weight)?,
+                    None if depthwise && self.few(unit).is_some() => {
+                        self.eight_bits(&node.op, node.input, name, &product.weight)?
+                    }
                     None => self.stored(unit, name, &shape, &numbers),
                 });
                 if let Some(values) = &product.bias {
@@ -299,9 +310,74 @@ impl Exporter<'_> {
         Ok(self.build.node("Transpose", &[&native], name, vec![perm]))
     }
 
+    /// Filters of one channel in eight bits, in ONNX's order, made `f32`.
+    fn eight_bits(
+        &mut self,
+        op: &Op,
+        input: ValueId,
+        name: &str,
+        weight: &[f32],
+    ) -> Result<String, ExportError> {
+        let filters = self.moved(op, input, weight).0[0];
+        let made = Weight8::nearest(name, filters, weight)?;
+        let codes: Vec<f32> = made.codes().iter().map(|&q| q.into()).collect();
+        let (shape, codes) = self.moved(op, input, &codes);
+        let codes: Vec<i8> = codes.iter().map(|&q| q as i8).collect();
+        let scales: Vec<f32> = (made.scales().iter())
+            .map(|&bits| f16_to_f32(bits))
+            .collect();
+        let names = ["quantized", "scale", "zero_point"].map(|part| format!("{name}.{part}"));
+        let parts = [
+            self.build.bytes(&names[0], &shape, &codes),
+            self.build.halves(&names[1], &[filters], &scales),
+            self.build.bytes(&names[2], &[filters], &vec![0; filters]),
+        ];
+        Ok(self.constant_of(&parts, name, AttributeProto::int("axis", 0)))
+    }
+
+    /// A table in codes of four bits with blocks along its rows, made `f32`.
+    pub(super) fn table_of_four_bits(
+        &mut self,
+        weights: &Weights4,
+        name: &str,
+        shape: &[usize],
+        values: &[f32],
+    ) -> Result<String, ExportError> {
+        let width = shape.last().copied().unwrap_or(1);
+        let made = Weight4::table(name, &weights.format, width, values)?;
+        let [_, rows] = made.shape();
+        let (codes, zeros) = (by_rows(made.codes(), rows), by_rows(made.zeros(), rows));
+        let sizes = [rows, made.groups()];
+        let signed = made.code() == Code4::Int4;
+        let names = ["codes", "scale", "zero_point"].map(|part| format!("{name}.{part}"));
+        let scales = by_rows(made.scales(), rows);
+        let scales: Vec<f32> = scales.into_iter().map(f16_to_f32).collect();
+        let mut parts = vec![
+            self.build.nibbles(&names[0], shape, &codes, signed),
+            self.build.halves(&names[1], &sizes, &scales),
+        ];
+        if !signed {
+            parts.push(self.build.nibbles(&names[2], &sizes, &zeros, false));
+        }
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let attributes = vec![
+            AttributeProto::int("axis", 1),
+            AttributeProto::int("block_size", made.group().min(width) as i64),
+        ];
+        Ok(self
+            .build
+            .node("DequantizeLinear", &parts, name, attributes))
+    }
+
     fn constant_of(&mut self, parts: &[String; 3], name: &str, axis: AttributeProto) -> String {
         let parts = [parts[0].as_str(), &parts[1], &parts[2]];
         self.build
             .node("DequantizeLinear", &parts, name, vec![axis])
     }
+}
+
+/// `[numbers, rows]` row by row.
+fn by_rows<T: Copy>(numbers: &[T], rows: usize) -> Vec<T> {
+    let row = |row| numbers.iter().skip(row).step_by(rows).copied();
+    (0..rows).flat_map(row).collect()
 }

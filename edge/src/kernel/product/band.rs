@@ -45,10 +45,11 @@ impl Conv {
     /// Panics unless these are all weights of the convolution, in a form that there is.
     pub(in super::super) fn check_weights(&self, weights: Weights<'_>) {
         let s = &self.shape;
-        assert!(
-            weights.kind() != WeightKind::Four || !self.is_depthwise(),
-            "no four bits with one filter per channel"
-        );
+        match weights.kind() {
+            WeightKind::Four => assert!(!self.is_depthwise(), "one filter per channel"),
+            WeightKind::Eight => assert!(self.is_depthwise(), "not one filter per channel"),
+            WeightKind::Single | WeightKind::Half => {}
+        }
         let terms = self.weight_len() / s.filters;
         weights.check(self.packed_len(), terms, s.filters, s.groups);
     }

@@ -11,7 +11,7 @@
 use super::super::geometry::{Conv, Dense};
 use super::super::half::f16_to_f32;
 use super::super::simd::{Isa, vectorized};
-use super::super::types::{After, Fused, Levels, Nibbles};
+use super::super::types::{After, Fused, Levels, Nibbles, Octets};
 use super::Walk;
 use super::packed::{
     Columns, PANEL, Rows, bands, columns, lines, moved, product, row_blocks, walk_of,
@@ -53,6 +53,60 @@ pub(in super::super) fn pack_nibbles(
                 *to = (from[index] & 15) | (high << 4);
             }
             at += half;
+        }
+    }
+}
+
+/// Bytes of a row of `width` codes in a table.
+pub(in super::super) fn row_bytes(width: usize) -> usize {
+    width.div_ceil(2)
+}
+
+/// Packs `codes[width, rows]`, a number below sixteen in each byte, row by row: two neighbours in a
+/// byte, the first in its lower half.
+pub(in super::super) fn pack_rows(width: usize, rows: usize, codes: &[u8], packed: &mut [u8]) {
+    for (row, packed) in packed
+        .chunks_exact_mut(row_bytes(width))
+        .take(rows)
+        .enumerate()
+    {
+        let code = |at: usize| codes.get(at * rows + row).map_or(0, |code| code & 15);
+        for (pair, to) in packed.iter_mut().enumerate() {
+            *to = code(2 * pair) | code(2 * pair + 1) << 4;
+        }
+    }
+}
+
+/// Writes numbers of a row of a table out, from number `first` of the row on. The table has as many
+/// rows as a group has scales.
+pub(in super::super) fn unpack_row(
+    table: Nibbles<'_>,
+    width: usize,
+    row: usize,
+    first: usize,
+    out: &mut [f32],
+) {
+    let rows = table.scales.len() / width.div_ceil(table.group);
+    let codes = &table.codes[row * row_bytes(width)..][..row_bytes(width)];
+    assert!(row < rows, "the table has no row {row}");
+    for (at, out) in (first..width).zip(out) {
+        let code = codes[at / 2] >> (4 * (at % 2)) & 15;
+        let scale = at / table.group * rows + row;
+        let level = match table.levels {
+            Levels::Middle => f32::from(code) - 8.0,
+            Levels::Zeros(zeros) => f32::from(code) - f32::from(zeros[scale]),
+            Levels::Table(levels) => levels[usize::from(code)],
+        };
+        *out = level * f16_to_f32(table.scales[scale]);
+    }
+}
+
+/// Writes codes of eight bits out, `[terms, columns]`.
+pub(in super::super) fn widen(octets: Octets<'_>, columns: usize, out: &mut [f32]) {
+    let rows = octets.codes.chunks_exact(columns);
+    for (codes, out) in rows.zip(out.chunks_exact_mut(columns)) {
+        for ((out, &code), &scale) in out.iter_mut().zip(codes).zip(octets.scales) {
+            *out = f32::from(code) * f16_to_f32(scale);
         }
     }
 }

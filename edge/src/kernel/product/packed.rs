@@ -319,6 +319,11 @@ pub(in super::super) fn conv(
             super::super::half::widen(isa, half, weight);
             depthwise::served(isa, c, rows, x, weight, bias, after, y);
         }
+        (Weights::Eight(octets), Some(x)) if cfg!(feature = "int4") && c.is_depthwise() => {
+            let weight = &mut scratch[..c.weight_len()];
+            four::widen(octets, c.shape.filters, weight);
+            depthwise::served(isa, c, rows, x, weight, bias, after, y);
+        }
         (Weights::Single(weight), _) if cfg!(feature = "float32") => {
             let tiles = PackedTiles::single(isa);
             convolve(isa, tiles, c, rows, x, weight, bias, after, y, scratch);

@@ -1,6 +1,6 @@
 //! Units in 32-bit floats.
 
-use alloc::borrow::Cow;
+use alloc::borrow::{Cow, ToOwned as _};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -8,14 +8,14 @@ use alloc::vec::Vec;
 
 use super::super::ProgramError;
 use super::super::constants::{DType, Packing, bytes_of};
-use super::Compiler;
+use super::{Compiler, halves};
 use crate::graph::{Op, TensorId, Unit, ValueId, fold_batch_norm};
 use crate::kernel::{Activation, Fused, Kernels, Recurrent};
 use crate::model::Model;
 use crate::plan::{batch_norm, kernel_function};
-use crate::quant::{Code4, Float, FourBits, QuantError, Weight4};
+use crate::quant::{Code4, Float, FourBits, QuantError, Weight4, Weight8};
 use crate::runtime::{
-    Constant, Factor, INPUT, Served, Slot, Step, StoredFour, StoredLevels, Weight,
+    Constant, Factor, INPUT, Served, Slot, Step, StoredEight, StoredFour, StoredLevels, Weight,
 };
 
 /// Bytes of a number.
@@ -57,9 +57,16 @@ impl Compiler<'_> {
                 let tensor = &self.model.layout().tensors()[table];
                 let (name, shape, range) =
                     (tensor.name.clone(), tensor.shape.clone(), tensor.range());
-                let table = self.weight(name, shape, Packing::Plain, |parameters| {
-                    parameters[range].to_vec()
-                });
+                let table = match self.four.filter(|_| self.few()) {
+                    Some(format) => {
+                        let values = self.parameters.map(|all| &all[range]);
+                        let values = values.unwrap_or_default();
+                        Weight::Four(self.table_of_four_bits(name, &shape, format, values)?)
+                    }
+                    None => self.weight(name, shape, Packing::Plain, |parameters| {
+                        parameters[range].to_vec()
+                    }),
+                };
                 let y = self.real_output(unit.own);
                 self.push(Step::Embedding { size, table, y });
                 y
@@ -67,6 +74,7 @@ impl Compiler<'_> {
             Op::Add { other } => self.real_add(input, other, unit.own)?,
             Op::Dense { .. } | Op::Conv { .. } => self.real_product(unit)?,
             Op::Recurrent { .. } => self.real_recurrent(unit)?,
+            Op::Position { table } if self.few() => self.position_of_four_bits(unit, table)?,
             _ => {
                 let x = self.real(input)?;
                 self.real_simple(unit, x)
@@ -251,12 +259,11 @@ impl Compiler<'_> {
         };
         let bias = bias.map(|bias| (bias.name.clone(), bias.shape.clone()));
         let kernels = Kernels::best();
-        let four = self.four.filter(|_| match &node.op {
-            Op::Conv { geometry, .. } => !geometry.is_depthwise(),
-            _ => true,
-        });
-        let weight = if let Some(format) = four {
+        let depthwise = matches!(&node.op, Op::Conv { geometry, .. } if geometry.is_depthwise());
+        let weight = if let Some(format) = self.four.filter(|_| !depthwise) {
             self.four_bits(name, &node.op, format, &weights)?
+        } else if self.few() {
+            self.eight_bits(name, &tensors[weight].shape, &weights)?
         } else {
             let (shape, packing) = match &node.op {
                 Op::Conv { geometry, .. }
@@ -287,11 +294,8 @@ impl Compiler<'_> {
                 _ => unreachable!("no product"),
             })
         };
-        let bias = bias.map(|(name, shape)| {
-            self.constant(name, DType::F32, shape, Packing::Plain, |_| {
-                bytes_of(&biases.unwrap_or_default())
-            })
-        });
+        let bias =
+            bias.map(|(name, shape)| self.small(name, shape, |_| biases.unwrap_or_default()));
         let y = match &node.op {
             &Op::Dense { geometry, .. } => {
                 let y = self.real_output(unit.own);
@@ -467,12 +471,6 @@ impl Compiler<'_> {
                 &name, format, columns, weights,
             )?)),
         };
-        let groups = terms.div_ceil(format.group);
-        let bytes = |part: fn(&Weight4) -> Vec<u8>| made.as_deref().map(part).unwrap_or_default();
-        let scales = bytes(|made| bytes_of(made.scales()));
-        let zeros = bytes(|made| made.zeros().to_vec());
-        let plain = Packing::Plain;
-        let shape = vec![groups, columns];
         let packed = made.as_deref().map(|made| {
             let mut packed = vec![0; len];
             match op {
@@ -486,13 +484,91 @@ impl Compiler<'_> {
             }
             packed
         });
-        let codes = self.constant(
-            name.clone(),
-            DType::U8,
-            vec![len],
-            Packing::Nibbles16,
-            |_| packed.unwrap_or_default(),
-        );
+        let codes = (packed.unwrap_or_default(), vec![len], Packing::Nibbles16);
+        let stored = self.stored_four(&name, [terms, columns], format, made.as_deref(), codes);
+        Ok(Weight::Four(stored))
+    }
+
+    /// A table in codes of four bits, the nearest.
+    fn table_of_four_bits(
+        &mut self,
+        name: String,
+        shape: &[usize],
+        format: &FourBits,
+        values: &[f32],
+    ) -> Result<StoredFour, ProgramError> {
+        let width = shape.last().copied().unwrap_or(1);
+        let rows = shape.iter().product::<usize>() / width;
+        let made = match self.parameters {
+            Some(_) => Some(Weight4::table(&name, format, width, values)?),
+            None => None,
+        };
+        let len = Kernels::table_len(width, rows);
+        let packed = made.as_ref().map(|made| {
+            let mut packed = vec![0; len];
+            Kernels::best().pack_table_four(width, rows, made.codes(), &mut packed);
+            packed
+        });
+        let codes = (packed.unwrap_or_default(), vec![len], Packing::NibbleRows);
+        Ok(self.stored_four(&name, [width, rows], format, made.as_ref(), codes))
+    }
+
+    /// Positions out of a table of four bits.
+    fn position_of_four_bits(
+        &mut self,
+        unit: &Unit,
+        table: TensorId,
+    ) -> Result<Slot, ProgramError> {
+        let input = self.graph.nodes[unit.node].input;
+        let x = self.real(input)?;
+        let tensor = &self.model.layout().tensors()[table];
+        let (name, shape, range) = (tensor.name.clone(), tensor.shape.clone(), tensor.range());
+        let size = shape.last().copied().unwrap_or(1);
+        let values = self.parameters.map(|all| &all[range]).unwrap_or_default();
+        let format = self.four.cloned().unwrap_or_default();
+        let table = self.table_of_four_bits(name, &shape, &format, values)?;
+        let y = self.own_copy(input, x, 1);
+        self.push(Step::PositionFour { size, table, y });
+        Ok(y)
+    }
+
+    /// Filters of one channel each, in codes of eight bits.
+    fn eight_bits(
+        &mut self,
+        name: String,
+        shape: &[usize],
+        weights: &[f32],
+    ) -> Result<Weight, ProgramError> {
+        let columns = shape.last().copied().unwrap_or(1);
+        let made = match self.parameters {
+            Some(_) => Some(Weight8::nearest(&name, columns, weights)?),
+            None => None,
+        };
+        let (codes, scales) = made
+            .map(|made| (bytes_of(made.codes()), bytes_of(made.scales())))
+            .unwrap_or_default();
+        let scaled = format!("{name}.scales");
+        let plain = Packing::Plain;
+        let codes = self.constant(name, DType::I8, shape.to_vec(), plain, |_| codes);
+        let scales = self.constant(scaled, DType::F16, vec![columns], plain, |_| scales);
+        Ok(Weight::Eight(StoredEight { codes, scales }))
+    }
+
+    /// Codes of four bits as they are packed, with what they stand for.
+    fn stored_four(
+        &mut self,
+        name: &str,
+        [terms, columns]: [usize; 2],
+        format: &FourBits,
+        made: Option<&Weight4>,
+        (packed, len, packing): (Vec<u8>, Vec<usize>, Packing),
+    ) -> StoredFour {
+        let bytes = |part: fn(&Weight4) -> Vec<u8>| made.map(part).unwrap_or_default();
+        let scales = bytes(|made| bytes_of(made.scales()));
+        let zeros = bytes(|made| made.zeros().to_vec());
+        let plain = Packing::Plain;
+        let shape = vec![terms.div_ceil(format.group), columns];
+        let codes = self.constant(name.to_owned(), DType::U8, len, packing, |_| packed);
         let name_of = |part| format!("{name}.{part}");
         let scales = self.constant(name_of("scales"), DType::F16, shape.clone(), plain, |_| {
             scales
@@ -508,12 +584,12 @@ impl Compiler<'_> {
                 |_| zeros,
             )),
         };
-        Ok(Weight::Four(StoredFour {
+        StoredFour {
             codes,
             scales,
             levels,
             group: format.group,
-        }))
+        }
     }
 
     /// Weights in the type that the unit at hand stores them in.
@@ -536,16 +612,9 @@ impl Compiler<'_> {
                 let tensor = name.clone();
                 let mut beyond = None;
                 let half = self.constant(name, DType::F16, shape, packing, |parameters| {
-                    let values = values(parameters);
-                    let mut half = vec![0u16; values.len()];
-                    Kernels::best().narrow(&values, &mut half);
-                    let infinite = half.iter().position(|&half| half & 0x7fff == 0x7c00);
-                    beyond = infinite.map(|at| values[at]);
-                    bytes_of(&half)
+                    halves(&values(parameters), &mut beyond)
                 });
-                if let Some(value) = beyond {
-                    self.refused = Some(ProgramError::BeyondHalf { tensor, value });
-                }
+                self.refuse_beyond(tensor, beyond);
                 Weight::Half(half)
             }
         }
@@ -720,8 +789,8 @@ impl Compiler<'_> {
                 scale,
                 shift,
             } => {
-                let gamma = self.tensor(scale);
-                let beta = self.tensor(shift);
+                let gamma = self.small_tensor(scale);
+                let beta = self.small_tensor(shift);
                 let stats = self.buffer(REAL * geometry.stats_len(), 0);
                 let scratch = self.buffer(0, REAL * geometry.scratch_len());
                 if self.may_overwrite(node.input, x) {

@@ -13,8 +13,10 @@ use super::coded::fits;
 use super::{Block, MOST_ARENA, UNIT};
 use crate::arena::Place;
 use crate::kernel::int8::{self, Rescale};
-use crate::kernel::{Cell, Conv, Dense, Recurrent};
-use crate::runtime::step::{Constant, Factor, INPUT, IntEnd, Slot, Step, StoredLevels, Weight};
+use crate::kernel::{Cell, Conv, Dense, Kernels, Recurrent};
+use crate::runtime::step::{
+    Constant, Factor, INPUT, IntEnd, Slot, Step, StoredFour, StoredLevels, Weight,
+};
 
 /// Bytes of an `f32`.
 const REAL: usize = 4;
@@ -54,6 +56,7 @@ pub(super) fn check(block: &Block) -> Option<()> {
         places: &places,
         slot: block.slot,
         constants,
+        widened: &block.widened,
         tokens: block.vocabulary.map(|vocabulary| (block.input, vocabulary)),
         reads: Vec::new(),
         writes: Vec::new(),
@@ -72,6 +75,8 @@ struct Checker<'a> {
     /// The output's buffer.
     slot: Slot,
     constants: &'a [Range<usize>],
+    /// Those that are binary16 and are read as `f32`, ascending.
+    widened: &'a [Constant],
     /// Where inputs are tokens: how many are in an input, and how many there are.
     tokens: Option<(usize, usize)>,
     /// Buffers of the step at hand.
@@ -122,6 +127,10 @@ impl Checker<'_> {
     /// How many numbers of `size` bytes a constant has; at least one.
     fn numbers(&self, at: Constant, size: usize) -> Option<usize> {
         let range = self.constants.get(at)?;
+        if cfg!(feature = "int4") && self.widened.binary_search(&at).is_ok() {
+            // As steps find it: whole numbers, as they were counted when the block was read.
+            return Some(range.len() / 2).filter(|&len| size == REAL && len > 0);
+        }
         let whole = range.len().is_multiple_of(size) && range.start.is_multiple_of(size);
         Some(range.len() / size).filter(|&len| whole && len > 0)
     }
@@ -152,19 +161,28 @@ impl Checker<'_> {
         match weight {
             Weight::Single(at) => self.constant(at, packed, REAL),
             Weight::Half(at) => self.constant(at, packed, 2),
-            Weight::Four(four) => {
-                if four.group == 0 {
-                    return None;
-                }
-                let scales = terms.div_ceil(four.group) * columns;
-                self.constant(four.codes, codes, 1)?;
-                self.constant(four.scales, scales, 2)?;
-                match four.levels {
-                    StoredLevels::Zeros(at) => self.constant(at, scales, 1),
-                    StoredLevels::Middle | StoredLevels::Table => Some(()),
-                }
-            }
+            Weight::Four(four) => self.four(four, codes, [terms, columns]),
+            Weight::Eight(_) => None,
         }
+    }
+
+    /// Weights of four bits: codes of so many bytes for their terms and columns.
+    fn four(&self, four: StoredFour, codes: usize, [terms, columns]: [usize; 2]) -> Option<()> {
+        if four.group == 0 {
+            return None;
+        }
+        let scales = terms.div_ceil(four.group) * columns;
+        self.constant(four.codes, codes, 1)?;
+        self.constant(four.scales, scales, 2)?;
+        match four.levels {
+            StoredLevels::Zeros(at) => self.constant(at, scales, 1),
+            StoredLevels::Middle | StoredLevels::Table => Some(()),
+        }
+    }
+
+    /// A table of four bits: so many rows of `size` numbers.
+    fn table(&self, four: StoredFour, size: usize, rows: usize) -> Option<()> {
+        self.four(four, Kernels::table_len(size, rows), [size, rows])
     }
 
     fn dense_weight(&self, weight: Weight, d: &Dense) -> Option<()> {
@@ -173,10 +191,17 @@ impl Checker<'_> {
     }
 
     fn conv_weight(&self, weight: Weight, c: &Conv) -> Option<()> {
-        if c.is_depthwise() && matches!(weight, Weight::Four(_)) {
-            return None;
-        }
         let filters = c.shape().filters;
+        if c.is_depthwise() {
+            match weight {
+                Weight::Eight(eight) if cfg!(feature = "int4") => {
+                    self.constant(eight.scales, filters, 2)?;
+                    return self.constant(eight.codes, c.weight_len(), 1);
+                }
+                Weight::Four(_) | Weight::Eight(_) => return None,
+                Weight::Single(_) | Weight::Half(_) => {}
+            }
+        }
         let sides = [c.weight_len() / filters, filters];
         self.weight(weight, c.packed_len(), c.nibbles_len(), sides)
     }
@@ -399,7 +424,8 @@ impl Checker<'_> {
                 match table {
                     Weight::Single(at) => self.constant(at, size * vocabulary, REAL),
                     Weight::Half(at) => self.constant(at, size * vocabulary, 2),
-                    Weight::Four(_) => None,
+                    Weight::Four(four) => self.table(four, size, vocabulary),
+                    Weight::Eight(_) => None,
                 }
             }
             Step::Copy { x, y } => self.map(x, 1, y, 1),
@@ -467,6 +493,15 @@ impl Checker<'_> {
             Step::Position { table, y } => {
                 let len = self.numbers(table, REAL)?;
                 self.write(y, len, REAL)
+            }
+            Step::PositionFour { size, table, y } if cfg!(feature = "int4") => {
+                let codes = self.numbers(table.codes, 1)?;
+                if size == 0 || !fits(&[size, codes, 64]) {
+                    return None;
+                }
+                let positions = codes / Kernels::table_len(size, 1);
+                self.table(table, size, positions)?;
+                self.write(y, size * positions, REAL)
             }
             Step::Quantize { x, y, to: _ } => self.map(x, REAL, y, 1),
             Step::Dequantize { x, y, from: _ } => self.map(x, 1, y, REAL),

@@ -12,7 +12,7 @@ use crate::kernel::{
     Recurrent,
 };
 use crate::runtime::step::{
-    Factor, IntEnd, IntResidual, Served, Step, StoredFour, StoredLevels, Weight,
+    Factor, IntEnd, IntResidual, Served, Step, StoredEight, StoredFour, StoredLevels, Weight,
 };
 
 /// Bytes that are yet to be read.
@@ -159,6 +159,7 @@ records! {
     IntEnd { multipliers, zero_point, to, residual }
     IntResidual { add, side, other }
     StoredFour { codes, scales, levels, group }
+    StoredEight { codes, scales }
 }
 
 /// Enums: a number for each, then what it holds.
@@ -195,7 +196,7 @@ variants! {
     Side { 0 First, 1 Second }
     Activation { 0 Relu, 1 Relu6, 2 Leaky { slope }, 3 Gelu, 4 Tanh, 5 Sigmoid }
     Factor { 0 Constant(at), 1 Buffer(at) }
-    Weight { 0 Single(at), 1 Half(at), 2 Four(four) }
+    Weight { 0 Single(at), 1 Half(at), 2 Four(four), 3 Eight(eight) }
     StoredLevels { 0 Middle, 1 Zeros(at), 2 Table }
     Step {
         0 Dense { geometry, x, y, weight, bias, fused },
@@ -237,6 +238,7 @@ variants! {
         36 IntNorm { geometry, x, y, from, affine, to, gamma, beta, scratch },
         37 Rescale { x, y, a, b, to },
         38 IntEmbedding { size, table, y },
+        39 PositionFour { size, table, y },
     }
 }
 
