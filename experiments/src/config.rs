@@ -489,7 +489,7 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<Experiment> {
     let Some(mut variants) = read.into_iter().collect::<Option<Vec<_>>>() else {
         // Their faults are told together with the others.
         if let Some((_, node)) = &figures {
-            plot::read(node, None, None, errors);
+            plot::read(node, None, &[], errors);
         }
         return None;
     };
@@ -498,8 +498,8 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<Experiment> {
     let plots = match &figures {
         Some((_, node)) => {
             let known: Vec<&toml::Table> = variants.iter().map(|one| &one.config).collect();
-            let axes = swept.is_none().then_some([].as_slice());
-            plot::read(node, Some(&known), axes, errors)
+            let axes = swept.as_ref().map(|(_, node)| sweep::axes_of(node));
+            plot::read(node, Some(&known), &axes.unwrap_or_default(), errors)
         }
         None => Vec::new(),
     };

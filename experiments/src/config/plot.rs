@@ -351,12 +351,11 @@ impl PlotTable {
 const PATH: &str = "plot";
 
 /// Reads the `[[plot]]` tables of an experiment; `known` are the configurations of its variants, where
-/// the keys that figures name can be looked up, and `axes` those of the sweep; without them any word
-/// may be one.
+/// the keys that figures name can be looked up, and `axes` those of the sweep, if there is one.
 pub(crate) fn read(
     node: &Node,
     known: Option<&[&toml::Table]>,
-    axes: Option<&[String]>,
+    axes: &[String],
     errors: &Diagnostics,
 ) -> Vec<PlotTable> {
     let Value::Array(items) = &node.value else {
@@ -378,16 +377,15 @@ pub(crate) fn read(
         let check = Check::new(item, PATH, errors);
         if let Some(known) = known {
             let mut all = keys(known);
-            all.extend(axes.unwrap_or_default().iter().cloned());
+            all.extend(axes.iter().cloned());
             for (at, key) in table.needs() {
-                let word = !key.contains('.');
-                if all.iter().any(|known| known == key) || (word && axes.is_none()) {
+                if all.iter().any(|known| known == key) {
                     continue;
                 }
                 let hint = nearest(key, all.iter().map(String::as_str));
-                let what = match word {
-                    true => format!("{key:?} is not known"),
-                    false => format!("no variant has the key {key:?}"),
+                let what = match key.contains('.') {
+                    true => format!("no variant has the key {key:?}"),
+                    false => format!("{key:?} is not known"),
                 };
                 check.fault(at, format!("{what}; {hint}"));
             }

@@ -257,7 +257,7 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<SweepExperime
         Some((_, node)) => {
             let known: Vec<&toml::Table> = read.iter().map(|(_, one)| &one.config).collect();
             let known = whole.then_some(known.as_slice());
-            plot::read(node, known, Some(&parsed.axes()), errors)
+            plot::read(node, known, &parsed.axes(), errors)
         }
         None => Vec::new(),
     };
@@ -442,6 +442,21 @@ impl SweepTable {
         }
         (errors.len() == before).then_some(())
     }
+}
+
+/// The keys that a `[sweep]` gives values to, unjudged: for who reads its file as one experiment.
+pub(super) fn axes_of(sweep: &Node) -> Vec<String> {
+    let zips = match sweep.at("zip").map(|node| &node.value) {
+        Some(Value::Array(items)) => items.as_slice(),
+        _ => &[],
+    };
+    let tables = ["grid", "random"].iter().filter_map(|name| sweep.at(name));
+    let is_value = |table: &Table| dimension::is_range(table) || random::is_law(table);
+    tables
+        .chain(zips)
+        .flat_map(|node| value::leaves(node, &is_value))
+        .map(|(path, ..)| path)
+        .collect()
 }
 
 /// The tables of `[[sweep.NAME]]`; one may be written with single brackets.

@@ -402,7 +402,7 @@ fn refuse_equal(path: &str, values: &[Node], errors: &Diagnostics) {
 /// Ways to write a range.
 const RANGES: [&str; 3] = ["log", "linear", "integer"];
 
-fn is_range(table: &Table) -> bool {
+pub(super) fn is_range(table: &Table) -> bool {
     RANGES.iter().any(|name| table.get(name).is_some())
 }
 

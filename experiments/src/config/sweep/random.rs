@@ -129,7 +129,7 @@ fn address(key: &str) -> u64 {
         .fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-fn is_law(table: &Table) -> bool {
+pub(super) fn is_law(table: &Table) -> bool {
     LAWS.iter().any(|name| table.get(name).is_some())
 }
 
