@@ -486,6 +486,7 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<Experiment> {
         })
         .collect();
     errors.forget_variant_of_what_all_share(total);
+    errors.within_variant(None);
     let Some(mut variants) = read.into_iter().collect::<Option<Vec<_>>>() else {
         // Their faults are told together with the others.
         if let Some((_, node)) = &figures {
@@ -540,12 +541,14 @@ fn link_teachers(variants: &mut [Variant], errors: &Diagnostics) {
                     suggest(&name, names.iter().copied())
                 ),
             };
+            errors.within_variant((!before.is_empty()).then_some(variant.name.as_str()));
             for fault in variant
                 .located("local.distillation.teacher.variant", message)
                 .0
             {
                 errors.add(fault);
             }
+            errors.within_variant(None);
             continue;
         };
         source.configuration = Some(teacher.key().hexadecimal());

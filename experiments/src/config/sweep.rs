@@ -253,6 +253,7 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<SweepExperime
         }
     }
     errors.forget_variant_of_what_all_share(total);
+    errors.within_variant(None);
     let plots = match &figures {
         Some((_, node)) => {
             let known: Vec<&toml::Table> = read.iter().map(|(_, one)| &one.config).collect();
