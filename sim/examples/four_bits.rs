@@ -13,17 +13,20 @@
     reason = "an example prints; that is what it is for"
 )]
 
+mod common;
+
 use std::error::Error;
 use std::sync::Arc;
 
-use fl_core::{ClientId, Examples, Optimizer, Purpose, RoundId, Seed, Stream};
+use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
 use fl_datasets::partition::{Iid, PartitionConfig};
 use fl_datasets::{DataRoot, DatasetConfig};
 use fl_edge::kernel::Kernels;
 use fl_edge::quant::{Code4, FourBits, Samples, Scope, Weight4};
-use fl_edge::{Model, ModelDef, Numerics, Passes, Program, Session, Step};
+use fl_edge::{Model, ModelDef, Numerics, Passes, Program, Session};
 
-const BATCH: usize = 64;
+use common::{BATCH, train_on};
+
 const RATE: f64 = 0.1;
 /// Rows of the test set at most.
 const MOST_ROWS: usize = 20_000;
@@ -72,7 +75,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut start = Stream::at(Purpose::ModelInit, Seed(seed), RoundId(0), ClientId(0));
         let parameters = model.init(&mut start);
         let mut session = Session::new(Arc::clone(&model), Kernels::best());
-        train_on(&mut session, parameters.values(), &train, &mut start, steps)?;
+        train_on(
+            &mut session,
+            parameters.values(),
+            &train,
+            &mut start,
+            RATE,
+            steps,
+        )?;
         let parameters = session.weights().to_vec();
         let percent = |parameters: &[f32], numerics: &Numerics| {
             let program = Program::compile(&model, parameters, numerics, Passes::ALL)?;
@@ -123,37 +133,4 @@ fn depthwise(model: &Model) -> Vec<(std::ops::Range<usize>, usize)> {
         _ => None,
     });
     filters.collect()
-}
-
-/// So many steps of momentum SGD from `parameters`, the rate falling along a cosine.
-fn train_on(
-    session: &mut Session,
-    parameters: &[f32],
-    train: &dyn Examples,
-    stream: &mut Stream,
-    steps: u64,
-) -> Result<(), Box<dyn Error>> {
-    let optimizer = Optimizer::Sgd {
-        momentum: 0.9,
-        weight_decay: 0.0,
-        nesterov: false,
-    };
-    session.start(parameters, &optimizer, BATCH);
-    let mut rows = [0; BATCH];
-    for number in 0..steps {
-        for row in &mut rows {
-            *row = stream.below(train.len() as u64) as u32;
-        }
-        let turn = std::f64::consts::PI * number as f64 / steps as f64;
-        let step = Step {
-            optimizer,
-            rate: (RATE * 0.5 * (1.0 + libm::cos(turn))) as f32,
-            number,
-            max_norm: None,
-            proximal_mu: 0.0,
-            anchor: &[],
-        };
-        session.step(train, &rows, &step, stream)?;
-    }
-    Ok(())
 }

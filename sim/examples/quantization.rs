@@ -17,18 +17,21 @@
     reason = "an example prints; that is what it is for"
 )]
 
+mod common;
+
 use std::error::Error;
 use std::sync::Arc;
 
-use fl_core::{ClientId, Examples, Optimizer, Purpose, RoundId, Seed, Stream};
+use fl_core::{ClientId, Examples as _, Purpose, RoundId, Seed, Stream};
 use fl_datasets::partition::{Iid, PartitionConfig};
 use fl_datasets::{DataRoot, DatasetConfig};
 use fl_edge::kernel::Kernels;
 use fl_edge::qat::{QatForward, QatOptions};
 use fl_edge::quant::{CALIBRATION_SAMPLES, Calibration, Granularity, Samples, sensitivities};
-use fl_edge::{Model, ModelDef, Numerics, Passes, Program, Session, Step};
+use fl_edge::{Model, ModelDef, Numerics, Passes, Program, Session};
 
-const BATCH: usize = 64;
+use common::{BATCH, train_on};
+
 const RATE: f64 = 0.1;
 const QAT_RATE: f64 = 0.01;
 
@@ -125,40 +128,6 @@ fn main() -> Result<(), Box<dyn Error>> {
                 println!(" {} ({:.1} dB)", worst.unit, -10.0 * worst.noise.log10());
             }
         }
-    }
-    Ok(())
-}
-
-/// So many steps of momentum SGD from `parameters`, the rate falling along a cosine.
-fn train_on(
-    session: &mut Session,
-    parameters: &[f32],
-    train: &dyn Examples,
-    stream: &mut Stream,
-    rate: f64,
-    steps: u64,
-) -> Result<(), Box<dyn Error>> {
-    let optimizer = Optimizer::Sgd {
-        momentum: 0.9,
-        weight_decay: 0.0,
-        nesterov: false,
-    };
-    session.start(parameters, &optimizer, BATCH);
-    let mut rows = [0; BATCH];
-    for number in 0..steps {
-        for row in &mut rows {
-            *row = stream.below(train.len() as u64) as u32;
-        }
-        let turn = std::f64::consts::PI * number as f64 / steps as f64;
-        let step = Step {
-            optimizer,
-            rate: (rate * 0.5 * (1.0 + libm::cos(turn))) as f32,
-            number,
-            max_norm: None,
-            proximal_mu: 0.0,
-            anchor: &[],
-        };
-        session.step(train, &rows, &step, stream)?;
     }
     Ok(())
 }
