@@ -17,9 +17,9 @@ use std::sync::{Arc, Barrier};
 use std::time::Instant;
 
 use fl_core::{
-    BatchSize, ClientId, Examples, FitTask, InputSpec, InputsMut, LearningRate, LocalPlan,
-    LocalResult, LocalWork, Optimizer, Precision, Purpose, RoundId, Seed, Stream, TargetSpec,
-    TargetsMut, Trainer as _, WorkLimit,
+    BatchSize, ClientId, ExampleOrder, Examples, FitTask, InputSpec, InputsMut, LearningRate,
+    LocalPlan, LocalResult, LocalWork, Optimizer, Precision, Purpose, RoundId, Seed, Stream,
+    TargetSpec, TargetsMut, Trainer as _, WorkLimit,
 };
 use fl_edge::kernel::{Activation, Conv, ConvShape, Gradient, Kernels, Padding, Pool, SgdStep};
 use fl_edge::{EdgeTrainer, Model, ModelDef, Session, Step};
@@ -174,6 +174,7 @@ impl Fleet {
             plan: LocalPlan {
                 work: LocalWork::Epochs(NonZeroU32::MIN),
                 batch: BatchSize::Examples(NonZeroU32::new(10).expect("ten")),
+                order: ExampleOrder::Shuffled,
                 optimizer: Optimizer::SGD,
                 learning_rate: LearningRate::constant(0.01),
                 max_gradient_norm: None,

@@ -314,10 +314,7 @@ impl Lanes {
             let task = &mut tasks[index];
             if state.next == state.examples {
                 let order = &mut state.order[..state.examples];
-                for (slot, row) in order.iter_mut().zip(0..) {
-                    *slot = row;
-                }
-                task.stream.shuffle(order);
+                task.plan.order.pass(order, &mut task.stream);
                 state.next = 0;
                 state.epochs_begun += 1;
             }

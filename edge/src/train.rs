@@ -200,10 +200,7 @@ impl EdgeTrainer {
         while epoch < epochs && result.steps < steps {
             epoch += 1;
             let order = &mut self.order[..examples];
-            for (slot, row) in order.iter_mut().zip(0..) {
-                *slot = row;
-            }
-            task.stream.shuffle(order);
+            plan.order.pass(order, &mut task.stream);
             for rows in self.order[..examples].chunks(batch) {
                 if result.steps == steps {
                     break;

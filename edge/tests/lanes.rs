@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use fl_core::{
-    BatchSize, ClientId, Examples, FitTask, InputSpec, InputsMut, LearningRate, LocalPlan,
-    LocalResult, LocalWork, Optimizer, Precision, Purpose, RoundId, Schedule, ScheduleUnit, Seed,
-    Stream, TargetSpec, TargetsMut, TrainError, Trainer as _, WorkLimit,
+    BatchSize, ClientId, ExampleOrder, Examples, FitTask, InputSpec, InputsMut, LearningRate,
+    LocalPlan, LocalResult, LocalWork, Optimizer, Precision, Purpose, RoundId, Schedule,
+    ScheduleUnit, Seed, Stream, TargetSpec, TargetsMut, TrainError, Trainer as _, WorkLimit,
 };
 use fl_edge::kernel::Kernels;
 use fl_edge::{EdgeTrainer, Model, ModelDef};
@@ -136,6 +136,7 @@ fn plans() -> Vec<LocalPlan> {
     let plain = LocalPlan {
         work: LocalWork::Epochs(count(2)),
         batch: BatchSize::Examples(count(10)),
+        order: ExampleOrder::Shuffled,
         optimizer: Optimizer::SGD,
         learning_rate: LearningRate::constant(0.1),
         max_gradient_norm: None,
@@ -163,6 +164,10 @@ fn plans() -> Vec<LocalPlan> {
                 nesterov: false,
                 weight_decay: 0.01,
             },
+            ..plain
+        },
+        LocalPlan {
+            order: ExampleOrder::Stored,
             ..plain
         },
         // Not for lanes: the group must still train as its members do alone.

@@ -6,9 +6,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use fl_core::{
-    BatchSize, ClientId, Examples, FitTask, InputSpec, InputsMut, LearningRate, LocalPlan,
-    LocalResult, LocalWork, Optimizer, Parameters, Precision, Purpose, RoundId, Seed, ServedModel,
-    Stream, TargetSpec, TargetsMut, TrainError, Trainer as _, WorkLimit,
+    BatchSize, ClientId, ExampleOrder, Examples, FitTask, InputSpec, InputsMut, LearningRate,
+    LocalPlan, LocalResult, LocalWork, Optimizer, Parameters, Precision, Purpose, RoundId, Seed,
+    ServedModel, Stream, TargetSpec, TargetsMut, TrainError, Trainer as _, WorkLimit,
 };
 use fl_edge::kernel::Kernels;
 use fl_edge::qat::{QatForward, QatOptions};
@@ -424,6 +424,7 @@ fn plan(optimizer: Optimizer, precision: Precision) -> LocalPlan {
     LocalPlan {
         work: LocalWork::Epochs(NonZeroU32::new(2).unwrap()),
         batch: BatchSize::Examples(NonZeroU32::new(10).unwrap()),
+        order: ExampleOrder::Shuffled,
         optimizer,
         learning_rate: LearningRate::constant(0.05),
         max_gradient_norm: Some(2.0),

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use fl_core::{
-    ClientId, Parameters, Precision, Purpose, RingError, RingPlan, RoundId, Seed, Stream,
+    ClientId, ExampleOrder, Parameters, Precision, Purpose, RingError, RingPlan, RoundId, Seed,
+    Stream,
 };
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
 use fl_edge::distill::Teacher;
@@ -179,6 +180,12 @@ impl Prepared {
             return Err(self.variant.fault(
                 "local.precision",
                 "privacy.kind = \"example\" trains in \"f32\" alone: the ranges that \"qat-int8\" observes would be released without noise; choose \"f32\", or privacy.kind = \"central\"",
+            ));
+        }
+        if self.variant.local.plan().order != ExampleOrder::Shuffled {
+            return Err(self.variant.fault(
+                "local.order",
+                "privacy.kind = \"example\" draws every batch at random, so that its examples have no order; remove local.order",
             ));
         }
         if let Some(table) = &self.variant.local.distillation {

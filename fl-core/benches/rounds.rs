@@ -107,6 +107,7 @@ fn local_plan() -> LocalPlan {
     LocalPlan {
         work: LocalWork::Epochs(core::num::NonZeroU32::MIN),
         batch: BatchSize::Full,
+        order: ExampleOrder::Shuffled,
         optimizer: Optimizer::SGD,
         learning_rate: LearningRate::constant(0.1),
         max_gradient_norm: None,

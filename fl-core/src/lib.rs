@@ -43,6 +43,7 @@
 //!     local: LocalPlan {
 //!         work: LocalWork::Epochs(1.try_into()?),
 //!         batch: BatchSize::Full,
+//!         order: ExampleOrder::Shuffled,
 //!         optimizer: Optimizer::SGD,
 //!         learning_rate: LearningRate::constant(0.1),
 //!         max_gradient_norm: None,
@@ -148,8 +149,8 @@ pub use mask::Mask;
 pub use modular::{ModularError, ModularSum};
 pub use params::{Layout, ModelDigest, Parameters, ParametersError, TensorSpec};
 pub use plan::{
-    BatchSize, ExampleClipping, ExamplePrivacy, LearningRate, LocalPlan, LocalWork, Optimizer,
-    Precision, Schedule, ScheduleUnit, WorkLimit,
+    BatchSize, ExampleClipping, ExampleOrder, ExamplePrivacy, LearningRate, LocalPlan, LocalWork,
+    Optimizer, Precision, Schedule, ScheduleUnit, WorkLimit,
 };
 #[cfg(feature = "std")]
 pub use region::{Region, RegionSettings};

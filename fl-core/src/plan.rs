@@ -4,6 +4,7 @@ use core::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+use crate::stream::Stream;
 use crate::units::RoundId;
 
 mod private;
@@ -13,10 +14,40 @@ pub use private::{ExampleClipping, ExamplePrivacy};
 /// How long a client trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LocalWork {
-    /// Passes over the client's examples, reshuffled for each.
+    /// Passes over the client's examples, in the plan's [order](ExampleOrder).
     Epochs(NonZeroU32),
     /// Mini-batch steps, starting a new pass whenever one ends.
     Steps(NonZeroU32),
+}
+
+/// In which order a pass visits the client's examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExampleOrder {
+    /// Shuffled anew for each pass.
+    #[default]
+    Shuffled,
+    /// As the client stores them, so that every pass has the same batches: FedAvg as it is written
+    /// (McMahan et al. 2017, arXiv:1602.05629, algorithm 1, where a client splits its examples into
+    /// batches once). Examples that are drawn for [privacy](LocalPlan::privacy) have no order.
+    Stored,
+}
+
+impl ExampleOrder {
+    fn is_shuffled(&self) -> bool {
+        *self == Self::Shuffled
+    }
+
+    /// Writes the rows of the next pass over `rows.len()` examples into `rows`.
+    pub fn pass(self, rows: &mut [u32], stream: &mut Stream) {
+        for (slot, row) in rows.iter_mut().zip(0..) {
+            *slot = row;
+        }
+        match self {
+            Self::Shuffled => stream.shuffle(rows),
+            Self::Stored => {}
+        }
+    }
 }
 
 /// How much of the plan's [work](LocalWork) a client manages to do.
@@ -218,6 +249,9 @@ pub struct LocalPlan {
     pub work: LocalWork,
     /// Examples per step.
     pub batch: BatchSize,
+    /// In which order a pass visits the client's examples.
+    #[serde(default, skip_serializing_if = "ExampleOrder::is_shuffled")]
+    pub order: ExampleOrder,
     /// How gradients move the parameters.
     pub optimizer: Optimizer,
     /// Step size.
@@ -434,6 +468,7 @@ mod tests {
         let plan = LocalPlan {
             work: LocalWork::Epochs(n(5)),
             batch: BatchSize::Examples(n(10)),
+            order: ExampleOrder::Shuffled,
             optimizer: Optimizer::SGD,
             learning_rate: LearningRate::constant(0.1),
             max_gradient_norm: Some(1.0),

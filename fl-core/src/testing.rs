@@ -19,7 +19,9 @@ pub use trainer::trainer;
 
 use core::num::NonZeroU32;
 
-use crate::plan::{BatchSize, LearningRate, LocalPlan, LocalWork, Optimizer, Precision};
+use crate::plan::{
+    BatchSize, ExampleOrder, LearningRate, LocalPlan, LocalWork, Optimizer, Precision,
+};
 use crate::stream::{Purpose, Stream};
 use crate::units::{ClientId, ExampleCount, RoundId, Seed};
 use crate::update::{Cost, Report, WorkDone};
@@ -42,6 +44,7 @@ pub fn local_plan() -> LocalPlan {
     LocalPlan {
         work: LocalWork::Epochs(NonZeroU32::MIN),
         batch: BatchSize::Examples(NonZeroU32::MIN.saturating_add(9)),
+        order: ExampleOrder::Shuffled,
         optimizer: Optimizer::SGD,
         learning_rate: LearningRate::constant(0.1),
         max_gradient_norm: None,

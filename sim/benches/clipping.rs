@@ -15,8 +15,9 @@ use std::time::Instant;
 
 use fl_core::testing::reference::Blobs;
 use fl_core::{
-    BatchSize, ClientId, FitTask, InputSpec, LearningRate, LocalPlan, LocalResult, LocalWork,
-    Optimizer, Precision, Purpose, RoundId, Seed, Stream, TargetSpec, Trainer as _, WorkLimit,
+    BatchSize, ClientId, ExampleOrder, FitTask, InputSpec, LearningRate, LocalPlan, LocalResult,
+    LocalWork, Optimizer, Precision, Purpose, RoundId, Seed, Stream, TargetSpec, Trainer as _,
+    WorkLimit,
 };
 use fl_edge::{EdgeTrainer, Model, ModelDef};
 use fl_privacy::clip::{AutomaticClip, Clipper, FlatClip, PerLayerClip};
@@ -50,6 +51,7 @@ fn compare(name: &str, shape: &[usize], samples: usize) {
     let plans = EPOCHS.map(|epochs| LocalPlan {
         work: LocalWork::Epochs(NonZeroU32::new(epochs).expect("not zero")),
         batch: BatchSize::Examples(NonZeroU32::new(10).expect("not zero")),
+        order: ExampleOrder::Shuffled,
         optimizer: Optimizer::SGD,
         learning_rate: LearningRate::constant(0.05),
         max_gradient_norm: None,

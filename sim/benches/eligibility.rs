@@ -12,8 +12,8 @@ use std::num::NonZeroU32;
 use std::time::Instant;
 
 use fl_core::{
-    BatchSize, ClientId, InputSpec, LearningRate, LocalPlan, LocalWork, Optimizer, Precision,
-    Purpose, RoundId, Seed, Stream, TargetSpec, VirtualTime, WorkLimit,
+    BatchSize, ClientId, ExampleOrder, InputSpec, LearningRate, LocalPlan, LocalWork, Optimizer,
+    Precision, Purpose, RoundId, Seed, Stream, TargetSpec, VirtualTime, WorkLimit,
 };
 use fl_edge::device::Heat;
 use fl_edge::{Model, ModelDef};
@@ -50,6 +50,7 @@ fn main() {
     let plan = LocalPlan {
         work: LocalWork::Epochs(NonZeroU32::MIN),
         batch: BatchSize::Examples(NonZeroU32::MIN),
+        order: ExampleOrder::Shuffled,
         optimizer: Optimizer::SGD,
         learning_rate: LearningRate::constant(0.1),
         max_gradient_norm: None,

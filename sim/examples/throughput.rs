@@ -22,9 +22,9 @@ use std::sync::atomic::AtomicBool;
 use fl_core::select::{SelectorConfig, UniformConfig};
 use fl_core::strategy::{FedAvgConfig, StrategyConfig};
 use fl_core::{
-    BatchSize, ClientId, Evaluation, ExampleCount, Examples, FitTask, InputSpec, InputsMut, Layout,
-    LearningRate, LocalPlan, LocalResult, LocalWork, Optimizer, Parameters, Precision, Purpose,
-    RoundId, Seed, Stream, TargetSpec, TargetsMut, TrainError, Trainer,
+    BatchSize, ClientId, Evaluation, ExampleCount, ExampleOrder, Examples, FitTask, InputSpec,
+    InputsMut, Layout, LearningRate, LocalPlan, LocalResult, LocalWork, Optimizer, Parameters,
+    Precision, Purpose, RoundId, Seed, Stream, TargetSpec, TargetsMut, TrainError, Trainer,
 };
 use fl_datasets::{DataRoot, DatasetConfig};
 use fl_edge::{Model, ModelDef};
@@ -211,6 +211,7 @@ fn config(cohort: u64, rounds: u64, threads: usize) -> SimulationConfig {
         local: LocalPlan {
             work: LocalWork::Epochs(NonZeroU32::MIN),
             batch: BatchSize::Examples(NonZeroU32::new(10).unwrap()),
+            order: ExampleOrder::Shuffled,
             optimizer: Optimizer::SGD,
             learning_rate: LearningRate::constant(0.01),
             max_gradient_norm: None,

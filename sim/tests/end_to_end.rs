@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fl_core::select::{SelectorConfig, UniformConfig};
 use fl_core::strategy::{FedAvgConfig, FedProxConfig, StrategyConfig};
 use fl_core::{
-    BatchSize, LearningRate, LocalPlan, LocalWork, ModelDigest, Optimizer, Precision, Seed,
+    BatchSize, ExampleOrder, LearningRate, LocalPlan, LocalWork, ModelDigest, Optimizer, Precision,
+    Seed,
 };
 use fl_datasets::partition::{Iid, PartitionConfig};
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
@@ -55,6 +56,7 @@ fn config(rounds: u64, epochs: u32, rate: f32) -> SimulationConfig {
         local: LocalPlan {
             work: LocalWork::Epochs(NonZeroU32::new(epochs).unwrap()),
             batch: BatchSize::Examples(NonZeroU32::new(10).unwrap()),
+            order: ExampleOrder::Shuffled,
             optimizer: Optimizer::SGD,
             learning_rate: LearningRate::constant(rate),
             max_gradient_norm: None,

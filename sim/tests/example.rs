@@ -10,9 +10,9 @@ use fl_core::select::{SelectorConfig, UniformConfig};
 use fl_core::strategy::{FedAvgConfig, StrategyConfig};
 use fl_core::testing::reference::SoftmaxTrainer;
 use fl_core::{
-    BatchSize, ClientId, ExamplePrivacy, FitTask, GroupMean, LearningRate, LocalPlan, LocalResult,
-    LocalWork, Optimizer, Parameters, Precision, Purpose, RoundId, Seed, Stream, Trainer as _,
-    WorkLimit,
+    BatchSize, ClientId, ExampleOrder, ExamplePrivacy, FitTask, GroupMean, LearningRate, LocalPlan,
+    LocalResult, LocalWork, Optimizer, Parameters, Precision, Purpose, RoundId, Seed, Stream,
+    Trainer as _, WorkLimit,
 };
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
 use fl_edge::zoo::Logreg;
@@ -61,6 +61,7 @@ fn config(privacy: ExampleLevelPrivacy, cohort: u64, batch: BatchSize) -> Simula
         local: LocalPlan {
             work: LocalWork::Epochs(NonZeroU32::new(2).unwrap()),
             batch,
+            order: ExampleOrder::Shuffled,
             optimizer: Optimizer::SGD,
             learning_rate: LearningRate::constant(0.02),
             max_gradient_norm: None,

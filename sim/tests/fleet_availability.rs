@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use fl_core::{
-    BatchSize, ClientId, InputSpec, LearningRate, LocalPlan, LocalWork, Optimizer, Precision,
-    Purpose, RoundId, Seed, Stream, TargetSpec, VirtualTime,
+    BatchSize, ClientId, ExampleOrder, InputSpec, LearningRate, LocalPlan, LocalWork, Optimizer,
+    Precision, Purpose, RoundId, Seed, Stream, TargetSpec, VirtualTime,
 };
 use fl_edge::{Model, ModelDef};
 use fl_sim::fleet::availability::{CHARGING, Diurnal, IDLE, Life, Rhythm, WIFI};
@@ -318,6 +318,7 @@ fn costs(fleet: &Fleet) -> Costs {
     let plan = LocalPlan {
         work: LocalWork::Epochs(core::num::NonZeroU32::MIN),
         batch: BatchSize::Examples(core::num::NonZeroU32::MIN),
+        order: ExampleOrder::Shuffled,
         optimizer: Optimizer::SGD,
         learning_rate: LearningRate::constant(0.1),
         max_gradient_norm: None,

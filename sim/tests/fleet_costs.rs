@@ -4,8 +4,8 @@
 use std::num::NonZeroU32;
 
 use fl_core::{
-    BatchSize, ClientId, InputSpec, LearningRate, LocalPlan, LocalWork, Optimizer, Precision,
-    Purpose, RoundId, Seed, Stream, TargetSpec, VirtualTime, WorkLimit,
+    BatchSize, ClientId, ExampleOrder, InputSpec, LearningRate, LocalPlan, LocalWork, Optimizer,
+    Precision, Purpose, RoundId, Seed, Stream, TargetSpec, VirtualTime, WorkLimit,
 };
 use fl_edge::device::profile::Class;
 use fl_edge::device::{Choice, DelegateKind, Heat, Request, Threads, Work, estimate};
@@ -36,6 +36,7 @@ fn plan(work: LocalWork, batch: BatchSize) -> LocalPlan {
     LocalPlan {
         work,
         batch,
+        order: ExampleOrder::Shuffled,
         optimizer: Optimizer::SGD,
         learning_rate: LearningRate::constant(0.1),
         max_gradient_norm: None,

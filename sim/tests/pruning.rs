@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use fl_core::select::{SelectorConfig, UniformConfig};
 use fl_core::strategy::{FedAvgConfig, FedProxConfig, StrategyConfig};
 use fl_core::{
-    BatchSize, ClientId, Evaluation, Examples, FitTask, Layout, LearningRate, LocalPlan,
-    LocalResult, LocalWork, Mask, Optimizer, Parameters, Precision, Purpose, RoundId, Seed, Stream,
-    TrainError, Trainer,
+    BatchSize, ClientId, Evaluation, ExampleOrder, Examples, FitTask, Layout, LearningRate,
+    LocalPlan, LocalResult, LocalWork, Mask, Optimizer, Parameters, Precision, Purpose, RoundId,
+    Seed, Stream, TrainError, Trainer,
 };
 use fl_datasets::partition::{Iid, PartitionConfig};
 use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
@@ -78,6 +78,7 @@ fn config() -> SimulationConfig {
         local: LocalPlan {
             work: LocalWork::Epochs(NonZeroU32::new(2).unwrap()),
             batch: BatchSize::Examples(NonZeroU32::new(10).unwrap()),
+            order: ExampleOrder::Shuffled,
             optimizer: Optimizer::SGD,
             learning_rate: LearningRate::constant(0.1),
             max_gradient_norm: None,

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use crate::common::{Case, Synthetic, operators, stream};
 use fl_core::{
-    BatchSize, ClientId, ExamplePrivacy, FitTask, InputSpec, LearningRate, LocalPlan, LocalResult,
-    LocalWork, Optimizer, Parameters, Precision, RoundId, TargetSpec, Trainer as _, WorkLimit,
+    BatchSize, ClientId, ExampleOrder, ExamplePrivacy, FitTask, InputSpec, LearningRate, LocalPlan,
+    LocalResult, LocalWork, Optimizer, Parameters, Precision, RoundId, TargetSpec, Trainer as _,
+    WorkLimit,
 };
 use fl_edge::kernel::Kernels;
 use fl_edge::qat::QatOptions;
@@ -75,6 +76,7 @@ fn plan(optimizer: Optimizer, batch: BatchSize, max_gradient_norm: Option<f32>) 
     LocalPlan {
         work: LocalWork::Epochs(NonZeroU32::new(2).expect("not zero")),
         batch,
+        order: ExampleOrder::Shuffled,
         optimizer,
         learning_rate: LearningRate::constant(0.01),
         max_gradient_norm,

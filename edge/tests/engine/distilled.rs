@@ -8,8 +8,8 @@ use crate::allocations::measured;
 use crate::common::{Case, Synthetic, operators, stream};
 use crate::gradients;
 use fl_core::{
-    BatchSize, ClientId, FitTask, InputSpec, LearningRate, LocalPlan, LocalResult, LocalWork,
-    NO_TARGET, Optimizer, Precision, RoundId, TargetSpec, Trainer as _, WorkLimit,
+    BatchSize, ClientId, ExampleOrder, FitTask, InputSpec, LearningRate, LocalPlan, LocalResult,
+    LocalWork, NO_TARGET, Optimizer, Precision, RoundId, TargetSpec, Trainer as _, WorkLimit,
 };
 use fl_edge::distill::{DistillError, DistillOptions, Feature, Relation, Teacher};
 use fl_edge::kernel::Kernels;
@@ -313,6 +313,7 @@ fn plan(precision: Precision) -> LocalPlan {
     LocalPlan {
         work: LocalWork::Epochs(NonZeroU32::new(2).expect("not zero")),
         batch: BatchSize::Examples(NonZeroU32::new(8).expect("not zero")),
+        order: ExampleOrder::Shuffled,
         optimizer: Optimizer::SGD,
         learning_rate: LearningRate::constant(0.05),
         max_gradient_norm: None,

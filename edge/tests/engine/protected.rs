@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::common::{Case, Synthetic, operators, stream};
 use fl_core::testing::reference::{Blobs, SoftmaxTrainer};
 use fl_core::{
-    BatchSize, ClientId, ExampleClipping, ExamplePrivacy, Examples, FitTask, InputSpec,
-    LearningRate, LocalPlan, LocalResult, LocalWork, Optimizer, Parameters, Precision, RoundId,
-    TargetSpec, TrainError, Trainer, WorkLimit,
+    BatchSize, ClientId, ExampleClipping, ExampleOrder, ExamplePrivacy, Examples, FitTask,
+    InputSpec, LearningRate, LocalPlan, LocalResult, LocalWork, Optimizer, Parameters, Precision,
+    RoundId, TargetSpec, TrainError, Trainer, WorkLimit,
 };
 use fl_edge::kernel::Kernels;
 use fl_edge::{EdgeTrainer, Model, ModelDef};
@@ -17,6 +17,7 @@ fn plan(optimizer: Optimizer, privacy: ExamplePrivacy) -> LocalPlan {
     LocalPlan {
         work: LocalWork::Epochs(NonZeroU32::new(2).expect("not zero")),
         batch: BatchSize::Share(0.3),
+        order: ExampleOrder::Shuffled,
         optimizer,
         learning_rate: LearningRate::constant(0.05),
         max_gradient_norm: None,

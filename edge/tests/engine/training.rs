@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::common::{Case, FIRST_OPERATORS, Synthetic, operators, stream};
 use fl_core::{
-    BatchSize, ClientId, ExampleCount, Examples, FitTask, InputSpec, LearningRate, LocalPlan,
-    LocalResult, LocalWork, Optimizer, Parameters, Precision, RoundId, TargetSpec, TrainError,
-    Trainer as _, WorkLimit,
+    BatchSize, ClientId, ExampleCount, ExampleOrder, Examples, FitTask, InputSpec, LearningRate,
+    LocalPlan, LocalResult, LocalWork, Optimizer, Parameters, Precision, RoundId, TargetSpec,
+    TrainError, Trainer as _, WorkLimit,
 };
 use fl_edge::kernel::Kernels;
 use fl_edge::{EdgeTrainer, Model, ModelDef, Session, Step};
@@ -20,6 +20,7 @@ fn plan(work: LocalWork, batch: BatchSize) -> LocalPlan {
     LocalPlan {
         work,
         batch,
+        order: ExampleOrder::Shuffled,
         optimizer: Optimizer::SGD,
         learning_rate: LearningRate::constant(0.1),
         max_gradient_norm: None,

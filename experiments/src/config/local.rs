@@ -4,7 +4,8 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 use fl_core::{
-    BatchSize, LearningRate, LocalPlan, LocalWork, Optimizer, Precision, Schedule, ScheduleUnit,
+    BatchSize, ExampleOrder, LearningRate, LocalPlan, LocalWork, Optimizer, Precision, Schedule,
+    ScheduleUnit,
 };
 use schemars::JsonSchema;
 use serde::de::{IgnoredAny, Visitor};
@@ -33,6 +34,11 @@ pub struct LocalTable {
     /// all of them. With privacy.kind = "example", the size that a batch drawn at random is expected
     /// to have.
     pub batch: Batch,
+    /// In which order a pass visits the client's examples: "shuffled" anew for each pass, or "stored",
+    /// as the data set has them. With privacy.kind = "example", which draws its batches, only
+    /// "shuffled".
+    #[serde(default, skip_serializing_if = "OrderName::is_shuffled")]
+    pub order: OrderName,
     /// Step size, above 0.
     pub learning_rate: f64,
     /// Largest L2 norm of a step's gradient, above 0; larger ones are scaled down. None by default.
@@ -63,6 +69,8 @@ struct Keys {
     epochs: Option<NonZeroU32>,
     steps: Option<NonZeroU32>,
     batch: Batch,
+    #[serde(default)]
+    order: OrderName,
     learning_rate: f64,
     max_gradient_norm: Option<f64>,
     #[serde(default)]
@@ -75,6 +83,23 @@ struct Keys {
     _schedule: Option<IgnoredAny>,
     #[serde(rename = "optimizer")]
     _optimizer: Option<IgnoredAny>,
+}
+
+/// In which order a pass visits a client's examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OrderName {
+    /// Shuffled anew for each pass.
+    #[default]
+    Shuffled,
+    /// As the data set has them.
+    Stored,
+}
+
+impl OrderName {
+    fn is_shuffled(&self) -> bool {
+        *self == Self::Shuffled
+    }
 }
 
 /// Arithmetic of local training.
@@ -416,6 +441,7 @@ impl LocalTable {
             epochs: keys.epochs,
             steps: keys.steps,
             batch: keys.batch,
+            order: keys.order,
             learning_rate: keys.learning_rate,
             max_gradient_norm: keys.max_gradient_norm,
             precision: keys.precision,
@@ -444,6 +470,10 @@ impl LocalTable {
                 Batch::Examples(count) => BatchSize::Examples(count),
                 Batch::Share(share) => BatchSize::Share(share),
                 Batch::Full => BatchSize::Full,
+            },
+            order: match self.order {
+                OrderName::Shuffled => ExampleOrder::Shuffled,
+                OrderName::Stored => ExampleOrder::Stored,
             },
             optimizer: self.optimizer.plan(),
             learning_rate: LearningRate {

@@ -52,7 +52,7 @@ pub(crate) const CASES: &[Case] = &[
         "cohort = 10\n[[plot]]\nkind = \"curves\"\nx = \"accuracy\"\ny = \"jain\"\n",
         &[
             r#"bad.toml:25:5: `plot.x`: found "accuracy", expected one of rounds, time, seconds, hours, bytes, joules, epsilon"#,
-            r#"bad.toml:26:5: `plot.y`: found "jain", expected one of rounds, time, seconds, hours, bytes, joules, epsilon, accuracy, accuracy-int8, loss, train-accuracy, train-loss"#,
+            r#"bad.toml:26:5: `plot.y`: found "jain", expected one of rounds, time, seconds, hours, bytes, joules, epsilon, accuracy, accuracy-int8, patch, loss, train-accuracy, train-loss"#,
         ],
     ),
     fault(

@@ -197,6 +197,14 @@ pub(crate) const CASES: &[Case] = &[
         ],
     ),
     fault(
+        "an order of examples that are drawn",
+        "batch = 10\nlearning_rate = 0.1\n\n[strategy]",
+        "batch = 10\nlearning_rate = 0.1\norder = \"stored\"\n\n[privacy]\nkind = \"example\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-5\n\n[strategy]",
+        &[
+            r#"bad.toml:16:9: `local.order`: privacy.kind = "example" draws every batch at random, so that its examples have no order; remove local.order"#,
+        ],
+    ),
+    fault(
         "examples under batch normalisation",
         "kind = \"logreg\"",
         "layer = [{ kind = \"flatten\" }, { kind = \"dense\", units = 8 }, { kind = \"batch-norm\" }, { kind = \"dense\" }]\n\n[privacy]\nkind = \"example\"\nmax_norm = 1\nepsilon = 8\ndelta = 1e-5",

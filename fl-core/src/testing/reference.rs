@@ -197,9 +197,9 @@ impl SoftmaxTrainer {
             ..LocalResult::default()
         };
         let mut loss_sum = 0.0;
-        let mut rows: Vec<u32> = (0..examples as u32).collect();
+        let mut rows = vec![0; examples];
         'work: for _ in 0..epochs {
-            task.stream.shuffle(&mut rows);
+            task.plan.order.pass(&mut rows, &mut task.stream);
             for batch in rows.chunks(size) {
                 if result.steps == most_steps {
                     break 'work;

@@ -5,14 +5,17 @@ use core::num::NonZeroU32;
 use super::{bits, local_plan, stream};
 use crate::examples::{Examples, InputSpec, InputsMut, TargetSpec, TargetsMut};
 use crate::params::Parameters;
-use crate::plan::{BatchSize, ExamplePrivacy, LearningRate, LocalPlan, LocalWork, WorkLimit};
+use crate::plan::{
+    BatchSize, ExampleOrder, ExamplePrivacy, LearningRate, LocalPlan, LocalWork, WorkLimit,
+};
 use crate::trainer::{FitTask, LocalResult, TrainError, Trainer};
 use crate::units::{ClientId, RoundId};
 
 /// Checks a trainer on the data of some clients (at least two, of different sizes): how clients
 /// are grouped into calls changes no bit, nor does what was trained before; `update = local -
-/// global`; partial work is the beginning of the whole; counts are right; the proximal term
-/// vanishes at the global model; no examples are refused; an evaluation is the sum of its parts.
+/// global`; partial work is the beginning of the whole; counts are right; examples come in the
+/// plan's order; the proximal term vanishes at the global model; no examples are refused; an
+/// evaluation is the sum of its parts.
 /// A trainer that protects single examples does so in all of this, bounds what an example does,
 /// adds the noise asked for, also to a batch without examples, and without noise and bound is SGD;
 /// one that cannot says that it is [unsupported](TrainError::Unsupported).
@@ -54,6 +57,10 @@ pub fn trainer<T: Trainer>(
             batch: BatchSize::Share(0.4),
             ..plan
         },
+        LocalPlan {
+            order: ExampleOrder::Stored,
+            ..plan
+        },
     ];
     for plan in &plans {
         suite.grouping(plan);
@@ -61,6 +68,7 @@ pub fn trainer<T: Trainer>(
         suite.partial_work(plan);
     }
     suite.learns(&plan);
+    suite.order(&plan);
     suite.proximal(&plan);
     suite.refusals(&plan);
     suite.evaluation();
@@ -228,6 +236,25 @@ impl<T: Trainer> Suite<'_, T> {
         }
     }
 
+    fn order(&self, plan: &LocalPlan) {
+        let data = self.clients[self.clients.len() - 1];
+        let first = First(data, plan.batch.examples(data.len() as u64) as usize);
+        let step = |order, data: &dyn Examples, draw| {
+            let plan = LocalPlan { order, ..*plan };
+            self.one_step(&plan, data, draw).0
+        };
+        assert_eq!(
+            step(ExampleOrder::Stored, data, 1),
+            step(ExampleOrder::Stored, &first, 1),
+            "in stored order, the first batch has the first examples"
+        );
+        assert_ne!(
+            step(ExampleOrder::Shuffled, data, 1),
+            step(ExampleOrder::Shuffled, data, 2),
+            "shuffled, another batch comes first after another draw"
+        );
+    }
+
     fn proximal(&self, plan: &LocalPlan) {
         let values = |mu, steps| {
             let plan = LocalPlan {
@@ -324,7 +351,7 @@ impl<T: Trainer> Suite<'_, T> {
             |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
 
         // One example alone, as a trainer may draw what it needs for several in any order.
-        let one = First(self.clients[0]);
+        let one = First(self.clients[0], 1);
         let (free, result) = self.private_step(&full, ExamplePrivacy::flat(1e6, 0.0), &one, 0);
         assert_eq!(result.examples_clipped, 0, "a bound that nothing reaches");
         let (sgd, _) = self.one_step(&full, &one, 0);
@@ -459,12 +486,12 @@ impl<T: Trainer> Suite<'_, T> {
     }
 }
 
-/// The first example of another data set alone.
-struct First<'a>(&'a dyn Examples);
+/// The first examples of another data set alone, so many of them.
+struct First<'a>(&'a dyn Examples, usize);
 
 impl Examples for First<'_> {
     fn len(&self) -> usize {
-        1
+        self.1
     }
 
     fn input(&self) -> &InputSpec {

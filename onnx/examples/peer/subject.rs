@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use fl_core::{
-    BatchSize, ClientId, FitTask, InputSpec, LearningRate, LocalPlan, LocalResult, LocalWork,
-    Optimizer, Parameters, Precision, Purpose, RoundId, Schedule, ScheduleUnit, Seed, Stream,
-    TargetSpec, Trainer as _, WorkLimit,
+    BatchSize, ClientId, ExampleOrder, FitTask, InputSpec, LearningRate, LocalPlan, LocalResult,
+    LocalWork, Optimizer, Parameters, Precision, Purpose, RoundId, Schedule, ScheduleUnit, Seed,
+    Stream, TargetSpec, Trainer as _, WorkLimit,
 };
 use fl_edge::quant::{Calibration, Code4, FourBits, Granularity, Quantization, Samples, Weights4};
 use fl_edge::{EdgeTrainer, Model, ModelDef, Numerics, Passes, Program};
@@ -82,6 +82,7 @@ impl Subject {
         let plan = LocalPlan {
             work: LocalWork::Steps(steps),
             batch: BatchSize::Examples(positive(batch)?),
+            order: ExampleOrder::Shuffled,
             optimizer: Optimizer::Sgd {
                 momentum: 0.9,
                 nesterov: false,

@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use fl_core::select::{SelectorConfig, UniformConfig};
 use fl_core::strategy::{FedAvgConfig, StrategyConfig};
 use fl_core::{
-    BatchSize, ClientId, Evaluation, ExampleCount, Examples, FitTask, InputSpec, InputsMut, Layout,
-    LearningRate, LocalPlan, LocalResult, LocalWork, ModelDigest, Optimizer, Parameters, Precision,
-    Purpose, RoundId, Seed, ServedModel, Stream, TargetSpec, TargetsMut, TrainError, Trainer,
-    WorkLimit,
+    BatchSize, ClientId, Evaluation, ExampleCount, ExampleOrder, Examples, FitTask, InputSpec,
+    InputsMut, Layout, LearningRate, LocalPlan, LocalResult, LocalWork, ModelDigest, Optimizer,
+    Parameters, Precision, Purpose, RoundId, Seed, ServedModel, Stream, TargetSpec, TargetsMut,
+    TrainError, Trainer, WorkLimit,
 };
 use fl_edge::Observed;
 use fl_sim::fleet::{Costs, Fleet, FleetError};
@@ -463,6 +463,7 @@ pub(crate) fn plan(epochs: u32, batch: u32) -> LocalPlan {
     LocalPlan {
         work: LocalWork::Epochs(NonZeroU32::new(epochs).unwrap()),
         batch: BatchSize::Examples(NonZeroU32::new(batch).unwrap()),
+        order: ExampleOrder::Shuffled,
         optimizer: Optimizer::SGD,
         learning_rate: LearningRate::constant(0.1),
         max_gradient_norm: None,
