@@ -1,5 +1,6 @@
 //! From a graph to steps, constants and buffers.
 
+mod few;
 mod float;
 mod integer;
 
