@@ -19,13 +19,11 @@ use std::error::Error;
 use std::sync::Arc;
 
 use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
-use fl_datasets::partition::{Iid, PartitionConfig};
-use fl_datasets::{DataRoot, DatasetConfig};
 use fl_edge::kernel::Kernels;
 use fl_edge::quant::{Code4, FourBits, Samples, Scope, Weight4};
 use fl_edge::{Model, ModelDef, Numerics, Passes, Program, Session};
 
-use common::{BATCH, train_on};
+use common::{BATCH, train_on, whole};
 
 const RATE: f64 = 0.1;
 /// Rows of the test set at most.
@@ -54,9 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let found = MODELS.iter().find(|(name, ..)| *name == asked);
     let (_, data, def) = found.ok_or("MODEL is fashion, cifar or shakespeare")?;
 
-    let whole = PartitionConfig::Iid(Iid { clients: 1 });
-    let config = DatasetConfig::new(data).with_partition(whole);
-    let data = fl_datasets::load(&config, &DataRoot::from_env()?, Seed(1))?;
+    let data = whole(data)?;
     let mut scratch = Default::default();
     let train = data.train(ClientId(0), &mut scratch);
     let test = data.test().ok_or("the data have no test set")?;

@@ -23,14 +23,12 @@ use std::error::Error;
 use std::sync::Arc;
 
 use fl_core::{ClientId, Examples as _, Purpose, RoundId, Seed, Stream};
-use fl_datasets::partition::{Iid, PartitionConfig};
-use fl_datasets::{DataRoot, DatasetConfig};
 use fl_edge::kernel::Kernels;
 use fl_edge::qat::{QatForward, QatOptions};
 use fl_edge::quant::{CALIBRATION_SAMPLES, Calibration, Granularity, Samples, sensitivities};
 use fl_edge::{Model, ModelDef, Numerics, Passes, Program, Session};
 
-use common::{BATCH, train_on};
+use common::{BATCH, train_on, whole};
 
 const RATE: f64 = 0.1;
 const QAT_RATE: f64 = 0.01;
@@ -47,9 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let method = args.next().unwrap_or_else(|| "min-max".to_owned());
     let method = Calibration::named(&method).ok_or("METHOD is no calibration")?;
 
-    let whole = PartitionConfig::Iid(Iid { clients: 1 });
-    let config = DatasetConfig::new("fashion-mnist").with_partition(whole);
-    let data = fl_datasets::load(&config, &DataRoot::from_env()?, Seed(1))?;
+    let data = whole("fashion-mnist")?;
     let mut scratch = Default::default();
     let train = data.train(ClientId(0), &mut scratch);
     let test = data.test().ok_or("the data have no test set")?;

@@ -2,11 +2,20 @@
 
 use std::error::Error;
 
-use fl_core::{Examples, Optimizer, Stream};
+use fl_core::{Examples, Optimizer, Seed, Stream};
+use fl_datasets::partition::{Iid, PartitionConfig};
+use fl_datasets::{DataRoot, DatasetConfig, FederatedDataset};
 use fl_edge::{Session, Step};
 
 /// Examples of a step.
 pub(crate) const BATCH: usize = 64;
+
+/// A data set whose training examples are all one client's.
+pub(crate) fn whole(name: &str) -> Result<FederatedDataset, Box<dyn Error>> {
+    let whole = PartitionConfig::Iid(Iid { clients: 1 });
+    let config = DatasetConfig::new(name).with_partition(whole);
+    Ok(fl_datasets::load(&config, &DataRoot::from_env()?, Seed(1))?)
+}
 
 /// So many steps of momentum SGD from `parameters`, the rate falling along a cosine.
 pub(crate) fn train_on(
