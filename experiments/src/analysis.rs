@@ -26,6 +26,7 @@ pub(crate) use axes::EPSILON;
 pub use best::{Best, SelectedOn};
 pub use error::AnalysisError;
 pub use figure::{Figure, Figures, Point, Quantity, trajectory};
+pub(crate) use statistics::quantile;
 pub use statistics::{Interval, LEVEL, RESAMPLES, Statistics};
 pub use target::{ReachedBy, Target, Targets};
 pub use value::AxisValue;

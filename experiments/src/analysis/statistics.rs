@@ -92,6 +92,21 @@ impl Statistics {
     }
 }
 
+/// The quantile of values, between the two nearest where it meets none (Hyndman and Fan 1996, "Sample
+/// Quantiles in Statistical Packages", definition 7); not a number of none.
+pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = share * sorted.len().saturating_sub(1) as f64;
+    let at = |place: f64| sorted.get(place as usize).copied();
+    match (at(place.floor()), at(place.ceil())) {
+        // Also of infinite ones.
+        (Some(below), Some(above)) if below.total_cmp(&above).is_eq() => below,
+        (Some(below), Some(above)) => below + (above - below) * place.fract(),
+        _ => f64::NAN,
+    }
+}
+
 /// The mean of values in ascending order, within them.
 fn mean(sorted: &[f64]) -> f64 {
     let (Some(&min), Some(&max)) = (sorted.first(), sorted.last()) else {
@@ -119,8 +134,8 @@ fn interval(sorted: &[f64]) -> Option<Interval> {
     let resamples: u64 = means.iter().map(|(_, times)| times).sum();
     let tail = (1.0 - LEVEL) / 2.0;
     Some(Interval {
-        low: quantile(&means, resamples, tail),
-        high: quantile(&means, resamples, 1.0 - tail),
+        low: inverse(&means, resamples, tail),
+        high: inverse(&means, resamples, 1.0 - tail),
         level: LEVEL,
         resamples,
     })
@@ -172,7 +187,7 @@ fn drawn_samples(values: &[f64]) -> Vec<(f64, u64)> {
 
 /// The smallest mean that at least a share of the samples does not exceed: the inverse of the
 /// empirical distribution function.
-fn quantile(sorted: &[(f64, u64)], samples: u64, share: f64) -> f64 {
+fn inverse(sorted: &[(f64, u64)], samples: u64, share: f64) -> f64 {
     let wanted = (share * samples as f64).ceil().max(1.0) as u64;
     let mut seen = 0;
     for &(mean, times) in sorted {
@@ -187,6 +202,18 @@ fn quantile(sorted: &[(f64, u64)], samples: u64, share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_textbook() {
+        let values = [4.0, 2.0, 3.0, 1.0];
+        for (share, expected) in [(0.0, 1.0), (0.5, 2.5), (0.1, 1.3), (1.0, 4.0)] {
+            assert!(near(quantile(&values, share), expected));
+        }
+        let endless = quantile(&[f64::INFINITY, 1.0, f64::INFINITY], 0.75);
+        assert!(endless.is_infinite());
+        assert!(near(quantile(&[7.0], 0.3), 7.0));
+        assert!(quantile(&[], 0.5).is_nan());
+    }
 
     fn near(a: f64, b: f64) -> bool {
         (a - b).abs() <= 1e-12 * b.abs().max(1.0)

@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::super::model::ModelError;
 use super::super::output;
 use super::{DeviceError, percent};
+use crate::analysis::quantile;
 use crate::error::Error;
 
 /// Networks that the rates are fitted to: one for each kind of product.
@@ -254,12 +255,11 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
         &rows,
     ))?;
     for (fitted, name) in [(true, "fitted to"), (false, "held out")] {
-        let mut errors: Vec<f64> = lines
+        let errors: Vec<f64> = lines
             .iter()
             .filter(|line| line.fitted == fitted)
             .map(|line| line.error.abs())
             .collect();
-        errors.sort_by(f64::total_cmp);
         output::line(&format!(
             "median error of times {name}: {:.1} %",
             100.0 * median(&errors)
@@ -367,15 +367,6 @@ fn now() -> Instant {
 
 fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
-}
-
-fn quantile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        n => sorted[((n - 1) as f64 * share).round() as usize],
-    }
 }
 
 fn figure(value: f64, source: &str) -> Figure {
