@@ -49,6 +49,7 @@ impl PlotFault {
             }
             Measure::Epsilon => "it takes private runs",
             Measure::AccuracyInt8 => "it takes runs with `evaluation.int8`",
+            Measure::Patch => "it takes runs with `evaluation.patches`",
             Measure::TrainAccuracy | Measure::TrainLoss => {
                 "it takes runs with `evaluation.train` or without a test set"
             }

@@ -32,6 +32,8 @@ pub enum Measure {
     BestAccuracy,
     /// Test accuracy of the model in int8.
     AccuracyInt8,
+    /// Bytes of the patch from the int8 model evaluated before, as a share of the whole file.
+    Patch,
     /// Test loss.
     Loss,
     /// Accuracy over the clients' training examples.
@@ -56,7 +58,7 @@ pub enum Measure {
 
 impl Measure {
     /// Every measure with its name.
-    pub const ALL: [(&'static str, Self); 20] = [
+    pub const ALL: [(&'static str, Self); 21] = [
         ("rounds", Self::Rounds),
         ("time", Self::Time),
         ("seconds", Self::Seconds),
@@ -67,6 +69,7 @@ impl Measure {
         ("accuracy", Self::Accuracy),
         ("best-accuracy", Self::BestAccuracy),
         ("accuracy-int8", Self::AccuracyInt8),
+        ("patch", Self::Patch),
         ("loss", Self::Loss),
         ("train-accuracy", Self::TrainAccuracy),
         ("train-loss", Self::TrainLoss),

@@ -91,12 +91,18 @@ fn quantity(measure: Measure) -> Option<Quantity> {
         Measure::Loss => Quantity::Loss,
         Measure::TrainAccuracy => Quantity::TrainAccuracy,
         Measure::TrainLoss => Quantity::TrainLoss,
-        Measure::BestAccuracy | Measure::Jain | Measure::WorstDecile => return None,
+        Measure::BestAccuracy | Measure::Patch | Measure::Jain | Measure::WorstDecile => {
+            return None;
+        }
     })
 }
 
 /// A measure at every evaluation that has it, by rounds done.
 pub(super) fn course(run: &Run, measure: Measure) -> Vec<(u64, f64)> {
+    if measure == Measure::Patch {
+        let rows = run.results.patches.iter();
+        return rows.map(|row| (row.round, row.share())).collect();
+    }
     let Some(quantity) = quantity(measure) else {
         return Vec::new();
     };
@@ -122,7 +128,7 @@ pub(super) fn last(run: &Run, measure: Measure, target: Option<f64>) -> Option<f
         Measure::BestAccuracy => figures.best_accuracy,
         Measure::AccuracyInt8 => figures.final_accuracy_int8,
         Measure::Loss => figures.final_loss,
-        Measure::TrainAccuracy | Measure::TrainLoss => {
+        Measure::Patch | Measure::TrainAccuracy | Measure::TrainLoss => {
             course(run, measure).last().map(|point| point.1)
         }
         Measure::Jain => jain(&accuracies(run)),
@@ -213,6 +219,7 @@ pub(super) fn drawn(measure: Measure, most: f64, runs: &[&Run]) -> Drawn {
         Measure::Accuracy => percent(&format!("{on} accuracy")),
         Measure::BestAccuracy => percent(&format!("Best {} accuracy", on.to_lowercase())),
         Measure::AccuracyInt8 => percent("Test accuracy in int8"),
+        Measure::Patch => percent("Patch, share of the int8 file"),
         Measure::Loss => plain(&format!("{on} loss")),
         Measure::TrainAccuracy => percent("Training accuracy"),
         Measure::TrainLoss => plain("Training loss"),

@@ -282,6 +282,13 @@ fn what_cannot_be_drawn_says_why() {
         ),
         (
             PlotTable {
+                y: measure(Measure::Patch),
+                ..table(PlotKind::Curves)
+            },
+            "no run has a value for `patch`; it takes runs with `evaluation.patches`",
+        ),
+        (
+            PlotTable {
                 y: measure(Measure::RoundsToTarget),
                 target: Some(0.99),
                 ..table(PlotKind::Dots)
