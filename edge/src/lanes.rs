@@ -1,7 +1,7 @@
 //! Small models train in lanes: sixteen clients share one vectorised step, lane = client.
 //!
 //! Parameters and activations lie as `[index][lane]`. Every lane follows the recipe of
-//! [`Session`](crate::Session) step by step: its own shuffle, batches, learning rate and end. A
+//! [`Session`](crate::Session) step by step: its own order, batches, learning rate and end. A
 //! lane whose client is done takes the next one, so clients of different sizes waste little. How
 //! clients are grouped changes no bit of any of them.
 //!

@@ -23,7 +23,7 @@ mod private;
 /// Trains clients on one [`Session`], one after the other, or sixteen at once in the lanes of one
 /// vectorised step where model and plan are simple enough. Which way changes no bit.
 ///
-/// Each epoch shuffles the client's examples with the client's stream; batches follow that
+/// Each epoch takes the examples in the plan's [order](fl_core::ExampleOrder); batches follow that
 /// order, and the last of an epoch may be smaller. Losses are added in order in `f64`.
 ///
 /// Plans with [`LocalPlan::privacy`](fl_core::LocalPlan::privacy) are trained client by client with
