@@ -161,6 +161,10 @@ fn faults_are_named() -> Result<(), Box<dyn Error>> {
             &["device", "estimate", "tiny-ic", "--batch", "0"],
             "1..=65536",
         ),
+        (
+            &["device", "bench", "--out", "host.txt"],
+            "must end in .toml",
+        ),
     ];
     for (args, expected) in cases {
         let output = fledgling(at, args);

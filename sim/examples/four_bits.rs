@@ -18,12 +18,11 @@ mod common;
 use std::error::Error;
 use std::sync::Arc;
 
-use fl_core::{ClientId, Purpose, RoundId, Seed, Stream};
-use fl_edge::kernel::Kernels;
+use fl_core::ClientId;
 use fl_edge::quant::{Code4, FourBits, Samples, Scope, Weight4};
-use fl_edge::{Model, ModelDef, Numerics, Passes, Program, Session};
+use fl_edge::{Model, ModelDef, Numerics};
 
-use common::{BATCH, train_on, whole};
+use common::{BATCH, percent, trained, whole};
 
 const RATE: f64 = 0.1;
 /// Rows of the test set at most.
@@ -68,24 +67,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("             products alone      everything          filters in four bits");
     println!("seed    f32    int4  uint4       int4  uint4         int4  uint4");
     for seed in 1..=seeds {
-        let mut start = Stream::at(Purpose::ModelInit, Seed(seed), RoundId(0), ClientId(0));
-        let parameters = model.init(&mut start);
-        let mut session = Session::new(Arc::clone(&model), Kernels::best());
-        train_on(
-            &mut session,
-            parameters.values(),
-            &train,
-            &mut start,
-            RATE,
-            steps,
-        )?;
-        let parameters = session.weights().to_vec();
+        let (parameters, _) = trained(&model, &train, seed, RATE, steps)?;
         let percent = |parameters: &[f32], numerics: &Numerics| {
-            let program = Program::compile(&model, parameters, numerics, Passes::ALL)?;
-            let share = judged
-                .accuracy(program)?
-                .ok_or("the data have no classes")?;
-            Ok::<f64, Box<dyn Error>>(100.0 * share)
+            percent(&judged, &model, parameters, numerics)
         };
         print!("{seed:4} {:6.2} ", percent(&parameters, &Numerics::F32)?);
         for scope in [Scope::Products, Scope::All] {

@@ -26,9 +26,9 @@ use fl_core::{ClientId, Examples as _, Purpose, RoundId, Seed, Stream};
 use fl_edge::kernel::Kernels;
 use fl_edge::qat::{QatForward, QatOptions};
 use fl_edge::quant::{CALIBRATION_SAMPLES, Calibration, Granularity, Samples, sensitivities};
-use fl_edge::{Model, ModelDef, Numerics, Passes, Program, Session};
+use fl_edge::{Model, ModelDef, Numerics, Session};
 
-use common::{BATCH, train_on, whole};
+use common::{BATCH, percent, train_on, trained, whole};
 
 const RATE: f64 = 0.1;
 const QAT_RATE: f64 = 0.01;
@@ -60,27 +60,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("              per channel        per tensor");
     println!("seed    f32    PTQ    QAT      PTQ    QAT   most sensitive unit (signal to noise)");
     for seed in 1..=seeds {
-        let mut start = Stream::at(Purpose::ModelInit, Seed(seed), RoundId(0), ClientId(0));
-        let parameters = model.init(&mut start);
-        let mut session = Session::new(Arc::clone(&model), Kernels::best());
-        train_on(
-            &mut session,
-            parameters.values(),
-            &train,
-            &mut start,
-            RATE,
-            steps,
-        )?;
-        let parameters = session.weights().to_vec();
+        let (parameters, mut start) = trained(&model, &train, seed, RATE, steps)?;
         let mut stream = Stream::at(Purpose::Calibration, Seed(seed), RoundId(0), ClientId(0));
         let rows = (0..CALIBRATION_SAMPLES).map(|_| stream.below(train.len() as u64) as u32);
         let samples = Samples::new(&model, &train, rows.collect())?;
         let percent = |model: &Arc<Model>, parameters: &[f32], numerics: &Numerics| {
-            let program = Program::compile(model, parameters, numerics, Passes::ALL)?;
-            let share = judged
-                .accuracy(program)?
-                .ok_or("the data have no classes")?;
-            Ok::<f64, Box<dyn Error>>(100.0 * share)
+            percent(&judged, model, parameters, numerics)
         };
         print!(
             "{seed:4} {:6.2}",

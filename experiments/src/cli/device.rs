@@ -89,7 +89,7 @@ impl From<DeviceError> for Error {
 /// The device called `name`: a file that ends in `.toml`, or a class of the catalogue.
 fn device(name: &str) -> Result<DeviceProfile, Error> {
     let path = Path::new(name);
-    if path.extension().is_some_and(|it| it == "toml") {
+    if is_file(path) {
         let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
             path: PathBuf::from(name),
             source,
@@ -105,6 +105,11 @@ fn device(name: &str) -> Result<DeviceProfile, Error> {
             Err(DeviceError::Unknown { name, hint }.into())
         }
     }
+}
+
+/// Whether a device of this name is a file.
+fn is_file(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it == "toml")
 }
 
 /// All classes of the catalogue.

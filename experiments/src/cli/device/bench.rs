@@ -1,6 +1,6 @@
 //! `device bench`: this machine measured into a profile, and what the profile predicts of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use super::super::output;
 use super::{DeviceError, percent};
 use crate::analysis::quantile;
 use crate::error::Error;
+use crate::results::write_file;
 
 /// Networks that the rates are fitted to: one for each kind of product.
 const FITTED: [&str; 4] = ["tiny-ic", "mobilenet-v2", "resnet-18", "leaf-femnist"];
@@ -121,7 +122,7 @@ const MEASURED: Duration = Duration::from_millis(200);
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Write the profile to this file, which must end in .toml
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_parser = profile_file)]
     out: Option<PathBuf>,
     /// The profile's name
     #[arg(long, default_value = "host")]
@@ -225,11 +226,7 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
         })
         .collect();
     if let Some(path) = &args.out {
-        std::fs::write(path, catalogue::write(&profile)).map_err(|source| Error::Io {
-            path: path.clone(),
-            source,
-            help: "give a file that you may write",
-        })?;
+        write_file(path, catalogue::write(&profile).as_bytes())?;
     }
     if args.json {
         return lines.iter().try_for_each(output::json);
@@ -270,6 +267,17 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
         None => {
             output::line("write the profile with -o host.toml, and use it with --device host.toml")
         }
+    }
+}
+
+/// A file by whose name `--device` takes it for a profile.
+fn profile_file(text: &str) -> Result<PathBuf, String> {
+    match super::is_file(Path::new(text)) {
+        true => Ok(text.into()),
+        false => Err(format!(
+            "a profile's name must end in .toml, or `--device {text}` would take it for a name of \
+             the catalogue; give, for example, host.toml"
+        )),
     }
 }
 
