@@ -136,7 +136,7 @@ fn faults_are_named() -> Result<(), Box<dyn Error>> {
     let show = prints(at, &["device", "show", "low-15", "--json"]);
     assert!(show.contains("cpu.bandwidth"));
     std::fs::write(at.join("cut.toml"), "name = \"x\"\ntitle = 3\n")?;
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (
             &["device", "show", "flagship-91"],
             "did you mean `flagship-21`?",

@@ -425,6 +425,50 @@ fn the_analysis_is_that_of_the_cells() {
 }
 
 #[test]
+fn check_reads_every_cell() {
+    let world = world(8);
+    // Without its axis the file is no experiment: privacy needs an epsilon.
+    let text = world.succeed("check small.toml");
+    assert!(text.contains("privacy.epsilon=2, seed=3"), "{text}");
+    assert!(
+        text.contains("a sweep of 6 cells over privacy.epsilon, of which this is the first"),
+        "{text}"
+    );
+    let text = world.succeed("check small.toml --set privacy.epsilon=4.0");
+    assert!(text.contains("(4.0000, 1e-3)"), "{text}");
+    assert!(
+        text.contains("of which this is what does not vary"),
+        "{text}"
+    );
+    let file = fs::read_to_string(world.path("small.toml")).unwrap();
+    for (from, to, expected) in [
+        (
+            "[sweep.grid]",
+            "[sweep.grid]\nlocal.bach = [5]",
+            "`local.bach`: unknown key; did you mean `batch`?",
+        ),
+        ("[2.0, 8.0, inf]", "[2.0, -8.0]", "`privacy.epsilon`"),
+        (
+            "[sweep.grid]",
+            "[sweep.grid]\nselection.rate = [0.3, 1.5]",
+            "`selection.rate`",
+        ),
+        // What shows only with the data at hand.
+        (
+            "[sweep.grid]",
+            "[sweep.grid]\ndataset.partition.clients = [60, 100000]",
+            "cannot share 1437 examples",
+        ),
+    ] {
+        fs::write(world.path("wrong.toml"), file.replace(from, to)).unwrap();
+        for set in ["", " --set privacy.epsilon=4.0"] {
+            let text = world.end_with(2, &format!("check wrong.toml{set}"));
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+}
+
+#[test]
 fn what_a_sweep_would_do_is_told_and_what_it_cannot_is_refused() {
     let world = world(8);
     let text = world.succeed("sweep small.toml --dry-run");

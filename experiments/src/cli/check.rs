@@ -12,8 +12,9 @@ use fl_sim::{
 };
 use serde::Serialize;
 
+use super::sweep::{extent, weigh};
 use super::{Exit, ExperimentArgs, output};
-use crate::config::{RolloutTable, TeacherSource, Variant};
+use crate::config::{RolloutTable, SweepExperiment, TeacherSource, Variant};
 use crate::error::Error;
 use crate::runner::{DataCache, Prepared, RunOptions, Workload};
 
@@ -540,10 +541,29 @@ struct Layer {
 /// # Errors
 /// [`Error`] with every fault of the experiment.
 pub fn run(args: &Args) -> Result<Exit, Error> {
-    let experiment = args.experiment.read()?;
+    let file = args.experiment.file.display();
+    let swept = SweepExperiment::beside_experiment(&args.experiment.file, &args.experiment.sets)?;
     let mut cache = DataCache::default();
+    if let Some(cells) = &swept {
+        weigh(cells, &mut cache)?;
+    }
+    let mut is_first_cell = false;
+    let variants = match (args.experiment.read(), &swept) {
+        (Ok(experiment), _) => experiment.variants,
+        // What does not vary need not be an experiment without what does.
+        (Err(Error::Config(_)), Some(cells)) => {
+            is_first_cell = true;
+            let first = cells.cells.first().map(|cell| {
+                let mut variant = cell.variant.clone();
+                variant.name = cell.label();
+                variant
+            });
+            first.into_iter().collect()
+        }
+        (Err(error), _) => return Err(error),
+    };
     let mut shown: Option<Explanation> = None;
-    for variant in &experiment.variants {
+    for variant in &variants {
         let prepared = Prepared::new(variant, &mut cache)?;
         let mut explanation = explain(&prepared);
         explanation.devices = OnDevices::of(&prepared)?;
@@ -586,11 +606,18 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
         }
     }
     if !args.json {
-        output::line(&format!(
-            "{} is valid; run it with: fledgling run {}",
-            args.experiment.file.display(),
-            args.experiment.file.display()
-        ))?;
+        output::line(&match &swept {
+            None => format!("{file} is valid; run it with: fledgling run {file}"),
+            Some(cells) => format!(
+                "{file} is valid, a sweep of {}, of which this is {}; list them with: \
+                 fledgling sweep {file} --dry-run; run them with: fledgling sweep {file}",
+                extent(cells),
+                match is_first_cell {
+                    true => "the first",
+                    false => "what does not vary",
+                }
+            ),
+        })?;
     }
     Ok(Exit::Done)
 }

@@ -135,7 +135,7 @@ struct Line<'a> {
 }
 
 /// A cell and what it will take.
-struct Weighed<'a> {
+pub(super) struct Weighed<'a> {
     cell: &'a SweepCell,
     workload: Workload,
 }
@@ -154,7 +154,7 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
         .clone()
         .unwrap_or_else(|| Path::new("results").join(&experiment.name));
     let folder = SweepFolder::new(&out);
-    let all = weigh(&experiment)?;
+    let all = weigh(&experiment, &mut DataCache::default())?;
     let chosen: Vec<&Weighed<'_>> = match args.shard {
         Some(shard) => {
             let costs: Vec<(CellId, u64)> = all
@@ -312,8 +312,10 @@ fn play(
 }
 
 /// Checks every setting with its data and its model, and weighs it; all faults at once.
-fn weigh(experiment: &SweepExperiment) -> Result<Vec<Weighed<'_>>, Error> {
-    let mut cache = DataCache::default();
+pub(super) fn weigh<'a>(
+    experiment: &'a SweepExperiment,
+    cache: &mut DataCache,
+) -> Result<Vec<Weighed<'a>>, Error> {
     let mut known: BTreeMap<String, Workload> = BTreeMap::new();
     let mut faults: Vec<(String, ConfigErrors)> = Vec::new();
     let mut settings = 0;
@@ -323,7 +325,7 @@ fn weigh(experiment: &SweepExperiment) -> Result<Vec<Weighed<'_>>, Error> {
         }
         // The same data for all, where they are of the same kind: what a cell takes hardly depends on
         // the seed.
-        let workload = match Prepared::new(&cell.variant, &mut cache) {
+        let workload = match Prepared::new(&cell.variant, cache) {
             Ok(prepared) => Workload::of(&prepared),
             Err(Error::Config(errors)) => {
                 faults.push((cell.label(), errors));
@@ -347,26 +349,28 @@ fn weigh(experiment: &SweepExperiment) -> Result<Vec<Weighed<'_>>, Error> {
 
 /// What is about to be done.
 fn announce(args: &Args, experiment: &SweepExperiment, chosen: usize) {
-    let count = |number: usize| output::count(number as u64);
-    let mut text = format!(
-        "{}: {} cells over {}",
-        experiment.name,
-        count(experiment.cells.len()),
-        match experiment.axes.as_slice() {
-            [] => "seeds alone".to_owned(),
-            axes => axes.join(", "),
-        }
-    );
+    let mut text = format!("{}: {}", experiment.name, extent(experiment));
     if experiment.merged > 0 {
         text.push_str(&format!(
             "; {} combinations are the same run as another, since a key means nothing beside the others, and are done with it",
-            count(experiment.merged)
+            output::count(experiment.merged as u64)
         ));
     }
     if let Some(shard) = args.shard {
-        text.push_str(&format!("; shard {shard} has {}", count(chosen)));
+        let chosen = output::count(chosen as u64);
+        text.push_str(&format!("; shard {shard} has {chosen}"));
     }
     output::tell(&text);
+}
+
+/// How many cells there are, over what.
+pub(super) fn extent(experiment: &SweepExperiment) -> String {
+    let cells = output::count(experiment.cells.len() as u64);
+    let axes = match experiment.axes.as_slice() {
+        [] => "seeds alone".to_owned(),
+        axes => axes.join(", "),
+    };
+    format!("{cells} cells over {axes}")
 }
 
 /// Lists the cells.

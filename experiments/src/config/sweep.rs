@@ -175,16 +175,37 @@ impl SweepExperiment {
     /// [`Error::NotText`].
     pub fn from_file(path: &Path, sets: &[String]) -> Result<Self, Error> {
         let text = super::text_of(path)?;
-        let mut experiment = Self::from_text(&path.display().to_string(), &text, sets)?;
+        Self::from_text(&path.display().to_string(), &text, sets)?.at(path)
+    }
+
+    /// The cells of a file that is read as an experiment, too, if it has a `[sweep]`: arguments may
+    /// set a key of an axis, which changes no cell.
+    ///
+    /// # Errors
+    /// As of [`from_file`](Self::from_file).
+    pub(crate) fn beside_experiment(path: &Path, sets: &[String]) -> Result<Option<Self>, Error> {
+        let text = super::text_of(path)?;
+        let source = path.display().to_string();
+        let found = read_source(&source, &text, sets, |tree, sets, errors| {
+            match tree.at("sweep") {
+                Some(_) => read(tree, sets, OnAxis::Ignore, errors).map(Some),
+                None => Some(None),
+            }
+        })?;
+        found.map(|found| found.at(path)).transpose()
+    }
+
+    /// With paths as they are from here, and recordings read.
+    fn at(mut self, path: &Path) -> Result<Self, Error> {
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut recordings = super::recording::Files::default();
-        for cell in &mut experiment.cells {
+        for cell in &mut self.cells {
             cell.variant.move_paths(folder);
             cell.variant.read_recordings(&mut recordings)?;
             // Paths count as they are found from here.
             cell.name_itself();
         }
-        Ok(experiment)
+        Ok(self)
     }
 
     /// Reads a text; `source` is its name in error messages.
@@ -192,7 +213,9 @@ impl SweepExperiment {
     /// # Errors
     /// All faults of the text and of all cells.
     pub fn from_text(source: &str, text: &str, sets: &[String]) -> Result<Self, ConfigErrors> {
-        read_source(source, text, sets, read)
+        read_source(source, text, sets, |tree, sets, errors| {
+            read(tree, sets, OnAxis::Refuse, errors)
+        })
     }
 }
 
@@ -206,7 +229,19 @@ impl SweepCell {
     }
 }
 
-fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<SweepExperiment> {
+/// What an argument that sets a key of an axis is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnAxis {
+    Refuse,
+    Ignore,
+}
+
+fn read(
+    tree: Node,
+    sets: &[Node],
+    on_axis: OnAxis,
+    errors: &Diagnostics,
+) -> Option<SweepExperiment> {
     let mut base = tree;
     let mut others: Vec<&Node> = Vec::new();
     for set in sets {
@@ -238,7 +273,9 @@ fn read(tree: Node, sets: &[Node], errors: &Diagnostics) -> Option<SweepExperime
         _ => 1,
     };
     let parsed = SweepTable::read(&sweep, variants, first_seed, errors)?;
-    parsed.refuse_sets(&others, errors)?;
+    if on_axis == OnAxis::Refuse {
+        parsed.refuse_sets(&others, errors)?;
+    }
     let combinations = expand::combinations(&parsed, &sweep, errors)?;
     let total = combinations.len();
     let mut read: Vec<(Combination, Variant)> = Vec::new();
