@@ -57,6 +57,7 @@ pub use writer::RunWriter;
 
 pub(crate) use atomic::{hex, write as write_file};
 pub(crate) use difference::{of_rows, of_tables};
+pub(crate) use find::by_data;
 pub(crate) use folder::remove_work;
 pub(crate) use lock::Lock;
 pub(crate) use manifest::{

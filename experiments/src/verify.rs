@@ -61,55 +61,73 @@ pub struct VariantReport {
 /// Receives the progress: the variant, rounds done, rounds to do.
 pub type Watch<'a> = dyn FnMut(&str, u64, u64) + 'a;
 
-/// Checks the files of the results in `path`, runs every variant again and compares. `None` when
-/// `stop` was raised before the end.
-///
-/// # Errors
-/// [`Error`] when there are no results, or the experiment can no longer be run.
-pub fn verify(
-    path: &Path,
+/// Verifies results, one after the other; the data of the last are kept for the next.
+#[derive(Debug, Default)]
+pub struct Verifier {
     options: VerifyOptions,
-    stop: &AtomicBool,
-    watch: &mut Watch<'_>,
-) -> Result<Option<Report>, Error> {
-    // The folder of one variant stands for that variant of its results.
-    let root = if path.join(results::MANIFEST).exists() {
-        path
-    } else {
-        path.parent()
-            .filter(|parent| parent.join(results::MANIFEST).exists())
-            .unwrap_or(path)
-    };
-    let damaged: Vec<String> = results::damage(root)?
-        .iter()
-        .map(ResultsError::to_string)
-        .collect();
-    let mut report = Report {
-        results: path.to_owned(),
-        identical: false,
-        damaged,
-        variants: Vec::new(),
-    };
-    if !report.damaged.is_empty() {
-        return Ok(Some(report));
-    }
-    let results = Results::load(path)?;
-    let mut cache = DataCache::default();
-    for variant in &results.variants {
-        if options.rounds == Some(0) {
-            break;
+    cache: DataCache,
+}
+
+impl Verifier {
+    /// One that has no data yet.
+    #[must_use]
+    pub fn new(options: VerifyOptions) -> Self {
+        Self {
+            options,
+            cache: DataCache::default(),
         }
-        let Some(found) = verify_variant(&results, variant, options, &mut cache, stop, watch)?
-        else {
-            return Ok(None);
-        };
-        report.variants.push(found);
     }
-    report.identical = report
-        .variants
-        .iter()
-        .all(|variant| variant.difference.is_none());
-    Ok(Some(report))
+
+    /// Checks the files of the results in `path`, runs every variant again and compares. `None` when
+    /// `stop` was raised before the end.
+    ///
+    /// # Errors
+    /// [`Error`] when there are no results, or the experiment can no longer be run.
+    pub fn verify(
+        &mut self,
+        path: &Path,
+        stop: &AtomicBool,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<Report>, Error> {
+        // The folder of one variant stands for that variant of its results.
+        let root = if path.join(results::MANIFEST).exists() {
+            path
+        } else {
+            path.parent()
+                .filter(|parent| parent.join(results::MANIFEST).exists())
+                .unwrap_or(path)
+        };
+        let damaged: Vec<String> = results::damage(root)?
+            .iter()
+            .map(ResultsError::to_string)
+            .collect();
+        let mut report = Report {
+            results: path.to_owned(),
+            identical: false,
+            damaged,
+            variants: Vec::new(),
+        };
+        if !report.damaged.is_empty() {
+            return Ok(Some(report));
+        }
+        let results = Results::load(path)?;
+        for variant in &results.variants {
+            if self.options.rounds == Some(0) {
+                break;
+            }
+            let (options, cache) = (self.options, &mut self.cache);
+            let Some(found) = verify_variant(&results, variant, options, cache, stop, watch)?
+            else {
+                return Ok(None);
+            };
+            report.variants.push(found);
+        }
+        report.identical = report
+            .variants
+            .iter()
+            .all(|variant| variant.difference.is_none());
+        Ok(Some(report))
+    }
 }
 
 fn verify_variant(

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use super::{Exit, interrupt, output};
 use crate::error::Error;
 use crate::results::{self, Frozen};
-use crate::verify::{Report, VariantReport, VerifyOptions, verify};
+use crate::verify::{Report, VariantReport, Verifier, VerifyOptions};
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
@@ -33,10 +33,10 @@ pub struct Args {
 /// # Errors
 /// [`Error`] when there are no results, or the experiment can no longer be run.
 pub fn run(args: &Args) -> Result<Exit, Error> {
-    let options = VerifyOptions {
+    let mut verifier = Verifier::new(VerifyOptions {
         rounds: args.rounds,
         threads: args.threads.unwrap_or(0).into(),
-    };
+    });
     let stop = interrupt::catch();
     let bar = ProgressBar::with_draw_target(
         None,
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
     let mut folders = Vec::new();
     let mut identical = true;
     for path in &args.results {
-        folders.extend(results::find(path)?);
+        folders.extend(results::by_data(results::find(path)?));
     }
     for report in changed(&folders)? {
         identical = false;
@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> Result<Exit, Error> {
         }
     }
     for folder in &folders {
-        let Some(report) = verify_shown(folder, options, &stop, &bar)? else {
+        let Some(report) = verify_shown(folder, &mut verifier, &stop, &bar)? else {
             return Ok(Exit::Interrupted);
         };
         identical &= report.identical;
@@ -104,12 +104,12 @@ fn changed(folders: &[PathBuf]) -> Result<Vec<Report>, Error> {
 /// Verifies one folder, with the bar showing how far it is.
 fn verify_shown(
     folder: &Path,
-    options: VerifyOptions,
+    verifier: &mut Verifier,
     stop: &AtomicBool,
     bar: &ProgressBar,
 ) -> Result<Option<Report>, Error> {
     let mut shown = String::new();
-    let report = verify(folder, options, stop, &mut |variant, done, rounds| {
+    let report = verifier.verify(folder, stop, &mut |variant, done, rounds| {
         if shown != variant {
             variant.clone_into(&mut shown);
             bar.set_prefix(shown.clone());

@@ -1,9 +1,10 @@
 //! Results below a folder.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::ResultsError;
-use super::manifest::MANIFEST;
+use super::manifest::{self, MANIFEST, Manifest};
 
 /// Folders this deep below the one named are looked into: `results/SWEEP/cells/ID`.
 const DEPTH: u32 = 4;
@@ -29,6 +30,27 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>, ResultsError> {
         }),
         false => Ok(found),
     }
+}
+
+/// The same folders, those of one place in such an order that results of the same data follow each
+/// other: the data need to be loaded once for them.
+pub(crate) fn by_data(folders: Vec<PathBuf>) -> Vec<PathBuf> {
+    let data = |folder: &Path| -> Option<(String, String)> {
+        // What cannot be read is told when it is its turn.
+        let manifest = manifest::read::<Manifest>(&folder.join(MANIFEST)).ok()??;
+        let config = &manifest.variants.first()?.config;
+        let key = |key: &str| config.get(key).map(toml::Value::to_string);
+        Some((key("dataset")?, key("seed")?))
+    };
+    let mut places = BTreeMap::new();
+    let mut placed: Vec<(usize, PathBuf)> = Vec::new();
+    for folder in folders {
+        let kind = (folder.parent().map(Path::to_owned), data(&folder));
+        let next = places.len();
+        placed.push((*places.entry(kind).or_insert(next), folder));
+    }
+    placed.sort_by_key(|&(place, _)| place);
+    placed.into_iter().map(|(_, folder)| folder).collect()
 }
 
 fn walk(folder: &Path, depth: u32, found: &mut Vec<PathBuf>) -> Result<(), ResultsError> {
@@ -82,5 +104,25 @@ mod tests {
             let error = find(&root.join(nothing)).unwrap_err();
             assert!(matches!(error, ResultsError::NoResults { .. }));
         }
+    }
+
+    #[test]
+    fn results_of_the_same_data_follow_each_other() {
+        let temporary = tempfile::tempdir().unwrap();
+        let root = temporary.path();
+        let mut manifest = manifest::tests::sample();
+        for (folder, seed) in [("a/1", 7), ("a/2", 8), ("a/3", 7), ("b/1", 7), ("b/2", 8)] {
+            let path = root.join(folder);
+            std::fs::create_dir_all(&path).unwrap();
+            let config = &mut manifest.variants[0].config;
+            config.insert("seed".to_owned(), seed.into());
+            let staged = manifest::stage(&path.join(MANIFEST), &manifest).unwrap();
+            staged.publish().unwrap();
+        }
+        // One that cannot be read keeps its turn.
+        std::fs::create_dir_all(root.join("a/0")).unwrap();
+        std::fs::write(root.join("a/0").join(MANIFEST), "damaged").unwrap();
+        let expected = ["a/0", "a/1", "a/3", "a/2", "b/1", "b/2"].map(|name| root.join(name));
+        assert_eq!(by_data(find(root).unwrap()), expected);
     }
 }
